@@ -1,0 +1,141 @@
+"""Attention Network across Recurrence: the mask from one flow for the next.
+
+Pang et al., TDAF: Top-Down Attention Framework for Vision Tasks, AAAI 2021,
+section 3.2, figure 3a and table 1 (https://arxiv.org/abs/2012.07248).
+
+Table 1 gives the widths as fractions of "c, the number of input channels". The
+published parameter counts (tables 4 and 6) hold only with c = 512 for every
+stage, the first 1x1 alone following the stage's channels. That is the default;
+``width='stage'`` is the table read literally.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+_DECONV = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_INTERPOLATION = {2: "bilinear", 3: "trilinear"}
+
+# depth -> (divisor of the first map's width, of each down-sampling conv's, of each deconv's)
+_TABLE_1 = {
+    2: (8, (), ()),
+    3: (8, (), (32,)),
+    5: (4, (8,), (16, 32)),
+    7: (4, (8, 8), (16, 16, 32)),
+}
+
+
+def crop_or_resize(x: Tensor, size) -> Tensor:
+    """``x`` ``(N, C, *in)`` as ``(N, C, *size)``: cropped at the far ends, interpolated if too small."""
+    if any(have < want for have, want in zip(x.shape[2:], size)):
+        return F.interpolate(x, size=tuple(size), mode=_INTERPOLATION[len(size)], align_corners=False)
+    for dim, want in enumerate(size, 2):
+        if x.shape[dim] != want:
+            x = x.narrow(dim, 0, want)
+    return x
+
+
+class ANAR(nn.Module):
+    """One-channel attention mask, twice the input's size in every dimension.
+
+    The batch norms are plain ones; :func:`attn_mm.layers.convert_multi_flow`
+    gives them one set of statistics for each flow.
+
+    Args:
+        in_channels: channels of the stage whose output is attended.
+        depth: 2, 3, 5 or 7 layers. 2 is 3 with a parameter-free interpolation
+            for the deconvolution (paper, section 4.1).
+        width: c of table 1: a number, or ``'stage'`` for ``in_channels``.
+        dims: 2 for images, 3 for video (time is treated as space is).
+        depthwise: every spatial (de)convolution is a depthwise one followed by
+            a 1x1, for MobileNet backbones (paper, section 4.1).
+
+    Raises:
+        ValueError: an unknown ``depth``, ``dims`` or ``width``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        depth: Literal[2, 3, 5, 7] = 3,
+        width: int | Literal["stage"] = 512,
+        dims: Literal[2, 3] = 2,
+        depthwise: bool = False,
+    ) -> None:
+        super().__init__()
+        if depth not in _TABLE_1:
+            raise ValueError(f"ANAR depth must be one of {sorted(_TABLE_1)}, got {depth!r}")
+        if dims not in _CONV:
+            raise ValueError(f"dims must be 2 or 3, got {dims!r}")
+        width = in_channels if width == "stage" else width
+        if not isinstance(width, int) or width < 32:
+            raise ValueError(f"ANAR width must be 'stage' or a number of at least 32, got {width!r}")
+        self.dims = dims
+        first, downs, ups = _TABLE_1[depth]
+        channels = width // first
+        self.reduce = self._unit(in_channels, channels, kernel=1)
+        skips = []
+        self.downs = nn.ModuleList()
+        for divisor in downs:
+            skips.append(channels)
+            self.downs.append(self._unit(channels, width // divisor, 3, _CONV, depthwise))
+            channels = width // divisor
+        self.ups = nn.ModuleList()
+        self.skips = nn.ModuleList()
+        for divisor in ups:
+            self.ups.append(self._unit(channels, width // divisor, 4, _DECONV, depthwise))
+            channels = width // divisor
+            if skips:
+                self.skips.append(self._unit(skips.pop(), channels, kernel=1)[:2])
+        self.mask = _CONV[dims](channels, 1, 1)
+
+    def _unit(self, c_in, c_out, kernel, make=_CONV, depthwise=False) -> nn.Sequential:
+        """Conv or deconv, norm and ReLU; kernels above 1 have stride 2."""
+        layers = []
+        if kernel > 1:
+            groups, c_mid = (c_in, c_in) if depthwise else (1, c_out)
+            conv = make[self.dims](c_in, c_mid, kernel, 2, 1, groups=groups, bias=False)
+            layers = [conv, _NORM[self.dims](c_mid), nn.ReLU(inplace=True)]
+        if kernel == 1 or depthwise:
+            conv = _CONV[self.dims](c_in, c_out, 1, bias=False)
+            layers += [conv, _NORM[self.dims](c_out), nn.ReLU(inplace=True)]
+        return nn.Sequential(*layers)
+
+    def reset_parameters(self) -> None:
+        """Kaiming initialization (paper, section 4.1) with a mask that starts near 1/2.
+
+        With eta = 0.5 a mask of 1/2 multiplies by 1: the grafted network starts
+        as the network it was grafted on.
+        """
+        for module in self.modules():
+            if isinstance(module, tuple(_CONV.values())):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, tuple(_DECONV.values())):
+                # torch computes a deconv's fans from the transposed layout.
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+            elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.reset_parameters()
+        nn.init.normal_(self.mask.weight, std=0.01)
+        nn.init.zeros_(self.mask.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, *size)`` -> mask in (0, 1), ``(N, 1, *(2 * size))``."""
+        out_size = [2 * s for s in x.shape[2:]]
+        x = self.reduce(x)
+        maps = []
+        for down in self.downs:
+            maps.append(x)
+            x = down(x)
+        for index, up in enumerate(self.ups):
+            x = up(x)
+            if maps:
+                skip = maps.pop()
+                x = crop_or_resize(x, skip.shape[2:]) + self.skips[index](skip)
+        if not self.ups:
+            x = F.interpolate(x, scale_factor=2, mode=_INTERPOLATION[self.dims], align_corners=False)
+        return self.mask(crop_or_resize(x, out_size)).sigmoid()

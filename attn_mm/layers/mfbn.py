@@ -1,0 +1,214 @@
+"""Multi-flow batch normalization.
+
+Pang et al., TDAF: Top-Down Attention Framework for Vision Tasks, AAAI 2021,
+section 3.1, eq. 4 (https://arxiv.org/abs/2012.07248).
+
+The flows of a recursion run the same layers on inputs of different statistics.
+The layer keeps one mean and one variance for each flow and shares the affine
+parameters among them. Which flow is running is said from outside::
+
+    with flow(0):
+        y = norm(x)
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from attn_mm.layers.flows import current_flow
+from attn_mm.layers.sync_norm import sync_batch_norm
+
+
+class MFBN(_BatchNorm):
+    """Batch normalization with statistics for each of ``num_flows`` flows; input ``(N, C, ...)``.
+
+    Outside any :func:`~attn_mm.layers.flow` block the last flow's statistics are used: the last
+    flow is the original network. ``running_mean`` and ``running_var`` are
+    ``(num_flows, C)``; the state of a plain batch norm loads into every flow.
+
+    Args:
+        num_features: channels ``C``.
+        num_flows: number of flows, at least 1.
+        eps, momentum, affine, track_running_stats: as in ``torch.nn.BatchNorm2d``.
+
+    Raises:
+        ValueError: ``num_flows`` is below 1, or the input has the wrong number of dimensions.
+        IndexError: the current flow is not below ``num_flows``.
+    """
+
+    _flow_buffers = ("running_mean", "running_var", "num_batches_tracked")
+
+    def __init__(
+        self,
+        num_features: int,
+        num_flows: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device=None,
+        dtype=None,
+    ) -> None:
+        if num_flows < 1:
+            raise ValueError(f"num_flows must be at least 1, got {num_flows}")
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device=device, dtype=dtype)
+        self.num_flows = num_flows
+        for name in self._flow_buffers:
+            if getattr(self, name) is not None:
+                setattr(self, name, self._to_flows(getattr(self, name)))
+
+    def _to_flows(self, statistic: Tensor) -> Tensor:
+        return statistic.expand(self.num_flows, *statistic.shape).clone()
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        for name in self._flow_buffers:
+            own, given = getattr(self, name), state_dict.get(prefix + name)
+            if own is not None and given is not None and given.dim() == own.dim() - 1:
+                state_dict[prefix + name] = self._to_flows(given)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, num_flows={self.num_flows}"
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"{type(self).__name__} expects (N, C, ...), got {input.dim()} dimensions")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize ``(N, C, ...)`` with the batch's or the current flow's statistics; same shape out."""
+        self._check_input_dim(input)
+        running = current_flow()
+        index = self.num_flows - 1 if running is None else running
+        if not 0 <= index < self.num_flows:
+            raise IndexError(f"flow {index} is running, but this norm has {self.num_flows} flows")
+
+        mean = var = None
+        if self.track_running_stats:
+            mean, var = self.running_mean[index], self.running_var[index]
+        use_batch = self.training or mean is None
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.track_running_stats:
+            self.num_batches_tracked[index].add_(1)
+            if self.momentum is None:
+                momentum = 1.0 / float(self.num_batches_tracked[index])
+        return self._normalize(input, mean, var, use_batch, momentum)
+
+    def _normalize(self, input, mean, var, use_batch, momentum) -> Tensor:
+        update = self.training and self.track_running_stats
+        if use_batch and not update:
+            mean = var = None
+        return F.batch_norm(input, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
+
+    def synchronized(self, process_group=None) -> MFBN:
+        """This norm as an :class:`MFSyncBN` that shares its parameters and buffers."""
+        return _adopt(MFSyncBN, self, self.num_flows, process_group)
+
+
+class MFBN2d(MFBN):
+    """:class:`MFBN` over ``(N, C, H, W)``."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() != 4:
+            raise ValueError(f"MFBN2d expects (N, C, H, W), got {input.dim()} dimensions")
+
+
+class MFBN3d(MFBN):
+    """:class:`MFBN` over ``(N, C, T, H, W)``."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() != 5:
+            raise ValueError(f"MFBN3d expects (N, C, T, H, W), got {input.dim()} dimensions")
+
+
+class MFSyncBN(MFBN):
+    """:class:`MFBN` whose batch statistics, in training, are those of all processes' batches together.
+
+    It works on every device and backend (gloo and NCCL) and is plain
+    :class:`MFBN` where ``torch.distributed`` is not running.
+
+    Args:
+        process_group: the processes to synchronize; all of them by default.
+    """
+
+    def __init__(self, *args, process_group=None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.process_group = process_group
+
+    def _normalize(self, input, mean, var, use_batch, momentum) -> Tensor:
+        dist = torch.distributed
+        running = dist.is_available() and dist.is_initialized()
+        if not (running and self.training) or dist.get_world_size(self.process_group) == 1:
+            return super()._normalize(input, mean, var, use_batch, momentum)
+        return sync_batch_norm(
+            input, self.weight, self.bias, mean, var, momentum, self.eps, self.process_group
+        )
+
+    def synchronized(self, process_group=None) -> MFBN:
+        return self
+
+
+_FOR_CLASS = {
+    nn.BatchNorm1d: MFBN,
+    nn.BatchNorm2d: MFBN2d,
+    nn.BatchNorm3d: MFBN3d,
+    nn.SyncBatchNorm: MFSyncBN,
+}
+
+
+def _adopt(target: type[MFBN], norm: _BatchNorm, num_flows: int, process_group=None) -> MFBN:
+    """A ``target`` with the parameters (the same objects), statistics and mode of ``norm``."""
+    options = {"process_group": process_group} if target is MFSyncBN else {}
+    adopted = target(
+        norm.num_features,
+        num_flows,
+        norm.eps,
+        norm.momentum,
+        norm.affine,
+        norm.track_running_stats,
+        device="meta",
+        **options,
+    )
+    adopted.weight, adopted.bias = norm.weight, norm.bias
+    for name in MFBN._flow_buffers:
+        statistic = getattr(norm, name)
+        if statistic is not None and not isinstance(norm, MFBN):
+            statistic = adopted._to_flows(statistic)
+        setattr(adopted, name, statistic)
+    return adopted.train(norm.training)
+
+
+def convert_multi_flow(module: nn.Module, num_flows: int) -> nn.Module:
+    """Replace every batch norm in ``module`` by its multi-flow form.
+
+    Parameters stay the same objects, and every flow starts from the statistics
+    of the norm it replaces. Norms that are multi-flow already are left alone.
+
+    Returns:
+        ``module``, or its replacement where it is itself a batch norm.
+
+    Raises:
+        TypeError: a batch norm of a class whose multi-flow form is not known.
+    """
+    # A norm in several places stays one norm.
+    norms = {m: _multi_flow(m, num_flows) for m in module.modules() if isinstance(m, _BatchNorm)}
+    for parent in list(module.modules()):
+        for name, child in parent._modules.items():
+            if child in norms:
+                setattr(parent, name, norms[child])
+    return norms.get(module, module)
+
+
+def _multi_flow(norm: _BatchNorm, num_flows: int) -> MFBN:
+    if isinstance(norm, MFBN):
+        return norm
+    for known in type(norm).__mro__:
+        if known in _FOR_CLASS and type(norm).forward is known.forward:
+            return _adopt(_FOR_CLASS[known], norm, num_flows, getattr(norm, "process_group", None))
+    names = ", ".join(c.__name__ for c in _FOR_CLASS)
+    raise TypeError(
+        f"no multi-flow form of {type(norm).__name__}; there is one of {names} "
+        "and of their subclasses that keep the forward"
+    )

@@ -1,0 +1,159 @@
+"""Recursive Dual-Directional Nested Structure: the recursion of TDAF.
+
+Pang et al., TDAF: Top-Down Attention Framework for Vision Tasks, AAAI 2021,
+sections 3.1-3.2, eqs. 1-3 and 5, figure 2 (https://arxiv.org/abs/2012.07248).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attn_mm.layers.anar import crop_or_resize
+from attn_mm.layers.flows import run_in_flow
+
+_AVG_POOL = {4: F.avg_pool2d, 5: F.avg_pool3d}
+
+
+def downsample(x: Tensor) -> Tensor:
+    """Half of ``x`` in every dimension of ``(N, C, *size)``, odd sizes rounded up (eq. 2).
+
+    Averages of 2-wide cells, which linear interpolation by 1/2 equals on even
+    sizes. On odd sizes the last cell is narrower, so that cell i still covers
+    pixels 2i and 2i + 1 and the mask of a smaller flow lies where it was seen.
+    """
+    cell = [min(2, s) for s in x.shape[2:]]
+    return _AVG_POOL[x.dim()](x, cell, ceil_mode=True, count_include_pad=False)
+
+
+def check_recursion(num_stages: int, num_flows: int, num_attentions: int, first_mask: str) -> None:
+    """Raise ValueError where :class:`R2DNS` says so."""
+    if not 2 <= num_flows <= num_stages:
+        raise ValueError(f"num_flows must lie in 2..{num_stages} (the number of stages), got {num_flows}")
+    if num_attentions != num_stages - 1:
+        raise ValueError(
+            f"{num_stages} stages take {num_stages - 1} attentions (none after the last), "
+            f"got {num_attentions}"
+        )
+    if first_mask not in ("none", "ones"):
+        raise ValueError(f"first_mask must be 'none' or 'ones', got {first_mask!r}")
+
+
+def r2dns(
+    stages: Sequence[Callable[[Tensor], Tensor]],
+    attentions: Sequence[Callable[[Tensor], Tensor]],
+    x: Tensor,
+    num_flows: int,
+    eta: float = 0.5,
+    first_mask: Literal["none", "ones"] = "none",
+    masks: dict[tuple[int, int], Tensor] | None = None,
+) -> list[Tensor]:
+    """Run the recursion; see :class:`R2DNS` for the arguments.
+
+    Args:
+        masks: where given, filled with ``{(stage, flow): mask}``, stages from
+            0 and flows from 1 as in the paper; the mask, ``(N, 1, *size)``, is
+            the one that multiplied that flow's output of that stage.
+
+    Returns:
+        The last flow's output of every stage, masked as eq. 5 says.
+    """
+    check_recursion(len(stages), num_flows, len(attentions), first_mask)
+    features = [x]
+    for _ in range(num_flows - 1):
+        features.insert(0, downsample(features[0]))
+    outputs = []
+    for index, stage in enumerate(stages):
+        # Eq. 1: flow n (from 0 here) has L - (N - 1 - n) stages.
+        first = max(0, num_flows - len(stages) + index)
+        features[:first] = [None] * first
+        for n in range(first, num_flows):
+            features[n] = run_in_flow(n, stage, features[n])
+        if first_mask == "ones":
+            features[first] = features[first] * (1 + eta)
+        for n in range(first + 1, num_flows):
+            mask = run_in_flow(n - 1, attentions[index], features[n - 1])
+            mask = crop_or_resize(mask, features[n].shape[2:])
+            if masks is not None:
+                masks[index, n + 1] = mask
+            features[n] = features[n] * (mask + eta)
+        outputs.append(features[-1])
+    return outputs
+
+
+class R2DNS(nn.Module):
+    r"""``num_flows`` passes over shared stages, each masked by the attention of the one before.
+
+    With L stages, flow n = 1..N runs the first L - (N - n) of them (eq. 1) on an
+    input 2^(N - n) times smaller (eq. 2), and
+
+    .. math:: x_{l+1}^{(n)} = h_l[x_l^{(n)}] * (g_l[x_{l+1}^{(n-1)}] + \eta)   \quad (5)
+
+    where a flow n - 1 with that stage exists. All flows of a stage run before
+    the next stage (paper, "On Time Overhead").
+
+    Batch norms in stages and attentions see the flow that runs if they are
+    multi-flow ones: :func:`attn_mm.layers.convert_multi_flow` makes them so.
+
+    Args:
+        stages: L callables ``h_l``, each ``(N, C, *size)`` -> ``(N, C', *size')``.
+        attentions: L - 1 callables ``g_l`` (:class:`attn_mm.layers.ANAR`), each
+            giving ``(N, 1, *(2 * size))``. The last stage has none.
+        num_flows: N, between 2 and L.
+        eta: the shortcut of eq. 5; the paper uses 0.5.
+        first_mask: what multiplies the output of the first flow of each stage:
+            ``'none'``, nothing (eq. 3 with g = 1), or ``'ones'``, 1 + eta (eq. 5
+            with g = 1).
+
+    Raises:
+        ValueError: N is not in 2..L, the attentions are not L - 1, or
+            ``first_mask`` is unknown.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Callable[[Tensor], Tensor]],
+        attentions: Sequence[Callable[[Tensor], Tensor]],
+        num_flows: int,
+        eta: float = 0.5,
+        first_mask: Literal["none", "ones"] = "none",
+    ) -> None:
+        super().__init__()
+        check_recursion(len(stages), num_flows, len(attentions), first_mask)
+        self.stages = nn.ModuleList(map(_as_module, stages))
+        self.attentions = nn.ModuleList(map(_as_module, attentions))
+        self.num_flows = num_flows
+        self.eta = eta
+        self.first_mask = first_mask
+
+    def extra_repr(self) -> str:
+        return f"num_flows={self.num_flows}, eta={self.eta}, first_mask={self.first_mask!r}"
+
+    def forward(self, x: Tensor, return_masks: bool = False):
+        """The last flow's output of every stage for ``x``, ``(N, C, *size)`` of any size.
+
+        Returns:
+            list of L tensors; with ``return_masks``, that list and
+            ``{(stage from 0, flow from 1): mask (N, 1, *size)}``.
+        """
+        masks = {} if return_masks else None
+        outputs = r2dns(self.stages, self.attentions, x, self.num_flows, self.eta, self.first_mask, masks)
+        return (outputs, masks) if return_masks else outputs
+
+
+class _Function(nn.Module):
+    """A plain callable where a module list wants a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def _as_module(stage: Callable[[Tensor], Tensor]) -> nn.Module:
+    return stage if isinstance(stage, nn.Module) else _Function(stage)

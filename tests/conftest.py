@@ -1,0 +1,40 @@
+"""Shared by all tests: the mends of ``attn_mm`` before any framework is imported, one thread, fixed seeds."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import attn_mm  # noqa: F401
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    return Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real data sets; tests that need it skip where it is not named."""
+    if "ATTN_MM_DATA" not in os.environ:
+        pytest.skip("ATTN_MM_DATA names no folder of real data")
+    return Path(os.environ["ATTN_MM_DATA"])
+
+
+@pytest.fixture(scope="session")
+def coco_tiny(real_data: Path) -> Path:
+    return real_data / "coco_tiny"
