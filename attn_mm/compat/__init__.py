@@ -5,11 +5,23 @@ alone. A mend does nothing where upstream is fine, and imports no framework:
 it acts when the framework is imported.
 """
 
-from attn_mm.compat import checkpoints, drn, mmcv_ops, numpy_aliases, sync_batchnorm, xtcocotools
+from functools import cache
 
-_MENDS = (numpy_aliases, checkpoints, sync_batchnorm, mmcv_ops, drn, xtcocotools)
+from attn_mm.compat import (
+    checkpoints,
+    coco_info,
+    drn,
+    mmcv_ops,
+    numpy_aliases,
+    ssd,
+    sync_batchnorm,
+    xtcocotools,
+)
+
+_MENDS = (numpy_aliases, checkpoints, sync_batchnorm, mmcv_ops, drn, xtcocotools, ssd, coco_info)
 
 
+@cache
 def mend() -> None:
     """Apply every mend; calling it again changes nothing."""
     for module in _MENDS:

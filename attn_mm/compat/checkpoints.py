@@ -1,2 +1,174 @@
+"""Checkpoints that load on every torch, and can run nothing.
+
+mmengine 0.10.7 calls ``torch.load`` without ``weights_only``
+(mmengine/runner/checkpoint.py:347, 415, 438 and 507; :371 and :379 through
+``torch.hub``). Before torch 2.6 that runs whatever code the file holds; since
+torch 2.6 it refuses mmengine's own checkpoints, for their ``HistoryBuffer`` and
+NumPy arrays. mmdet, mmpose, mmaction2 and mmpretrain load feature banks and
+queues in the same way (mmaction/models/roi_heads/shared_heads/lfb.py:131,
+mmpretrain/engine/hooks/swav_hook.py:70).
+
+The mend gives every ``torch.load`` in these packages the unpickler of
+:mod:`attn_mm.compat.restricted_pickle`. ``torch.load`` is unchanged for anybody
+else's code.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import textwrap
+from collections.abc import Callable
+from functools import wraps
+from http.client import HTTPException
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+from urllib.parse import urlparse
+
+import torch
+
+from attn_mm.compat.lazy import after_import
+
+_FRAMEWORKS = {"mmcv", "mmdet", "mmpose", "mmaction", "mmpretrain"}
+
+MapLocation = str | torch.device | dict | Callable | None
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint can't be had. The message is one line that names the file and the way out."""
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """The file asks for code that no checkpoint needs; nothing of it was run."""
+
+
+class PretrainedUnavailableError(CheckpointError):
+    """Pretrained weights can't be fetched."""
+
+
+def load_checkpoint_file(path: str | os.PathLike | IO[bytes], map_location: MapLocation = "cpu") -> dict:
+    """Load a checkpoint, in any format that ``torch.save`` has had, and run no code from it.
+
+    Args:
+        path: a file name, where ``~`` is the home folder, or an open binary file.
+        map_location: as in :func:`torch.load`.
+
+    Raises:
+        UnsafeCheckpointError: the file asks for a global that is not allowed.
+        CheckpointError: the file is missing, damaged, or holds something other than a dict.
+    """
+    checkpoint = _load(path, map_location)
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(
+            f"{_name(path)} holds a {type(checkpoint).__name__}; a checkpoint is a dict of weights"
+        )
+    return checkpoint
+
+
+def _load(source: str | os.PathLike | IO[bytes], map_location: MapLocation) -> Any:
+    if not isinstance(source, (str, os.PathLike)):
+        return _read(source, _name(source), map_location)
+    path = Path(source).expanduser()
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise CheckpointError(f"cannot open checkpoint {path}: {error.strerror}") from error
+    with file:
+        return _read(file, str(path), map_location)
+
+
+def _read(file: IO[bytes], name: str, map_location: MapLocation) -> Any:
+    # The list of what is allowed takes half of mmengine to import.
+    from attn_mm.compat import restricted_pickle
+
+    _refuse_torchscript(file, name)
+    try:
+        return torch.serialization.load(
+            file, map_location, pickle_module=restricted_pickle, weights_only=False
+        )
+    except restricted_pickle.ForbiddenGlobal as error:
+        raise UnsafeCheckpointError(
+            f"refused {name}: it asks for {error.name}, which could run code. If you trust the file and know "
+            "that name, allow it with torch.serialization.add_safe_globals([...])"
+        ) from None
+    # A damaged pickle can fail in any way.
+    except Exception as error:
+        raise _unreadable(name, error) from error
+
+
+def _refuse_torchscript(file: IO[bytes], name: str) -> None:
+    # torch.load would hand such an archive to torch.jit.load, which runs its code.
+    # torch's own reader decides, so that both see the same archive.
+    start = file.tell()
+    if file.read(4) == b"PK\x03\x04":
+        file.seek(start)
+        try:
+            records = torch._C.PyTorchFileReader(file).get_all_records()
+        except (RuntimeError, OSError) as error:
+            raise _unreadable(name, error) from error
+        if "constants.pkl" in records:
+            raise UnsafeCheckpointError(f"refused {name}: it is a TorchScript program, not a checkpoint")
+    file.seek(start)
+
+
+def _unreadable(name: str, error: Exception) -> CheckpointError:
+    explained = isinstance(error, (RuntimeError, OSError, pickle.UnpicklingError))
+    reason = f" ({textwrap.shorten(str(error), 200)})" if explained else ""
+    return CheckpointError(
+        f"cannot read checkpoint {name}: torch.save did not write it, or it is damaged{reason}"
+    )
+
+
+def _name(source: Any) -> str:
+    return str(
+        source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "the checkpoint")
+    )
+
+
+def load_from_local(filename: str, map_location: MapLocation) -> dict:
+    """mmengine's loader of plain paths."""
+    return load_checkpoint_file(filename, map_location)
+
+
+def load_url(
+    url: str, model_dir: str | None = None, map_location: MapLocation = None, progress: bool = True
+) -> dict:
+    """Load a checkpoint from ``url`` through torch's download cache.
+
+    Raises:
+        PretrainedUnavailableError: it is neither in the cache nor to be fetched.
+    """
+    folder = Path(model_dir) if model_dir else Path(torch.hub.get_dir(), "checkpoints")
+    path = folder / Path(urlparse(url).path).name
+    if not path.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), progress=progress)
+        except (OSError, HTTPException) as error:
+            raise PretrainedUnavailableError(
+                f"cannot fetch {url} ({getattr(error, 'reason', error)}). Give a local file instead, "
+                f"save it as {path}, or train without it (--no-pretrained)"
+            ) from error
+    return load_checkpoint_file(path, map_location)
+
+
+@wraps(torch.serialization.load)
+def _torch_load(f: Any, map_location: MapLocation = None, *args: Any, **kwargs: Any) -> Any:
+    caller = sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
+    if caller == "mmengine":
+        return load_checkpoint_file(f, map_location)
+    if caller in _FRAMEWORKS:
+        return _load(f, map_location)
+    return torch.serialization.load(f, map_location, *args, **kwargs)
+
+
+def _replace_loaders(module: ModuleType) -> None:
+    module.load_url = load_url
+    module.CheckpointLoader.register_scheme("", load_from_local, force=True)
+
+
 def mend() -> None:
-    pass
+    torch.load = _torch_load
+    after_import("mmengine.runner.checkpoint", _replace_loaders)

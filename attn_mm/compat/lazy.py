@@ -1,14 +1,16 @@
-"""Serve a module that an installed package should have and lacks, only when it is imported.
+"""Mend a package when it is imported, so that a mend costs nothing where nobody asks for it.
 
-A mend must cost nothing where nobody asks for the mended package, and must
-never hide a real module: the finder stands last in ``sys.meta_path``, so it is
-asked only after every ordinary finder has failed.
+:func:`serve` fills in a module that an installed package should have and lacks.
+It must never hide a real module: its finder stands last in ``sys.meta_path``
+and is asked only after every ordinary finder has failed. :func:`after_import`
+changes a module that is there, right after it has run.
 """
 
 from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -32,8 +34,8 @@ class MissingModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 _finder = MissingModules()
 
 
-def serve(name: str, fill: Callable[[ModuleType], None]) -> None:
-    """Let ``fill(module)`` populate module ``name`` when nothing else provides it.
+def serve(name: str, fill: Callable[[ModuleType], None] = lambda module: None) -> None:
+    """Let ``fill(module)`` populate module ``name`` when nothing else provides it; it is empty by default.
 
     Args:
         name: full dotted name, such as ``'mmcv._ext'``.
@@ -42,3 +44,44 @@ def serve(name: str, fill: Callable[[ModuleType], None]) -> None:
     _finder.fillers[name] = fill
     if _finder not in sys.meta_path:
         sys.meta_path.append(_finder)
+
+
+class _ImportedModules(importlib.abc.MetaPathFinder):
+    """The import hook behind :func:`after_import`; it stands first."""
+
+    def __init__(self) -> None:
+        self.patches: dict[str, Callable[[ModuleType], None]] = {}
+        self.searching: set[str] = set()
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname not in self.patches or fullname in self.searching:
+            return None
+        self.searching.add(fullname)
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self.searching.discard(fullname)
+        if spec is None or fullname in sys.modules:
+            # On a reload this is the spec of the first import, which patches already.
+            return spec
+        run = spec.loader.exec_module
+
+        def run_and_patch(module: ModuleType) -> None:
+            run(module)
+            self.patches[fullname](module)
+
+        spec.loader.exec_module = run_and_patch
+        return spec
+
+
+_watcher = _ImportedModules()
+
+
+def after_import(name: str, patch: Callable[[ModuleType], None]) -> None:
+    """Call ``patch(module)`` once module ``name`` is imported, at once if it is already."""
+    if name in sys.modules:
+        patch(sys.modules[name])
+        return
+    _watcher.patches[name] = patch
+    if _watcher not in sys.meta_path:
+        sys.meta_path.insert(0, _watcher)

@@ -1,2 +1,0 @@
-def mend() -> None:
-    pass
