@@ -1,0 +1,6 @@
+"""The scope ``attn_mm``: ``type='attn_mm.X'`` resolves from any framework's config, no import line."""
+
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
+
+MODELS = Registry("model", parent=MMENGINE_MODELS, scope="attn_mm", locations=["attn_mm.models"])
