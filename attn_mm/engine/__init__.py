@@ -1,0 +1,7 @@
+"""The logic of the command lines in ``tools/``."""
+
+import warnings
+
+# Upstream's, on every run, and nothing that a user could act on.
+for _message in ("pkg_resources is deprecated", "torch.meshgrid: in an upcoming release"):
+    warnings.filterwarnings("ignore", message=_message)

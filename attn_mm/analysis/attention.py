@@ -1,0 +1,138 @@
+"""Attention masks drawn over the image that they attend.
+
+Plain NumPy and OpenCV: an image and mask arrays in, a picture out. A network
+sees an image resized and padded at the right and at the bottom;
+:func:`fit_to_image` undoes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+
+# So that a flat mask is shown flat, not as stretched noise.
+MIN_SPAN = 0.1
+
+OPACITY = 0.55
+PANEL_SIDE = 400
+STRIP = 26
+GAP = 8
+INK, PAPER = (40, 40, 40), (255, 255, 255)
+
+
+def fit_to_image(
+    mask: np.ndarray, image_size: tuple[int, int], valid: tuple[float, float] = (1.0, 1.0)
+) -> np.ndarray:
+    """Interpolate a mask linearly at the centres of an image's pixels.
+
+    Args:
+        mask: (h, w), at any resolution.
+        image_size: height and width of the image in pixels.
+        valid: the part of the mask's height and width, from the top left corner,
+            that shows the image; the rest is the padding of the network's input.
+
+    Returns:
+        The mask on the image's pixels, (height, width), float64.
+    """
+    mask = np.asarray(mask, np.float64)
+    for axis in (0, 1):
+        cells, pixels = mask.shape[axis], image_size[axis]
+        centres = (np.arange(pixels) + 0.5) * (cells * valid[axis] / pixels) - 0.5
+        centres = centres.clip(0, cells - 1)
+        lower = np.floor(centres).astype(np.intp)
+        upper = np.minimum(lower + 1, cells - 1)
+        weight = np.expand_dims(centres - lower, 1 - axis)
+        mask = mask.take(lower, axis) * (1 - weight) + mask.take(upper, axis) * weight
+    return mask
+
+
+def value_range(mask: np.ndarray) -> tuple[float, float]:
+    """The values that the colour map's ends stand for: the mask's extremes, at least ``MIN_SPAN`` apart."""
+    low, high = float(np.min(mask)), float(np.max(mask))
+    slack = max(0.0, MIN_SPAN - (high - low)) / 2
+    return low - slack, high + slack
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """Colour a grey copy of an image by a mask.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        mask: (h, w) over the whole image.
+        limits: the values of the colour map's ends; ``None`` means :func:`value_range` of the mask.
+
+    Returns:
+        (H, W, 3) uint8 BGR: blue where the mask is low, over green, to red where it is high.
+    """
+    low, high = limits or value_range(mask)
+    level = (fit_to_image(mask, image.shape[:2]) - low) / (high - low)
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None]
+    return np.rint(OPACITY * _colours(level) + (1 - OPACITY) * grey).astype(np.uint8)
+
+
+def contact_sheet(
+    image: np.ndarray,
+    masks: Mapping[tuple[int, int], np.ndarray],
+    limits: Mapping[tuple[int, int], tuple[float, float]] | None = None,
+) -> np.ndarray:
+    """The masks of every stage and flow over one image, in one picture.
+
+    The image stands at the left; right of it flows are rows and stages columns.
+    Each panel names its mask and has its own colour scale below.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        masks: ``{(stage from 0, flow from 1): (h, w)}`` over the whole image; the
+            flow is the one that the mask multiplies, made by the flow before it.
+        limits: the values of the colour scales' ends, by the same keys; ``None``
+            means each mask's own :func:`value_range`.
+
+    Returns:
+        The picture, uint8 BGR.
+
+    Raises:
+        ValueError: there is no mask.
+    """
+    if not masks:
+        raise ValueError("contact_sheet needs at least one mask")
+    zoom = PANEL_SIDE / max(image.shape[:2])
+    size = [max(1, round(zoom * side)) for side in image.shape[1::-1]]
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
+    stages, flows = (sorted(set(indices)) for indices in zip(*masks, strict=True))
+    rows = [[_panel(small, "image")] + [None] * len(stages)]
+    rows += [[None] * (1 + len(stages)) for _ in flows[1:]]
+    for (stage, flow), mask in masks.items():
+        ends = limits[stage, flow] if limits else value_range(mask)
+        title = f"stage {stage + 1}, flow {flow - 1} -> {flow}"
+        rows[flows.index(flow)][1 + stages.index(stage)] = _panel(overlay(small, mask, ends), title, ends)
+    blank = np.full_like(rows[0][0], 255)
+    grid = [np.hstack([blank if panel is None else panel for panel in row]) for row in rows]
+    return cv2.copyMakeBorder(np.vstack(grid), GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=PAPER)
+
+
+def _colours(level: np.ndarray) -> np.ndarray:
+    """Levels 0 to 1, clipped, as colours (..., 3), uint8 BGR."""
+    # The colour map's own ends are both nearly black.
+    shades = np.rint(20 + 215 * level.clip(0, 1)).astype(np.uint8)
+    return cv2.applyColorMap(shades, cv2.COLORMAP_TURBO)
+
+
+def _panel(picture: np.ndarray, title: str, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """A picture with its title above and its colour scale, if it has one, below."""
+    height, width = picture.shape[0], max(picture.shape[1], PANEL_SIDE // 2)
+    panel = np.full((height + 2 * STRIP, width, 3), 255, np.uint8)
+    panel[STRIP : STRIP + height, : picture.shape[1]] = picture
+    _write(panel, title, (2, STRIP - 8))
+    if limits:
+        baseline = height + 2 * STRIP - 9
+        _write(panel, f"{limits[0]:.2f}", (2, baseline))
+        _write(panel, f"{limits[1]:.2f}", (width - 40, baseline))
+        scale = _colours(np.linspace(0, 1, width - 96)[None].repeat(10, axis=0))
+        panel[baseline - 10 : baseline, 48 : width - 48] = scale
+    return cv2.copyMakeBorder(panel, GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=PAPER)
+
+
+def _write(picture: np.ndarray, text: str, origin: tuple[int, int]) -> None:
+    cv2.putText(picture, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.45, INK, 1, cv2.LINE_AA)

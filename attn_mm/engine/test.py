@@ -1,0 +1,63 @@
+"""``tools/test.py``: evaluate a checkpoint with its config's own metrics."""
+
+from __future__ import annotations
+
+import argparse
+
+from mmengine.config import Config, ConfigDict
+
+from attn_mm.engine.configs import check_data
+from attn_mm.engine.launch import add_common_flags, build_runner, check_checkpoint, open_config
+from attn_mm.engine.results import KeepMetrics, write_results
+from attn_mm.errors import UserError, reports_user_errors
+
+_DESCRIPTION = """\
+Evaluate a checkpoint on its config's test set.
+
+  test.py configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50/epoch_24.pth
+  test.py configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50_demo/epoch_10.pth --demo
+"""
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    add_common_flags(parser)
+    parser.add_argument("--out", metavar="FILE.pkl", help="dump the predictions, too")
+    parser.add_argument("--show", action="store_true", help="show every picture with its predictions")
+    parser.add_argument("--show-dir", metavar="DIR", help="write every picture with its predictions here")
+    parser.add_argument("--wait-time", type=float, default=2, help="seconds a picture is shown for")
+    return parser.parse_args(argv)
+
+
+def _apply_flags(cfg: Config, args: argparse.Namespace) -> None:
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        hook = cfg.get("default_hooks", {}).get("visualization")
+        if hook is None or hook.type != "DetVisualizationHook":
+            raise UserError(f"--show and --show-dir need a DetVisualizationHook, and {args.config} has none")
+        hook.update(draw=True, show=args.show, wait_time=args.wait_time, test_out_dir=args.show_dir)
+    if args.out:
+        if not args.out.endswith((".pkl", ".pickle")):
+            raise UserError(f"--out {args.out}: the file's name must end in .pkl or .pickle")
+        evaluator = cfg.test_evaluator
+        metrics = list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
+        cfg.test_evaluator = [*metrics, ConfigDict(type="mmengine.DumpResults", out_file_path=args.out)]
+
+
+@reports_user_errors
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    check_checkpoint(args.checkpoint)
+    cfg = open_config(args)
+    _apply_flags(cfg, args)
+    check_data(cfg, ("test",))
+    runner = build_runner(cfg)
+    metrics = KeepMetrics()
+    runner.register_hook(metrics)
+    runner.test()
+    if runner.rank == 0:
+        write_results(runner, "test_results.json", metrics.latest, checkpoint=args.checkpoint)
