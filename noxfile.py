@@ -1,0 +1,58 @@
+"""The test suite on several sets of versions: ``uvx nox`` runs them all, ``uvx nox -s oldest`` one.
+
+The default set is the one that ``uv run pytest`` uses; the others are the ends of
+what pyproject.toml promises of Python, torch and NumPy.
+"""
+
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "uv"
+nox.options.sessions = ["default", "oldest", "newest", "python312", "compiled_mmcv"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+DEFAULT = PROJECT["tool"]["uv"]["constraint-dependencies"]
+FRAMEWORKS = "det,pose,action,pretrain"
+
+
+def run_tests(session: nox.Session, pins: list[str], mmcv: str = "lite", xtcocotools: bool = False) -> None:
+    """Install attn_mm with ``pins`` and its frameworks, without the frameworks' broken requirements."""
+    drop = [r for r in PROJECT["tool"]["uv"]["override-dependencies"] if not (xtcocotools and "xtcoco" in r)]
+    overrides = Path(session.create_tmp(), "overrides.txt")
+    overrides.write_text("\n".join(drop) + "\n")
+    extras = FRAMEWORKS + (",lite" if mmcv == "lite" else "")
+    install = ["--no-config", "--overrides", str(overrides)]
+    session.install(*install, *pins, *PROJECT["dependency-groups"]["test"], "-e", f".[{extras}]")
+    if mmcv == "compiled":
+        session.install("--no-config", "ninja", "psutil", "setuptools<81", "wheel")
+        session.install(
+            "--no-config", "--no-deps", "--no-build-isolation", "mmcv==2.1.0", env={"MMCV_WITH_OPS": "1"}
+        )
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python="3.11")
+def default(session: nox.Session) -> None:
+    run_tests(session, DEFAULT)
+
+
+@nox.session(python="3.10")
+def oldest(session: nox.Session) -> None:
+    pins = ["torch==2.4.1", "torchvision==0.19.1", "numpy==1.26.4", "xtcocotools==1.14.3"]
+    run_tests(session, pins, xtcocotools=True)
+
+
+@nox.session(python="3.11")
+def newest(session: nox.Session) -> None:
+    run_tests(session, ["torch==2.15.0", "torchvision==0.29.2", "numpy==2.4.6"])
+
+
+@nox.session(python="3.12")
+def python312(session: nox.Session) -> None:
+    run_tests(session, DEFAULT)
+
+
+@nox.session(python="3.11")
+def compiled_mmcv(session: nox.Session) -> None:
+    run_tests(session, DEFAULT, mmcv="compiled")
