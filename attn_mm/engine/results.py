@@ -10,14 +10,12 @@ from mmengine.runner import Runner
 
 
 class KeepMetrics(Hook):
-    """Remembers the metrics of the latest validation or test."""
+    """Remembers the metrics of the latest validation or test; ``latest`` is None where there was none."""
 
     def __init__(self) -> None:
-        self.validated = False
-        self.latest: dict[str, float] = {}
+        self.latest: dict[str, float] | None = None
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self.validated = True
         self.latest = dict(metrics or {})
 
     after_test_epoch = after_val_epoch

@@ -78,7 +78,7 @@ def main(argv=None) -> None:
     metrics = KeepMetrics()
     runner.register_hook(metrics)
     runner.train()
-    if runner.rank == 0 and metrics.validated:
+    if runner.rank == 0 and metrics.latest is not None:
         write_results(runner, "results.json", metrics.latest, epoch=runner.epoch, iteration=runner.iter)
         if args.demo:
             finish_demo(runner, metrics.latest, time.monotonic() - started)
