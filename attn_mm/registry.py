@@ -4,3 +4,4 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
 MODELS = Registry("model", parent=MMENGINE_MODELS, scope="attn_mm", locations=["attn_mm.models"])
+GRAFTS = Registry("graft", scope="attn_mm", locations=["attn_mm.models.grafts"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from pathlib import Path
@@ -38,3 +39,20 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def coco_tiny(real_data: Path) -> Path:
     return real_data / "coco_tiny"
+
+
+@pytest.fixture
+def log():
+    """The lines that mmengine's logger gets while the test runs."""
+    lines = []
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            lines.append(record.getMessage())
+
+    from mmengine.logging import MMLogger
+
+    logger, listener = MMLogger.get_current_instance(), Listener()
+    logger.addHandler(listener)
+    yield lines
+    logger.removeHandler(listener)

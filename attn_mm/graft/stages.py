@@ -1,4 +1,4 @@
-"""A built backbone as a stem and stages, for the families whose forward is known.
+"""A built backbone as stages, for the families whose forward is known.
 
 The graft takes over a backbone's forward, so it must know the forward that it
 replaces: a backbone is recognised by the class that defines its ``forward``.
@@ -7,8 +7,23 @@ replaces: a backbone is recognised by the class that defines its ``forward``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import Tensor, nn
+
+from attn_mm.graft.units import find_family, forward_owner
+
+Stage = Callable[[Tensor], Tensor]
+
+
+class Split(NamedTuple):
+    """How the backbones of a family fall into stages."""
+
+    stages: Callable[[nn.Module], list[Stage]]
+    channels: Callable[[nn.Module], list[int]]
+    """Output channels of the stages that can be attended: all but the last."""
+    indices: range
+    """What ``out_indices`` calls the stages."""
 
 
 def _resnet_stem(backbone: nn.Module, x: Tensor) -> Tensor:
@@ -21,41 +36,72 @@ def _cifar_stem(backbone: nn.Module, x: Tensor) -> Tensor:
     return backbone.relu(backbone.norm1(backbone.conv1(x)))
 
 
-STEMS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
-    "mmdet.models.backbones.resnet.ResNet": _resnet_stem,
-    "mmpose.models.backbones.resnet.ResNet": _resnet_stem,
-    "mmpretrain.models.backbones.resnet.ResNet": _resnet_stem,
-    "mmpretrain.models.backbones.resnet_cifar.ResNet_CIFAR": _cifar_stem,
-}
-"""Stem of each known family, keyed by the class that defines ``forward``."""
+def _with_stem(stem: Callable[[nn.Module, Tensor], Tensor]) -> Split:
+    def stages(backbone: nn.Module) -> list[Stage]:
+        first, *others = (getattr(backbone, name) for name in backbone.res_layers)
+        return [lambda x: first(stem(backbone, x)), *others]
+
+    return Split(stages, _stage_channels, range(4))
 
 
-def find_stem(backbone: nn.Module) -> Callable[[nn.Module, Tensor], Tensor]:
-    """The stem of ``backbone``: ``stem(backbone, x)`` is what its first stage gets.
-
-    Raises:
-        TypeError: the backbone's forward is of none of the known families.
-    """
-    for cls in type(backbone).__mro__:
-        if "forward" in vars(cls):
-            name = f"{cls.__module__}.{cls.__qualname__}"
-            if name in STEMS:
-                return STEMS[name]
-            break
-    known = ", ".join(STEMS)
-    raise TypeError(
-        f"{type(backbone).__name__} can't be split into stages: its forward is {name}'s; "
-        f"known are those of {known} and of their subclasses that keep it"
-    )
+def _stage_channels(backbone: nn.Module) -> list[int]:
+    return [block_channels(getattr(backbone, name)[-1]) for name in backbone.res_layers[:-1]]
 
 
 def block_channels(block: nn.Module) -> int:
     """Output channels of a residual block: those of its last convolution."""
+    family = find_family(block)
+    if family is not None:
+        return family.units(block)[-1].conv.out_channels
     last = max(name for name, _ in block.named_children() if name in ("conv1", "conv2", "conv3"))
-    conv = getattr(block, last)
-    return getattr(conv, "conv", conv).out_channels
+    return getattr(block, last).out_channels
 
 
-def stage_channels(backbone: nn.Module) -> list[int]:
-    """Output channels of every stage of a staged backbone."""
-    return [block_channels(getattr(backbone, name)[-1]) for name in backbone.res_layers]
+def _vgg_stages(backbone: nn.Module) -> list[Stage]:
+    ends = [end for _, end in backbone.range_sub_modules[2:]]
+    parts = [backbone.features[start:end] for start, end in zip([0, *ends], ends)]
+    return [*parts, lambda x: _vgg_classifier(backbone, x)]
+
+
+def _vgg_classifier(backbone: nn.Module, x: Tensor) -> Tensor:
+    return backbone.classifier(x.flatten(1)) if backbone.num_classes > 0 else x
+
+
+def _vgg_channels(backbone: nn.Module) -> list[int]:
+    convs = [[m for m in part.modules() if isinstance(m, nn.Conv2d)] for part in _vgg_stages(backbone)[:-1]]
+    return [part[-1].out_channels for part in convs]
+
+
+_RESNET = _with_stem(_resnet_stem)
+_VGG = Split(_vgg_stages, _vgg_channels, range(2, 6))
+
+SPLITS: dict[str, Split] = {
+    "mmdet.models.backbones.resnet.ResNet": _RESNET,
+    "mmpose.models.backbones.resnet.ResNet": _RESNET,
+    "mmpretrain.models.backbones.resnet.ResNet": _RESNET,
+    "mmpretrain.models.backbones.resnet_cifar.ResNet_CIFAR": _with_stem(_cifar_stem),
+    "mmpose.models.backbones.vgg.VGG": _VGG,
+    "mmpretrain.models.backbones.vgg.VGG": _VGG,
+}
+"""Split of each known family, keyed by the class that defines ``forward``.
+
+A ResNet's stages are its layers, the stem being part of the first. A VGG's are
+its first three groups of convolutions, the fourth, the fifth, and the classifier
+(or nothing, where it has none): so its published parameters have it, with
+attention behind the third, fourth and fifth pool.
+"""
+
+
+def find_split(backbone: nn.Module) -> Split:
+    """How ``backbone`` falls into stages.
+
+    Raises:
+        TypeError: the backbone's forward is of none of the known families.
+    """
+    name = forward_owner(backbone)
+    if name not in SPLITS:
+        raise TypeError(
+            f"{type(backbone).__name__} can't be split into stages: its forward is {name}'s; "
+            f"known are those of {', '.join(SPLITS)} and of their subclasses that keep it"
+        )
+    return SPLITS[name]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from mmengine.logging import print_log
+from mmengine.runner.checkpoint import _load_checkpoint
 from torch import nn
 
 
@@ -43,3 +46,50 @@ def _abridge(keys: set[str], most: int = 4) -> str:
     heads = sorted({".".join(key.split(".")[:2]) for key in keys})
     more = len(heads) - most
     return ", ".join(heads[:most]) + (f", and {more} more" if more > 0 else "")
+
+
+_TORCHVISION_NAMES = (
+    (r"downsample\.conv\.", "downsample.0."),
+    (r"downsample\.bn\.", "downsample.1."),
+    (r"(conv\d+)\.conv\.", r"\1."),
+    (r"conv(\d+)\.bn\.", r"bn\1."),
+)
+
+
+@contextmanager
+def reports_copies(backbone: nn.Module) -> Iterator[None]:
+    """Report a load within the context that copies a checkpoint tensor by tensor.
+
+    So does mmaction with ``pretrained='torchvision://...'`` and with
+    ``pretrained2d=True``, past every state dict: what was loaded is what the
+    load has overwritten.
+    """
+    by_copy = getattr(backbone, "pretrained2d", getattr(backbone, "torchvision_pretrain", False))
+    if not by_copy or not isinstance(backbone.pretrained, str):
+        yield
+        return
+    state = {key: value for key, value in backbone.state_dict().items() if value.is_floating_point()}
+    before = {key: value.clone() for key, value in state.items()}
+    for value in state.values():
+        value.fill_(float("nan"))
+    try:
+        yield
+    finally:
+        new = {key for key, value in state.items() if value.isnan().any()}
+        for key in new:
+            state[key].copy_(before[key])
+    own = _reported(state)
+    names = {key: _torchvision_name(key) for key in own}
+    given = _reported(_checkpoint_keys(backbone.pretrained)) - {names[key] for key in own - new}
+    print_log(describe_load(backbone, own, (own - new) | given), logger="current")
+
+
+def _torchvision_name(key: str) -> str:
+    for pattern, name in _TORCHVISION_NAMES:
+        key = re.sub(pattern, name, key)
+    return key
+
+
+def _checkpoint_keys(filename: str) -> Iterable[str]:
+    checkpoint = _load_checkpoint(filename, map_location="cpu")
+    return checkpoint.get("state_dict", checkpoint).keys()

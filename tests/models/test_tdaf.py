@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from layers import reference
-from mmengine.logging import MMLogger
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import load_checkpoint
@@ -89,21 +87,6 @@ def backward(outputs):
     """Back-propagate the same random weighting of the maps whenever the seed is the same."""
     torch.manual_seed(1)
     sum((torch.randn_like(y) * y).mean() for y in outputs).backward()
-
-
-@pytest.fixture
-def log():
-    """The lines that mmengine's logger gets while the test runs."""
-    lines = []
-
-    class Listener(logging.Handler):
-        def emit(self, record):
-            lines.append(record.getMessage())
-
-    logger, listener = MMLogger.get_current_instance(), Listener()
-    logger.addHandler(listener)
-    yield lines
-    logger.removeHandler(listener)
 
 
 class TestIsTheRecursionOverTheUpstreamLayers:

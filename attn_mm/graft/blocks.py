@@ -1,0 +1,135 @@
+"""Blocks that attend: layers behind their units, and top-down feedback over their last units."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from attn_mm.graft.swap import swap_class
+from attn_mm.graft.units import Family, Unit, find_family
+from attn_mm.layers.pooled_norm import pooled_conv_norm
+from attn_mm.layers.td import TopDownAttention
+
+
+class AttendedMixin:
+    """Mixin: a block runs unit by unit, each followed by the layers put behind it."""
+
+    family: Family
+    attn: nn.ModuleDict
+    """Layers behind a unit, by the unit's name."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if getattr(self, "with_cp", False) and x.requires_grad:
+            out = checkpoint(self._with_shortcut, x, use_reentrant=False)
+        else:
+            out = self._with_shortcut(x)
+        return self.family.finish(self, out)
+
+    def _with_shortcut(self, x: Tensor) -> Tensor:
+        return self.family.add(self, x, self._branch(x))
+
+    def _branch(self, x: Tensor) -> Tensor:
+        for unit in self.family.units(self):
+            x = self._run(unit, x, unit.norm)
+        return x
+
+    def _run(self, unit: Unit, x: Tensor, norm: nn.Module) -> Tensor:
+        x = norm(unit.conv(x))
+        if unit.act is not None:
+            x = unit.act(x)
+        for layer in unit.then:
+            x = layer(x)
+        if unit.name in self.attn:
+            x = self.attn[unit.name](x)
+        return x
+
+
+def attend(block: nn.Module) -> nn.Module:
+    """Let ``block`` of a known family run unit by unit, with nothing behind the units yet. In place."""
+    if not isinstance(block, AttendedMixin):
+        block.family = find_family(block)
+        block.attn = nn.ModuleDict()
+        swap_class(block, AttendedMixin)
+    return block
+
+
+class TopDown(nn.Module):
+    """What feedback adds to a block: the attention, and a norm of each re-run unit for each step.
+
+    Args:
+        attention: gives the next input of the first re-run unit.
+        units: the re-run units; a step's norms start as copies of theirs.
+        steps: T, passes over the units.
+    """
+
+    def __init__(self, attention: TopDownAttention, units: list[Unit], steps: int) -> None:
+        super().__init__()
+        self.attention = attention
+        self.norms = nn.ModuleList(
+            nn.ModuleDict({unit.name: copy.deepcopy(unit.norm) for unit in units}) for _ in range(1, steps)
+        )
+        self.distance = len(units)
+        self.norms_given = False
+
+    def extra_repr(self) -> str:
+        return f"steps={len(self.norms) + 1}, distance={self.distance}"
+
+
+class FeedbackMixin(AttendedMixin):
+    """Mixin: the last units run again on an input that their output has modulated."""
+
+    td: TopDown
+
+    def _branch(self, x: Tensor) -> Tensor:
+        units = self.family.units(self)
+        first = len(units) - self.td.distance
+        if any(isinstance(unit.norm, nn.Identity) for unit in units[first:]):
+            raise RuntimeError("fuse_conv_bn has folded one step's norm into convolutions that steps share")
+        for unit in units[:first]:
+            x = self._run(unit, x, unit.norm)
+        rerun = units[first:]
+        norms = {unit.name: unit.norm for unit in rerun}
+        for step_norms in self.td.norms:
+            x = self.td.attention.modulate(x, self._top(rerun, x, norms))
+            norms = step_norms
+        for unit in rerun:
+            x = self._run(unit, x, norms[unit.name])
+        return x
+
+    def _top(self, units: list[Unit], x: Tensor, norms) -> Tensor:
+        """The pooled top features: those of the branch's last norm, before what is behind it."""
+        if not units:
+            return x.mean(tuple(range(2, x.dim())))
+        *inner, last = units
+        for unit in inner:
+            x = self._run(unit, x, norms[unit.name])
+        return pooled_conv_norm(x, last.conv, norms[last.name])
+
+    def _norm_names(self) -> dict[str, str]:
+        """``{step norm's name: repeated norm's name}``, names within the block."""
+        names = {module: name for name, module in self.named_modules()}
+        units = {unit.name: unit.norm for unit in self.family.units(self)}
+        return {
+            names[norm]: names[units[unit_name]]
+            for step_norms in self.td.norms
+            for unit_name, norm in step_norms.items()
+        }
+
+    def repeat_norms(self) -> None:
+        """Set every step's norms to the norms that they repeat, unless a checkpoint has set them."""
+        if self.td.norms_given:
+            return
+        for step, repeated in self._norm_names().items():
+            self.get_submodule(step).load_state_dict(self.get_submodule(repeated).state_dict())
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        # A checkpoint of the plain network has no step norms: they repeat those that it has.
+        for step, repeated in self._norm_names().items():
+            for key in self.get_submodule(step).state_dict():
+                own, source = f"{prefix}{step}.{key}", f"{prefix}{repeated}.{key}"
+                if source in state_dict:
+                    state_dict.setdefault(own, state_dict[source])
+                    self.td.norms_given = True
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,0 +1,147 @@
+"""A residual block as its ordered units: a convolution and what follows it.
+
+The graft takes over a block's forward, so it must know the forward that it
+replaces: a block is recognised by the class that defines its ``forward``.
+Names, plugins, drop path and shortcut of the block stay what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Unit(NamedTuple):
+    """One convolution of a residual branch, its norm, its activation and the block's own layers behind."""
+
+    name: str
+    conv: nn.Module
+    norm: nn.Module
+    act: nn.Module | None
+    then: tuple[Callable[[Tensor], Tensor], ...] = ()
+
+    @property
+    def dims(self) -> int:
+        """2 or 3: the dimensions that the convolution slides over."""
+        return len(self.conv.kernel_size)
+
+
+class Family(NamedTuple):
+    """How the blocks of a family are read and closed."""
+
+    units: Callable[[nn.Module], list[Unit]]
+    add: Callable[[nn.Module, Tensor, Tensor], Tensor]
+    """``add(block, x, branch)``: the block's input and its branch's output, joined."""
+    finish: Callable[[nn.Module, Tensor], Tensor]
+    """``finish(block, sum)``: what the block does to the sum."""
+
+
+def _conv_and_norm(block: nn.Module) -> list[Unit]:
+    last = 3 if hasattr(block, "conv3") else 2
+    return [
+        Unit(
+            f"conv{k}",
+            getattr(block, f"conv{k}"),
+            getattr(block, f"norm{k}"),
+            block.relu if k < last else None,
+            _mmdet_plugins(block, k),
+        )
+        for k in range(1, last + 1)
+    ]
+
+
+def _mmdet_plugins(block: nn.Module, k: int) -> tuple[nn.Module, ...]:
+    if not getattr(block, "with_plugins", False):
+        return ()
+    return tuple(getattr(block, name) for name in getattr(block, f"after_conv{k}_plugin_names"))
+
+
+def _from_conv_module(name: str, module: nn.Module, then: tuple = ()) -> Unit:
+    return Unit(name, module.conv, module.norm, module.activate if module.with_activation else None, then)
+
+
+def _conv_modules(block: nn.Module) -> list[Unit]:
+    names = ("conv1", "conv2", "conv3") if hasattr(block, "conv3") else ("conv1", "conv2")
+    return [_from_conv_module(name, getattr(block, name)) for name in names]
+
+
+def _inverted(block: nn.Module) -> list[Unit]:
+    units = [_from_conv_module("expand", block.expand_conv)] if block.with_expand_conv else []
+    units.append(_from_conv_module("depthwise", block.depthwise_conv, (block.se,) if block.with_se else ()))
+    units.append(_from_conv_module("linear", block.linear_conv))
+    return units
+
+
+def _inverted_sequence(block: nn.Module) -> list[Unit]:
+    modules = list(block.conv)
+    names = ("expand", "depthwise", "linear")[3 - len(modules) :]
+    return [_from_conv_module(*pair) for pair in zip(names, modules)]
+
+
+def _residual_sum(block: nn.Module, x: Tensor, branch: Tensor) -> Tensor:
+    identity = x if block.downsample is None else block.downsample(x)
+    if hasattr(block, "drop_path"):
+        branch = block.drop_path(branch)
+    return branch + identity
+
+
+def _inverted_sum(block: nn.Module, x: Tensor, branch: Tensor) -> Tensor:
+    if not block.with_res_shortcut:
+        return branch
+    return x + (block.drop_path(branch) if hasattr(block, "drop_path") else branch)
+
+
+def _inverted_sequence_sum(block: nn.Module, x: Tensor, branch: Tensor) -> Tensor:
+    return x + branch if block.use_res_connect else branch
+
+
+def _relu(block: nn.Module, x: Tensor) -> Tensor:
+    return block.relu(x)
+
+
+def _relu_and_non_local(block: nn.Module, x: Tensor) -> Tensor:
+    x = block.relu(x)
+    return block.non_local_block(x) if block.non_local else x
+
+
+def _nothing(block: nn.Module, x: Tensor) -> Tensor:
+    return x
+
+
+_RESIDUAL = Family(_conv_and_norm, _residual_sum, _relu)
+_RESIDUAL_OF_MODULES = Family(_conv_modules, _residual_sum, _relu)
+_RESIDUAL_3D = Family(_conv_modules, _residual_sum, _relu_and_non_local)
+_INVERTED = Family(_inverted, _inverted_sum, _nothing)
+_INVERTED_SEQUENCE = Family(_inverted_sequence, _inverted_sequence_sum, _nothing)
+
+FAMILIES: dict[str, Family] = {
+    "mmdet.models.backbones.resnet.BasicBlock": _RESIDUAL,
+    "mmdet.models.backbones.resnet.Bottleneck": _RESIDUAL,
+    "mmpose.models.backbones.resnet.BasicBlock": _RESIDUAL,
+    "mmpose.models.backbones.resnet.Bottleneck": _RESIDUAL,
+    "mmpretrain.models.backbones.resnet.BasicBlock": _RESIDUAL,
+    "mmpretrain.models.backbones.resnet.Bottleneck": _RESIDUAL,
+    "mmaction.models.backbones.resnet.BasicBlock": _RESIDUAL_OF_MODULES,
+    "mmaction.models.backbones.resnet.Bottleneck": _RESIDUAL_OF_MODULES,
+    "mmaction.models.backbones.resnet3d.BasicBlock3d": _RESIDUAL_3D,
+    "mmaction.models.backbones.resnet3d.Bottleneck3d": _RESIDUAL_3D,
+    "mmdet.models.layers.inverted_residual.InvertedResidual": _INVERTED,
+    "mmpose.models.backbones.utils.inverted_residual.InvertedResidual": _INVERTED,
+    "mmpretrain.models.utils.inverted_residual.InvertedResidual": _INVERTED,
+    "mmpose.models.backbones.mobilenet_v2.InvertedResidual": _INVERTED_SEQUENCE,
+    "mmpretrain.models.backbones.mobilenet_v2.InvertedResidual": _INVERTED_SEQUENCE,
+}
+"""Family of each known block, keyed by the class that defines ``forward``."""
+
+
+def forward_owner(module: nn.Module) -> str:
+    """The full name of the class that defines ``module``'s forward."""
+    cls = next(cls for cls in type(module).__mro__ if "forward" in vars(cls))
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def find_family(block: nn.Module) -> Family | None:
+    """The family of ``block``, or None where its forward is of none of the known ones."""
+    return getattr(block, "family", None) or FAMILIES.get(forward_owner(block))

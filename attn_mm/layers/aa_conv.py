@@ -1,0 +1,201 @@
+"""Attention-augmented convolution.
+
+Bello, Zoph, Vaswani, Shlens, Le: Attention Augmented Convolutional Networks,
+ICCV 2019, section 3, eqs. 1-6 (https://arxiv.org/abs/1904.09925).
+
+Some of the output channels come from a convolution, the others from multi-head
+self-attention over all positions, with learned relative positions:
+
+    o_i = sum_j softmax_j(q_i . (k_j + r^W_{jx - ix} + r^H_{jy - iy}) / sqrt(d)) v_j
+
+The listing in the paper gives the output projection a bias too. It has none
+here: the weights of an average sum to 1, so it would repeat the values' bias.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
+
+from attn_mm.layers.shortcuts import shortcuts_enabled
+
+
+def attention_channels(amount: float | int, out_channels: int, heads: int, name: str) -> int:
+    """Channels of all heads together: a number, or a ratio of ``out_channels`` as whole channels a head.
+
+    Raises:
+        ValueError: a number that ``heads`` does not divide, or a ratio outside (0, 1).
+    """
+    if isinstance(amount, float):
+        if not 0 < amount < 1:
+            raise ValueError(f"{name} as a ratio must lie between 0 and 1, got {amount}")
+        return heads * max(1, round(amount * out_channels / heads))
+    if amount < 1 or amount % heads:
+        raise ValueError(f"{name} must be a positive multiple of {heads} heads, got {amount}")
+    return amount
+
+
+class AAConv2d(nn.Module):
+    """Convolution and self-attention side by side: ``(N, C1, H, W)`` -> ``(N, C2, H', W')``.
+
+    The first ``C2 - dv`` output channels are those of ``conv``, the others those of the attention:
+    ``qkv``, a convolution with the same stride, gives its queries, keys and values, and ``out``, a
+    1x1 convolution, mixes the heads.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, dilation: of the convolution, as in
+            ``torch.nn.Conv2d``; ``out_channels`` are those of both parts together.
+        groups: of the convolution; the attention sees all channels.
+        bias: of the convolution.
+        shape: ``(H', W')``, the size of the output map; relative positions hold for this size alone.
+        dk, dv: channels of the keys and of the values over all heads. A float is a ratio of
+            ``out_channels`` (the paper's kappa and upsilon), rounded to whole channels a head.
+        heads: attention heads.
+        relative: add the logits of relative positions (section 3.2.1). Without them
+            the attention knows no positions and takes maps of any size.
+        qkv_kernel_size: kernel of ``qkv``; 1 in the paper.
+        qkv_bias: whether queries, keys and values have biases.
+
+    Raises:
+        ValueError: ``relative`` without ``shape``, channels that do not fit the heads, no channels left for
+            the convolution, or a padding with which the two parts differ in size; from the forward pass, a
+            map that is not of ``shape``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        shape: int | tuple[int, int] | None = None,
+        dk: float | int = 0.2,
+        dv: float | int = 0.1,
+        heads: int = 8,
+        relative: bool = True,
+        qkv_kernel_size: int | tuple[int, int] = 1,
+        qkv_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if relative and shape is None:
+            raise ValueError("relative positions need shape=(H, W), the size of the output map")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size, self.stride = _pair(kernel_size), _pair(stride)
+        self.padding, self.dilation = _pair(padding), _pair(dilation)
+        self.groups = groups
+        self.shape = None if shape is None else _pair(shape)
+        self.heads = heads
+        self.relative = relative
+        self.dk = attention_channels(dk, out_channels, heads, "dk")
+        self.dv = attention_channels(dv, out_channels, heads, "dv")
+        if self.dv >= out_channels:
+            raise ValueError(f"dv = {self.dv} leaves no channel of {out_channels} to the convolution")
+        common = dict(stride=self.stride, dilation=self.dilation)
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels - self.dv,
+            self.kernel_size,
+            padding=self.padding,
+            groups=groups,
+            bias=bias,
+            **common,
+        )
+        qkv_kernel_size = _pair(qkv_kernel_size)
+        self.qkv = nn.Conv2d(
+            in_channels,
+            2 * self.dk + self.dv,
+            qkv_kernel_size,
+            padding=self._qkv_padding(qkv_kernel_size),
+            bias=qkv_bias,
+            **common,
+        )
+        self.out = nn.Conv2d(self.dv, self.dv, 1, bias=False)
+        if relative:
+            height, width = self.shape
+            depth = self.dk // heads
+            self.relative_height = nn.Parameter(torch.empty(2 * height - 1, depth))
+            self.relative_width = nn.Parameter(torch.empty(2 * width - 1, depth))
+            self._reset_positions()
+
+    def _qkv_padding(self, kernel_size: tuple[int, int]) -> tuple[int, int]:
+        """The padding with which ``qkv`` gives a map of the convolution's size."""
+        twice = [
+            2 * p + d * (own - k)
+            for p, d, own, k in zip(self.padding, self.dilation, kernel_size, self.kernel_size)
+        ]
+        if any(p < 0 or p % 2 for p in twice):
+            raise ValueError(
+                f"with kernel_size {self.kernel_size} and padding {self.padding}, queries, keys and values "
+                f"of kernel {kernel_size} can't have the convolution's size; "
+                "expected 'same' padding or the same kernel"
+            )
+        return twice[0] // 2, twice[1] // 2
+
+    def _reset_positions(self) -> None:
+        for embedding in (self.relative_height, self.relative_width):
+            nn.init.normal_(embedding, std=embedding.shape[1] ** -0.5)
+
+    def reset_parameters(self) -> None:
+        """Convolutions as torch starts them, embeddings normal with deviation d^-1/2 (paper, listing)."""
+        for conv in (self.conv, self.qkv, self.out):
+            conv.reset_parameters()
+        if self.relative:
+            self._reset_positions()
+
+    def extra_repr(self) -> str:
+        return f"dk={self.dk}, dv={self.dv}, heads={self.heads}, relative={self.relative}, shape={self.shape}"
+
+    def _relative_logits(self, q: Tensor) -> Tensor:
+        """Eq. 3's position terms for scaled queries ``(N, heads, HW, d)``: ``(N, heads, HW, HW)``."""
+        height, width = self.shape
+        # Window number t of an embedding is what the query at t, counted from the end, sees.
+        rows = self.relative_height.unfold(0, height, 1).flip(0)
+        columns = self.relative_width.unfold(0, width, 1).flip(0)
+        q = q.unflatten(2, (height, width))
+        by_row = torch.einsum("nhyxd,ydt->nhyxt", q, rows)
+        by_column = torch.einsum("nhyxd,xdt->nhyxt", q, columns)
+        return (by_row.unsqueeze(-1) + by_column.unsqueeze(-2)).flatten(4).flatten(2, 3)
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Scaled queries, keys, values ``(N, heads, H'W', d)`` and the relative logits or None."""
+        qkv = self.qkv(x)
+        size = tuple(qkv.shape[2:])
+        if self.relative and size != self.shape:
+            raise ValueError(
+                f"relative positions are for maps of {self.shape}, "
+                f"but the input {tuple(x.shape[2:])} gives one of {size}"
+            )
+        q, k, v = (
+            part.flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)
+            for part in qkv.split((self.dk, self.dk, self.dv), dim=1)
+        )
+        q = q * (self.dk // self.heads) ** -0.5
+        return q, k, v, self._relative_logits(q) if self.relative else None
+
+    def attention(self, x: Tensor) -> Tensor:
+        """The weights ``(N, heads, H'W', H'W')`` of every output position's average over all positions."""
+        q, k, _, bias = self._heads(x)
+        return _weights(q, k, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.conv(x)
+        q, k, v, bias = self._heads(x)
+        if shortcuts_enabled():
+            heads = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
+        else:
+            heads = _weights(q, k, bias) @ v
+        heads = heads.transpose(2, 3).flatten(1, 2).unflatten(2, conv.shape[2:])
+        return torch.cat((conv, self.out(heads)), dim=1)
+
+
+def _weights(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+    logits = q @ k.transpose(2, 3)
+    return (logits if bias is None else logits + bias).softmax(-1)

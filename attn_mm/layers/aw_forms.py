@@ -1,0 +1,340 @@
+"""Ways to compute a convolution whose weights are scaled anew for every sample.
+
+Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021, eq. 5
+(https://arxiv.org/abs/2108.08205): sample n is convolved with ``weight * s[n]``, where
+``s = 1 + A``. All forms give the same result; they differ in cost and in where they
+can be used. Where ``s`` does not vary over the input channels it can multiply the
+output of each kernel position instead, and no weights are made for every sample.
+
+Shapes, for images (videos have one more dimension everywhere)::
+
+    x       (N, C1, H, W)
+    weight  (C2, C1 / groups, h, w)
+    s       (N, C2, 1 or C1 / groups, h or 1, w or 1)
+    bias    (C2,) or None
+
+``stride``, ``padding`` and ``dilation`` are tuples of numbers. The forms with a
+backward of their own (``loop``, ``shift``, ``taps``) can be differentiated once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from attn_mm.layers.shortcuts import shortcuts_enabled
+
+_CONV = {4: F.conv2d, 5: F.conv3d}
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def is_traced() -> bool:
+    """Whether the call is recorded: by torch.compile, torch.export, an ONNX exporter or torch.jit.trace."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
+
+
+def choose_form(
+    x: Tensor, weight: Tensor, s: Tensor, stride: Sequence[int], positions: int, groups: int
+) -> str:
+    """The name in :data:`FORMS` of the form for these tensors.
+
+    Args:
+        x, weight, s: as in the module's docstring.
+        stride, groups: the convolution's.
+        positions: how many positions the output has.
+    """
+    batch = x.shape[0]
+    over_inputs, over_positions = s.shape[2] > 1, s.shape[3:].numel() > 1
+    per_channel = not (over_inputs or over_positions)
+    if is_traced():
+        # A batch size that is no plain number may differ when the graph runs.
+        return "scale" if per_channel else "grouped" if type(batch) is int else "matmul"
+    if batch == 0:
+        return "matmul"
+    if not shortcuts_enabled():
+        return "grouped"
+    if per_channel:
+        return "scale"
+    if x.device.type != "cpu" or torch._C._are_functorch_transforms_active():
+        return "grouped"
+    weights_for_each_sample = "loop" if is_channels_last(x) else "grouped"
+    # Adding up kernel positions in half precision would round nine times instead of once.
+    if batch <= 2 or over_inputs or groups > 1 or x.dtype in (torch.bfloat16, torch.float16):
+        return weights_for_each_sample
+    # Beyond nine kernel positions their outputs take too much memory.
+    if weight[0, 0].numel() > 9:
+        return "loop"
+    if positions >= weight.shape[0]:
+        return weights_for_each_sample
+    return "shift" if x.dim() == 4 and max(stride) == 1 else "taps"
+
+
+def scale(x, weight, s, bias, stride, padding, dilation, groups):
+    """Convolve with the shared weights, then scale each output channel: for ``s`` of ``(N, C2, 1, 1, 1)``."""
+    y = _CONV[x.dim()](x, weight, None, stride, padding, dilation, groups)
+    s = s.squeeze(2)
+    y_scaled = y * s if bias is None else torch.addcmul(bias.view(-1, *s.shape[2:]), y, s)
+    return y_scaled.to(y.dtype)
+
+
+def grouped(x, weight, s, bias, stride, padding, dilation, groups):
+    """The samples as groups of one convolution; a graph of it keeps its batch size."""
+    batch = x.shape[0]
+    folded = x.reshape(1, -1, *x.shape[2:])
+    bias = None if bias is None else bias.repeat(batch)
+    y = _CONV[x.dim()](folded, (weight * s).flatten(0, 1), bias, stride, padding, dilation, batch * groups)
+    return _laid_out_as(x, y.reshape(batch, weight.shape[0], *y.shape[2:]))
+
+
+def matmul(x, weight, s, bias, stride, padding, dilation, groups):
+    """A batched matrix product for each kernel position: for graphs of any batch size and empty batches."""
+    size = output_size(x, weight, stride, padding, dilation)
+    weights = (weight * s).flatten(3).unflatten(1, (groups, -1))
+    x = _zero_padded(x, padding)
+    y = 0
+    for index, window in _windows(weight, size, stride, dilation):
+        y = y + weights[..., index] @ x[window].flatten(2).unflatten(1, (groups, -1))
+    y = y.flatten(1, 2).unflatten(2, size)
+    return y if bias is None else y + _per_channel(bias.to(y.dtype), y)
+
+
+def loop(x, weight, s, bias, stride, padding, dilation, groups):
+    """A convolution for each sample, whose weights the backward makes again instead of keeping them."""
+    return _Loop.apply(x, weight, s, bias, stride, padding, dilation, groups)
+
+
+def shift(x, weight, s, bias, stride, padding, dilation, groups):
+    """One 1x1 convolution to all kernel positions' outputs, which are then scaled, shifted and added up.
+
+    For images, stride 1, one group, and ``s`` that does not vary over the input channels.
+    """
+    return _Shift.apply(x, weight, s, bias, padding, dilation)
+
+
+def taps(x, weight, s, bias, stride, padding, dilation, groups):
+    """A 1x1 convolution for each kernel position, scaled and added up.
+
+    For ``s`` that does not vary over the input channels.
+    """
+    return _Taps.apply(x, weight, s, bias, stride, padding, dilation, groups)
+
+
+FORMS = {form.__name__: form for form in (scale, grouped, matmul, loop, shift, taps)}
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether ``x`` lies channels last in memory; false where that is channels first as well."""
+    return not x.is_contiguous() and x.is_contiguous(memory_format=_CHANNELS_LAST[x.dim()])
+
+
+def _laid_out_as(x: Tensor, y: Tensor) -> Tensor:
+    """``y`` in the memory format of ``x``: nets whose maps change format pay for it at every addition."""
+    return y.contiguous(
+        memory_format=_CHANNELS_LAST[y.dim()] if is_channels_last(x) else torch.contiguous_format
+    )
+
+
+def output_size(x: Tensor, weight: Tensor, stride, padding, dilation) -> list[int]:
+    """The size of the convolution's output, without batch and channels."""
+    per_dim = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    return [(n + 2 * p - d * (k - 1) - 1) // st + 1 for n, k, st, p, d in per_dim]
+
+
+def _zero_padded(x: Tensor, padding: Sequence[int]) -> Tensor:
+    return F.pad(x, [p for p in reversed(padding) for _ in range(2)]) if any(padding) else x
+
+
+def _windows(weight: Tensor, size, stride, dilation) -> Iterator[tuple[int, tuple]]:
+    """For each kernel position, the index of what it sees of the padded input."""
+    for index, at in enumerate(itertools.product(*map(range, weight.shape[2:]))):
+        firsts = [i * d for i, d in zip(at, dilation)]
+        window = [slice(i, i + st * (n - 1) + 1, st) for i, st, n in zip(firsts, stride, size)]
+        yield index, (slice(None), slice(None), *window)
+
+
+def _per_channel(values: Tensor, y: Tensor) -> Tensor:
+    """``(C,)`` or ``(N, C)`` as it multiplies ``y``, ``(N, C, *size)``."""
+    return values[(..., *[None] * (y.dim() - 2))]
+
+
+def _bias_gradient(ctx, grad: Tensor) -> Tensor | None:
+    return grad.sum([0, *range(2, grad.dim())]) if ctx.needs_input_grad[3] else None
+
+
+def _conv_gradients(grad, x, weight, stride, padding, dilation, groups, wanted):
+    """Gradients of a bias-free convolution's input and weight, those that ``wanted`` names, else None."""
+    no_output_padding = [0] * len(stride)
+    return torch.ops.aten.convolution_backward(
+        grad, x, weight, None, stride, padding, dilation, False, no_output_padding, groups, [*wanted, False]
+    )[:2]
+
+
+class _Loop(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, s, bias, stride, padding, dilation, groups):
+        ctx.save_for_backward(x, weight, s)
+        ctx.conv = stride, padding, dilation, groups
+        bias = None if bias is None else bias.to(x.dtype)
+        samples = zip(x.split(1), s)
+        return torch.cat(
+            [_CONV[x.dim()](x_n, (weight * s_n).to(x.dtype), bias, *ctx.conv) for x_n, s_n in samples]
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, weight, s = ctx.saved_tensors
+        for_x, for_weight, for_s, _ = ctx.needs_input_grad[:4]
+        wanted = for_x, for_weight or for_s
+        grad_weight = torch.zeros_like(weight) if for_weight else None
+        grads_x, grads_s = [], []
+        for x_n, s_n, grad_n in zip(x.split(1), s, grad.split(1)):
+            scaled = (weight * s_n).to(x.dtype)
+            grad_x_n, grad_scaled = _conv_gradients(grad_n, x_n, scaled, *ctx.conv, wanted)
+            grads_x.append(grad_x_n)
+            if for_weight:
+                grad_weight.addcmul_(grad_scaled.to(weight.dtype), s_n)
+            if for_s:
+                grads_s.append((grad_scaled * weight).sum_to_size(s_n.shape))
+        return (
+            torch.cat(grads_x) if for_x else None,
+            grad_weight,
+            torch.stack(grads_s) if for_s else None,
+            _bias_gradient(ctx, grad),
+            *[None] * 4,
+        )
+
+
+class _Shift(torch.autograd.Function):
+    """Everything but the weights is (N, H, W, C) here: each product then runs over neighbours in memory."""
+
+    @staticmethod
+    def forward(ctx, x, weight, s, bias, padding, dilation):
+        z = F.conv2d(x.contiguous(memory_format=torch.channels_last), _positions_as_channels(weight))
+        z = z.permute(0, 2, 3, 1).unflatten(3, (-1, weight.shape[0]))
+        shape = len(x), *output_size(x, weight, (1, 1), padding, dilation), weight.shape[0]
+        if bias is None:
+            y = z.new_zeros(shape)
+        else:
+            y = bias.expand(shape).clone(memory_format=torch.contiguous_format)
+        ctx.moves = list(_moves(x, weight, shape[1:3], padding, dilation))
+        for to, source, s_position in zip(*zip(*ctx.moves), _positions_first(s)):
+            y[to].addcmul_(z[source], s_position)
+        ctx.save_for_backward(x, weight, s, z)
+        return _laid_out_as(x, y.permute(0, 3, 1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, weight, s, z = ctx.saved_tensors
+        for_x, for_weight, for_s, _ = ctx.needs_input_grad[:4]
+        grad_nhwc = grad.permute(0, 2, 3, 1).contiguous()
+        grad_z, grads_s = z.new_zeros(z.shape), []
+        for (to, source), s_position in zip(ctx.moves, _positions_first(s)):
+            torch.mul(grad_nhwc[to], s_position, out=grad_z[source])
+            if for_s:
+                grads_s.append((grad_nhwc[to] * z[source]).sum((1, 2)))
+        grad_x = grad_weight = None
+        if for_x or for_weight:
+            grad_x, grad_weight = _conv_gradients(
+                grad_z.flatten(3).permute(0, 3, 1, 2),
+                x.contiguous(memory_format=torch.channels_last),
+                _positions_as_channels(weight),
+                *((1, 1), (0, 0), (1, 1), 1),
+                (for_x, for_weight),
+            )
+        if for_weight:
+            grad_weight = (
+                grad_weight.view(*weight.shape[2:], *weight.shape[:2]).permute(2, 3, 0, 1).contiguous()
+            )
+        return (
+            _laid_out_as(x, grad_x) if for_x else None,
+            grad_weight,
+            torch.stack(grads_s, -1).view(s.shape) if for_s else None,
+            _bias_gradient(ctx, grad),
+            *[None] * 2,
+        )
+
+
+def _positions_as_channels(weight: Tensor) -> Tensor:
+    """``(C2, C1, h, w)`` as the 1x1 kernel ``(h * w * C2, C1, 1, 1)``."""
+    return weight.permute(2, 3, 0, 1).reshape(-1, weight.shape[1], 1, 1)
+
+
+def _positions_first(s: Tensor) -> Tensor:
+    """``(N, C2, 1, h, w)`` as ``(h * w, N, 1, 1, C2)``."""
+    return s.flatten(2).permute(2, 0, 1)[:, :, None, None].contiguous()
+
+
+def _moves(x: Tensor, weight: Tensor, size, padding, dilation) -> Iterator[tuple[tuple, tuple]]:
+    """For each kernel position, where its output goes in (N, H, W, C) and is in (N, H, W, h * w, C)."""
+    for index, at in enumerate(itertools.product(*map(range, weight.shape[2:]))):
+        to, source = [], []
+        for i, n_in, n_out, p, d in zip(at, x.shape[2:], size, padding, dilation):
+            by = i * d - p
+            first = max(0, -by)
+            end = max(first, min(n_out, n_in - by))
+            to.append(slice(first, end))
+            source.append(slice(first + by, end + by))
+        yield (slice(None), *to), (slice(None), *source, index)
+
+
+class _Taps(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, s, bias, stride, padding, dilation, groups):
+        ctx.padding, ctx.groups = padding, groups
+        size = output_size(x, weight, stride, padding, dilation)
+        ctx.windows = list(_windows(weight, size, stride, dilation))
+        x_padded = _zero_padded(x, padding)
+        y, outputs = 0, []
+        for index, window in ctx.windows:
+            z = _CONV[x.dim()](x_padded[window], _position(weight, index), groups=groups)
+            s_position = _per_channel(s.flatten(2)[..., index], z)
+            y = z * s_position if index == 0 else y.addcmul_(z, s_position)
+            outputs.append(z)
+        ctx.save_for_backward(x, weight, s, *outputs)
+        return y if bias is None else y.add_(_per_channel(bias, y))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, weight, s, *outputs = ctx.saved_tensors
+        for_x, for_weight, for_s, _ = ctx.needs_input_grad[:4]
+        pointwise = [[n] * (x.dim() - 2) for n in (1, 0, 1)]
+        x_padded = _zero_padded(x, ctx.padding)
+        grad_padded = torch.zeros_like(x_padded) if for_x else None
+        grads_weight, grads_s = [], []
+        for (index, window), z in zip(ctx.windows, outputs):
+            if for_x or for_weight:
+                grad_x_seen, grad_position = _conv_gradients(
+                    grad * _per_channel(s.flatten(2)[..., index], grad),
+                    x_padded[window],
+                    _position(weight, index),
+                    *pointwise,
+                    ctx.groups,
+                    (for_x, for_weight),
+                )
+            if for_x:
+                grad_padded[window] += grad_x_seen
+            if for_weight:
+                grads_weight.append(grad_position.flatten(1))
+            if for_s:
+                grads_s.append((grad * z).sum([*range(2, grad.dim())]))
+        inside = [slice(p, p + n) for p, n in zip(ctx.padding, x.shape[2:])]
+        return (
+            _laid_out_as(x, grad_padded[(..., *inside)]) if for_x else None,
+            torch.stack(grads_weight, -1).view(weight.shape) if for_weight else None,
+            torch.stack(grads_s, -1).view(s.shape) if for_s else None,
+            _bias_gradient(ctx, grad),
+            *[None] * 4,
+        )
+
+
+def _position(weight: Tensor, index: int) -> Tensor:
+    """Kernel position ``index`` of ``(C2, C1, h, w)`` as a 1x1 kernel ``(C2, C1, 1, 1)``."""
+    return _per_channel(weight.flatten(2)[..., index], weight)

@@ -1,0 +1,99 @@
+"""Convolutional block attention: a gate for each channel, then one for each position.
+
+Woo, Park, Lee, Kweon, CBAM: Convolutional Block Attention Module, ECCV 2018
+(https://arxiv.org/abs/1807.06521), eqs. 1-3.
+
+Eq. 3 has no normalization; the authors' code has a batch norm between the 7x7
+convolution and the sigmoid, and so has this layer. The published parameter counts,
+given to 0.01M, can't tell (a ResNet-50 has 32 of those parameters), but they differ
+in the biases of the shared layers: the TD paper counts none (ResNet-50: 28.07M), the
+AW and TAM papers count them (28.09M; on CIFAR-100 26.24M).
+
+Zhu, Hofstee, Lee, Al-Ars, An Attention Module for Convolutional Neural Networks, ICANN 2021
+(https://arxiv.org/abs/2108.08205), tables 1-2, is the AW paper that takes CBAM apart.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from attn_mm.layers.channels import one_width
+from attn_mm.layers.se import bottleneck_mlp
+
+_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+class CBAM(nn.Module):
+    """Channel attention, then spatial attention.
+
+    ``CBAM(spatial=False)`` is what the AW paper calls 'MaxPool' and
+    ``CBAM(max_pool=False)`` what it calls 'Spatial': the one without the spatial map,
+    the other without max-pooled features.
+
+    Args:
+        channels: channels of the input; ``in_channels`` is another name for it.
+        reduction: input channels per hidden channel.
+        bias: whether the two shared layers of the channel attention have biases.
+        spatial: whether there is a spatial attention.
+        max_pool: whether the channel attention sees the maximum of each channel next
+            to its average. The spatial attention keeps its maximum over the channels:
+            the AW paper doesn't say, its counts can't tell, and these are the two
+            switches of the CBAM authors' code.
+        kernel_size: width of the spatial attention's convolution, odd.
+        dims: 2 for images, 3 for video (time is treated as space is).
+
+    Raises:
+        TypeError: the width was given twice or not at all.
+        ValueError: ``dims`` is not 2 or 3, ``reduction`` leaves no hidden channel,
+            ``kernel_size`` is even, or neither ``spatial`` nor ``max_pool`` is left.
+    """
+
+    def __init__(
+        self,
+        channels: int | None = None,
+        reduction: int = 16,
+        bias: bool = False,
+        spatial: bool = True,
+        max_pool: bool = True,
+        kernel_size: int = 7,
+        dims: Literal[2, 3] = 2,
+        *,
+        in_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not (spatial or max_pool):
+            raise ValueError("CBAM without spatial and max_pool is SE: expected at least one of them")
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size!r}")
+        self.mlp = bottleneck_mlp(one_width(channels, in_channels), reduction, bias, dims)
+        self.spatial = None
+        if spatial:
+            self.spatial = nn.Sequential(
+                _CONV[dims](2, 1, kernel_size, padding=kernel_size // 2, bias=False),
+                # The momentum of the authors' code.
+                _NORM[dims](1, momentum=0.01),
+            )
+        self.max_pool = max_pool
+        self.dims = dims
+
+    def extra_repr(self) -> str:
+        return f"max_pool={self.max_pool}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, *size)`` -> the same shape.
+
+        Equal maxima share the gradient.
+        """
+        positions = tuple(range(-self.dims, 0))
+        channel_gate = self.mlp(x.mean(positions, keepdim=True))
+        if self.max_pool:
+            channel_gate = channel_gate + self.mlp(x.amax(positions, keepdim=True))
+        x = x * channel_gate.sigmoid()
+        if self.spatial is None:
+            return x
+        pooled = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)
+        return x * self.spatial(pooled).sigmoid()

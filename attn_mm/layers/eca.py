@@ -1,0 +1,56 @@
+"""Efficient channel attention: a short convolution over neighbouring channels.
+
+Wang, Wu, Zhu, Li, Zuo, Hu, ECA-Net: Efficient Channel Attention for Deep Convolutional
+Neural Networks, CVPR 2020 (https://arxiv.org/abs/1910.03151), eqs. 9 and 12.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+
+from attn_mm.layers.channels import one_width
+
+
+def eca_kernel_size(channels: int, gamma: float = 2, beta: float = 1) -> int:
+    """Eq. 12: the odd number nearest to ``|log2(channels) / gamma + beta / gamma|``, the larger of two."""
+    size = int(abs((math.log2(channels) + beta) / gamma))
+    return size if size % 2 else size + 1
+
+
+class ECA(nn.Module):
+    """Every channel times a gate in (0, 1) computed from the averages of its neighbours.
+
+    Args:
+        channels: channels of the input; ``in_channels`` is another name for it.
+        gamma, beta: set the kernel size, see :func:`eca_kernel_size` (paper: 2 and 1).
+        dims: 2 for images, 3 for video.
+
+    Raises:
+        TypeError: the width was given twice or not at all.
+        ValueError: ``dims`` is not 2 or 3.
+    """
+
+    def __init__(
+        self,
+        channels: int | None = None,
+        gamma: float = 2,
+        beta: float = 1,
+        dims: Literal[2, 3] = 2,
+        *,
+        in_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        if dims not in (2, 3):
+            raise ValueError(f"dims must be 2 or 3, got {dims!r}")
+        size = eca_kernel_size(one_width(channels, in_channels), gamma, beta)
+        self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
+        self.dims = dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, *size)`` -> the same shape."""
+        squeezed = x.mean(tuple(range(-self.dims, 0)))
+        gate = self.conv(squeezed.unsqueeze(1)).sigmoid()
+        return x * gate.reshape(*squeezed.shape, *[1] * self.dims)

@@ -1,0 +1,103 @@
+"""Frequency channel attention (FcaNet-TS): squeeze-and-excitation with more than averages.
+
+Qin, Zhang, Wu, Li, FcaNet: Frequency Channel Attention Networks, ICCV 2021
+(https://arxiv.org/abs/2012.11879), eqs. 3, 11-14.
+
+The average is the lowest component of the discrete cosine transform. The channels
+are split into 16 parts and each part is squeezed by another component; these are
+the 16 best of the two-step selection (section 3.3, the authors' 'top16').
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attn_mm.layers.channels import one_width
+from attn_mm.layers.se import SE
+
+# The frequency along the height and along the width of each part, on a 7x7 grid.
+_TOP_16 = (
+    (0, 0, 6, 0, 0, 1, 1, 4, 5, 1, 3, 0, 0, 0, 3, 2),
+    (0, 1, 0, 5, 2, 0, 2, 0, 0, 6, 0, 4, 6, 3, 5, 2),
+)
+
+
+def _cosines(size: int, frequencies: tuple[int, ...]) -> Tensor:
+    """Orthonormal cosines of the ``frequencies``, ``(len(frequencies), size)``."""
+    # A frequency of the 7x7 grid stands for the same cosine on a grid of a multiple of 7.
+    frequency = torch.tensor(frequencies, dtype=torch.float64)[:, None] * (size // 7)
+    position = torch.arange(size, dtype=torch.float64) + 0.5
+    power = torch.where(frequency == 0, 1.0, 2.0).double() / size
+    return power.sqrt() * torch.cos(math.pi / size * frequency * position)
+
+
+class FCA(SE):
+    """Every channel times a gate in (0, 1) computed from one DCT component of each channel.
+
+    A map that is not ``size`` x ``size`` is average-pooled to it first. In 3D the
+    components are those of the map averaged over time, as the two-step selection
+    knows no temporal frequencies; the zeroth is what the other layers here take.
+
+    Args:
+        channels: channels of the input, a multiple of 16; ``in_channels`` is another
+            name for it.
+        reduction: input channels per hidden channel.
+        size: side of the square on which the components live, at least 7. The authors
+            take 56, 28, 14 and 7 for the four stages of a ResNet.
+        dims: 2 for images, 3 for video.
+
+    Raises:
+        TypeError: the width was given twice or not at all.
+        ValueError: ``channels`` is not a multiple of 16, ``size`` is below 7,
+            ``dims`` is not 2 or 3, or ``reduction`` leaves no hidden channel.
+    """
+
+    def __init__(
+        self,
+        channels: int | None = None,
+        reduction: int = 16,
+        size: int = 7,
+        dims: Literal[2, 3] = 2,
+        *,
+        in_channels: int | None = None,
+    ) -> None:
+        channels = one_width(channels, in_channels)
+        parts = len(_TOP_16[0])
+        if channels % parts:
+            raise ValueError(
+                f"channels must be a multiple of {parts}, one part a component, got {channels!r}"
+            )
+        if size < 7:
+            raise ValueError(f"size must be at least 7, the grid of the frequencies, got {size!r}")
+        super().__init__(channels, reduction, bias=False, dims=dims)
+        self.size = size
+        # Not in the state dict: it is a constant.
+        self.register_buffer("basis", self._make_basis(), persistent=False)
+
+    def _make_basis(self) -> Tensor:
+        rows, columns = (_cosines(self.size, frequencies) for frequencies in _TOP_16)
+        basis = rows[:, None, :, None] * columns[:, None, None, :]
+        return basis.to(self.mlp[0].weight)
+
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        # Conversion to float64 would keep float32's rounding, to_empty() would keep garbage.
+        self.basis = self._make_basis()
+        return self
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}"
+
+    def _squeeze(self, x: Tensor) -> Tensor:
+        if self.dims == 3:
+            x = x.mean(2)
+        # Pooling to the same size changes nothing; a graph for all sizes can't ask.
+        if torch.compiler.is_compiling() or x.shape[-2:] != (self.size, self.size):
+            x = F.adaptive_avg_pool2d(x, self.size)
+        components = (x.unflatten(1, (len(self.basis), -1)) * self.basis).sum((-2, -1))
+        return components.to(x.dtype).reshape(*x.shape[:2], *[1] * self.dims)

@@ -1,0 +1,154 @@
+"""Learn to pay attention: local features chosen by their compatibility with a global one.
+
+Jetley et al., Learn To Pay Attention, ICLR 2018, section 3 (https://arxiv.org/abs/1804.02391).
+The sigmoid gate is the progressive attention of Seo et al., Hierarchical Attention Networks,
+2016 (https://arxiv.org/abs/1606.02393), as appendix A.2 of the former rebuilds it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attn_mm.layers.shortcuts import shortcuts_enabled
+
+_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class ParametrisedCompatibility(nn.Module):
+    """Eq. 2: c_i = <u, l_i + g>, u being a 1x1 convolution to one channel, with bias.
+
+    Args:
+        channels: C of both features.
+        dims: 2 for images, 3 for video.
+    """
+
+    def __init__(self, channels: int, dims: Literal[2, 3] = 2) -> None:
+        super().__init__()
+        self.u = _CONV[dims](channels, 1, 1)
+
+    def forward(self, local: Tensor, global_: Tensor) -> Tensor:
+        """``(N, C, *size)`` and ``(N, C)`` -> scores ``(N, 1, *size)``."""
+        ones = (1,) * (local.dim() - 2)
+        if not shortcuts_enabled():
+            return self.u(local + global_.unflatten(1, (-1, *ones)))
+        # <u, l_i> + <u, g>: no second map of the size of the local features.
+        return self.u(local) + F.linear(global_, self.u.weight.flatten(1)).unflatten(1, (-1, *ones))
+
+
+class DotProductCompatibility(nn.Module):
+    """Eq. 3: c_i = <l_i, g>."""
+
+    def forward(self, local: Tensor, global_: Tensor) -> Tensor:
+        """``(N, C, *size)`` and ``(N, C)`` -> scores ``(N, 1, *size)``."""
+        return torch.bmm(global_.unsqueeze(1), local.flatten(2)).unflatten(2, local.shape[2:])
+
+
+class LearnToPayAttention(nn.Module):
+    """The local features' mean, weighted by a softmax over positions of their compatibility with g.
+
+    The mean *replaces* g as the image's descriptor (section 3.1). ``g`` is the
+    query: that of another image gives query-driven attention (appendix A.5).
+
+    With ``'pc'`` the part <u, g> is the same at every position and the softmax
+    cancels it: neither map nor vector depends on g, whose gradient is zero but
+    for rounding. Appendix A.5 observes as much; ``'dp'`` follows its query.
+
+    Args:
+        local_channels: C, channels of the local features l.
+        global_channels: channels of the global feature g.
+        compatibility: ``'pc'``, parametrised (eq. 2), or ``'dp'``, dot product (eq. 3).
+        projection: brings g to C channels. ``'linear'``: a linear layer where the
+            widths differ, nothing where they agree; a module ``(N, global_channels)
+            -> (N, C)``; None: nothing, the widths must agree.
+        dims: 2 for images, 3 for video.
+
+    Raises:
+        ValueError: an unknown ``compatibility``, ``projection`` or ``dims``; widths
+            that differ without a projection; a local feature of other than ``dims + 2``
+            dimensions.
+    """
+
+    def __init__(
+        self,
+        local_channels: int,
+        global_channels: int,
+        compatibility: Literal["pc", "dp"] = "pc",
+        projection: nn.Module | Literal["linear"] | None = "linear",
+        dims: Literal[2, 3] = 2,
+    ) -> None:
+        super().__init__()
+        _check_dims(dims)
+        if compatibility not in ("pc", "dp"):
+            raise ValueError(f"compatibility must be 'pc' or 'dp', got {compatibility!r}")
+        if projection == "linear":
+            differ = global_channels != local_channels
+            projection = nn.Linear(global_channels, local_channels) if differ else None
+        elif projection is None and global_channels != local_channels:
+            raise ValueError(
+                f"a global feature of {global_channels} channels needs a projection to the "
+                f"{local_channels} of the local features, got projection=None"
+            )
+        if not isinstance(projection, nn.Module | None):
+            raise ValueError(f"projection must be 'linear', a module or None, got {projection!r}")
+        self.dims = dims
+        self.projection = projection
+        self.compatibility = (
+            ParametrisedCompatibility(local_channels, dims)
+            if compatibility == "pc"
+            else DotProductCompatibility()
+        )
+
+    def forward(self, local: Tensor, global_: Tensor) -> tuple[Tensor, Tensor]:
+        """Attend ``local`` ``(N, C, *size)`` as ``global_`` ``(N, global_channels)`` asks.
+
+        Returns:
+            the vector g_a, ``(N, C)``, and the attention map, ``(N, 1, *size)``,
+            whose values are positive and sum to 1 (eq. 1).
+        """
+        _check_local(local, self.dims)
+        if self.projection is not None:
+            global_ = self.projection(global_)
+        attention = self.compatibility(local, global_).flatten(2).softmax(2)
+        vector = torch.bmm(local.flatten(2), attention.transpose(1, 2)).squeeze(2)
+        return vector, attention.unflatten(2, local.shape[2:])
+
+
+class ProgressiveGate(nn.Module):
+    """Local features times the sigmoid of their parametrised compatibility with g (appendix A.2).
+
+    Positions don't compete: each is filtered on its own, and the map goes on
+    through the network. Here g matters, for a sigmoid has no constant to cancel.
+
+    Args:
+        channels: C of the local and of the global feature.
+        dims: 2 for images, 3 for video.
+
+    Raises:
+        ValueError: an unknown ``dims``, or a local feature of other than ``dims + 2`` dimensions.
+    """
+
+    def __init__(self, channels: int, dims: Literal[2, 3] = 2) -> None:
+        super().__init__()
+        _check_dims(dims)
+        self.dims = dims
+        self.compatibility = ParametrisedCompatibility(channels, dims)
+
+    def forward(self, local: Tensor, global_: Tensor) -> tuple[Tensor, Tensor]:
+        """``(N, C, *size)`` and ``(N, C)`` -> gated features ``(N, C, *size)``, gate ``(N, 1, *size)``."""
+        _check_local(local, self.dims)
+        gate = self.compatibility(local, global_).sigmoid()
+        return local * gate, gate
+
+
+def _check_dims(dims: int) -> None:
+    if dims not in _CONV:
+        raise ValueError(f"dims must be 2 or 3, got {dims!r}")
+
+
+def _check_local(local: Tensor, dims: int) -> None:
+    if local.dim() != dims + 2:
+        raise ValueError(f"local features must be (N, C, + {dims} sizes), got {local.dim()} dimensions")

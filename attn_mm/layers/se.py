@@ -1,0 +1,71 @@
+"""Squeeze-and-excitation: channel attention from the average-pooled map.
+
+Hu, Shen, Sun, Squeeze-and-Excitation Networks, CVPR 2018 (https://arxiv.org/abs/1709.01507),
+eqs. 2-4.
+
+The published parameter counts differ in the biases of the two layers: the TD and
+TAM papers count none (ResNet-50: 28.07M), the AW paper counts them (28.09M).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from attn_mm.layers.channels import one_width
+
+_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def bottleneck_mlp(channels: int, reduction: int, bias: bool, dims: int) -> nn.Sequential:
+    """1x1 to ``channels // reduction``, ReLU, 1x1 back: the excitation of eq. 3 before its sigmoid.
+
+    Raises:
+        ValueError: ``dims`` is not 2 or 3, or ``reduction`` leaves no hidden channel.
+    """
+    if dims not in _CONV:
+        raise ValueError(f"dims must be 2 or 3, got {dims!r}")
+    if not 1 <= reduction <= channels:
+        raise ValueError(f"reduction must lie in 1..{channels} (the channels), got {reduction!r}")
+    hidden = channels // reduction
+    conv = _CONV[dims]
+    return nn.Sequential(
+        conv(channels, hidden, 1, bias=bias), nn.ReLU(inplace=True), conv(hidden, channels, 1, bias=bias)
+    )
+
+
+class SE(nn.Module):
+    """Every channel times a gate in (0, 1) computed from the averages of all channels.
+
+    Args:
+        channels: channels of the input; ``in_channels`` is another name for it.
+        reduction: input channels per hidden channel.
+        bias: whether the two layers have biases.
+        dims: 2 for images, 3 for video.
+
+    Raises:
+        TypeError: the width was given twice or not at all.
+        ValueError: ``dims`` is not 2 or 3, or ``reduction`` leaves no hidden channel.
+    """
+
+    def __init__(
+        self,
+        channels: int | None = None,
+        reduction: int = 16,
+        bias: bool = False,
+        dims: Literal[2, 3] = 2,
+        *,
+        in_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.mlp = bottleneck_mlp(one_width(channels, in_channels), reduction, bias, dims)
+        self.dims = dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, *size)`` -> the same shape."""
+        return x * self.mlp(self._squeeze(x)).sigmoid()
+
+    def _squeeze(self, x: Tensor) -> Tensor:
+        """One number for each channel: ``(N, C, 1, 1)``, with another 1 in 3D."""
+        return x.mean(tuple(range(-self.dims, 0)), keepdim=True)

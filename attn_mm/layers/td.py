@@ -1,0 +1,149 @@
+"""Top-down attention: a layer's output says where and what its input should be at the next step.
+
+Jaiswal, Fernando & Tan, TDAN: Top-Down Attention Networks for Enhanced Feature
+Selectivity in CNNs, section 3, eqs. 2-8 (https://arxiv.org/abs/2111.13470;
+published at ECCV 2022 as TDAM).
+
+With the average-pooled top t and bottom b of a step,
+
+    s = W_s ReLU[W_t t; W_b b]    joint attention (eq. 4)
+    s = W_s ReLU[W_t t]           top attention (eq. 5)
+
+and the next step's bottom follows from the bottom x by
+
+    x' = x * sigmoid(s)           channels (eq. 6)
+    A  = sum_c s_c x'_c           a 1x1 convolution with the searchlight (eq. 7)
+    x  = x' * sigmoid(A)          positions (eq. 8)
+
+The paper and the authors' released code differ in two things, and the code is the
+default, because the published weights and parameter counts are the code's:
+
+* The searchlight of eq. 7. Eqs. 4 and 5 put the sigmoid into the searchlight, so that
+  eq. 7 uses sigmoid(s): ``spatial='sigmoid'``. The code uses s itself: ``'raw'``.
+* The hidden width of W_b. Eq. 4 makes it C_0/r, and W_s C_0 x (C_N + C_0)/r:
+  ``hidden='paper'``. The code makes it C_N/r as W_t's, and W_s C_0 x 2C_N/r: ``'code'``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class TopDownAttention(nn.Module):
+    """One feedback step: from a bottom and a top feature map to the next step's bottom.
+
+    The submodules ``top_mlp``, ``bottom_mlp`` (joint attention only) and ``mlp`` are
+    the 1x1 convolutions W_t, W_b and W_s without biases. Nothing depends on the sizes
+    of the maps, and top and bottom may differ in theirs.
+
+    Args:
+        bottom_channels: C_0, channels of the map that is modulated.
+        top_channels: C_N, channels of the map that is fed back.
+        mode: ``'joint'``, the searchlight is made from top and bottom (eq. 4), or
+            ``'top'``, from the top alone (eq. 5).
+        reduction: r; the hidden width is C_N // r.
+        hidden: width of W_b's output: ``'code'``, C_N // r, or ``'paper'``, C_0 // r.
+            Top attention has no W_b, and there both are the same.
+        spatial: searchlight of eq. 7: ``'raw'``, s, or ``'sigmoid'``, sigmoid(s).
+        dims: 2 for images, 3 for video.
+
+    Raises:
+        ValueError: an unknown ``mode``, ``hidden``, ``spatial`` or ``dims``, or a
+            ``reduction`` that leaves no hidden channel.
+    """
+
+    def __init__(
+        self,
+        bottom_channels: int,
+        top_channels: int,
+        mode: Literal["joint", "top"] = "joint",
+        reduction: int = 16,
+        hidden: Literal["code", "paper"] = "code",
+        spatial: Literal["raw", "sigmoid"] = "raw",
+        dims: Literal[2, 3] = 2,
+    ) -> None:
+        super().__init__()
+        for name, value, known in (
+            ("mode", mode, ("joint", "top")),
+            ("hidden", hidden, ("code", "paper")),
+            ("spatial", spatial, ("raw", "sigmoid")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}")
+        if dims not in _CONV:
+            raise ValueError(f"dims must be 2 or 3, got {dims!r}")
+        of_top = _hidden_width(top_channels, reduction)
+        of_bottom = 0
+        if mode == "joint":
+            of_bottom = of_top if hidden == "code" else _hidden_width(bottom_channels, reduction)
+        self.spatial = spatial
+        self.dims = dims
+        self.top_mlp = _CONV[dims](top_channels, of_top, 1, bias=False)
+        self.bottom_mlp = _CONV[dims](bottom_channels, of_bottom, 1, bias=False) if of_bottom else None
+        self.mlp = _CONV[dims](of_top + of_bottom, bottom_channels, 1, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Kaiming initialization by fan-out, as in the ResNets around it; the paper names none."""
+        for conv in self.children():
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def extra_repr(self) -> str:
+        return f"spatial={self.spatial!r}"
+
+    def forward(self, bottom: Tensor, top: Tensor) -> Tensor:
+        """The next step's bottom.
+
+        Args:
+            bottom: ``(N, C_0, *size)``.
+            top: ``(N, C_N, *any_size)``.
+
+        Returns:
+            ``(N, C_0, *size)``.
+        """
+        return self.modulate(bottom, top.mean(self._space))
+
+    def modulate(self, bottom: Tensor, pooled_top: Tensor) -> Tensor:
+        """:meth:`forward` for a top that is averaged already, ``(N, C_N)`` or ``(N, C_N, 1, 1)``."""
+        _, positions, scaled = self._attend(bottom, pooled_top)
+        return scaled * positions
+
+    def searchlight(self, bottom: Tensor, pooled_top: Tensor) -> tuple[Tensor, Tensor]:
+        """What :meth:`modulate` multiplies ``bottom`` by.
+
+        Returns:
+            sigmoid(s), ``(N, C_0, 1, 1)``, and sigmoid(A), ``(N, 1, *size)``; one more
+            dimension each for video.
+        """
+        channels, positions, _ = self._attend(bottom, pooled_top)
+        return channels, positions
+
+    @property
+    def _space(self) -> tuple[int, ...]:
+        return tuple(range(-self.dims, 0))
+
+    def _attend(self, bottom: Tensor, pooled_top: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """sigmoid(s), sigmoid(A) and x'."""
+        hidden = self.top_mlp(pooled_top.reshape(*pooled_top.shape[:2], *[1] * self.dims)).relu()
+        if self.bottom_mlp is not None:
+            pooled_bottom = bottom.mean(self._space, keepdim=True)
+            hidden = torch.cat([hidden, self.bottom_mlp(pooled_bottom).relu()], dim=1)
+        logits = self.mlp(hidden)
+        channels = logits.sigmoid()
+        scaled = bottom * channels
+        searchlight = logits if self.spatial == "raw" else channels
+        # A matrix product reads x' once, where s * x' would be written to be summed.
+        searchlight = searchlight.flatten(1).unsqueeze(1).to(scaled.dtype)
+        positions = torch.bmm(searchlight, scaled.flatten(2)).unflatten(2, bottom.shape[2:])
+        return channels, positions.sigmoid(), scaled
+
+
+def _hidden_width(channels: int, reduction: int) -> int:
+    if not 1 <= reduction <= channels:
+        raise ValueError(f"reduction must lie in 1..{channels} (the channels it reduces), got {reduction}")
+    return channels // reduction

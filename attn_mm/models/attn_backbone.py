@@ -1,0 +1,88 @@
+"""Any upstream backbone with attention grafted onto it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from torch import nn
+
+from attn_mm.errors import ConfigError
+from attn_mm.graft.blocks import FeedbackMixin
+from attn_mm.graft.state import LoadReport, reports_copies
+from attn_mm.graft.swap import swap_class
+from attn_mm.models.grafts import put_layer
+from attn_mm.registry import GRAFTS, MODELS
+
+ORDER = ("AWConv", None, "TD", "TDAF")
+"""Grafts go in this order, whatever theirs in the config; None stands for layers, which keep theirs."""
+
+
+class AttnMixin(LoadReport):
+    """Mixin: what any grafted backbone does differently from the class it was built as."""
+
+    grafted: list[str]
+    """Names of the modules that the grafts have added."""
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        # norm_eval keeps pretrained statistics; the norms of what is new have none to keep.
+        for name in self.grafted:
+            module = self.get_submodule(name)
+            if any(parameter.requires_grad for parameter in module.parameters()):
+                module.train(mode)
+        return self
+
+    def init_weights(self, *args, **kwargs) -> None:
+        again = getattr(self, "is_init", False)
+        with reports_copies(self):
+            super().init_weights(*args, **kwargs)
+        if not again:
+            for module in self.modules():
+                if isinstance(module, FeedbackMixin):
+                    module.repeat_norms()
+
+
+@MODELS.register_module(name="AttnBackbone")
+def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
+    """Build an upstream backbone and graft attention onto it.
+
+    The object returned is the upstream backbone itself, its parameters keep
+    their names, so its checkpoints load, and its options mean what they meant.
+
+    Args:
+        backbone: config of any backbone of mmdet, mmpose, mmpretrain or mmaction whose blocks
+            are known, see :data:`attn_mm.graft.units.FAMILIES`.
+        grafts: each a dict with a ``type``: a graft (``attn_mm.AWConv``, ``attn_mm.TD``,
+            ``attn_mm.TDAF``, see :mod:`attn_mm.models.grafts`) or a layer that takes
+            ``in_channels=`` (``attn_mm.SE``, ``attn_mm.CBAM``, ``attn_mm.ECA``, ``attn_mm.FCA``,
+            ``attn_mm.TAM``, any plugin of mmcv's), see :func:`attn_mm.models.grafts.put_layer`.
+            They go in the order AWConv, layers as listed, TD, TDAF.
+
+    Raises:
+        ConfigError: a graft asks for what the backbone or the graft doesn't have.
+    """
+    net = MMENGINE_MODELS.build(backbone)
+    modules = []
+    for graft in sorted(grafts, key=_rank):
+        options = dict(graft)
+        kind = options.pop("type")
+        try:
+            function = GRAFTS.get(kind) if isinstance(kind, str) else None
+            modules += function(net, **options) if function else put_layer(net, kind, **options)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"graft {kind}: {error}") from error
+    names = {module: name for name, module in net.named_modules()}
+    net.grafted = [*getattr(net, "grafted", []), *(names[module] for module in modules)]
+    if not isinstance(net, AttnMixin):
+        swap_class(net, AttnMixin)
+    net.train(net.training)
+    return net
+
+
+def _rank(graft: dict) -> int:
+    if not isinstance(graft, dict) or "type" not in graft:
+        raise ConfigError(f"a graft is a dict with a type, got {graft!r}")
+    kind = graft["type"]
+    function = GRAFTS.get(kind) if isinstance(kind, str) else None
+    return ORDER.index(next((name for name, entry in GRAFTS.module_dict.items() if entry is function), None))

@@ -1,0 +1,204 @@
+"""What can be grafted onto a built backbone, by the name that a config gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from torch import nn
+
+from attn_mm import layers
+from attn_mm.graft.blocks import FeedbackMixin, TopDown, attend
+from attn_mm.graft.selection import describe_units, select_blocks
+from attn_mm.graft.swap import as_torch, swap_class
+from attn_mm.graft.units import Unit, find_family
+from attn_mm.layers import AWConv2d, AWConv3d, TopDownAttention
+from attn_mm.registry import GRAFTS, MODELS
+
+Stages = Sequence[int] | None
+Blocks = Sequence[Literal["all"] | Sequence[int]] | None
+
+
+@GRAFTS.register_module(name="AWConv")
+def aw_conv(
+    backbone: nn.Module,
+    convs: Sequence[str] = ("conv2",),
+    stages: Stages = None,
+    blocks: Blocks = None,
+    **options,
+) -> list[nn.Module]:
+    """Turn convolutions into AW-convolutions; their weights and their names stay.
+
+    Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
+    (https://arxiv.org/abs/2108.08205). The default is the paper's AW-ResNet: every
+    bottleneck's 3x3.
+
+    Args:
+        backbone: a built backbone.
+        convs: units of each block, by name.
+        stages: see :func:`attn_mm.graft.selection.select_blocks`.
+        blocks: likewise.
+        options: ``reduction`` and the others of :class:`attn_mm.layers.AWConv2d`.
+
+    Returns:
+        The new modules.
+
+    Raises:
+        ValueError: a block has no such unit.
+        TypeError: a named convolution is not torch's own (deformable, factorised).
+    """
+    new = []
+    for block in select_blocks(backbone, stages, blocks):
+        units = {unit.name: unit for unit in find_family(block).units(block)}
+        for name in convs:
+            if name not in units:
+                raise ValueError(
+                    f"convs must be of {', '.join(units)}, which {type(block).__name__} has, got {name!r}"
+                )
+            plain = as_torch(units[name].conv)
+            conv = (AWConv2d if units[name].dims == 2 else AWConv3d).from_conv(plain, **options)
+            path = next(path for path, module in block.named_modules() if module is plain)
+            parent, _, attribute = path.rpartition(".")
+            setattr(block.get_submodule(parent), attribute, conv)
+            new.append(conv.attention)
+    return new
+
+
+def put_layer(
+    backbone: nn.Module,
+    kind: str | type,
+    position: str = "last",
+    stages: Stages = None,
+    blocks: Blocks = None,
+    **options,
+) -> list[nn.Module]:
+    """Put a layer, ``(N, C, *size)`` in and out, behind a unit of each block.
+
+    A layer behind the last unit stands before the sum with the shortcut; one
+    behind another unit stands after its activation. A block's own plugins come
+    first, and layers of one position follow each other in the order of the grafts.
+
+    Args:
+        backbone: a built backbone.
+        kind: any registered layer that takes ``in_channels=``, as mmcv's plugins do.
+        position: ``'after_conv2'`` and so on by the unit's name, ``'last'``, or ``'se'``: in
+            place of the block's own SE, in those blocks that have one.
+        stages: see :func:`attn_mm.graft.selection.select_blocks`.
+        blocks: likewise.
+        options: the layer's own.
+
+    Returns:
+        The new modules.
+
+    Raises:
+        ValueError: a block has no such position, or no selected block has an SE.
+        TypeError: an option that the layer doesn't have.
+    """
+    selected = select_blocks(backbone, stages, blocks)
+    if position == "se":
+        selected = [block for block in selected if getattr(block, "with_se", False)]
+        if not selected:
+            raise ValueError(
+                f"position='se' needs blocks with an SE; {type(backbone).__name__} has none there"
+            )
+    build = _builder(kind, options)
+    return [_put(block, position, build) for block in selected]
+
+
+def _put(block: nn.Module, position: str, build: Callable[[Unit], nn.Module]) -> nn.Module:
+    units = find_family(block).units(block)
+    if position == "se":
+        block.se = build(next(unit for unit in units if unit.then))
+        return block.se
+    named = {"last": units[-1], **{f"after_{unit.name}": unit for unit in units}}
+    if position not in named:
+        raise ValueError(
+            f"position must be of {', '.join(named)}, which {type(block).__name__} has, got {position!r}"
+        )
+    unit = named[position]
+    new = build(unit)
+    attend(block)
+    if unit.name not in block.attn:
+        block.attn[unit.name] = nn.Sequential()
+    block.attn[unit.name].append(new)
+    return new
+
+
+def _builder(kind: str | type, options: dict[str, Any]) -> Callable[[Unit], nn.Module]:
+    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    ours = getattr(layers, getattr(cls, "__name__", ""), None) is cls
+
+    def build(unit: Unit) -> nn.Module:
+        # Layers of others know nothing of dims: theirs come as one class a dimension.
+        dims = dict(dims=unit.dims) if ours else {}
+        return cls(in_channels=unit.conv.out_channels, **dims, **options)
+
+    return build
+
+
+@GRAFTS.register_module(name="TD")
+def top_down(
+    backbone: nn.Module,
+    mode: Literal["joint", "top"] = "joint",
+    steps: int = 2,
+    distance: int = 1,
+    stages: Stages = (2, 3),
+    blocks: Blocks = None,
+    **options,
+) -> list[nn.Module]:
+    """Top-down feedback inside residual blocks.
+
+    Jaiswal, Fernando & Tan, TDAN: Top-Down Attention Networks for Enhanced Feature
+    Selectivity in CNNs (https://arxiv.org/abs/2111.13470). The last ``distance`` units run ``steps`` times with the same convolutions and norms of
+    their own for each step, each time on an input that the branch's output has
+    modulated. The shortcut is of the block's own input. In a MobileNetV3 block the
+    feedback takes the place of the SE (the paper replaces it; where exactly, it
+    doesn't say).
+
+    Args:
+        backbone: a built backbone.
+        mode: see :class:`attn_mm.layers.TopDownAttention`.
+        steps: t of the paper, at least 2.
+        distance: m of the paper: 1 re-runs the last unit, 2 the last two, 3 the last three;
+            0, its ablation, modulates the branch's output and re-runs nothing.
+        stages: see :func:`attn_mm.graft.selection.select_blocks`; the paper's are the last two.
+        blocks: likewise.
+        options: ``reduction``, ``hidden``, ``spatial`` of :class:`attn_mm.layers.TopDownAttention`.
+
+    Returns:
+        The new modules.
+
+    Raises:
+        ValueError: ``steps`` is below 2, a block has fewer units than ``distance``, or has
+            feedback already.
+    """
+    if steps < 2:
+        raise ValueError(f"steps must be at least 2, got {steps}: one step is the plain block")
+    return [
+        _feed_back(block, steps, distance, dict(mode=mode, **options))
+        for block in select_blocks(backbone, stages, blocks)
+    ]
+
+
+def _feed_back(block: nn.Module, steps: int, distance: int, options: dict[str, Any]) -> nn.Module:
+    name = type(block).__name__
+    if isinstance(block, FeedbackMixin):
+        raise ValueError(f"{name} has feedback already; grafts of TD must not name a block twice")
+    units = find_family(block).units(block)
+    if not 0 <= distance <= len(units):
+        raise ValueError(
+            f"distance must lie in 0..{len(units)}: {name} has the units {describe_units(units)}; got {distance}"
+        )
+    if getattr(block, "with_se", False):
+        del block.se
+        block.with_se = False
+        units = find_family(block).units(block)
+    as_torch(units[-1].conv)
+    rerun = units[len(units) - distance :]
+    top = units[-1].conv.out_channels
+    bottom = rerun[0].conv.in_channels if rerun else top
+    attention = TopDownAttention(bottom, top, dims=units[-1].dims, **options)
+    attend(block)
+    block.td = TopDown(attention, rerun, steps)
+    swap_class(block, FeedbackMixin)
+    return block.td.attention

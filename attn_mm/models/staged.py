@@ -1,0 +1,128 @@
+"""What the staged backbones of this package share: a stem, stages, and the options that mmpretrain's have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from mmcv.cnn import build_conv_layer, build_norm_layer
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+BN = dict(type="BN", requires_grad=True)
+KAIMING = [
+    dict(type="Kaiming", layer=["Conv2d"]),
+    dict(type="Constant", val=1, layer=["_BatchNorm", "GroupNorm"]),
+]
+
+
+class ConvNormBlock(BaseModule):
+    """A block whose norms go by number: ``norm1`` is the module ``bn1``, or ``gn1`` where it is a group norm.
+
+    Args:
+        with_cp: drop the block's inner maps and compute them again in the backward pass.
+    """
+
+    def __init__(self, with_cp: bool = False) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+
+    def add_norm(self, norm_cfg: dict, channels: int, number: int) -> None:
+        name, norm = build_norm_layer(norm_cfg, channels, postfix=number)
+        setattr(self, f"norm{number}_name", name)
+        self.add_module(name, norm)
+
+    @property
+    def norm1(self) -> nn.Module:
+        return getattr(self, self.norm1_name)
+
+    @property
+    def norm2(self) -> nn.Module:
+        return getattr(self, self.norm2_name)
+
+    def run(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """``function(x)``, checkpointed if the block is to be."""
+        if self.with_cp and x.requires_grad:
+            return checkpoint(function, x, use_reentrant=False)
+        return function(x)
+
+
+class StagedBackbone(BaseModule):
+    """``conv1``, ``norm1``, ``relu``, then the stages ``layer1``, ``layer2`` ... named in ``res_layers``.
+
+    A subclass adds the stem and the stages and calls :meth:`check_stages` last.
+
+    Args:
+        out_indices: the stages, from 0, whose maps the forward pass returns.
+        frozen_stages: 0 freezes the stem, n the stem and the first n stages, -1 nothing.
+        norm_eval: batch norms keep their statistics in training.
+        init_cfg: of mmengine; Kaiming by default.
+    """
+
+    def __init__(self, out_indices: Sequence[int], frozen_stages: int, norm_eval: bool, init_cfg) -> None:
+        super().__init__(init_cfg)
+        self.out_indices = out_indices
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.res_layers: list[str] = []
+
+    def add_stem(self, in_channels: int, channels: int, stride: int, conv_cfg, norm_cfg) -> None:
+        self.conv1 = build_conv_layer(
+            conv_cfg, in_channels, channels, kernel_size=3, stride=stride, padding=1, bias=False
+        )
+        self.norm1_name, norm = build_norm_layer(norm_cfg, channels, postfix=1)
+        self.add_module(self.norm1_name, norm)
+        self.relu = nn.ReLU(inplace=True)
+
+    def add_stage(self, blocks: Iterable[nn.Module]) -> None:
+        name = f"layer{len(self.res_layers) + 1}"
+        self.add_module(name, nn.Sequential(*blocks))
+        self.res_layers.append(name)
+
+    def check_stages(self) -> None:
+        """Freeze what is to be frozen.
+
+        Raises:
+            ValueError: ``out_indices`` or ``frozen_stages`` name stages that don't exist.
+        """
+        count = len(self.res_layers)
+        if isinstance(self.out_indices, int) or not set(self.out_indices) <= set(range(count)):
+            raise ValueError(f"out_indices must be a sequence of 0..{count - 1}, got {self.out_indices!r}")
+        if self.frozen_stages not in range(-1, count + 1):
+            raise ValueError(f"frozen_stages must lie in -1..{count}, got {self.frozen_stages!r}")
+        self._freeze_stages()
+
+    @property
+    def norm1(self) -> nn.Module:
+        return getattr(self, self.norm1_name)
+
+    def stem(self, x: Tensor) -> Tensor:
+        """What the first stage gets for the image ``x`` ``(N, C, H, W)``."""
+        return self.relu(self.norm1(self.conv1(x)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The maps of the stages in ``out_indices`` for ``x`` ``(N, C, H, W)``."""
+        x = self.stem(x)
+        outputs = []
+        for index, name in enumerate(self.res_layers):
+            x = getattr(self, name)(x)
+            if index in self.out_indices:
+                outputs.append(x)
+        return tuple(outputs)
+
+    def _freeze_stages(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        frozen = self.res_layers[: self.frozen_stages]
+        for module in (self.conv1, self.norm1, *(getattr(self, name) for name in frozen)):
+            module.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self

@@ -1,0 +1,251 @@
+"""The VGG networks of "Learn to pay attention", for images of 32x32 and 80x80.
+
+Jetley et al., Learn To Pay Attention, ICLR 2018, section 4 and appendix A.2
+(https://arxiv.org/abs/1804.02391). The baseline is VGG16 with batch norm and
+dropout (https://github.com/szagoruyko/cifar.torch). The attention networks move
+its first two poolings behind two further convolutions at its end, so that the
+attended maps are finer:
+
+=====  ==============  =====================================  ==============
+part   convolutions    at an input of 32x32 (80x80)           local features
+=====  ==============  =====================================  ==============
+1-3    conv1-conv7     32x32 (80x80)                          l1, 256
+4      conv8-conv10    16x16                                  l2, 512
+5      conv11-conv13   8x8                                    l3, 512
+query  conv14, conv15  4x4, 2x2, then pooled, linear          g, 512
+=====  ==============  =====================================  ==============
+
+What the paper leaves open (dropout rates, the BN's eps, where PAN's first query
+comes from) follows the authors' released code, and the published numbers of
+parameters agree with it to the unit.
+
+The heads: :class:`VGGAtt` and :class:`VGGPAN` go with ``attn_mm.LTPAHead``;
+:class:`VGG` with mmpretrain's ``LinearClsHead``; :class:`VGGGAP` with its
+``GlobalAveragePooling`` and ``LinearClsHead``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from attn_mm.layers.ltpa import ProgressiveGate
+from attn_mm.registry import MODELS
+
+_WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+_INIT = dict(type="Kaiming", layer="Conv2d", mode="fan_out", nonlinearity="relu")
+
+
+def _conv(in_channels: int, out_channels: int, dropout: float = 0.0) -> list[nn.Module]:
+    """3x3 convolution with bias, BN, ReLU, and dropout where its rate is not 0."""
+    layers = [
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
+        nn.BatchNorm2d(out_channels, eps=1e-3),
+        nn.ReLU(inplace=True),
+    ]
+    return [*layers, nn.Dropout(dropout)] if dropout else layers
+
+
+def _pool(size: int = 2) -> nn.MaxPool2d:
+    return nn.MaxPool2d(size, ceil_mode=True)
+
+
+class _Groups(BaseModule):
+    """The 13 convolutions that all these networks share, in five groups."""
+
+    def __init__(self, init_cfg: dict | None = None) -> None:
+        super().__init__(_INIT if init_cfg is None else init_cfg)
+        channels, groups = 3, []
+        for index, widths in enumerate(_WIDTHS):
+            layers = []
+            for position, width in enumerate(widths, 1):
+                rate = 0.0 if position == len(widths) else 0.3 if index == 0 else 0.4
+                layers += _conv(channels, width, rate)
+                channels = width
+            groups.append(nn.Sequential(*layers))
+        self.groups = nn.ModuleList(groups)
+
+
+@MODELS.register_module()
+class VGG(_Groups):
+    """VGG16 with batch norm and dropout, up to the input of its last linear layer.
+
+    The last pooling takes what is left of the map: 2x2 of an input of 32x32, 5x5 of 80x80
+    (where the authors' released file pools once more, before conv13).
+
+    Args:
+        init_cfg: of mmengine; by default the convolutions are Kaiming-normal over their outputs.
+    """
+
+    def __init__(self, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.pool = _pool()
+        self.fc = nn.Sequential(
+            nn.Dropout(0.5),
+            nn.Linear(512, 512),
+            nn.BatchNorm1d(512),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.5),
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """``(N, 3, H, W)`` -> one descriptor ``(N, 512)``."""
+        *first, last = self.groups
+        for group in first:
+            x = self.pool(group(x))
+        return (self.fc(last(x).amax((-2, -1))),)
+
+
+class _FineGroups(_Groups):
+    """The groups as the attention networks pool them: not before l1, l2 and l3."""
+
+    def __init__(self, first_pool: Literal[2, 5] = 2, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        if first_pool not in (2, 5):
+            raise ValueError(f"first_pool must be 2 (inputs of 32x32) or 5 (of 80x80), got {first_pool!r}")
+        self.first_pool = _pool(first_pool)
+        self.pool = _pool()
+
+    def l1(self, x: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` -> ``(N, 256, H, W)``."""
+        for group in self.groups[:3]:
+            x = group(x)
+        return x
+
+    def l2(self, l1: Tensor) -> Tensor:
+        """l1 -> ``(N, 512, H / first_pool, W / first_pool)``."""
+        return self.groups[3](self.first_pool(l1))
+
+    def l3(self, l2: Tensor) -> Tensor:
+        """l2 -> ``(N, 512, h / 2, w / 2)``."""
+        return self.groups[4](self.pool(l2))
+
+
+class _GlobalMaxPool(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax((-2, -1))
+
+
+def _query(first_pool: int = 2) -> nn.Sequential:
+    """Local features ``(N, 512, h, w)`` -> g ``(N, 512)``: pooling, conv14, pooling, conv15, pooling, linear.
+
+    The last pooling takes what is left of the map: 2x2 of inputs of 32x32 and of 80x80.
+    """
+    return nn.Sequential(
+        _pool(first_pool),
+        *_conv(512, 512, 0.4),
+        _pool(),
+        *_conv(512, 512, 0.4),
+        _GlobalMaxPool(),
+        nn.Dropout(0.5),
+        nn.Linear(512, 512),
+    )
+
+
+def _pool_to_two_fifths(x: Tensor) -> Tensor:
+    """``(N, C, 5 h, 5 w)`` -> ``(N, C, 2 h, 2 w)``, as ``adaptive_max_pool2d``, which ONNX has not.
+
+    The windows start at 0, 2.5, 5, ..., rounded down, and are 3 wide.
+    """
+    if x.shape[2] % 5 or x.shape[3] % 5:
+        raise ValueError(
+            f"l1 behind first_pool=5 needs images of sizes divisible by 5, got {tuple(x.shape[2:])}"
+        )
+    rows, columns = (torch.arange(size * 2 // 5, device=x.device) * 5 // 2 for size in x.shape[2:])
+    return F.max_pool2d(x, 3, stride=1)[:, :, rows][..., columns]
+
+
+@MODELS.register_module()
+class VGGAtt(_FineGroups):
+    """The attention VGG: VGG-att, -att2 and -att3 by the ``levels`` it gives.
+
+    Args:
+        levels: which of l1, l2, l3 to give, in rising order: ``(3,)`` is VGG-att,
+            ``(2, 3)`` VGG-att2, ``(1, 2, 3)`` VGG-att3.
+        first_pool: size and stride of the first pooling: 2 for 32x32, 5 for 80x80
+            (CUB-200-2011). The parameters are the same, so that weights learned at
+            32x32 load. With 5, l1 is given after an adaptive max pooling to 32x32,
+            which a pooling of 2 would lead on to the same l2.
+        init_cfg: of mmengine; by default the convolutions are Kaiming-normal over their outputs.
+
+    Raises:
+        ValueError: ``levels`` is not a rising choice of 1, 2, 3; an unknown ``first_pool``; with
+            ``first_pool=5`` and level 1, images whose sizes are not multiples of 5.
+    """
+
+    def __init__(
+        self, levels: Sequence[int] = (3,), first_pool: Literal[2, 5] = 2, init_cfg: dict | None = None
+    ) -> None:
+        super().__init__(first_pool, init_cfg)
+        if not levels or list(levels) != sorted({1, 2, 3} & set(levels)):
+            raise ValueError(f"levels must be a rising choice of 1, 2 and 3, got {levels!r}")
+        self.levels = tuple(levels)
+        self.query = _query()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """``(N, 3, H, W)`` -> the chosen levels' maps, then g ``(N, 512)``."""
+        l1 = self.l1(x)
+        l2 = self.l2(l1)
+        l3 = self.l3(l2)
+        if 1 in self.levels and self.first_pool.kernel_size == 5:
+            l1 = _pool_to_two_fifths(l1)
+        maps = {1: l1, 2: l2, 3: l3}
+        return (*(maps[level] for level in self.levels), self.query(l3))
+
+
+@MODELS.register_module()
+class VGGGAP(_FineGroups):
+    """VGG-GAP (Zhou et al., CVPR 2016): the 13 convolutions whose last map is averaged for a linear layer.
+
+    Args:
+        first_pool: see :class:`VGGAtt`.
+        init_cfg: of mmengine; by default the convolutions are Kaiming-normal over their outputs.
+
+    Raises:
+        ValueError: an unknown ``first_pool``.
+    """
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """``(N, 3, H, W)`` -> l3 alone, ``(N, 512, 8, 8)`` of 32x32."""
+        return (self.l3(self.l2(self.l1(x))),)
+
+
+@MODELS.register_module()
+class VGGPAN(_FineGroups):
+    """VGG-PAN: progressive attention (Seo et al., 2016) at l2, to be attended at l3 (appendix A.2).
+
+    l2 is multiplied by its gate before the network goes on. The gate's query
+    can't come from behind it: a branch of its own gives it, conv14, conv15 and
+    linear once more, which the published number of parameters holds.
+
+    Args:
+        first_pool: see :class:`VGGAtt`.
+        init_cfg: of mmengine; by default the convolutions are Kaiming-normal over their outputs.
+
+    Raises:
+        ValueError: an unknown ``first_pool``.
+    """
+
+    def __init__(self, first_pool: Literal[2, 5] = 2, init_cfg: dict | None = None) -> None:
+        super().__init__(first_pool, init_cfg)
+        self.gate_query = _query(first_pool=4)
+        self.gate = ProgressiveGate(512)
+        self.query = _query()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``(N, 3, H, W)`` -> l3 of the gated l2, ``(N, 512, 8, 8)`` of 32x32, and g ``(N, 512)``."""
+        l3 = self.l3(self._gated(x)[0])
+        return l3, self.query(l3)
+
+    def gate_map(self, x: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` -> the gate at l2, ``(N, 1, 16, 16)`` of 32x32, each value in (0, 1)."""
+        return self._gated(x)[1]
+
+    def _gated(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        l2 = self.l2(self.l1(x))
+        return self.gate(l2, self.gate_query(l2))

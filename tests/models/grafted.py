@@ -1,0 +1,142 @@
+"""The backbones and the grafts that the tests combine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+NARROW = dict(base_channels=16, stem_channels=16)
+GROUPED = {
+    "mmdet.ResNeXt": dict(groups=4, base_width=4),
+    "mmpose.ResNeXt": dict(groups=4, width_per_group=4),
+    "mmpretrain.ResNeXt": dict(groups=4, width_per_group=4),
+}
+RESNETS = [
+    ("mmdet.ResNet", 18),
+    ("mmdet.ResNet", 50),
+    ("mmdet.ResNetV1d", 50),
+    ("mmdet.ResNeXt", 50),
+    ("mmpose.ResNet", 18),
+    ("mmpose.ResNet", 50),
+    ("mmpose.ResNetV1d", 50),
+    ("mmpose.ResNeXt", 50),
+    ("mmpretrain.ResNet", 18),
+    ("mmpretrain.ResNet", 50),
+    ("mmpretrain.ResNetV1c", 50),
+    ("mmpretrain.ResNetV1d", 50),
+    ("mmpretrain.ResNeXt", 50),
+    ("mmpretrain.ResNet_CIFAR", 18),
+    ("mmaction.ResNet", 18),
+    ("mmaction.ResNet", 50),
+    ("mmaction.ResNet3d", 18),
+    ("mmaction.ResNet3d", 50),
+    ("mmaction.ResNet3dSlowOnly", 50),
+]
+MOBILE_NETS = [
+    ("mmdet.MobileNetV2", None),
+    ("mmpose.MobileNetV2", None),
+    ("mmpretrain.MobileNetV2", None),
+    ("mmpose.MobileNetV3", "big"),
+    ("mmpretrain.MobileNetV3", "small"),
+    ("mmpretrain.MobileNetV3", "large"),
+]
+ONE_OF_EACH = [
+    ("mmdet.ResNet", 18),
+    ("mmdet.ResNet", 50),
+    ("mmpose.ResNet", 18),
+    ("mmpretrain.ResNet", 50),
+    ("mmaction.ResNet", 18),
+    ("mmaction.ResNet3d", 18),
+]
+GRAFTS = {
+    "SE": [dict(type="attn_mm.SE")],
+    "CBAM": [dict(type="attn_mm.CBAM")],
+    "ECA": [dict(type="attn_mm.ECA", position="after_conv1")],
+    "FCA": [dict(type="attn_mm.FCA", stages=(1, 2, 3))],
+    "TAM": [dict(type="attn_mm.TAM")],
+    "TD": [dict(type="attn_mm.TD")],
+    "TD-top-3-steps": [dict(type="attn_mm.TD", mode="top", steps=3, distance=2, stages=(1, 3))],
+    "AW": [dict(type="attn_mm.AWConv")],
+    "AW-SE": [dict(type="attn_mm.SE"), dict(type="attn_mm.AWConv")],
+    "all": [
+        dict(type="attn_mm.TD", stages=(3,)),
+        dict(type="attn_mm.CBAM", stages=(2, 3), position="after_conv2"),
+        dict(type="attn_mm.AWConv", convs=("conv1",), stages=(2,)),
+        dict(type="attn_mm.TAM", stages=(2, 3)),
+    ],
+}
+MOBILE_GRAFTS = {
+    "SE-slot": [dict(type="attn_mm.ECA", position="se")],
+    "SE": [dict(type="attn_mm.SE", position="after_depthwise")],
+    "TD": [dict(type="attn_mm.TD", mode="top", stages=(-3, -2, -1))],
+    "TD-m3": [dict(type="attn_mm.TD", distance=3, stages=(-3, -2, -1))],
+    "AW": [dict(type="attn_mm.AWConv", convs=("linear",))],
+}
+
+
+def name(backbone) -> str:
+    return "-".join(str(part) for part in backbone if part)
+
+
+def is_3d(backbone) -> bool:
+    return "3d" in backbone[0]
+
+
+def config(backbone, **options) -> dict:
+    """A narrow backbone, where it can be; all of its norms train."""
+    kind, depth = backbone
+    pytest.importorskip(f"{kind.split('.')[0]}.models")
+    cfg = dict(type=kind, norm_eval=False, **GROUPED.get(kind, {}))
+    if "Mobile" in kind:
+        cfg |= dict(arch=depth) if depth else dict(widen_factor=0.5)
+    else:
+        cfg |= dict(depth=depth, out_indices=(0, 1, 2, 3))
+        if kind.startswith("mmaction."):
+            cfg |= dict(pretrained=None)
+        if is_3d(backbone):
+            cfg |= dict(base_channels=16, pretrained2d=False)
+        elif not kind.startswith("mmaction."):
+            cfg |= NARROW
+    return cfg | options
+
+
+def build(backbone, grafts, **options) -> nn.Module:
+    return MODELS.build(
+        dict(type="attn_mm.AttnBackbone", backbone=config(backbone, **options), grafts=grafts)
+    )
+
+
+def picture(backbone, batch: int = 2, dtype=torch.float32) -> torch.Tensor:
+    size = (4, 33, 33) if is_3d(backbone) else (33, 47)
+    return torch.randn(batch, 3, *size, dtype=dtype)
+
+
+def in_mode(net: nn.Module, training: bool) -> nn.Module:
+    """``net`` in training mode or not; upstream's ``train`` returns nothing."""
+    net.train(training)
+    return net
+
+
+def outputs(net: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """What ``net`` gives, as a list: mmaction gives a bare tensor for one index."""
+    y = net(x)
+    return [y] if isinstance(y, torch.Tensor) else list(y)
+
+
+def shake(net: nn.Module) -> nn.Module:
+    """Norms other than at the start, where one is like another."""
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return net
+
+
+def backward(maps) -> None:
+    """Back-propagate a random weighting of the maps, the same whenever the seed is."""
+    torch.manual_seed(1)
+    sum((torch.randn_like(y) * y).mean() for y in maps).backward()

@@ -1,0 +1,516 @@
+"""Every graft on every backbone: it learns, stays a good upstream backbone, and does nothing when told so."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from attn_mm.layers.aw_conv import AWAttention
+from mmengine.registry import MODELS
+from mmengine.runner.checkpoint import load_checkpoint
+from models.grafted import (
+    GRAFTS,
+    MOBILE_GRAFTS,
+    MOBILE_NETS,
+    ONE_OF_EACH,
+    RESNETS,
+    backward,
+    build,
+    config,
+    in_mode,
+    is_3d,
+    name,
+    outputs,
+    picture,
+    shake,
+)
+from torch import nn
+
+from attn_mm.errors import ConfigError
+from attn_mm.graft.blocks import AttendedMixin, FeedbackMixin
+from attn_mm.graft.selection import select_blocks, stage_blocks
+from attn_mm.graft.units import find_family
+from attn_mm.layers import TopDownAttention
+
+EXACT = dict(rtol=0, atol=0)
+CLOSE = dict(rtol=1e-10, atol=1e-10)
+SAME = [(b, g) for b in RESNETS for g in GRAFTS] + [(b, g) for b in MOBILE_NETS for g in MOBILE_GRAFTS]
+SAME = [
+    (b, g) for b, g in SAME if not (is_3d(b) and g == "FCA") and not (b[0].endswith("V2") and g == "SE-slot")
+]
+MATRIX = pytest.mark.parametrize("backbone, graft", SAME, ids=[f"{name(b)}-{g}" for b, g in SAME])
+EACH = pytest.mark.parametrize("backbone", ONE_OF_EACH, ids=name)
+EVERY = pytest.mark.parametrize("backbone", RESNETS + MOBILE_NETS, ids=name)
+
+
+def grafted(backbone, graft, **options):
+    table = MOBILE_GRAFTS if backbone in MOBILE_NETS else GRAFTS
+    return build(backbone, copy.deepcopy(table[graft]), **options)
+
+
+@MATRIX
+def test_learns_and_keeps_the_upstream_names(backbone, graft):
+    upstream, net = MODELS.build(config(backbone)), grafted(backbone, graft)
+    assert isinstance(net, type(upstream))
+    own, theirs = net.state_dict(), upstream.state_dict()
+    replaced = {key for key in theirs if ".se." in key} - own.keys()
+    assert theirs.keys() - replaced <= own.keys() and own.keys() - theirs.keys()
+    assert all(own[key].shape == theirs[key].shape for key in theirs.keys() - replaced)
+    x = picture(backbone)
+    maps = outputs(net.train(), x)
+    assert [y.shape for y in maps] == [y.shape for y in outputs(in_mode(upstream, True), x)]
+    backward(maps)
+    for key, p in net.named_parameters():
+        assert p.grad is not None and p.grad.isfinite().all(), key
+
+    missing, unexpected = net.load_state_dict({k: theirs[k] for k in theirs.keys() - replaced}, strict=False)
+    assert not unexpected
+    assert set(missing) <= own.keys() - theirs.keys()
+
+    twin = copy.deepcopy(net)
+    assert not {id(p) for p in net.parameters()} & {id(p) for p in twin.parameters()}
+    assert type(twin) is type(net)
+    fresh = grafted(backbone, graft)
+    fresh.load_state_dict(net.state_dict())
+    x = picture(backbone, batch=1)
+    for again in (twin, fresh):
+        torch.testing.assert_close(outputs(in_mode(again, False), x), outputs(in_mode(net, False), x), **EXACT)
+
+
+class TestIdentity:
+    """Gates that do nothing leave upstream's result, bit for bit."""
+
+    @staticmethod
+    def assert_same(net, upstream, x):
+        torch.testing.assert_close(outputs(net, x), outputs(upstream, x), **EXACT)
+
+    @staticmethod
+    def pair(backbone, grafts, **options):
+        upstream = shake(MODELS.build(config(backbone, **options)))
+        net = build(backbone, grafts, **options)
+        net.load_state_dict(upstream.state_dict(), strict=False)
+        return net, upstream
+
+    @EVERY
+    @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+    def test_layers(self, backbone, training):
+        first = "after_depthwise" if backbone in MOBILE_NETS else "after_conv1"
+        grafts = [dict(type=nn.Identity), dict(type=nn.Identity, position=first)]
+        net, upstream = self.pair(backbone, grafts)
+        in_mode(net, training), in_mode(upstream, training)
+        assert all(isinstance(block, AttendedMixin) for stage in stage_blocks(net) for block in stage)
+        self.assert_same(net, upstream, picture(backbone))
+        for key, value in upstream.state_dict().items():
+            torch.testing.assert_close(net.state_dict()[key], value, **EXACT)
+
+    @EVERY
+    def test_feedback(self, backbone, monkeypatch):
+        monkeypatch.setattr(TopDownAttention, "modulate", lambda self, bottom, top: bottom)
+        if "MobileNetV3" in backbone[0]:
+            plain = [
+                i for i, (b,) in enumerate(stage_blocks(MODELS.build(config(backbone)))) if not b.with_se
+            ]
+            stages = tuple(plain)
+        else:
+            stages = (1, 2, 3)
+        for distance in (1, 2):
+            net, upstream = self.pair(
+                backbone, [dict(type="attn_mm.TD", distance=distance, steps=3, stages=stages)]
+            )
+            assert sum(isinstance(m, FeedbackMixin) for m in net.modules())
+            self.assert_same(net.eval(), in_mode(upstream, False), picture(backbone))
+
+    @EVERY
+    def test_attention_on_weights(self, backbone, monkeypatch):
+        attend = AWAttention.forward
+        monkeypatch.setattr(AWAttention, "forward", lambda self, x: 0 * attend(self, x))
+        convs = ("depthwise", "linear") if backbone in MOBILE_NETS else ("conv1", "conv2")
+        net, upstream = self.pair(backbone, [dict(type="attn_mm.AWConv", convs=convs)])
+        self.assert_same(net.eval(), in_mode(upstream, False), picture(backbone, batch=1))
+
+    @pytest.mark.parametrize("graft", ["layer", "TD"])
+    def test_drop_path_drops_the_same(self, graft, monkeypatch):
+        monkeypatch.setattr(TopDownAttention, "modulate", lambda self, bottom, top: bottom)
+        grafts = (
+            [dict(type=nn.Identity)] if graft == "layer" else [dict(type="attn_mm.TD", stages=(0, 1, 2, 3))]
+        )
+        net, upstream = self.pair(("mmpretrain.ResNet", 50), grafts, drop_path_rate=0.6)
+        x, results = picture(("mmpretrain.ResNet", 50), batch=8), []
+        for backbone in (net, upstream):
+            torch.manual_seed(3)
+            results.append(outputs(in_mode(backbone, True), x))
+        torch.testing.assert_close(*results, **EXACT)
+        torch.manual_seed(4)
+        assert not torch.equal(outputs(net, x)[3], results[0][3])
+
+
+class TestFeedback:
+    @staticmethod
+    def naive(block, x):
+        """The block's formula over its own units, every pass written out."""
+        units = find_family(block).units(block)
+        td, out = block.td, x
+        first = len(units) - td.distance
+        for unit in units[:first]:
+            out = unit.norm(unit.conv(out))
+            out = unit.act(out) if unit.act else out
+        bottom = out
+        for step in range(len(td.norms) + 1):
+            out = bottom
+            for unit in units[first:]:
+                norm = unit.norm if step == 0 else td.norms[step - 1][unit.name]
+                out = norm(unit.conv(out))
+                out = unit.act(out) if unit.act else out
+            if step < len(td.norms):
+                bottom = td.attention(bottom, out)
+        return torch.relu(out + (x if block.downsample is None else block.downsample(x)))
+
+    @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+    @pytest.mark.parametrize("steps", [2, 3])
+    @EACH
+    def test_is_the_formula(self, backbone, steps, training):
+        for distance in (1, 2, 3) if backbone[1] == 50 else (1, 2):
+            grafts = [dict(type="attn_mm.TD", steps=steps, distance=distance, stages=(2, 3))]
+            net = shake(build(backbone, grafts)).double().train(training)
+            for block in (net.layer3[0], net.layer4[1]):
+                twin = copy.deepcopy(block)
+                channels = find_family(block).units(block)[0].conv.in_channels
+                x = torch.randn(2, channels, *((2, 5, 7) if is_3d(backbone) else (5, 7)), dtype=torch.float64)
+                ours, theirs = (x.clone().requires_grad_() for _ in range(2))
+                y, expected = block(ours), self.naive(twin, theirs)
+                torch.testing.assert_close(y, expected, **CLOSE)
+                backward([y])
+                backward([expected])
+                torch.testing.assert_close(ours.grad, theirs.grad, **CLOSE)
+                for (key, p), q in zip(block.named_parameters(), twin.parameters()):
+                    torch.testing.assert_close(p.grad, q.grad, **CLOSE, msg=lambda m, k=key: f"{k}: {m}")
+                for p, q in zip(block.buffers(), twin.buffers()):
+                    torch.testing.assert_close(p, q, **CLOSE)
+
+    def test_distance_0_modulates_the_branch_and_runs_nothing_again(self):
+        net = shake(build(("mmdet.ResNet", 50), [dict(type="attn_mm.TD", distance=0)])).double().eval()
+        block, x = net.layer4[1], torch.randn(2, 512, 3, 5, dtype=torch.float64)
+        branch = x
+        for unit in find_family(block).units(block):
+            branch = unit.norm(unit.conv(branch))
+            branch = unit.act(branch) if unit.act else branch
+        torch.testing.assert_close(block(x), torch.relu(x + block.td.attention(branch, branch)), **CLOSE)
+
+    @EACH
+    def test_norms_repeat_those_of_a_loaded_checkpoint(self, backbone, tmp_path):
+        upstream = shake(MODELS.build(config(backbone)))
+        torch.save(upstream.state_dict(), tmp_path / "plain.pth")
+        net = build(backbone, [dict(type="attn_mm.TD", steps=3)])
+        load_checkpoint(net, str(tmp_path / "plain.pth"), strict=False)
+        block = net.layer4[0]
+        last = find_family(block).units(block)[-1]
+        for norms in block.td.norms:
+            for key, value in last.norm.state_dict().items():
+                torch.testing.assert_close(norms[last.name].state_dict()[key], value, **EXACT)
+        # A checkpoint of the grafted network has norms of its own.
+        shake(net)
+        other = build(backbone, [dict(type="attn_mm.TD", steps=3)])
+        other.load_state_dict(net.state_dict())
+        torch.testing.assert_close(other.state_dict(), net.state_dict(), **EXACT)
+
+    def test_in_place_of_a_mobile_nets_se(self):
+        net = build(("mmpretrain.MobileNetV3", "large"), [dict(type="attn_mm.TD", stages=(-1,))])
+        blocks = [block for (block,) in stage_blocks(net)]
+        assert not blocks[-1].with_se and not hasattr(blocks[-1], "se") and blocks[-2].with_se
+        assert blocks[-1].td.attention is not None
+
+    def test_folded_norms_are_refused(self):
+        from mmcv.cnn import fuse_conv_bn
+
+        net = fuse_conv_bn(build(("mmdet.ResNet", 18), [dict(type="attn_mm.TD")]).eval())
+        with pytest.raises(RuntimeError, match="steps share"):
+            net(picture(("mmdet.ResNet", 18)))
+
+
+class TestUpstreamOptions:
+    @pytest.mark.parametrize("graft", ["all", "TD-top-3-steps"])
+    @pytest.mark.parametrize(
+        "backbone",
+        [b for b in ONE_OF_EACH if b != ("mmaction.ResNet", 18)] + [("mmaction.ResNet", 50)],
+        ids=name,
+    )
+    def test_with_cp_changes_nothing_but_memory(self, backbone, graft):
+        plain, saving = (grafted(backbone, graft, with_cp=with_cp).double() for with_cp in (False, True))
+        saving.load_state_dict(plain.state_dict())
+        runs, x = [], picture(backbone, dtype=torch.float64)
+        units = find_family(saving.layer4[-1]).units(saving.layer4[-1])
+        units[0].conv.register_forward_pre_hook(lambda m, args: runs.append(1))
+        maps, expected = outputs(saving, x), outputs(plain, x)
+        torch.testing.assert_close(maps, expected, **CLOSE)
+        forward_runs = len(runs)
+        backward(maps)
+        assert len(runs) == 2 * forward_runs, "nothing was computed again: the test shows nothing"
+        backward(expected)
+        for key, p in plain.named_parameters():
+            torch.testing.assert_close(saving.get_parameter(key).grad, p.grad, **CLOSE)
+
+    @pytest.mark.parametrize("norm_eval", [False, True])
+    @EACH
+    def test_frozen_stages_stay_frozen_and_the_new_learns(self, backbone, norm_eval):
+        net = grafted(backbone, "AW-SE", frozen_stages=2, norm_eval=norm_eval)
+        frozen = ("conv1.", "bn1.", "layer1.", "layer2.")
+        for _ in range(2):  # the mode of an epoch, and that after a validation
+            net.eval()
+            assert not any(m.training for m in net.modules())
+            assert net.train() is net
+            for key, p in net.named_parameters():
+                assert p.requires_grad != key.startswith(frozen), key
+            for key, m in net.named_modules():
+                if isinstance(m, nn.modules.batchnorm._BatchNorm) and key != "conv1.bn":
+                    assert m.training == (
+                        not f"{key}.".startswith(frozen) and (".attention." in key or not norm_eval)
+                    ), key
+        before = copy.deepcopy(net.state_dict())
+        backward(outputs(net, picture(backbone)))
+        for key, p in net.named_parameters():
+            assert (p.grad is None) == key.startswith(frozen), key
+        for key, value in net.state_dict().items():
+            if key.startswith(frozen) and not key.startswith("conv1.bn"):
+                assert torch.equal(value, before[key]), key
+
+    @EACH
+    def test_synchronised_norms(self, backbone):
+        net = shake(grafted(backbone, "all")).eval()
+        x = picture(backbone)
+        expected = outputs(net, x)
+        classes = {
+            key: type(m)
+            for key, m in net.named_modules()
+            if not isinstance(m, nn.modules.batchnorm._BatchNorm)
+        }
+        converted = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        assert any(isinstance(m, nn.SyncBatchNorm) for m in converted.modules())
+        assert not any(type(m) in (nn.BatchNorm2d, nn.BatchNorm3d) for m in converted.modules())
+        for key, cls in classes.items():
+            assert type(converted.get_submodule(key)) is cls, key
+        torch.testing.assert_close(outputs(converted, x), expected, rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.parametrize("graft", ["TD", "all"])
+    @EACH
+    def test_init_weights(self, backbone, graft):
+        net = grafted(backbone, graft)
+        net.init_weights()
+        for block in (m for m in net.modules() if isinstance(m, FeedbackMixin)):
+            last = find_family(block).units(block)[-1]
+            for norms in block.td.norms:
+                torch.testing.assert_close(norms[last.name].state_dict(), last.norm.state_dict(), **EXACT)
+        backward(outputs(net, picture(backbone)))
+
+    def test_init_cfg_loads_a_detectors_backbone(self, tmp_path, log):
+        upstream = shake(MODELS.build(config(("mmdet.ResNet", 18))))
+        state = {f"backbone.{key}": value for key, value in upstream.state_dict().items()}
+        torch.save(dict(state_dict=state | {"backbone.fc.weight": torch.zeros(1)}), tmp_path / "detector.pth")
+        pretrained = dict(type="Pretrained", checkpoint=str(tmp_path / "detector.pth"), prefix="backbone.")
+        net = build(
+            ("mmdet.ResNet", 18), [dict(type="attn_mm.SE"), dict(type="attn_mm.TD")], init_cfg=pretrained
+        )
+        log.clear()
+        net.init_weights()
+        (line,) = [line for line in log if "keys loaded" in line]
+        assert line.startswith("AttnResNet: 100 of ") and "1 unexpected (fc.weight)" in line
+        for key, value in upstream.state_dict().items():
+            assert torch.equal(net.state_dict()[key], value), key
+        step = net.layer3[0].td.norms[0]["conv2"]
+        torch.testing.assert_close(step.state_dict(), net.layer3[0].bn2.state_dict(), **EXACT)
+
+    @pytest.mark.parametrize("kind", ["mmaction.ResNet", "mmaction.ResNet3d"])
+    def test_mmactions_own_loaders(self, kind, tmp_path, log, monkeypatch):
+        torchvision = pytest.importorskip("torchvision.models")
+        source = shake(torchvision.resnet18(num_classes=3))
+        torch.save(source.state_dict(), tmp_path / "resnet18.pth")
+        path = str(tmp_path / "resnet18.pth")
+        backbone = (kind, 18)
+        options = dict(pretrained=path)
+        options |= (
+            dict(base_channels=64, pretrained2d=True) if is_3d(backbone) else dict(torchvision_pretrain=True)
+        )
+        net = build(backbone, [dict(type="attn_mm.CBAM"), dict(type="attn_mm.TD")], **options)
+        log.clear()
+        net.init_weights()
+        (line,) = [line for line in log if "keys loaded" in line]
+        loaded = sum("num_batches" not in k and not k.startswith("fc.") for k in source.state_dict())
+        if is_3d(backbone):
+            loaded -= 1  # a 3 x 7 x 7 stem takes the 7 x 7
+            loaded += 1
+        assert line.startswith(f"Attn{kind.split('.')[1]}: {loaded} of ")
+        assert "2 unexpected (fc.bias, fc.weight)" in line
+        assert torch.equal(net.layer4[1].conv2.bn.running_var, source.layer4[1].bn2.running_var)
+        step = net.layer4[1].td.norms[0]["conv2"]
+        torch.testing.assert_close(step.state_dict(), net.layer4[1].conv2.bn.state_dict(), **EXACT)
+        assert all(value.isfinite().all() for value in net.state_dict().values())
+
+
+class TestTogether:
+    @pytest.mark.parametrize("kind", ["SE", "CBAM", "TAM"])
+    @pytest.mark.parametrize("backbone", [("mmdet.ResNet", 18), ("mmpretrain.ResNet", 50)], ids=name)
+    def test_tdaf_over_a_layer(self, backbone, kind):
+        layer, flows = dict(type=f"attn_mm.{kind}"), dict(type="attn_mm.TDAF", flows=3, width=64)
+        net = build(backbone, [flows, layer])
+        around = MODELS.build(
+            dict(
+                type="attn_mm.TDAF",
+                backbone=dict(type="attn_mm.AttnBackbone", backbone=config(backbone), grafts=[layer]),
+                flows=3,
+                width=64,
+            )
+        )
+        around.load_state_dict(net.state_dict())
+        x = picture(backbone)
+        torch.testing.assert_close(outputs(around.eval(), x), outputs(net.eval(), x), **EXACT)
+        assert net.attention_masks(x)
+        backward(outputs(net.train(), x))
+        for key, p in net.named_parameters():
+            assert p.grad is not None and p.grad.isfinite().all(), key
+
+    def test_tdaf_over_feedback(self):
+        net = build(("mmdet.ResNet", 18), [dict(type="attn_mm.TDAF", width=64), dict(type="attn_mm.TD")])
+        backward(outputs(net, picture(("mmdet.ResNet", 18))))
+        assert all(p.grad is not None for p in net.parameters())
+
+    def test_order_of_the_config_matters_among_layers_only(self):
+        backbone = ("mmdet.ResNet", 18)
+        grafts = [
+            dict(type="attn_mm.SE"),
+            dict(type="attn_mm.ECA"),
+            dict(type="attn_mm.TD"),
+            dict(type="attn_mm.AWConv"),
+        ]
+        keys = [list(build(backbone, order).state_dict()) for order in (grafts, grafts[::-1])]
+        assert set(keys[0]) != set(keys[1])
+        grafts = [grafts[0], grafts[2], grafts[3]]
+        keys = [list(build(backbone, order).state_dict()) for order in (grafts, grafts[::-1])]
+        assert keys[0] == keys[1]
+        net = build(backbone, [dict(type="attn_mm.SE"), dict(type="attn_mm.ECA")])
+        assert [type(m).__name__ for m in net.layer1[0].attn["conv2"]] == ["SE", "ECA"]
+
+    def test_native_plugins(self):
+        pytest.importorskip("mmdet.models")
+        names = ("SE", "CBAM", "ECA", "FCA", "TAM")
+        cfg = config(("mmdet.ResNet", 50))
+        cfg["plugins"] = [
+            dict(cfg=dict(type=f"attn_mm.{kind}"), stages=(False, True, True, True), position="after_conv3")
+            for kind in names
+        ]
+        net = MODELS.build(cfg)
+        assert [hasattr(net.layer2[0], kind.lower()) for kind in names] == [True] * 5
+        backward(outputs(net, picture(("mmdet.ResNet", 50))))
+        assert all(p.grad is not None for p in net.parameters())
+        # Grafts leave them where they are.
+        again = MODELS.build(dict(type="attn_mm.AttnBackbone", backbone=cfg, grafts=[dict(type=nn.Identity)]))
+        again.load_state_dict(net.state_dict())
+        x = picture(("mmdet.ResNet", 50))
+        torch.testing.assert_close(outputs(in_mode(again, False), x), outputs(in_mode(net, False), x), **EXACT)
+
+    @pytest.mark.parametrize("backbone", [("mmdet.ResNet", 18), ("mmaction.ResNet3d", 18)], ids=name)
+    def test_conv_cfg(self, backbone):
+        kind = "attn_mm.AWConv3d" if is_3d(backbone) else "attn_mm.AWConv2d"
+        net = MODELS.build(config(backbone, conv_cfg=dict(type=kind)))
+        convs = [m for m in net.modules() if type(m).__name__.startswith("AWConv")]
+        assert len(convs) == 20
+        net.init_weights()
+        backward(outputs(net, picture(backbone)))
+        assert all(p.grad is not None for p in net.parameters())
+
+
+class TestTDAFOnVGG:
+    @pytest.mark.parametrize("kind", ["mmpretrain.VGG", "mmpose.VGG"])
+    def test_learns_and_keeps_the_upstream_names(self, kind):
+        pytest.importorskip(f"{kind.split('.')[0]}.models")
+        cfg = dict(type=kind, depth=11, out_indices=(2, 3, 4))
+        upstream = MODELS.build(cfg)
+        net = MODELS.build(dict(type="attn_mm.TDAF", backbone=cfg, width=64))
+        assert upstream.state_dict().keys() < net.state_dict().keys()
+        x = torch.randn(2, 3, 64, 96)
+        maps = outputs(net, x)
+        assert [y.shape for y in maps] == [y.shape for y in outputs(upstream, x)]
+        assert {stage for stage, _ in net.attention_masks(x)} == {0, 1, 2}
+        backward(maps)
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+    def test_classifier_sees_the_attended_maps(self):
+        pytest.importorskip("mmpretrain.models")
+        cfg = dict(type="mmpretrain.VGG", depth=11, num_classes=3, out_indices=(4, 5))
+        net = MODELS.build(dict(type="attn_mm.TDAF", backbone=cfg, width=64)).eval()
+        features, logits = net(torch.randn(1, 3, 224, 224))
+        torch.testing.assert_close(logits, net.classifier(features.flatten(1)), **EXACT)
+
+    def test_stages_that_are_none_are_refused(self):
+        pytest.importorskip("mmpretrain.models")
+        with pytest.raises(ConfigError, match=r"out_indices must be of 2, 3, 4, 5.*got \(1, 4\)"):
+            MODELS.build(
+                dict(type="attn_mm.TDAF", backbone=dict(type="mmpretrain.VGG", depth=11, out_indices=(1, 4)))
+            )
+
+
+class TestNonsenseIsRefused:
+    @pytest.mark.parametrize(
+        "graft, message",
+        [
+            (dict(type="attn_mm.TD", steps=1), "steps must be at least 2, got 1"),
+            (
+                dict(type="attn_mm.TD", distance=3),
+                "distance must lie in 0..2: BasicBlock has the units conv1, conv2",
+            ),
+            (dict(type="attn_mm.TD", distance=-1), "distance must lie in 0..2"),
+            (dict(type="attn_mm.TD", mode="down"), "mode"),
+            (dict(type="attn_mm.TD", stages=(4,)), "has 4 stages of 2, 2, 2, 2 blocks"),
+            (dict(type="attn_mm.TD", stages=(2, 3), blocks=("all",)), "one entry for each of the 2 stages"),
+            (dict(type="attn_mm.TD", stages=(2,), blocks=((0, 2),)), "stage 2 has no blocks"),
+            (dict(type="attn_mm.TD", speed=3), "speed"),
+            (
+                dict(type="attn_mm.SE", position="after_conv3"),
+                "position must be of last, after_conv1, after_conv2",
+            ),
+            (dict(type="attn_mm.SE", position="se"), "blocks with an SE"),
+            (dict(type="attn_mm.SE", channels=3), "channels"),
+            (dict(type="attn_mm.SE", stages=3), "places of stages"),
+            (dict(type="attn_mm.AWConv", convs=("conv3",)), "convs must be of conv1, conv2"),
+            (dict(type="attn_mm.Sea"), "attn_mm.Sea"),
+            (dict(type="attn_mm.AWConv2d"), "AWConv2d"),
+            (dict(stages=(1,)), "a graft is a dict with a type"),
+            ("attn_mm.SE", "a graft is a dict with a type"),
+        ],
+        ids=str,
+    )
+    def test_in_one_line(self, graft, message):
+        with pytest.raises(ConfigError) as caught:
+            build(("mmdet.ResNet", 18), [graft])
+        assert message in str(caught.value) and "\n" not in str(caught.value)
+
+    def test_twice(self):
+        for kind in ("TD", "TDAF", "AWConv"):
+            with pytest.raises(ConfigError, match="already|AWConv"):
+                build(("mmdet.ResNet", 18), [dict(type=f"attn_mm.{kind}")] * 2)
+
+    @pytest.mark.parametrize(
+        "backbone", [("mmpretrain.SEResNet", 50), ("mmdet.Res2Net", 50), ("mmdet.ResNeSt", 50)]
+    )
+    def test_blocks_of_another_forward(self, backbone):
+        with pytest.raises(
+            ConfigError, match="can't be grafted onto: its forward is .*'s, not one of the plain"
+        ):
+            build(backbone, [dict(type="attn_mm.SE")])
+
+    def test_backbones_without_blocks(self):
+        pytest.importorskip("mmpretrain.models")
+        with pytest.raises(ConfigError, match="VGG has no residual blocks"):
+            MODELS.build(
+                dict(
+                    type="attn_mm.AttnBackbone",
+                    backbone=dict(type="mmpretrain.VGG", depth=11),
+                    grafts=[dict(type="attn_mm.SE")],
+                )
+            )
+
+
+def test_blocks_are_chosen_by_place():
+    net = build(("mmdet.ResNet", 50), [dict(type="attn_mm.TD", stages=(2, -1), blocks=((0, 5), "all"))])
+    fed = [[isinstance(block, FeedbackMixin) for block in stage] for stage in stage_blocks(net)]
+    assert fed == [[False] * 3, [False] * 4, [True, False, False, False, False, True], [True] * 3]
+    assert select_blocks(net, (0,), ((1,),)) == [net.layer1[1]]

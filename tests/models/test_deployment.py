@@ -1,0 +1,59 @@
+"""Grafted backbones compile, export, and run in ONNX Runtime with the result of eager mode."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from models.grafted import GRAFTS, MOBILE_GRAFTS, build, in_mode, name, outputs, picture, shake
+
+CLOSE = dict(rtol=1e-4, atol=1e-4)
+FLOWS = [dict(type="attn_mm.TDAF", width=64)]
+CASES = [(("mmdet.ResNet", 50), graft) for graft in GRAFTS]
+CASES += [
+    (("mmaction.ResNet", 18), "all"),
+    (("mmaction.ResNet3d", 18), "TD"),
+    (("mmaction.ResNet3d", 18), "all"),
+]
+CASES += [(("mmpretrain.MobileNetV3", "small"), graft) for graft in MOBILE_GRAFTS]
+CASES += [(("mmpretrain.MobileNetV2", None), "TD"), (("mmpretrain.ResNet", 18), "TDAF")]
+ALL = pytest.mark.parametrize("backbone, graft", CASES, ids=[f"{name(b)}-{g}" for b, g in CASES])
+
+
+def case(backbone, graft):
+    """A short network in eval mode, an input and what eager mode makes of it."""
+    table = MOBILE_GRAFTS if "Mobile" in backbone[0] else GRAFTS | {"TDAF": FLOWS}
+    net = in_mode(shake(build(backbone, copy.deepcopy(table[graft]))), False)
+    x = picture(backbone, batch=1)
+    with torch.no_grad():
+        return net, x, outputs(net, x)
+
+
+@ALL
+def test_compiles_whole(backbone, graft):
+    net, x, expected = case(backbone, graft)
+    torch._dynamo.reset()
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(outputs(compiled, x), expected, **CLOSE)
+
+
+@ALL
+def test_exports(backbone, graft):
+    net, x, expected = case(backbone, graft)
+    with torch.no_grad():
+        program = torch.export.export(net, (x,))
+        torch.testing.assert_close(outputs(program.module(), x), expected, **CLOSE)
+
+
+@ALL
+def test_runs_in_onnx_runtime(backbone, graft, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    net, x, expected = case(backbone, graft)
+    path = str(tmp_path / "net.onnx")
+    with torch.no_grad():
+        torch.onnx.export(net, (x,), path, dynamo=True)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    maps = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close([torch.from_numpy(y) for y in maps], expected, rtol=1e-3, atol=1e-3)
