@@ -170,8 +170,8 @@ def measure(model: nn.Module, *inputs, depth: int = 2, **kwargs) -> list[Part]:
         **kwargs: keywords of the forward.
 
     Returns:
-        the network, followed by its parts in depth-first order. Parts without
-        parameters and operations are left out.
+        the network, followed by its parts in depth-first order. Parts without parameters are
+        left out, except those children of the network that compute something.
     """
     counter = FlopCounterMode(display=False, custom_mapping={**_CONV, **_FULL})
     training = {m: m.training for m in model.modules()}
@@ -201,7 +201,7 @@ def _parts(model: nn.Module, counts: dict, depth: int) -> Iterator[Part]:
     def visit(name: str, module: nn.Module, level: int) -> Iterator[Part]:
         conv, full = macs(name, module)
         part = count_parameters(module, name)
-        if part.params or full:
+        if part.params or (full and level < 2):
             yield Part(**{**vars(part), "conv": conv, "full": full})
             if level < depth:
                 for child, submodule in module.named_children():

@@ -96,21 +96,21 @@ def build(model: dict, scope: str, device: str) -> nn.Module:
             return MODELS.build(model).to("meta")
 
 
-def forward_arguments(scope: str, shape: Sequence[int], device: str) -> tuple[Tensor, dict]:
+def forward_arguments(model: nn.Module, scope: str, shape: Sequence[int], device: str) -> tuple[Tensor, dict]:
     """What the framework's models take to run from an image or clip of that shape to their heads' outputs."""
     x = torch.rand(1, *shape, device=device)
     if scope == "mmaction":
-        # Recognizers of clips (C, T, H, W) want the number of clips in front.
-        clips = x[:, None] if shape[0] == 3 and len(shape) == 4 else x
-        return clips, dict(mode="tensor", stage="head")
+        volumes = any(isinstance(m, nn.Conv3d) for m in model.modules())
+        # Recognizers take several clips, or frames, of a video.
+        return x if len(shape) == 4 and not volumes else x[:, None], dict(mode="tensor", stage="head")
+    samples = None
     if scope == "mmdet":
         from mmdet.structures import DetDataSample
 
-        height, width = shape[-2:]
-        size = (height, width)
+        size = tuple(shape[-2:])
         meta = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1, 1))
-        return x, dict(mode="tensor", data_samples=[DetDataSample(metainfo=meta)])
-    return x, dict(mode="tensor")
+        samples = [DetDataSample(metainfo=meta)]
+    return x, dict(mode="tensor", data_samples=samples)
 
 
 def count_config(cfg: Config, shape: Sequence[int], depth: int = 2) -> list[Part]:
@@ -122,7 +122,7 @@ def count_config(cfg: Config, shape: Sequence[int], depth: int = 2) -> list[Part
     scope = cfg.get("default_scope", "mmengine")
     for device in ("meta", "cpu"):
         model = build(cfg.model, scope, device)
-        x, kwargs = forward_arguments(scope, shape, device)
+        x, kwargs = forward_arguments(model, scope, shape, device)
         try:
             return measure(model, x, depth=depth, **kwargs)
         except Exception as error:

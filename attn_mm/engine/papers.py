@@ -117,7 +117,7 @@ def paper_report(counts: Sequence[Count]) -> str:
                 row.network,
                 *_cells(row.params, count.params, f"{count.params or 0:,}"),
                 _MARKS[count.params_agreement],
-                *_cells(row.macs and _macs(row), count.macs, f"{(count.macs or 0) / 1e9:.4g} G", row.macs),
+                *_cells(row.macs and f"{row.macs} ({row.convention})", count.macs, _giga(count), row.macs),
                 _MARKS[count.macs_agreement],
                 str(number),
             )
@@ -134,8 +134,11 @@ def paper_report(counts: Sequence[Count]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _macs(row: Row) -> str:
-    return f"{row.macs.removesuffix('i')} ({row.convention})"
+def _giga(count: Count) -> str:
+    """The multiply-adds in the unit that the paper uses."""
+    if count.macs is None:
+        return ""
+    return f"{count.macs / 2**30:.4g} Gi" if count.row.macs.endswith("Gi") else f"{count.macs / 1e9:.4g} G"
 
 
 def _cells(published: str | None, ours: int | None, shown: str, figure: str | None = None) -> tuple[str, str, str]:
@@ -149,5 +152,7 @@ def _tally(counts: Sequence[Count]) -> str:
     agreements = Counter(a for c in counts for a in (c.params_agreement, c.macs_agreement) if a)
     return (
         f"{agreements.total()} figures: {agreements['unit']} met to the unit, "
-        f"{agreements['digits']} to the published digits; {agreements['differs']} differ."
+        f"{agreements['digits']} to the published digits; {agreements['differs']} differ. "
+        "conv: convolutions, linear layers, matrix products; full: conv, 2 for each element of a "
+        "normalization, 1 for each of a ReLU or pooling. Gi: units of 2^30, in which one paper counts."
     )

@@ -22,7 +22,7 @@ class Split(NamedTuple):
     stages: Callable[[nn.Module], list[Stage]]
     channels: Callable[[nn.Module], list[int]]
     """Output channels of the stages that can be attended: all but the last."""
-    indices: range
+    indices: Callable[[nn.Module], range]
     """What ``out_indices`` calls the stages."""
 
 
@@ -41,7 +41,7 @@ def _with_stem(stem: Callable[[nn.Module, Tensor], Tensor]) -> Split:
         first, *others = (getattr(backbone, name) for name in backbone.res_layers)
         return [lambda x: first(stem(backbone, x)), *others]
 
-    return Split(stages, _stage_channels, range(4))
+    return Split(stages, _stage_channels, lambda backbone: range(len(backbone.res_layers)))
 
 
 def _stage_channels(backbone: nn.Module) -> list[int]:
@@ -73,13 +73,14 @@ def _vgg_channels(backbone: nn.Module) -> list[int]:
 
 
 _RESNET = _with_stem(_resnet_stem)
-_VGG = Split(_vgg_stages, _vgg_channels, range(2, 6))
+_VGG = Split(_vgg_stages, _vgg_channels, lambda backbone: range(2, 6))
 
 SPLITS: dict[str, Split] = {
     "mmdet.models.backbones.resnet.ResNet": _RESNET,
     "mmpose.models.backbones.resnet.ResNet": _RESNET,
     "mmpretrain.models.backbones.resnet.ResNet": _RESNET,
     "mmpretrain.models.backbones.resnet_cifar.ResNet_CIFAR": _with_stem(_cifar_stem),
+    "attn_mm.models.staged.StagedBackbone": _with_stem(lambda backbone, x: backbone.stem(x)),
     "mmpose.models.backbones.vgg.VGG": _VGG,
     "mmpretrain.models.backbones.vgg.VGG": _VGG,
 }

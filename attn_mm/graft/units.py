@@ -67,6 +67,13 @@ def _conv_modules(block: nn.Module) -> list[Unit]:
     return [_from_conv_module(name, getattr(block, name)) for name in names]
 
 
+def _separable(block: nn.Module) -> list[Unit]:
+    return [
+        Unit("depthwise", block.depthwise, block.norm1, block.relu),
+        Unit("pointwise", block.pointwise, block.norm2, block.relu),
+    ]
+
+
 def _inverted(block: nn.Module) -> list[Unit]:
     units = [_from_conv_module("expand", block.expand_conv)] if block.with_expand_conv else []
     units.append(_from_conv_module("depthwise", block.depthwise_conv, (block.se,) if block.with_se else ()))
@@ -97,6 +104,10 @@ def _inverted_sequence_sum(block: nn.Module, x: Tensor, branch: Tensor) -> Tenso
     return x + branch if block.use_res_connect else branch
 
 
+def _branch_alone(block: nn.Module, x: Tensor, branch: Tensor) -> Tensor:
+    return branch
+
+
 def _relu(block: nn.Module, x: Tensor) -> Tensor:
     return block.relu(x)
 
@@ -113,10 +124,13 @@ def _nothing(block: nn.Module, x: Tensor) -> Tensor:
 _RESIDUAL = Family(_conv_and_norm, _residual_sum, _relu)
 _RESIDUAL_OF_MODULES = Family(_conv_modules, _residual_sum, _relu)
 _RESIDUAL_3D = Family(_conv_modules, _residual_sum, _relu_and_non_local)
+_SEPARABLE = Family(_separable, _branch_alone, _nothing)
 _INVERTED = Family(_inverted, _inverted_sum, _nothing)
 _INVERTED_SEQUENCE = Family(_inverted_sequence, _inverted_sequence_sum, _nothing)
 
 FAMILIES: dict[str, Family] = {
+    "attn_mm.models.mobilenet_v1.DepthwiseSeparable": _SEPARABLE,
+    "attn_mm.models.wide_resnet.WideBlock": _RESIDUAL,
     "mmdet.models.backbones.resnet.BasicBlock": _RESIDUAL,
     "mmdet.models.backbones.resnet.Bottleneck": _RESIDUAL,
     "mmpose.models.backbones.resnet.BasicBlock": _RESIDUAL,

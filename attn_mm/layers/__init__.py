@@ -7,7 +7,7 @@ from attn_mm.layers.cbam import CBAM
 from attn_mm.layers.eca import ECA
 from attn_mm.layers.fca import FCA
 from attn_mm.layers.flows import flow
-from attn_mm.layers.ltpa import LearnToPayAttention
+from attn_mm.layers.ltpa import LearnToPayAttention, ProgressiveGate
 from attn_mm.layers.mfbn import MFBN, MFBN2d, MFBN3d, MFSyncBN, convert_multi_flow
 from attn_mm.layers.r2dns import R2DNS, r2dns
 from attn_mm.layers.se import SE
@@ -31,6 +31,7 @@ __all__ = [
     "MFBN2d",
     "MFBN3d",
     "MFSyncBN",
+    "ProgressiveGate",
     "TopDownAttention",
     "as_written",
     "convert_multi_flow",

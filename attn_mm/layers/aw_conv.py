@@ -138,8 +138,8 @@ def _pool(x: Tensor, size: Sequence[int]) -> Tensor:
         n = x.shape[dim]
         cell, at = torch.arange(cells, device=x.device)[:, None], torch.arange(n, device=x.device)
         inside = ((cell * n) // cells <= at) & (at < ((cell + 1) * n + cells - 1) // cells)
-        sums = x.movedim(dim, -1) @ inside.T.to(x.dtype)
-        x = (sums / inside.sum(1)).movedim(-1, dim)
+        sums = x.transpose(dim, x.dim() - 1) @ inside.T.to(x.dtype)
+        x = (sums / inside.sum(1)).transpose(dim, x.dim() - 1)
     return x
 
 

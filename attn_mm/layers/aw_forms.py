@@ -97,8 +97,12 @@ def matmul(x, weight, s, bias, stride, padding, dilation, groups):
     weights = (weight * s).flatten(3).unflatten(1, (groups, -1))
     x = _zero_padded(x, padding)
     y = 0
-    for index, window in _windows(weight, size, stride, dilation):
-        y = y + weights[..., index] @ x[window].flatten(2).unflatten(1, (groups, -1))
+    for index, at in enumerate(itertools.product(*map(range, weight.shape[2:]))):
+        seen = x
+        for dim, (i, d, st, n) in enumerate(zip(at, dilation, stride, size), start=2):
+            # torch.export proves no bounds of strided slices whose size it does not know.
+            seen = seen.index_select(dim, torch.arange(n, device=x.device) * st + i * d)
+        y = y + weights[..., index] @ seen.flatten(2).unflatten(1, (groups, -1))
     y = y.flatten(1, 2).unflatten(2, size)
     return y if bias is None else y + _per_channel(bias.to(y.dtype), y)
 

@@ -100,11 +100,14 @@ def _is_border_sum(conv: nn.Module) -> bool:
     )
 
 
+def _autocasts(x: Tensor) -> bool:
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
+
+
 def _result_type(x: Tensor) -> torch.dtype:
     """The type of a convolution's output for ``x``; autocast leaves float64 alone."""
-    device = x.device.type
-    if x.dtype != torch.float64 and torch.is_autocast_enabled(device):
-        return torch.get_autocast_dtype(device)
+    if x.dtype != torch.float64 and _autocasts(x):
+        return torch.get_autocast_dtype(x.device.type)
     return x.dtype
 
 
@@ -113,8 +116,7 @@ def _wide_type(x: Tensor) -> torch.dtype:
 
 
 def _no_autocast(x: Tensor) -> AbstractContextManager:
-    device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    return torch.autocast(x.device.type, enabled=False) if _autocasts(x) else nullcontext()
 
 
 def _to(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:

@@ -178,10 +178,14 @@ class TAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, *size)`` -> the same shape."""
-        if self.kernel_size > 1 or not shortcuts_enabled() or _exporting():
+        # torch.compiler.is_exporting() is true under torch.compile as well (torch 2.11).
+        compiling = torch.compiler.is_dynamo_compiling()
+        exporting = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
+        if self.kernel_size > 1 or not shortcuts_enabled() or (exporting and not compiling):
+            # Other runtimes, too, do better with convolutions than with slices.
             gate = self.tree(x).sigmoid()
             y = x * gate
-        elif torch.compiler.is_compiling():
+        elif compiling:
             # The compiler fuses the levels and decides itself what to compute twice.
             with torch.autocast(x.device.type, enabled=False):
                 dtype = _compute_dtype(x)
@@ -196,14 +200,6 @@ class TAM(nn.Module):
     def _tree_parameters(self) -> list[Tensor]:
         """Weight and bias of a level, the slopes after it, and so on upwards."""
         return [p for layer in self.tree for p in layer.parameters()]
-
-
-def _exporting() -> bool:
-    """Whether a graph for other runtimes is made: these want convolutions, not slices."""
-    if torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
-        return True
-    # Before torch 2.7 there is no telling export from compilation, and slices are right, too.
-    return getattr(torch.compiler, "is_exporting", bool)()
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

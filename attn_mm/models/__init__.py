@@ -2,6 +2,25 @@
 
 from attn_mm.models import grafts, layers, norms
 from attn_mm.models.attn_backbone import attn_backbone
+from attn_mm.models.ltpa_head import ltpa_head
+from attn_mm.models.mobilenet_v1 import MobileNetV1
+from attn_mm.models.preact_resnet import PreActResNet
 from attn_mm.models.tdaf import tdaf
+from attn_mm.models.vgg_att import VGG, VGGGAP, VGGPAN, VGGAtt
+from attn_mm.models.wide_resnet import WideResNet
 
-__all__ = ["attn_backbone", "grafts", "layers", "norms", "tdaf"]
+__all__ = [
+    "VGG",
+    "VGGGAP",
+    "VGGPAN",
+    "MobileNetV1",
+    "PreActResNet",
+    "VGGAtt",
+    "WideResNet",
+    "attn_backbone",
+    "grafts",
+    "layers",
+    "ltpa_head",
+    "norms",
+    "tdaf",
+]

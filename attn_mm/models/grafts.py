@@ -35,7 +35,8 @@ def aw_conv(
 
     Args:
         backbone: a built backbone.
-        convs: units of each block, by name.
+        convs: units of each block, by name; of a unit that is made of several convolutions, as an
+            :class:`attn_mm.layers.AAConv2d` is, one of them: ``'conv1.qkv'``.
         stages: see :func:`attn_mm.graft.selection.select_blocks`.
         blocks: likewise.
         options: ``reduction`` and the others of :class:`attn_mm.layers.AWConv2d`.
@@ -49,19 +50,28 @@ def aw_conv(
     """
     new = []
     for block in select_blocks(backbone, stages, blocks):
-        units = {unit.name: unit for unit in find_family(block).units(block)}
         for name in convs:
-            if name not in units:
-                raise ValueError(
-                    f"convs must be of {', '.join(units)}, which {type(block).__name__} has, got {name!r}"
-                )
-            plain = as_torch(units[name].conv)
-            conv = (AWConv2d if units[name].dims == 2 else AWConv3d).from_conv(plain, **options)
+            plain = as_torch(_convolution(block, name))
+            conv = (AWConv3d if isinstance(plain, nn.Conv3d) else AWConv2d).from_conv(plain, **options)
             path = next(path for path, module in block.named_modules() if module is plain)
             parent, _, attribute = path.rpartition(".")
             setattr(block.get_submodule(parent), attribute, conv)
             new.append(conv.attention)
     return new
+
+
+def _convolution(block: nn.Module, name: str) -> nn.Module:
+    units = {unit.name: unit.conv for unit in find_family(block).units(block)}
+    if name in units:
+        return units[name]
+    unit, _, part = name.partition(".")
+    parts = dict(units[unit].named_modules()) if unit in units else {}
+    if part not in parts:
+        raise ValueError(
+            f"convs must be of {', '.join(units)}, which {type(block).__name__} has, or a part of one, "
+            f"got {name!r}"
+        )
+    return parts[part]
 
 
 def put_layer(
@@ -142,7 +152,7 @@ def top_down(
     mode: Literal["joint", "top"] = "joint",
     steps: int = 2,
     distance: int = 1,
-    stages: Stages = (2, 3),
+    stages: Stages = (-2, -1),
     blocks: Blocks = None,
     **options,
 ) -> list[nn.Module]:
@@ -161,7 +171,7 @@ def top_down(
         steps: t of the paper, at least 2.
         distance: m of the paper: 1 re-runs the last unit, 2 the last two, 3 the last three;
             0, its ablation, modulates the branch's output and re-runs nothing.
-        stages: see :func:`attn_mm.graft.selection.select_blocks`; the paper's are the last two.
+        stages: see :func:`attn_mm.graft.selection.select_blocks`; the last two by default, as in the paper.
         blocks: likewise.
         options: ``reduction``, ``hidden``, ``spatial`` of :class:`attn_mm.layers.TopDownAttention`.
 

@@ -38,9 +38,8 @@ class TDAFMixin:
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The last flow's features of the stages in ``out_indices`` for ``x`` ``(N, C, H, W)``."""
-        return tuple(
-            y for i, y in zip(SPLITS[self.upstream_forward].indices, self._recur(x)) if i in self.out_indices
-        )
+        indices = SPLITS[self.upstream_forward].indices(self)
+        return tuple(y for i, y in zip(indices, self._recur(x)) if i in self.out_indices)
 
     def attention_masks(self, x: Tensor) -> dict[tuple[int, int], Tensor]:
         """``{(stage from 0, flow from 1): mask (N, 1, h, w)}``, the mask being what attends that flow."""
@@ -108,9 +107,10 @@ def top_down_flows(
     split = find_split(backbone)
     channels = split.channels(backbone)
     check_recursion(len(channels) + 1, flows, len(channels), first_mask)
-    if not set(backbone.out_indices) <= set(split.indices):
+    indices = split.indices(backbone)
+    if not set(backbone.out_indices) <= set(indices):
         raise ValueError(
-            f"out_indices must be of {', '.join(map(str, split.indices))}, the stages that TDAF makes of "
+            f"out_indices must be of {', '.join(map(str, indices))}, the stages that TDAF makes of "
             f"{type(backbone).__name__}, got {tuple(backbone.out_indices)}"
         )
     backbone.upstream_forward = forward_owner(backbone)

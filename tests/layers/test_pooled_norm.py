@@ -294,6 +294,31 @@ def test_modules_of_another_kind_run_themselves(training):
             close(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    "options, expected_route",
+    [
+        (dict(kernel_size=3, padding=1, dilation=2), "written"),
+        (dict(kernel_size=3, padding="same", dilation=2), "written"),
+        (dict(kernel_size=3, padding=1, padding_mode="reflect"), "written"),
+        (dict(kernel_size=(3, 1), padding=(1, 0)), "written"),
+        (dict(kernel_size=3, padding="same"), "average"),
+        (dict(kernel_size=1, padding="valid", dilation=2), "average"),
+    ],
+    ids=str,
+)
+def test_other_convolutions(options, expected_route):
+    x, conv, norm = build((2, 4, 5, 7), out=6, training=False, **options)
+    pooled = pooled_conv_norm(x, conv, norm)
+    assert route(pooled) == expected_route
+    close(pooled, norm(conv(x)).mean((2, 3)))
+
+
+def test_statistics_taken_away():
+    x, conv, norm = build((3, 4, 5, 3), 1, 24, training=False)
+    norm.running_mean = norm.running_var = None
+    close(pooled_conv_norm(x, conv, norm), norm(conv(x)).mean((2, 3)))
+
+
 class _MarkedConv(nn.Conv2d):
     """A subclass that computes what its parent does."""
 
@@ -326,6 +351,13 @@ def test_a_second_derivative_is_refused():
     (grad,) = torch.autograd.grad(pooled_conv_norm(x, conv, norm).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_shapes_without_values(training):
+    x, conv, norm = build((3, 4, 5, 3), 1, 24, training=training)
+    pooled = pooled_conv_norm(x.detach().to("meta"), conv.to("meta"), norm.to("meta"))
+    assert pooled.shape == (3, 24) and pooled.is_meta
 
 
 class _Pooled(nn.Module):

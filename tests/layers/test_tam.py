@@ -137,6 +137,22 @@ def test_the_tree_as_written_is_convolutions():
         assert macs() == (8 + 4 + 2) * 5 * 3 * 2
 
 
+def test_compiled_graphs_have_slices_and_exported_ones_convolutions():
+    layer, x = TAM(8), torch.randn(2, 8, 5, 3)
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph.graph)
+        return graph
+
+    torch._dynamo.reset()
+    torch.compile(layer, backend=backend, fullgraph=True)(x)
+    exported = torch.export.export(layer, (x,)).graph
+    traced = torch.jit.trace(layer, x).inlined_graph
+    assert "conv" not in str(graphs[0])
+    assert str(exported).count("aten.conv2d") == str(traced).count("aten::_convolution") == 3
+
+
 def test_a_gate_of_ones_changes_nothing():
     layer = TAM(8)
     nn.init.zeros_(layer.tree[-1].weight)

@@ -28,6 +28,7 @@ RESNETS = [
     ("mmpretrain.ResNetV1d", 50),
     ("mmpretrain.ResNeXt", 50),
     ("mmpretrain.ResNet_CIFAR", 18),
+    ("attn_mm.WideResNet", 10),
     ("mmaction.ResNet", 18),
     ("mmaction.ResNet", 50),
     ("mmaction.ResNet3d", 18),
@@ -54,17 +55,17 @@ GRAFTS = {
     "SE": [dict(type="attn_mm.SE")],
     "CBAM": [dict(type="attn_mm.CBAM")],
     "ECA": [dict(type="attn_mm.ECA", position="after_conv1")],
-    "FCA": [dict(type="attn_mm.FCA", stages=(1, 2, 3))],
+    "FCA": [dict(type="attn_mm.FCA", stages=(-2, -1))],
     "TAM": [dict(type="attn_mm.TAM")],
     "TD": [dict(type="attn_mm.TD")],
-    "TD-top-3-steps": [dict(type="attn_mm.TD", mode="top", steps=3, distance=2, stages=(1, 3))],
+    "TD-top-3-steps": [dict(type="attn_mm.TD", mode="top", steps=3, distance=2, stages=(1, -1))],
     "AW": [dict(type="attn_mm.AWConv")],
     "AW-SE": [dict(type="attn_mm.SE"), dict(type="attn_mm.AWConv")],
     "all": [
-        dict(type="attn_mm.TD", stages=(3,)),
-        dict(type="attn_mm.CBAM", stages=(2, 3), position="after_conv2"),
-        dict(type="attn_mm.AWConv", convs=("conv1",), stages=(2,)),
-        dict(type="attn_mm.TAM", stages=(2, 3)),
+        dict(type="attn_mm.TD", stages=(-1,)),
+        dict(type="attn_mm.CBAM", stages=(-2, -1), position="after_conv1"),
+        dict(type="attn_mm.AWConv", convs=("conv1",), stages=(-2,)),
+        dict(type="attn_mm.TAM", stages=(-2, -1)),
     ],
 }
 MOBILE_GRAFTS = {
@@ -91,6 +92,8 @@ def config(backbone, **options) -> dict:
     cfg = dict(type=kind, norm_eval=False, **GROUPED.get(kind, {}))
     if "Mobile" in kind:
         cfg |= dict(arch=depth) if depth else dict(widen_factor=0.5)
+    elif kind == "attn_mm.WideResNet":
+        cfg |= dict(depth=depth, widen_factor=1, out_indices=(0, 1, 2))
     else:
         cfg |= dict(depth=depth, out_indices=(0, 1, 2, 3))
         if kind.startswith("mmaction."):

@@ -113,7 +113,7 @@ class TestIdentity:
             ]
             stages = tuple(plain)
         else:
-            stages = (1, 2, 3)
+            stages = (-2, -1)
         for distance in (1, 2):
             net, upstream = self.pair(
                 backbone, [dict(type="attn_mm.TD", distance=distance, steps=3, stages=stages)]
@@ -416,6 +416,44 @@ class TestTogether:
         net.init_weights()
         backward(outputs(net, picture(backbone)))
         assert all(p.grad is not None for p in net.parameters())
+
+
+class TestMobileNetV1:
+    """The blocks have no shortcut: what is grafted stands in the only branch."""
+
+    @staticmethod
+    def build(grafts):
+        backbone = dict(type="attn_mm.MobileNetV1", widen_factor=0.5, out_indices=(0, 1, 2, 3, 4))
+        return MODELS.build(dict(type="attn_mm.AttnBackbone", backbone=backbone, grafts=grafts))
+
+    @pytest.mark.parametrize(
+        "grafts",
+        [
+            [
+                dict(type="attn_mm.AWConv", convs=("pointwise",)),
+                dict(type="attn_mm.SE", position="after_depthwise"),
+                dict(type="attn_mm.SE", position="after_pointwise"),
+            ],
+            [dict(type="attn_mm.TD", distance=2)],
+            [dict(type="attn_mm.TDAF", width=64)],
+        ],
+        ids=["AW-SE", "TD", "TDAF"],
+    )
+    def test_learns(self, grafts):
+        net = self.build(grafts)
+        maps = outputs(net, torch.randn(2, 3, 64, 96))
+        assert len(maps) == 5
+        backward(maps)
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+    def test_identity(self):
+        net = self.build([dict(type=nn.Identity), dict(type=nn.Identity, position="after_depthwise")])
+        upstream = MODELS.build(
+            dict(type="attn_mm.MobileNetV1", widen_factor=0.5, out_indices=(0, 1, 2, 3, 4))
+        )
+        upstream.load_state_dict(net.state_dict())
+        x = torch.randn(2, 3, 64, 96)
+        torch.testing.assert_close(outputs(net, x), outputs(upstream, x), **EXACT)
 
 
 class TestTDAFOnVGG:

@@ -27,12 +27,12 @@ def _row(network: str, model: dict, params: str, macs: str | None = None, note: 
 
 
 _FEWER_BLOCKS = (
-    "'All blocks of layers 3 and 4' would have 28.1 M. The published parameters and multiply-adds "
-    "both are those of TD in blocks 0 to 4 of layer 3 and in all of layer 4"
+    "In all blocks of layers 3 and 4, as the text says, 27.79 M and 6.20 G; the published figures are those "
+    "of blocks 0 to 4 of layer 3 and all of layer 4"
 )
 _SEVEN_BLOCKS = (
-    "The text says 10 alternating blocks of layer 3; the published parameters and multiply-adds both "
-    "are those of 7: blocks 0, 1, 2, 8, 13, 18, 22"
+    "The text says 10 blocks of layer 3; the published parameters and multiply-adds both are those of 7 "
+    "(0, 1, 2, 8, 13, 18 and 22 here)"
 )
 
 _SAME_AS_SE = "49.29 M is what SE has; CBAM's spatial attention adds 3,300"
