@@ -201,7 +201,7 @@ def _parts(model: nn.Module, counts: dict, depth: int) -> Iterator[Part]:
     def visit(name: str, module: nn.Module, level: int) -> Iterator[Part]:
         conv, full = macs(name, module)
         part = count_parameters(module, name)
-        if part.params or (full and level < 2):
+        if level == 0 or part.params or (full and level == 1):
             yield Part(**{**vars(part), "conv": conv, "full": full})
             if level < depth:
                 for child, submodule in module.named_children():

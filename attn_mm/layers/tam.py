@@ -58,8 +58,6 @@ class GateStatistics:
     def __init__(self) -> None:
         self._batches: list[Tensor] = []
 
-    # Appending to a list inside a compiled graph would compile it anew for every batch.
-    @torch.compiler.disable
     def update(self, gate: Tensor) -> None:
         """Take in the gate ``(N, 1, *size)`` of one batch."""
         values = gate.detach().flatten(1).double()
@@ -193,9 +191,15 @@ class TAM(nn.Module):
                 y = (x * gate).to(x.dtype)
         else:
             y, gate = _TreeGate.apply(x, *self._tree_parameters())
+        if self._statistics:
+            self._collect(gate)
+        return y
+
+    # Appending to a list inside a compiled graph would compile it anew for every batch.
+    @torch.compiler.disable
+    def _collect(self, gate: Tensor) -> None:
         for statistics in self._statistics:
             statistics.update(gate)
-        return y
 
     def _tree_parameters(self) -> list[Tensor]:
         """Weight and bias of a level, the slopes after it, and so on upwards."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmcv.cnn import build_conv_layer
 from torch import Tensor, nn
 
-from attn_mm.models.staged import BN, KAIMING, ConvNormBlock, StagedBackbone
+from attn_mm.models.staged import BN, KAIMING, ConvNormBlock, StagedBackbone, conv_layer
 from attn_mm.registry import MODELS
 
 # Channels and blocks of every resolution: 1/2, 1/4, 1/8, 1/16 and 1/32 of the image.
@@ -38,7 +37,7 @@ class DepthwiseSeparable(ConvNormBlock):
         with_cp: bool = False,
     ) -> None:
         super().__init__(with_cp)
-        self.depthwise = build_conv_layer(
+        self.depthwise = conv_layer(
             conv_cfg,
             in_channels,
             in_channels,
@@ -49,7 +48,7 @@ class DepthwiseSeparable(ConvNormBlock):
             bias=False,
         )
         self.add_norm(norm_cfg, in_channels, 1)
-        self.pointwise = build_conv_layer(conv_cfg, in_channels, out_channels, kernel_size=1, bias=False)
+        self.pointwise = conv_layer(conv_cfg, in_channels, out_channels, kernel_size=1, bias=False)
         self.add_norm(norm_cfg, out_channels, 2)
         self.relu = nn.ReLU(inplace=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,6 +14,20 @@ KAIMING = [
     dict(type="Kaiming", layer=["Conv2d"]),
     dict(type="Constant", val=1, layer=["_BatchNorm", "GroupNorm"]),
 ]
+
+
+def conv_layer(conv_cfg: dict | None, *args, **kwargs) -> nn.Module:
+    """mmcv's ``build_conv_layer``, and mmcv itself, wanted only once a network is built."""
+    from mmcv.cnn import build_conv_layer
+
+    return build_conv_layer(conv_cfg, *args, **kwargs)
+
+
+def norm_layer(norm_cfg: dict, channels: int, postfix: int | str = "") -> tuple[str, nn.Module]:
+    """mmcv's ``build_norm_layer``: the norm's name and the norm."""
+    from mmcv.cnn import build_norm_layer
+
+    return build_norm_layer(norm_cfg, channels, postfix=postfix)
 
 
 class ConvNormBlock(BaseModule):
@@ -29,7 +42,7 @@ class ConvNormBlock(BaseModule):
         self.with_cp = with_cp
 
     def add_norm(self, norm_cfg: dict, channels: int, number: int) -> None:
-        name, norm = build_norm_layer(norm_cfg, channels, postfix=number)
+        name, norm = norm_layer(norm_cfg, channels, postfix=number)
         setattr(self, f"norm{number}_name", name)
         self.add_module(name, norm)
 
@@ -68,10 +81,10 @@ class StagedBackbone(BaseModule):
         self.res_layers: list[str] = []
 
     def add_stem(self, in_channels: int, channels: int, stride: int, conv_cfg, norm_cfg) -> None:
-        self.conv1 = build_conv_layer(
+        self.conv1 = conv_layer(
             conv_cfg, in_channels, channels, kernel_size=3, stride=stride, padding=1, bias=False
         )
-        self.norm1_name, norm = build_norm_layer(norm_cfg, channels, postfix=1)
+        self.norm1_name, norm = norm_layer(norm_cfg, channels, postfix=1)
         self.add_module(self.norm1_name, norm)
         self.relu = nn.ReLU(inplace=True)
 

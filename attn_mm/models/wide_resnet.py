@@ -19,11 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmcv.cnn import build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
 from attn_mm.layers.aa_conv import AAConv2d
-from attn_mm.models.staged import BN, KAIMING, ConvNormBlock, StagedBackbone
+from attn_mm.models.staged import BN, KAIMING, ConvNormBlock, StagedBackbone, conv_layer, norm_layer
 from attn_mm.registry import MODELS
 
 
@@ -51,13 +50,13 @@ class WideBlock(ConvNormBlock):
     ) -> None:
         super().__init__(with_cp)
         if aa is None:
-            self.conv1 = build_conv_layer(
+            self.conv1 = conv_layer(
                 conv_cfg, in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False
             )
         else:
             self.conv1 = AAConv2d(in_channels, out_channels, 3, stride, 1, **{"bias": False, **aa})
         self.add_norm(norm_cfg, out_channels, 1)
-        self.conv2 = build_conv_layer(
+        self.conv2 = conv_layer(
             conv_cfg, out_channels, out_channels, kernel_size=3, padding=1, bias=False
         )
         self.add_norm(norm_cfg, out_channels, 2)
@@ -65,10 +64,10 @@ class WideBlock(ConvNormBlock):
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
             self.downsample = nn.Sequential(
-                build_conv_layer(
+                conv_layer(
                     conv_cfg, in_channels, out_channels, kernel_size=1, stride=stride, bias=False
                 ),
-                build_norm_layer(norm_cfg, out_channels)[1],
+                norm_layer(norm_cfg, out_channels)[1],
             )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ class Norm:
 
 def attention(image, params, norms, shape, ratios):
     """A of eq. 7 for kernels of ``shape`` (C2, C1, *size), ``ratios`` (r_C1, r_C2, r_hw): (N, *shape)."""
-    (c2, c1, *size), (r_c1, r_c2, r_hw) = shape, ratios
+    (_, c1, *size), (r_c1, r_c2, r_hw) = shape, ratios
     a = pool(image, [k // r_hw for k in size])
     a = norms["norm1"](pointwise(a, params["attention.conv1.weight"])).clamp(min=0)
     a = 1 / (1 + (-norms["norm2"](pointwise(a, params["attention.conv2.weight"]))).exp())

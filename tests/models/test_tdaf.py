@@ -626,14 +626,14 @@ class TestMistakes:
         pytest.importorskip(f"{kind.split('.')[0]}.models")
         name = kind.split(".")[1]
         message = (
-            rf"^{name} can't be split into stages: its forward is \S+\.{name}'s; known are those of mmdet\."
+            rf"^graft attn_mm.TDAF: {name} can't be split into stages: its forward is \S+\.{name}'s; known are those of mmdet\."
         )
         with pytest.raises(ValueError, match=message):
             MODELS.build(dict(type="attn_mm.TDAF", backbone=dict(type=kind, **options)))
 
     def test_a_graft_upon_a_graft(self):
         inner = dict(type="attn_mm.TDAF", backbone=config(("mmdet.ResNet", 18)))
-        with pytest.raises(ValueError, match="TDAFResNet can't be split into stages"):
+        with pytest.raises(ValueError, match="the backbone has TDAF already"):
             MODELS.build(dict(type="attn_mm.TDAF", backbone=inner))
 
     def test_a_backbone_without_a_type(self):
