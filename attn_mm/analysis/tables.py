@@ -22,5 +22,8 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers
         padded = (cells[i].rjust(widths[i]) if i in right else cells[i].ljust(widths[i]) for i in kept)
         return f"| {' | '.join(padded)} |"
 
-    rule = ["-" * (widths[i] - 1) + (":" if i in right else "-") if i in widths else "" for i in range(len(header))]
+    rule = [
+        "-" * (widths[i] - 1) + (":" if i in right else "-") if i in widths else ""
+        for i in range(len(header))
+    ]
     return "\n".join([line(header), line(rule), *map(line, rows)])

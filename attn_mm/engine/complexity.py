@@ -54,7 +54,9 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="shape of an input: 3 224 224 for an image, 3 16 112 112 for a clip of a 3D network, "
         "8 3 224 224 for the frames of a 2D one (default: that of the config's pipeline)",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write the table as Markdown and JSON here")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write the table as Markdown and JSON here"
+    )
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -108,7 +110,9 @@ def forward_arguments(model: nn.Module, scope: str, shape: Sequence[int], device
         from mmdet.structures import DetDataSample
 
         size = tuple(shape[-2:])
-        meta = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1, 1))
+        meta = dict(
+            img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1, 1)
+        )
         samples = [DetDataSample(metainfo=meta)]
     return x, dict(mode="tensor", data_samples=samples)
 
@@ -120,20 +124,24 @@ def count_config(cfg: Config, shape: Sequence[int], depth: int = 2) -> list[Part
         UserError: it does not run on an input of that shape.
     """
     scope = cfg.get("default_scope", "mmengine")
-    for device in ("meta", "cpu"):
-        model = build(cfg.model, scope, device)
+
+    def run(model: nn.Module, device: str) -> list[Part]:
         x, kwargs = forward_arguments(model, scope, shape, device)
+        return measure(model, x, depth=depth, **kwargs)
+
+    model = build(cfg.model, scope, "meta")
+    try:
         try:
-            return measure(model, x, depth=depth, **kwargs)
+            return run(model, "meta")
         except Exception as error:
             # What depends on values, such as the boxes that a second stage looks at, needs real ones.
-            if device == "meta" and "meta" in str(error).lower():
-                continue
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(
-                f"{cfg.filename} does not run on an input of {' x '.join(map(str, shape))} (--shape): {reason}"
-            ) from error
-    raise AssertionError("unreachable")
+            if "meta" not in str(error).lower():
+                raise
+        return run(build(cfg.model, scope, "cpu"), "cpu")
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        size = " x ".join(map(str, shape))
+        raise UserError(f"{cfg.filename} does not run on an input of {size} (--shape): {reason}") from error
 
 
 def config_report(name: str, shape: Sequence[int], parts: Sequence[Part]) -> str:
@@ -158,14 +166,18 @@ def config_report(name: str, shape: Sequence[int], parts: Sequence[Part]) -> str
     return "\n".join(lines) + "\n"
 
 
-def write(out: Path, name: str, report: str, record: object) -> None:
-    """Write ``name``.md and ``name``.json into the folder ``out``."""
+def make_folder(out: Path) -> None:
+    """Make the output folder, before the work whose result goes there."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / f"{name}.md").write_text(report)
-        (out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     except OSError as error:
-        raise UserError(f"--out {out} can't be written ({error.strerror})") from error
+        raise UserError(f"--out {out} can't be made ({error.strerror})") from error
+
+
+def write(out: Path, name: str, report: str, record: object) -> None:
+    """Write ``name``.md and ``name``.json into the folder ``out``."""
+    (out / f"{name}.md").write_text(report)
+    (out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 @reports_user_errors
@@ -173,6 +185,8 @@ def main(argv=None) -> None:
     args = parse_args(argv)
     if (args.config is None) == (args.paper is None):
         raise UserError("name a config, or --paper, and not both")
+    if args.out:
+        make_folder(args.out)
     if args.paper is not None:
         _papers(args)
         return

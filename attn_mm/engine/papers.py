@@ -1,10 +1,11 @@
-"""Builds the networks of :mod:`attn_mm.analysis.papers` and compares what they have with what is published."""
+"""Builds the networks of :mod:`attn_mm.analysis.papers`; compares what they have with what is published."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from mmengine.registry import MODELS, DefaultScope
 from rich.console import Console
@@ -16,6 +17,15 @@ from attn_mm.analysis.papers import Row, rows_of
 from attn_mm.analysis.papers.row import agreement, relative_error
 from attn_mm.analysis.tables import markdown_table
 from attn_mm.engine.configs import load_config
+from attn_mm.errors import UserError
+
+_LEGEND = """\
+Written by `tools/complexity.py --paper`. A figure is met *to the unit* where all of its digits are known,
+and *to the digits* where the count rounds to what is published. MACs are multiply-adds of one image of
+224x224 pixels, of 32x32 in TAM's tables and AW's table 2. conv: those of convolutions, linear layers and
+matrix products; full: conv, 2 for each element of a normalization, 1 for each of a ReLU or pooling. Gi:
+units of 2^30, in which TAM counts. *Counted*, and all of LTPA: the paper does not print the figure, it is
+what the layers that it describes amount to."""
 
 _MARKS = {"unit": "to the unit", "digits": "to the digits", "differs": "**differs**", None: ""}
 
@@ -85,8 +95,15 @@ def count_row(row: Row) -> Count:
 
 
 def compare(papers: Iterable[str]) -> list[Count]:
-    """Count every network of these papers, with a progress bar."""
+    """Count every network of these papers, with a progress bar.
+
+    Raises:
+        UserError: a framework that one of them is built with is not installed.
+    """
     rows = [row for paper in papers for row in rows_of(paper)]
+    missing = sorted(scope for scope in {row.scope for row in rows} if find_spec(scope) is None)
+    if missing:
+        raise UserError(f"--paper needs {' and '.join(missing)}, which the extras of attn-mm install")
     bar = track(rows, description="networks", console=Console(stderr=True), transient=True)
     return [count_row(row) for row in bar]
 
@@ -125,6 +142,8 @@ def paper_report(counts: Sequence[Count]) -> str:
     lines = [
         "# What the papers publish, and what is counted here",
         "",
+        _LEGEND,
+        "",
         markdown_table(header, rows, (*header[2:5], *header[6:9], "note")),
         "",
         _tally(counts),
@@ -141,7 +160,9 @@ def _giga(count: Count) -> str:
     return f"{count.macs / 2**30:.4g} Gi" if count.row.macs.endswith("Gi") else f"{count.macs / 1e9:.4g} G"
 
 
-def _cells(published: str | None, ours: int | None, shown: str, figure: str | None = None) -> tuple[str, str, str]:
+def _cells(
+    published: str | None, ours: int | None, shown: str, figure: str | None = None
+) -> tuple[str, str, str]:
     if published is None:
         return "", "", ""
     error = relative_error(ours, figure or published)
@@ -152,7 +173,5 @@ def _tally(counts: Sequence[Count]) -> str:
     agreements = Counter(a for c in counts for a in (c.params_agreement, c.macs_agreement) if a)
     return (
         f"{agreements.total()} figures: {agreements['unit']} met to the unit, "
-        f"{agreements['digits']} to the published digits; {agreements['differs']} differ. "
-        "conv: convolutions, linear layers, matrix products; full: conv, 2 for each element of a "
-        "normalization, 1 for each of a ReLU or pooling. Gi: units of 2^30, in which one paper counts."
+        f"{agreements['digits']} to the published digits; {agreements['differs']} differ."
     )

@@ -66,11 +66,11 @@ def choose_form(
     # Adding up kernel positions in half precision would round nine times instead of once.
     if batch <= 2 or over_inputs or groups > 1 or x.dtype in (torch.bfloat16, torch.float16):
         return weights_for_each_sample
+    if positions >= weight.shape[0]:
+        return weights_for_each_sample
     # Beyond nine kernel positions their outputs take too much memory.
     if weight[0, 0].numel() > 9:
         return "loop"
-    if positions >= weight.shape[0]:
-        return weights_for_each_sample
     return "shift" if x.dim() == 4 and max(stride) == 1 else "taps"
 
 

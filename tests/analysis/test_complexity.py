@@ -93,7 +93,14 @@ def test_repeated_layers_cost_every_time_and_weigh_once():
 
 
 def test_counts_do_not_depend_on_the_device():
-    layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    layers = (
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
     net = nn.Sequential(*layers, nn.Linear(4, 2))
     on_cpu = measure(net, torch.rand(1, 3, 9, 9), depth=1)
     assert on_cpu == measure(net.to("meta"), meta_input(3, 9, 9), depth=1)
@@ -293,6 +300,7 @@ def test_other_frameworks(scope, tmp_path, capsys):
         (["{config}", "--shape", "5", "32", "32"], "does not run on an input of 5 x 32 x 32"),
         (["{config}", "--shape", "3"], "does not run on an input of 3 (--shape)"),
         (["{empty}"], "has no model"),
+        (["{config}", "--out", "{config}"], "can't be made (File exists)"),
         (["--paper", "tadf"], "--paper knows td, tdaf, aw, ltpa, tam, not tadf"),
         (["--paper", "td", "--shape", "3", "8", "8"], "--shape and --cfg-options are for a config"),
     ],

@@ -10,11 +10,19 @@ from attn_mm.analysis.papers import PAPERS, Row, rows_of
 from attn_mm.analysis.papers.row import agreement, relative_error, value_of
 from attn_mm.engine import papers
 from attn_mm.engine.papers import Count, compare, count_row, paper_report
+from attn_mm.errors import UserError
 
 for _framework in ("mmdet", "mmaction", "mmpretrain"):
     pytest.importorskip(f"{_framework}.models")
 
-TDAF_RESNETS = ("R50 ANAR-3, 3", "R50 ANAR-5, 3", "R50 ANAR-7, 3", "R50 ANAR-3, 4", "R101 ANAR-3, 3", "R101 ANAR-3, 4")
+TDAF_RESNETS = (
+    "R50 ANAR-3, 3",
+    "R50 ANAR-5, 3",
+    "R50 ANAR-7, 3",
+    "R50 ANAR-3, 4",
+    "R101 ANAR-3, 3",
+    "R101 ANAR-3, 4",
+)
 TDAF_RESNETS += ("R152 ANAR-3, 3", "RX50 (32x4d) ANAR-3, 3", "RX101 (32x8d) ANAR-3, 3")
 
 DIFFERENT_PARAMETERS = {
@@ -40,7 +48,10 @@ DIFFERENT_PARAMETERS = {
     "ltpa": set(),
     "tam": {
         # The published increase is a 3x3 kernel's.
-        *(("TAM, table 1", f"{n} TAM, 100 classes") for n in ("R18", "R50", "R101", "RX50 (32x4d)", "WRN-16-8")),
+        *(
+            ("TAM, table 1", f"{n} TAM, 100 classes")
+            for n in ("R18", "R50", "R101", "RX50 (32x4d)", "WRN-16-8")
+        ),
         *(("TAM, table 2", f"{n} TAM, 10 classes") for n in ("R18", "R34", "R50", "WRN-16-8")),
         # Misprints of the last digits.
         ("TAM, table 1", "R18 TAM 3x3, 100 classes"),
@@ -121,7 +132,11 @@ def test_known_parameters(paper, network, figure):
 
 @pytest.mark.parametrize(
     "network, figure",
-    [("R50 ANAR-3, 3 flows", "5.27 G"), ("R101 ANAR-3, 3 flows", "9.91 G"), ("R152 ANAR-3, 3 flows", "14.6 G")],
+    [
+        ("R50 ANAR-3, 3 flows", "5.27 G"),
+        ("R101 ANAR-3, 3 flows", "9.91 G"),
+        ("R152 ANAR-3, 3 flows", "14.6 G"),
+    ],
 )
 def test_known_multiply_adds(network, figure):
     row = row_of("tdaf", f"{network}, with the 1x1", "TDAF, table 3a")
@@ -183,10 +198,22 @@ def test_report():
         Count(some_row(params="1,000", note="first"), 998, None),
     ]
     report = paper_report(counts)
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in report.splitlines() if "X, table" in line]
+    cells = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in report.splitlines() if "X, table" in line
+    ]
     assert [row[2:] for row in cells] == [
         ["1,000", "1,000", "0", "to the unit", "", "", "", "", "1"],
-        ["1.00 M", "1,001,000", "+0.10%", "to the digits", "2.0 G (full)", "2.1 G", "+5.00%", "**differs**", ""],
+        [
+            "1.00 M",
+            "1,001,000",
+            "+0.10%",
+            "to the digits",
+            "2.0 G (full)",
+            "2.1 G",
+            "+5.00%",
+            "**differs**",
+            "",
+        ],
         ["", "", "", "", "1.00 Gi (conv)", "1 Gi", "0", "to the digits", "2"],
         ["1,000", "998", "-0.20%", "**differs**", "", "", "", "", "1"],
     ]
@@ -221,3 +248,20 @@ def test_papers_are_compared_in_order(monkeypatch, capsys):
     monkeypatch.setattr(papers, "count_row", lambda row: row)
     assert compare(["tam", "td"]) == rows_of("tam") + rows_of("td")
     assert not capsys.readouterr().out
+
+
+def test_missing_frameworks_are_named(monkeypatch):
+    monkeypatch.setattr(papers, "find_spec", lambda name: None if name == "mmaction" else name)
+    with pytest.raises(UserError, match="--paper needs mmaction, which"):
+        compare(["tdaf"])
+
+
+def test_the_page_has_every_row(repo):
+    page = (repo / "docs/papers.md").read_text()
+    listed = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line[:2] == "| "
+    ]
+    rows = [row for paper in PAPERS for row in rows_of(paper)]
+    assert [cells[:3] for cells in listed[2:]] == [[row.where, row.network, row.params or ""] for row in rows]
+    published = [row.macs and f"{row.macs} ({row.convention})" for row in rows]
+    assert [cells[6] for cells in listed[2:]] == [figure or "" for figure in published]

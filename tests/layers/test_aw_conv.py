@@ -276,6 +276,7 @@ def test_written_order_can_be_differentiated_twice():
         ("grouped", 8, 5, dict(reduce_c1=1), "contiguous_format"),
         ("grouped", 8, 5, dict(kernel_size=1, reduce_c1=1), "contiguous_format"),
         ("loop", 8, 5, dict(kernel_size=5), "contiguous_format"),
+        ("grouped", 8, 6, dict(kernel_size=5), "contiguous_format"),
         ("loop", 8, 5, dict(dims=3), "contiguous_format"),
         ("taps", 8, 5, dict(dims=3, kernel_size=(1, 3, 3)), "contiguous_format"),
         ("matmul", 0, 5, dict(), "contiguous_format"),

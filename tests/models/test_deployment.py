@@ -48,12 +48,26 @@ def test_exports(backbone, graft):
 
 
 @ALL
-def test_runs_in_onnx_runtime(backbone, graft, tmp_path):
+def test_runs_in_onnx_runtime_with_any_batch(backbone, graft, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    net, x, expected = case(backbone, graft)
+    net, _, _ = case(backbone, graft)
     path = str(tmp_path / "net.onnx")
+    batch = torch.export.Dim("batch")
     with torch.no_grad():
-        torch.onnx.export(net, (x,), path, dynamo=True)
+        torch.onnx.export(
+            net, (picture(backbone, batch=2),), path, dynamo=True, dynamic_shapes=({0: batch},), verbose=False
+        )
+        x = picture(backbone, batch=3)
+        expected = outputs(net, x)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     maps = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     torch.testing.assert_close([torch.from_numpy(y) for y in maps], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_compiles_to_machine_code():
+    net, _, _ = case(("mmdet.ResNet", 50), "all")
+    torch._dynamo.reset()
+    stages = torch.nn.Sequential(net.layer3, net.layer4)
+    x = torch.randn(2, 128, 9, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(stages, fullgraph=True)(x), stages(x), **CLOSE)

@@ -56,9 +56,9 @@ _DEEPER = (
     "44.95 M"
 )
 _NARROW = (
-    "8.43 M is the wide ResNet of depth 10 and width 10, and not 28-10 as the text says, on maps of 32, 32 and "
-    "16 positions a side (on 32, 16 and 8 as in other wide ResNets it would have 1.2 G); what else makes 3.89 G "
-    "is not said"
+    "8.43 M is the wide ResNet of depth 10 and width 10, not 28-10 as the text says, on maps of 32, 32 and "
+    "16 positions a side (on 32, 16 and 8, as in other wide ResNets, it would have 1.2 G); what else makes "
+    "3.89 G is not said"
 )
 
 

@@ -64,7 +64,7 @@ _NETS = (
 )
 
 ROWS = [
-    Row("LTPA, sections 4, A.2", f"{name}, {classes} classes", build(classes), figure)
+    Row("LTPA, section A.2", f"{name}, {classes} classes", build(classes), figure)
     for name, build, *figures in _NETS
     for classes, figure in zip((10, 100), figures)
 ]

@@ -3,7 +3,7 @@ tables 1 and 2 (https://openreview.net/forum?id=r1xBoxBYDH)."""
 
 from __future__ import annotations
 
-from attn_mm.analysis.papers.nets import attended, cifar_resnet, classifier, resnet_channels
+from attn_mm.analysis.papers.nets import attended, cifar_resnet, classifier
 from attn_mm.analysis.papers.row import Row
 
 _LARGER_KERNEL = (

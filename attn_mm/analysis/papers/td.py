@@ -6,8 +6,6 @@ from __future__ import annotations
 from attn_mm.analysis.papers.nets import attended, classifier, resnet, resnet_channels
 from attn_mm.analysis.papers.row import Row
 
-_ALTERNATE = ((0, 1, 2, 8, 13, 18, 22), "all")
-
 
 def _net(depth: int, *grafts) -> dict:
     return classifier(attended(resnet(depth), *grafts), resnet_channels(depth))
@@ -54,33 +52,30 @@ def _mobilenet(*grafts) -> dict:
     return dict(classifier(backbone), head=head)
 
 
+_FEWER = _td(50, "top", 3, stages=(2, 3), blocks=(range(5), "all"))
+_SEVEN = _td(101, "joint", 1, stages=(2, 3), blocks=((0, 1, 2, 8, 13, 18, 22), "all"))
+_LAYER_4 = _td(101, "joint", 1, stages=(3,))
+
 ROWS = [
     _row("R50", _net(50), "25.56 M", "4.12 G"),
     _row("R50 SE", _net(50, _layer("SE")), "28.07 M", "4.13 G"),
     _row("R50 CBAM", _net(50, _layer("CBAM")), "28.07 M", "4.14 G"),
     _row("R50 ECA", _net(50, _layer("ECA")), "25.56 M", "4.13 G"),
     _row("R50 FCA-TS", _net(50, _layer("FCA")), "28.07 M", "4.13 G"),
-    _row("R50 TD joint, t=2, m=1", _td(50, "joint", 1), "27,645,992", "4.59 G"),
-    _row("R50 TD top, t=2, m=1", _td(50, "top", 1), "27,056,168", "4.59 G"),
-    _row(
-        "R50 TD top, t=2, m=3",
-        _td(50, "top", 3, stages=(2, 3), blocks=(range(5), "all")),
-        "27.655 M",
-        "5.98 G",
-        _FEWER_BLOCKS,
-    ),
+    _row("R50 TD joint, t=2, m=1", _td(50, "joint", 1), "27.65 M", "4.59 G"),
+    _row("R50 TD top, t=2, m=1", _td(50, "top", 1), "27.06 M", "4.59 G"),
+    _row("R50 TD top, t=2, m=3", _FEWER, "27.66 M", "5.98 G", _FEWER_BLOCKS),
     _row("R101", _net(101), "44.55 M", "7.85 G"),
     _row("R101 SE", _net(101, _layer("SE")), "49.29 M", "7.86 G"),
     _row("R101 CBAM", _net(101, _layer("CBAM")), "49.29 M", "7.88 G", _SAME_AS_SE),
     _row("R101 FCA-TS", _net(101, _layer("FCA")), "49.29 M", "7.86 G"),
-    _row(
-        "R101 TD joint, t=2, m=1",
-        _td(101, "joint", 1, stages=(2, 3), blocks=_ALTERNATE),
-        "46.755 M",
-        "8.37 G",
-        _SEVEN_BLOCKS,
-    ),
-    _row("R101 TD joint, t=2, m=1, layer 4", _td(101, "joint", 1, stages=(3,)), "45.938 M", "8.01 G"),
+    _row("R101 TD joint, t=2, m=1", _SEVEN, "46.75 M", "8.37 G", _SEVEN_BLOCKS),
+    _row("R101 TD joint, t=2, m=1, layer 4", _LAYER_4, "45.94 M", "8.01 G"),
+    _row("R50 TD joint, t=2, m=1", _td(50, "joint", 1), "27,645,992"),
+    _row("R50 TD top, t=2, m=1", _td(50, "top", 1), "27,056,168"),
+    _row("R50 TD top, t=2, m=3", _FEWER, "27.655 M"),
+    _row("R101 TD joint, t=2, m=1", _SEVEN, "46.755 M"),
+    _row("R101 TD joint, t=2, m=1, layer 4", _LAYER_4, "45.938 M"),
     _row("R18 TD top, t=2, m=1", _td(18, "top", 1), "11,774,504"),
     _row("R18 TD top, t=2, m=2", _td(18, "top", 2), "11,767,336"),
     _row("R34 TD joint, t=2, m=1", _td(34, "joint", 1), "22,098,728"),

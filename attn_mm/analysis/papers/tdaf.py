@@ -105,7 +105,9 @@ def _attended_recognizer() -> nn.Module:
     return net
 
 
-def _row(table: str, network: str, model, params: str, macs: str | None = None, note: str = "", **options) -> Row:
+def _row(
+    table: str, network: str, model, params: str, macs: str | None = None, note: str = "", **options
+) -> Row:
     return Row(f"TDAF, table {table}", network, model, params, macs, convention="full", note=note, **options)
 
 
@@ -121,7 +123,7 @@ def _attended(table: str, network: str, backbone: dict, anar: int, flows: int, p
 
 
 def _fcos(network: str, config: str, params: str, constants: bool = False) -> Row:
-    return _row("4", f"FCOS {network}", f"configs/{config}.py", params, constants=constants)
+    return _row("4", f"FCOS {network}", f"configs/{config}.py", params, constants=constants, scope="mmdet")
 
 
 def _plain_vgg(depth: int) -> dict:
@@ -178,6 +180,11 @@ ROWS = [
             lambda depth=depth, dims=dims: nn.ModuleList(_anars((256, 512, 1024), depth, dims=dims)),
             figure,
         )
-        for depth, dims, figure in ((3, 2, "164,371"), (5, 2, "587,411"), (7, 2, "754,067"), (5, 3, "1,398,419"))
+        for depth, dims, figure in (
+            (3, 2, "164,371"),
+            (5, 2, "587,411"),
+            (7, 2, "754,067"),
+            (5, 3, "1,398,419"),
+        )
     ),
 ]
