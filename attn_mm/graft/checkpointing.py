@@ -29,6 +29,6 @@ class FlowCheckpointMixin:
 def checkpoint_by_flow(blocks: Iterable[nn.Module]) -> None:
     """Take over the checkpointing of those of ``blocks`` that have ``with_cp=True``."""
     for block in blocks:
-        if block.with_cp:
+        if getattr(block, "with_cp", False):
             block.with_cp = False
             swap_class(block, FlowCheckpointMixin)

@@ -24,6 +24,8 @@ class Split(NamedTuple):
     """Output channels of the stages that can be attended: all but the last."""
     indices: Callable[[nn.Module], range]
     """What ``out_indices`` calls the stages."""
+    bare: bool = False
+    """Whether one map leaves the backbone alone, not in a tuple of one."""
 
 
 def _resnet_stem(backbone: nn.Module, x: Tensor) -> Tensor:
@@ -36,12 +38,29 @@ def _cifar_stem(backbone: nn.Module, x: Tensor) -> Tensor:
     return backbone.relu(backbone.norm1(backbone.conv1(x)))
 
 
-def _with_stem(stem: Callable[[nn.Module, Tensor], Tensor]) -> Split:
+def _mmaction_stem(backbone: nn.Module, x: Tensor) -> Tensor:
+    x = backbone.conv1(x)
+    return backbone.maxpool(x) if getattr(backbone, "with_pool1", True) else x
+
+
+def _pool2(backbone: nn.Module, x: Tensor) -> Tensor:
+    return backbone.pool2(x) if getattr(backbone, "with_pool2", False) else x
+
+
+def _as_it_is(backbone: nn.Module, x: Tensor) -> Tensor:
+    return x
+
+
+def _staged(
+    stem: Callable[[nn.Module, Tensor], Tensor],
+    after_first: Callable[[nn.Module, Tensor], Tensor] = _as_it_is,
+    bare: bool = False,
+) -> Split:
     def stages(backbone: nn.Module) -> list[Stage]:
         first, *others = (getattr(backbone, name) for name in backbone.res_layers)
-        return [lambda x: first(stem(backbone, x)), *others]
+        return [lambda x: after_first(backbone, first(stem(backbone, x))), *others]
 
-    return Split(stages, _stage_channels, lambda backbone: range(len(backbone.res_layers)))
+    return Split(stages, _stage_channels, lambda backbone: range(len(backbone.res_layers)), bare)
 
 
 def _stage_channels(backbone: nn.Module) -> list[int]:
@@ -72,15 +91,18 @@ def _vgg_channels(backbone: nn.Module) -> list[int]:
     return [part[-1].out_channels for part in convs]
 
 
-_RESNET = _with_stem(_resnet_stem)
+_RESNET = _staged(_resnet_stem)
+_MMACTION = _staged(_mmaction_stem, _pool2, bare=True)
 _VGG = Split(_vgg_stages, _vgg_channels, lambda backbone: range(2, 6))
 
 SPLITS: dict[str, Split] = {
+    "mmaction.models.backbones.resnet.ResNet": _MMACTION,
+    "mmaction.models.backbones.resnet3d.ResNet3d": _MMACTION,
     "mmdet.models.backbones.resnet.ResNet": _RESNET,
     "mmpose.models.backbones.resnet.ResNet": _RESNET,
     "mmpretrain.models.backbones.resnet.ResNet": _RESNET,
-    "mmpretrain.models.backbones.resnet_cifar.ResNet_CIFAR": _with_stem(_cifar_stem),
-    "attn_mm.models.staged.StagedBackbone": _with_stem(lambda backbone, x: backbone.stem(x)),
+    "mmpretrain.models.backbones.resnet_cifar.ResNet_CIFAR": _staged(_cifar_stem),
+    "attn_mm.models.staged.StagedBackbone": _staged(lambda backbone, x: backbone.stem(x)),
     "mmpose.models.backbones.vgg.VGG": _VGG,
     "mmpretrain.models.backbones.vgg.VGG": _VGG,
 }

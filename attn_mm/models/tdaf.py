@@ -36,10 +36,11 @@ class TDAFMixin:
             masks,
         )
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The last flow's features of the stages in ``out_indices`` for ``x`` ``(N, C, H, W)``."""
-        indices = SPLITS[self.upstream_forward].indices(self)
-        return tuple(y for i, y in zip(indices, self._recur(x)) if i in self.out_indices)
+    def forward(self, x: Tensor) -> tuple[Tensor, ...] | Tensor:
+        """The last flow's features of the stages in ``out_indices`` for ``x`` ``(N, C, *size)``."""
+        split = SPLITS[self.upstream_forward]
+        maps = tuple(y for i, y in zip(split.indices(self), self._recur(x)) if i in self.out_indices)
+        return maps[0] if split.bare and len(maps) == 1 else maps
 
     def attention_masks(self, x: Tensor) -> dict[tuple[int, int], Tensor]:
         """``{(stage from 0, flow from 1): mask (N, 1, h, w)}``, the mask being what attends that flow."""
@@ -79,6 +80,7 @@ def top_down_flows(
     width: int | Literal["stage"] = 512,
     eta: float = 0.5,
     first_mask: Literal["none", "ones"] = "none",
+    depthwise: bool = False,
 ) -> list[nn.Module]:
     """Graft the top-down recursion onto ``backbone``, in place.
 
@@ -94,6 +96,7 @@ def top_down_flows(
         width: c of table 1, see :class:`attn_mm.layers.ANAR`.
         eta: shortcut of eq. 5.
         first_mask: see :class:`attn_mm.layers.R2DNS`.
+        depthwise: ANARs of depthwise convolutions, as in the paper's MobileNets.
 
     Returns:
         The new modules.
@@ -114,7 +117,8 @@ def top_down_flows(
             f"{type(backbone).__name__}, got {tuple(backbone.out_indices)}"
         )
     backbone.upstream_forward = forward_owner(backbone)
-    backbone.anars = _ANARs(ANAR(c, depth=anar, width=width) for c in channels)
+    dims = 3 if any(isinstance(module, nn.Conv3d) for module in backbone.modules()) else 2
+    backbone.anars = _ANARs(ANAR(c, anar, width, dims, depthwise) for c in channels)
     backbone.flows, backbone.eta, backbone.first_mask = flows, eta, first_mask
     backbone.anars.init_weights()
     convert_multi_flow(backbone, flows)

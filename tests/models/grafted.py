@@ -76,6 +76,10 @@ MOBILE_GRAFTS = {
     "AW": [dict(type="attn_mm.AWConv", convs=("linear",))],
 }
 
+MATRIX = [(b, g) for b in RESNETS for g in GRAFTS] + [(b, g) for b in MOBILE_NETS for g in MOBILE_GRAFTS]
+"""Every backbone with every graft; no MobileNetV2 has an SE."""
+MATRIX = [(b, g) for b, g in MATRIX if not (b[0].endswith("V2") and g == "SE-slot")]
+
 
 def name(backbone) -> str:
     return "-".join(str(part) for part in backbone if part)

@@ -6,11 +6,12 @@ import copy
 
 import pytest
 import torch
-from attn_mm.layers.aw_conv import AWAttention
+from layers import reference
 from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import load_checkpoint
 from models.grafted import (
     GRAFTS,
+    MATRIX,
     MOBILE_GRAFTS,
     MOBILE_NETS,
     ONE_OF_EACH,
@@ -32,14 +33,12 @@ from attn_mm.graft.blocks import AttendedMixin, FeedbackMixin
 from attn_mm.graft.selection import select_blocks, stage_blocks
 from attn_mm.graft.units import find_family
 from attn_mm.layers import TopDownAttention
+from attn_mm.layers.aw_conv import AWAttention
+from attn_mm.layers.flows import run_in_flow
 
 EXACT = dict(rtol=0, atol=0)
 CLOSE = dict(rtol=1e-10, atol=1e-10)
-SAME = [(b, g) for b in RESNETS for g in GRAFTS] + [(b, g) for b in MOBILE_NETS for g in MOBILE_GRAFTS]
-SAME = [
-    (b, g) for b, g in SAME if not (is_3d(b) and g == "FCA") and not (b[0].endswith("V2") and g == "SE-slot")
-]
-MATRIX = pytest.mark.parametrize("backbone, graft", SAME, ids=[f"{name(b)}-{g}" for b, g in SAME])
+EVERY_GRAFT = pytest.mark.parametrize("backbone, graft", MATRIX, ids=[f"{name(b)}-{g}" for b, g in MATRIX])
 EACH = pytest.mark.parametrize("backbone", ONE_OF_EACH, ids=name)
 EVERY = pytest.mark.parametrize("backbone", RESNETS + MOBILE_NETS, ids=name)
 
@@ -49,7 +48,7 @@ def grafted(backbone, graft, **options):
     return build(backbone, copy.deepcopy(table[graft]), **options)
 
 
-@MATRIX
+@EVERY_GRAFT
 def test_learns_and_keeps_the_upstream_names(backbone, graft):
     upstream, net = MODELS.build(config(backbone)), grafted(backbone, graft)
     assert isinstance(net, type(upstream))
@@ -75,7 +74,34 @@ def test_learns_and_keeps_the_upstream_names(backbone, graft):
     fresh.load_state_dict(net.state_dict())
     x = picture(backbone, batch=1)
     for again in (twin, fresh):
-        torch.testing.assert_close(outputs(in_mode(again, False), x), outputs(in_mode(net, False), x), **EXACT)
+        torch.testing.assert_close(
+            outputs(in_mode(again, False), x), outputs(in_mode(net, False), x), **EXACT
+        )
+
+
+@pytest.mark.parametrize("graft", ["all", "TD-top-3-steps"])
+@EACH
+def test_resumes_where_it_was_saved(backbone, graft, tmp_path):
+    def train(net, optimizer, batches):
+        for x in batches:
+            optimizer.zero_grad()
+            backward(outputs(net.train(), x))
+            optimizer.step()
+
+    def with_optimizer(net):
+        return net, torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+
+    batches = [picture(backbone) for _ in range(3)]
+    net, optimizer = with_optimizer(grafted(backbone, graft))
+    train(net, optimizer, batches[:2])
+    torch.save(dict(net=net.state_dict(), optimizer=optimizer.state_dict()), tmp_path / "saved.pth")
+    train(net, optimizer, batches[2:])
+    resumed, its_optimizer = with_optimizer(grafted(backbone, graft))
+    saved = torch.load(tmp_path / "saved.pth", weights_only=True)
+    resumed.load_state_dict(saved["net"])
+    its_optimizer.load_state_dict(saved["optimizer"])
+    train(resumed, its_optimizer, batches[2:])
+    torch.testing.assert_close(resumed.state_dict(), net.state_dict(), **EXACT)
 
 
 class TestIdentity:
@@ -405,7 +431,9 @@ class TestTogether:
         again = MODELS.build(dict(type="attn_mm.AttnBackbone", backbone=cfg, grafts=[dict(type=nn.Identity)]))
         again.load_state_dict(net.state_dict())
         x = picture(("mmdet.ResNet", 50))
-        torch.testing.assert_close(outputs(in_mode(again, False), x), outputs(in_mode(net, False), x), **EXACT)
+        torch.testing.assert_close(
+            outputs(in_mode(again, False), x), outputs(in_mode(net, False), x), **EXACT
+        )
 
     @pytest.mark.parametrize("backbone", [("mmdet.ResNet", 18), ("mmaction.ResNet3d", 18)], ids=name)
     def test_conv_cfg(self, backbone):
@@ -435,7 +463,7 @@ class TestMobileNetV1:
                 dict(type="attn_mm.SE", position="after_pointwise"),
             ],
             [dict(type="attn_mm.TD", distance=2)],
-            [dict(type="attn_mm.TDAF", width=64)],
+            [dict(type="attn_mm.TDAF", width=64, depthwise=True)],
         ],
         ids=["AW-SE", "TD", "TDAF"],
     )
@@ -454,6 +482,55 @@ class TestMobileNetV1:
         upstream.load_state_dict(net.state_dict())
         x = torch.randn(2, 3, 64, 96)
         torch.testing.assert_close(outputs(net, x), outputs(upstream, x), **EXACT)
+
+
+class TestTDAFOnMMAction:
+    BACKBONES = pytest.mark.parametrize(
+        "backbone",
+        [("mmaction.ResNet", 18), ("mmaction.ResNet3d", 18), ("mmaction.ResNet3dSlowOnly", 50)],
+        ids=name,
+    )
+
+    @BACKBONES
+    @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+    def test_is_the_recursion_over_the_upstream_layers(self, backbone, training):
+        options = dict(temporal_strides=(1, 2, 2, 2)) if is_3d(backbone) else {}
+        net = build(backbone, [dict(type="attn_mm.TDAF", width=64)], **options).double()
+        flows = [in_mode(MODELS.build(config(backbone, **options)).double(), training) for _ in range(3)]
+        for flow in flows:
+            state = {key: value for key, value in net.state_dict().items() if "anars" not in key}
+            shapes = {key: value.shape for key, value in flow.state_dict().items()}
+            flow.load_state_dict({k: v if v.shape == shapes[k] else v[0] for k, v in state.items()})
+
+        def stage(index):
+            def run(x, n):
+                if index > 0:
+                    return flows[n - 1].get_submodule(f"layer{index + 1}")(x)
+                # The stem is whatever upstream's own forward does before its second stage.
+                whole, flows[n - 1].res_layers = flows[n - 1].res_layers, ["layer1"]
+                y = flows[n - 1](x)
+                flows[n - 1].res_layers = whole
+                return y
+
+            return run
+
+        anars = copy.deepcopy(in_mode(net, training)).anars
+        attention = [lambda x, n, anar=anar: run_in_flow(n - 1, anar, x) for anar in anars]
+        x = torch.randn(2, 3, *((8, 40, 40) if is_3d(backbone) else (49, 65)), dtype=torch.float64)
+        expected, masks = reference.r2dns([stage(i) for i in range(4)], attention, x, 3)
+        torch.testing.assert_close(outputs(net, x), expected, **CLOSE)
+        assert masks and (not is_3d(backbone) or next(iter(masks.values())).dim() == 5)
+
+    @BACKBONES
+    def test_learns_and_gives_one_map_bare(self, backbone):
+        net = build(
+            backbone, [dict(type="attn_mm.TDAF", width=64), dict(type="attn_mm.SE")], out_indices=(3,)
+        )
+        y = in_mode(net, True)(torch.randn(2, 3, *((8, 40, 40) if is_3d(backbone) else (49, 65))))
+        assert isinstance(y, torch.Tensor)
+        backward([y])
+        silent = {key for key, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()}
+        assert not silent
 
 
 class TestTDAFOnVGG:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 
 import pytest
 import torch
-from models.grafted import GRAFTS, MOBILE_GRAFTS, build, in_mode, name, outputs, picture, shake
+from models.grafted import GRAFTS, MATRIX, MOBILE_GRAFTS, build, in_mode, name, outputs, picture, shake
 
 CLOSE = dict(rtol=1e-4, atol=1e-4)
 FLOWS = [dict(type="attn_mm.TDAF", width=64)]
@@ -18,6 +19,8 @@ CASES += [
 ]
 CASES += [(("mmpretrain.MobileNetV3", "small"), graft) for graft in MOBILE_GRAFTS]
 CASES += [(("mmpretrain.MobileNetV2", None), "TD"), (("mmpretrain.ResNet", 18), "TDAF")]
+if os.environ.get("ATTN_MM_WHOLE_MATRIX"):  # an hour on one core
+    CASES += [case for case in MATRIX if case not in CASES]
 ALL = pytest.mark.parametrize("backbone, graft", CASES, ids=[f"{name(b)}-{g}" for b, g in CASES])
 
 

@@ -59,26 +59,10 @@ def _attended_vgg(depth: int, anar: int, flows: int = 3) -> dict:
     return dict(type="ImageClassifier", backbone=_tdaf(_vgg(depth), anar, flows))
 
 
-class _Recursion(nn.Module):
-    """A network as stages under the recursion; the classifier is the last one."""
-
-    def __init__(self, stages: Sequence[nn.Module], attentions: Sequence[nn.Module], flows: int) -> None:
-        super().__init__()
-        self.r2dns = R2DNS(stages, attentions, flows)
-
-    def forward(self, x: Tensor, mode: str = "tensor") -> Tensor:
-        return self.r2dns(x)[-1]
-
-
-def _mobilenet() -> nn.Module:
+def _mobilenet() -> dict:
     """MobileNet with depthwise ANARs behind all its stages but the last."""
-    from attn_mm.models.mobilenet_v1 import MobileNetV1
-
-    net = MobileNetV1()
-    first = nn.Sequential(net.conv1, net.norm1, net.relu, net.layer1)
-    last = nn.Sequential(net.layer5, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1024, 1000))
-    stages = [first, net.layer2, net.layer3, net.layer4, last]
-    return _Recursion(stages, _anars((64, 128, 256, 512), 3, depthwise=True), 2)
+    backbone = _tdaf(dict(type="attn_mm.MobileNetV1"), 3, 2) | dict(depthwise=True)
+    return classifier(backbone, 1024)
 
 
 def _recognizer(depth: int) -> dict:
@@ -97,12 +81,9 @@ def _recognizer(depth: int) -> dict:
     return dict(type="Recognizer3D", backbone=backbone, cls_head=head)
 
 
-def _attended_recognizer() -> nn.Module:
-    from mmengine.registry import MODELS
-
-    net = MODELS.build(_recognizer(50))
-    net.backbone.anars = nn.ModuleList(_anars((256, 512, 1024), 5, dims=3))
-    return net
+def _attended_recognizer() -> dict:
+    model = _recognizer(50)
+    return model | dict(backbone=_tdaf(model["backbone"], 5, 3))
 
 
 def _row(
@@ -162,7 +143,7 @@ ROWS = [
     _row("3a", "RX101 (32x8d)", classifier(_RX101), "88.8 M", "16.5 G"),
     *_attended("3a", "RX101 (32x8d)", _RX101, 3, 3, "93.1 M", "20.8 G"),
     Row("TDAF, table 3a", "MobileNet", classifier(dict(type="attn_mm.MobileNetV1"), 1024), "4.2 M", "0.57 G"),
-    Row("TDAF, table 3a", "MobileNet ANAR-3, 2 flows", _mobilenet, "5.1 M", "0.71 G", note=_STAGES),
+    Row("TDAF, table 3a", "MobileNet ANAR-3, 2 flows", _mobilenet(), "5.1 M", "0.71 G", note=_STAGES),
     _fcos("R50", "fcos_r50", "32.244 M", constants=True),
     _fcos("R50 ANAR-3, 3 flows", "fcos_tdaf_r50", "32.462 M"),
     _fcos("R50 ANAR-5, 3 flows", "fcos_tdaf_r50_anar5", "32.885 M"),
@@ -172,7 +153,7 @@ ROWS = [
     _fcos("R101 ANAR-5, 3 flows", "fcos_tdaf_r101_anar5", "51.877 M"),
     _row("6", "3D-R50", _recognizer(50), "47.019 M", scope="mmaction"),
     _row("6", "3D-R101", _recognizer(101), "86.065 M", scope="mmaction"),
-    _row("6", "3D-R50 ANAR-5, 3 flows", _attended_recognizer, "48.417 M", scope="mmaction"),
+    _row("6", "3D-R50 ANAR-5, 3 flows", _attended_recognizer(), "48.417 M", scope="mmaction"),
     *(
         Row(
             "TDAF, counted",
