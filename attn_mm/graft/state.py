@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import _load_checkpoint
@@ -37,15 +38,21 @@ def describe_load(module: nn.Module, own: set[str], given: set[str]) -> str:
     parts = [f"{len(own & given)} of {len(own)} keys loaded"]
     for word, keys in (("new", own - given), ("unexpected", given - own)):
         if keys:
-            parts.append(f"{len(keys)} {word} ({_abridge(keys)})")
+            parts.append(f"{len(keys)} {word} ({_abridge(keys, own & given)})")
     return f"{type(module).__name__}: {', '.join(parts)}"
 
 
-def _abridge(keys: set[str], most: int = 4) -> str:
-    """The keys' common heads: 'anars.0' for all its parameters."""
-    heads = sorted({".".join(key.split(".")[:2]) for key in keys})
+def _abridge(keys: set[str], loaded: set[str], most: int = 4) -> str:
+    """The keys' heads, as long as it takes to tell them from the loaded keys': 'layer3.0.td' for all in it."""
+    known = {head for key in loaded for head in accumulate(key.split("."), "{}.{}".format)}
+    heads = sorted({_head(key, known) for key in keys})
     more = len(heads) - most
     return ", ".join(heads[:most]) + (f", and {more} more" if more > 0 else "")
+
+
+def _head(key: str, known: set[str]) -> str:
+    heads = list(accumulate(key.split("."), "{}.{}".format))
+    return next((head for head in heads[1:] if head not in known), key)
 
 
 _TORCHVISION_NAMES = (
