@@ -36,9 +36,12 @@ class AttendedMixin:
         return x
 
     def _run(self, unit: Unit, x: Tensor, norm: nn.Module) -> Tensor:
-        x = norm(unit.conv(x))
-        if unit.act is not None:
-            x = unit.act(x)
+        if unit.whole is not None and norm is unit.norm:
+            x = unit.whole(x)
+        else:
+            x = norm(unit.conv(x))
+            if unit.act is not None:
+                x = unit.act(x)
         for layer in unit.then:
             x = layer(x)
         if unit.name in self.attn:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from attn_mm.graft.units import Unit, find_family, forward_owner
+from attn_mm.graft.units import find_family, forward_owner
 
 
 def stage_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
@@ -18,17 +18,17 @@ def stage_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
         TypeError: there are no stages, or a block's forward is of none of the known families.
     """
     names = getattr(backbone, "res_layers", None) or getattr(backbone, "layers", ())
-    stages = [_blocks(getattr(backbone, name)) for name in names]
+    stages = [_blocks(getattr(backbone, name)) for name in names if isinstance(name, str)]
     stages = [stage for stage in stages if stage]
     if not stages:
-        raise TypeError(f"{type(backbone).__name__} has no residual blocks to graft onto")
-    for stage in stages:
-        for block in stage:
-            if find_family(block) is None:
-                raise TypeError(
-                    f"{type(backbone).__name__}'s {type(block).__name__} can't be grafted onto: "
-                    f"its forward is {forward_owner(block)}'s, not one of the plain residual blocks'"
-                )
+        children = ", ".join(name for name, _ in backbone.named_children())
+        raise TypeError(f"{type(backbone).__name__} has no residual blocks to graft onto: it has {children}")
+    for block in (block for stage in stages for block in stage):
+        if find_family(block) is None:
+            raise TypeError(
+                f"{type(backbone).__name__}'s {type(block).__name__} can't be grafted onto: "
+                f"its forward is {forward_owner(block)}'s, not one of the plain residual blocks'"
+            )
     return stages
 
 
@@ -47,37 +47,39 @@ def select_blocks(
 
     Args:
         backbone: a built backbone.
-        stages: stages from 0, or backwards from -1; None is all of them.
-        blocks: for each of ``stages``, ``'all'`` or the blocks' places in it, from 0; None is all.
+        stages: places of stages, from 0, or backwards from -1; None is all of them.
+        blocks: for each of ``stages``, ``'all'`` or places of blocks in it, likewise; None is all.
 
     Raises:
-        ValueError: there is no such stage or block, or ``blocks`` has not one entry a stage.
+        ValueError: there is no such stage or block, one is named twice, or ``blocks`` has not
+            one entry a stage.
         TypeError: see :func:`stage_blocks`.
     """
     found = stage_blocks(backbone)
-    has = (
-        f"{type(backbone).__name__} has {len(found)} stages of {', '.join(str(len(s)) for s in found)} blocks"
-    )
-    stages = range(len(found)) if stages is None else stages
-    if isinstance(stages, int) or not set(stages) <= set(range(-len(found), len(found))):
-        raise ValueError(
-            f"stages must be places of stages, from 0, or from -1 backwards, got {stages!r}: {has}"
-        )
+    sizes = ", ".join(str(len(stage)) for stage in found)
+    has = f"{type(backbone).__name__} has {len(found)} stages, of {sizes} blocks"
+    stages = _places("stages", range(len(found)) if stages is None else stages, len(found), has)
     blocks = ["all"] * len(stages) if blocks is None else blocks
-    if isinstance(blocks, str) or len(blocks) != len(stages):
+    if not isinstance(blocks, list | tuple) or len(blocks) != len(stages):
         raise ValueError(
-            f"blocks must have one entry for each of the {len(stages)} stages, 'all' or places from 0, "
-            f"got {blocks!r}"
+            f"blocks must have one entry for each of the {len(stages)} stages, 'all' or places, got {blocks!r}"
         )
     chosen = []
     for stage, places in zip(stages, blocks):
-        places = range(len(found[stage])) if places == "all" else places
-        if isinstance(places, str | int) or not set(places) <= set(range(len(found[stage]))):
-            raise ValueError(f"stage {stage} has no blocks {places!r}: {has}")
-        chosen += [found[stage][place] for place in places]
+        size = len(found[stage])
+        places = range(size) if places == "all" else places
+        chosen += [found[stage][place] for place in _places(f"blocks of stage {stage}", places, size, has)]
     return chosen
 
 
-def describe_units(units: Sequence[Unit]) -> str:
-    """'conv1, conv2, conv3': the names that a config may use."""
-    return ", ".join(unit.name for unit in units)
+def _places(name: str, places, count: int, has: str) -> list[int]:
+    """``places`` counted from 0."""
+    # True and False are whole numbers to Python, and flags to mmdet's plugins.
+    if not isinstance(places, list | tuple | range) or any(type(place) is not int for place in places):
+        raise ValueError(f"{name} must be places, such as (0, 1) or (-1,), got {places!r}: {has}")
+    if not all(-count <= place < count for place in places):
+        raise ValueError(f"{name} must lie in 0..{count - 1}, or in {-count}..-1, got {places!r}: {has}")
+    positive = [place % count for place in places]
+    if len(set(positive)) < len(positive):
+        raise ValueError(f"{name} must each be named once, got {places!r}: {has}")
+    return positive

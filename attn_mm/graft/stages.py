@@ -20,8 +20,8 @@ class Split(NamedTuple):
     """How the backbones of a family fall into stages."""
 
     stages: Callable[[nn.Module], list[Stage]]
-    channels: Callable[[nn.Module], list[int]]
-    """Output channels of the stages that can be attended: all but the last."""
+    convs: Callable[[nn.Module], list[nn.Module]]
+    """The last convolution of each stage that can be attended: all but the last stage."""
     indices: Callable[[nn.Module], range]
     """What ``out_indices`` calls the stages."""
     bare: bool = False
@@ -60,20 +60,21 @@ def _staged(
         first, *others = (getattr(backbone, name) for name in backbone.res_layers)
         return [lambda x: after_first(backbone, first(stem(backbone, x))), *others]
 
-    return Split(stages, _stage_channels, lambda backbone: range(len(backbone.res_layers)), bare)
+    return Split(stages, _stage_convs, lambda backbone: range(len(backbone.res_layers)), bare)
 
 
-def _stage_channels(backbone: nn.Module) -> list[int]:
-    return [block_channels(getattr(backbone, name)[-1]) for name in backbone.res_layers[:-1]]
+def _stage_convs(backbone: nn.Module) -> list[nn.Module]:
+    return [_last_conv(getattr(backbone, name)[-1]) for name in backbone.res_layers[:-1]]
 
 
-def block_channels(block: nn.Module) -> int:
-    """Output channels of a residual block: those of its last convolution."""
+def _last_conv(block: nn.Module) -> nn.Module:
     family = find_family(block)
     if family is not None:
-        return family.units(block)[-1].conv.out_channels
-    last = max(name for name, _ in block.named_children() if name in ("conv1", "conv2", "conv3"))
-    return getattr(block, last).out_channels
+        return family.units(block)[-1].conv
+    names = [name for name in ("conv1", "conv2", "conv3") if hasattr(block, name)]
+    if not names:
+        raise TypeError(f"{type(block).__name__} is no residual block that grafts know")
+    return getattr(block, names[-1])
 
 
 def _vgg_stages(backbone: nn.Module) -> list[Stage]:
@@ -86,14 +87,14 @@ def _vgg_classifier(backbone: nn.Module, x: Tensor) -> Tensor:
     return backbone.classifier(x.flatten(1)) if backbone.num_classes > 0 else x
 
 
-def _vgg_channels(backbone: nn.Module) -> list[int]:
-    convs = [[m for m in part.modules() if isinstance(m, nn.Conv2d)] for part in _vgg_stages(backbone)[:-1]]
-    return [part[-1].out_channels for part in convs]
+def _vgg_convs(backbone: nn.Module) -> list[nn.Module]:
+    parts = _vgg_stages(backbone)[:-1]
+    return [[m for m in part.modules() if isinstance(m, nn.Conv2d)][-1] for part in parts]
 
 
 _RESNET = _staged(_resnet_stem)
 _MMACTION = _staged(_mmaction_stem, _pool2, bare=True)
-_VGG = Split(_vgg_stages, _vgg_channels, lambda backbone: range(2, 6))
+_VGG = Split(_vgg_stages, _vgg_convs, lambda backbone: range(2, 6))
 
 SPLITS: dict[str, Split] = {
     "mmaction.models.backbones.resnet.ResNet": _MMACTION,

@@ -43,7 +43,7 @@ def describe_load(module: nn.Module, own: set[str], given: set[str]) -> str:
 
 
 def _abridge(keys: set[str], loaded: set[str], most: int = 4) -> str:
-    """The keys' heads, as long as it takes to tell them from the loaded keys': 'layer3.0.td' for all in it."""
+    """The keys' heads, as long as tells them from the loaded keys: 'layer3.0.td' for all in it."""
     known = {head for key in loaded for head in accumulate(key.split("."), "{}.{}".format)}
     heads = sorted({_head(key, known) for key in keys})
     more = len(heads) - most

@@ -1,7 +1,7 @@
 """Give a built module new behaviour by swapping its class.
 
 The object, its parameters' names, its hooks and its place in the model stay,
-``isinstance`` of the upstream class still holds, and ``deepcopy``,
+``isinstance`` of the upstream class still holds, and ``deepcopy``, ``pickle``,
 ``torch.compile`` and SyncBN conversion see an ordinary module. Hooks and
 closures survive none of these; ``torch.nn.utils.parametrize`` swaps classes for
 the same reason.
@@ -9,20 +9,36 @@ the same reason.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, reduce
 
 from torch import nn
 
 
 @cache
-def _swapped(mixin: type, cls: type[nn.Module]) -> type[nn.Module]:
+def _swapped(cls: type[nn.Module], mixin: type) -> type[nn.Module]:
+    upstream, mixins = getattr(cls, "swapped_from", (cls, ()))
     name = mixin.__name__.removesuffix("Mixin") + cls.__name__
-    return type(name, (mixin, cls), {"__module__": mixin.__module__})
+    namespace = {
+        "__module__": mixin.__module__,
+        "__reduce_ex__": _reduce,
+        "swapped_from": (upstream, (*mixins, mixin)),
+    }
+    return type(name, (mixin, cls), namespace)
+
+
+def _reduce(module: nn.Module, protocol: int) -> tuple:
+    # The class can't be found by its name: it is made again from those that can.
+    return _remake, type(module).swapped_from, *object.__reduce_ex__(module, protocol)[2:]
+
+
+def _remake(upstream: type[nn.Module], mixins: tuple[type, ...]) -> nn.Module:
+    cls = reduce(_swapped, mixins, upstream)
+    return cls.__new__(cls)
 
 
 def swap_class(module: nn.Module, mixin: type) -> nn.Module:
     """Put ``mixin`` before the class of ``module``, in place, and return ``module``."""
-    module.__class__ = _swapped(mixin, type(module))
+    module.__class__ = _swapped(type(module), mixin)
     return module
 
 

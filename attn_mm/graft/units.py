@@ -21,11 +21,26 @@ class Unit(NamedTuple):
     norm: nn.Module
     act: nn.Module | None
     then: tuple[Callable[[Tensor], Tensor], ...] = ()
+    whole: nn.Module | None = None
+    """The module that has convolution, norm and activation in it, where there is one."""
 
     @property
     def dims(self) -> int:
         """2 or 3: the dimensions that the convolution slides over."""
-        return len(self.conv.kernel_size)
+        return len(self._of_conv("kernel_size"))
+
+    @property
+    def in_channels(self) -> int:
+        return self._of_conv("in_channels")
+
+    @property
+    def out_channels(self) -> int:
+        return self._of_conv("out_channels")
+
+    def _of_conv(self, attribute: str):
+        if not hasattr(self.conv, attribute):
+            raise TypeError(f"{self.name} is a {type(self.conv).__name__}, no convolution that grafts know")
+        return getattr(self.conv, attribute)
 
 
 class Family(NamedTuple):
@@ -59,7 +74,10 @@ def _mmdet_plugins(block: nn.Module, k: int) -> tuple[nn.Module, ...]:
 
 
 def _from_conv_module(name: str, module: nn.Module, then: tuple = ()) -> Unit:
-    return Unit(name, module.conv, module.norm, module.activate if module.with_activation else None, then)
+    if not hasattr(module, "conv"):
+        raise TypeError(f"{name} is a {type(module).__name__}, no ConvModule")
+    act = module.activate if module.with_activation else None
+    return Unit(name, module.conv, module.norm, act, then, module)
 
 
 def _conv_modules(block: nn.Module) -> list[Unit]:

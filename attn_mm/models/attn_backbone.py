@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import nn
@@ -11,11 +13,11 @@ from attn_mm.errors import ConfigError
 from attn_mm.graft.blocks import FeedbackMixin
 from attn_mm.graft.state import LoadReport, reports_copies
 from attn_mm.graft.swap import swap_class
-from attn_mm.models.grafts import put_layer
+from attn_mm.models.grafts import layer_class, put_layer
 from attn_mm.registry import GRAFTS, MODELS
 
-ORDER = ("AWConv", None, "TD", "TDAF")
-"""Grafts go in this order, whatever theirs in the config; None stands for layers, which keep theirs."""
+ORDER = ("attn_mm.AWConv", "layers", "attn_mm.TD", "attn_mm.TDAF")
+"""Grafts go in this order, whatever theirs in the config; layers keep theirs among themselves."""
 
 
 class AttnMixin(LoadReport):
@@ -62,14 +64,17 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
     Raises:
         ConfigError: a graft asks for what the backbone or the graft doesn't have.
     """
+    if not isinstance(grafts, list | tuple) or not grafts:
+        raise ConfigError(f"grafts must be a list of dicts, at least one, got {grafts!r}")
     net = MMENGINE_MODELS.build(backbone)
+    if hasattr(net, "anars"):
+        raise ConfigError("the backbone has TDAF already: TDAF goes around all other grafts")
     modules = []
     for graft in sorted(grafts, key=_rank):
         options = dict(graft)
         kind = options.pop("type")
         try:
-            function = GRAFTS.get(kind) if isinstance(kind, str) else None
-            modules += function(net, **options) if function else put_layer(net, kind, **options)
+            modules += _function(kind, options)(net, **options)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"graft {kind}: {error}") from error
     names = {module: name for name, module in net.named_modules()}
@@ -83,6 +88,27 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
 def _rank(graft: dict) -> int:
     if not isinstance(graft, dict) or "type" not in graft:
         raise ConfigError(f"a graft is a dict with a type, got {graft!r}")
-    kind = graft["type"]
-    function = GRAFTS.get(kind) if isinstance(kind, str) else None
-    return ORDER.index(next((name for name, entry in GRAFTS.module_dict.items() if entry is function), None))
+    return ORDER.index(graft["type"] if graft["type"] in ORDER else "layers")
+
+
+def _function(kind: str | type, options: dict) -> Callable[..., list[nn.Module]]:
+    """What grafts ``kind``, knowing all of ``options``."""
+    if kind in ORDER:
+        function = GRAFTS.get(kind)
+        _check_options(options, inspect.signature(function).parameters, "backbone")
+        return function
+    layer = layer_class(kind)
+    own, place = (inspect.signature(f).parameters for f in (layer, put_layer))
+    if not any(p.kind is p.VAR_KEYWORD for p in own.values()):
+        _check_options(
+            options, {**own, **place}, "channels", "in_channels", "dims", "backbone", "layer", "options"
+        )
+    return partial(put_layer, layer=layer)
+
+
+def _check_options(options: dict, known, *given: str) -> None:
+    """Refuse options that are not ``known``, or are ``given`` by the graft itself."""
+    allowed = [name for name in known if name not in given]
+    for name in options:
+        if name not in allowed:
+            raise ValueError(f"expected options of {', '.join(allowed)}, got {name!r}")

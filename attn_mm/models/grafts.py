@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
+from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import nn
 
-from attn_mm import layers
 from attn_mm.graft.blocks import FeedbackMixin, TopDown, attend
-from attn_mm.graft.selection import describe_units, select_blocks
+from attn_mm.graft.numbers import check_whole
+from attn_mm.graft.selection import select_blocks
 from attn_mm.graft.swap import as_torch, swap_class
 from attn_mm.graft.units import Unit, find_family
 from attn_mm.layers import AWConv2d, AWConv3d, TopDownAttention
-from attn_mm.registry import GRAFTS, MODELS
+from attn_mm.models.layers import CONVS, GATES
+from attn_mm.registry import GRAFTS
 
 Stages = Sequence[int] | None
 Blocks = Sequence[Literal["all"] | Sequence[int]] | None
@@ -25,7 +27,10 @@ def aw_conv(
     convs: Sequence[str] = ("conv2",),
     stages: Stages = None,
     blocks: Blocks = None,
-    **options,
+    reduction: int = 16,
+    reduce_c1: int | None = None,
+    reduce_c2: int = 1,
+    reduce_hw: int = 1,
 ) -> list[nn.Module]:
     """Turn convolutions into AW-convolutions; their weights and their names stay.
 
@@ -37,22 +42,24 @@ def aw_conv(
         backbone: a built backbone.
         convs: units of each block, by name; of a unit that is made of several convolutions, as an
             :class:`attn_mm.layers.AAConv2d` is, one of them: ``'conv1.qkv'``.
-        stages: see :func:`attn_mm.graft.selection.select_blocks`.
-        blocks: likewise.
-        options: ``reduction`` and the others of :class:`attn_mm.layers.AWConv2d`.
+        stages, blocks: see :func:`attn_mm.graft.selection.select_blocks`.
+        reduction, reduce_c1, reduce_c2, reduce_hw: see :class:`attn_mm.layers.AWConv2d`.
 
     Returns:
         The new modules.
 
     Raises:
         ValueError: a block has no such unit.
-        TypeError: a named convolution is not torch's own (deformable, factorised).
+        TypeError: a named convolution is not torch's own (deformable, factorised, an AW-convolution).
     """
+    if not isinstance(convs, list | tuple):
+        raise ValueError(f"convs must be a sequence of names, such as ('conv2',), got {convs!r}")
+    ratios = dict(reduction=reduction, reduce_c1=reduce_c1, reduce_c2=reduce_c2, reduce_hw=reduce_hw)
     new = []
     for block in select_blocks(backbone, stages, blocks):
         for name in convs:
             plain = as_torch(_convolution(block, name))
-            conv = (AWConv3d if isinstance(plain, nn.Conv3d) else AWConv2d).from_conv(plain, **options)
+            conv = (AWConv3d if isinstance(plain, nn.Conv3d) else AWConv2d).from_conv(plain, **ratios)
             path = next(path for path, module in block.named_modules() if module is plain)
             parent, _, attribute = path.rpartition(".")
             setattr(block.get_submodule(parent), attribute, conv)
@@ -74,9 +81,29 @@ def _convolution(block: nn.Module, name: str) -> nn.Module:
     return parts[part]
 
 
+def layer_class(kind: str | type) -> type[nn.Module]:
+    """The layer that a graft's ``type`` names; a name without a scope is the framework's.
+
+    Raises:
+        ValueError: it names nothing, or a convolution.
+    """
+    cls = kind
+    if isinstance(kind, str):
+        with MMENGINE_MODELS.switch_scope_and_registry(None) as registry:
+            cls = registry.get(kind)
+    if not isinstance(cls, type):
+        ours = [f"attn_mm.{name}" for name in (*GRAFTS.module_dict, *(gate.__name__ for gate in GATES))]
+        raise ValueError(f"no graft or layer has this name; those of attn_mm are {', '.join(ours)}")
+    if cls in CONVS:
+        raise ValueError(
+            "a convolution stands behind no unit: use the graft attn_mm.AWConv, or conv_cfg of the backbone"
+        )
+    return cls
+
+
 def put_layer(
     backbone: nn.Module,
-    kind: str | type,
+    layer: type[nn.Module],
     position: str = "last",
     stages: Stages = None,
     blocks: Blocks = None,
@@ -90,11 +117,10 @@ def put_layer(
 
     Args:
         backbone: a built backbone.
-        kind: any registered layer that takes ``in_channels=``, as mmcv's plugins do.
+        layer: any layer that takes ``in_channels=``, as mmcv's plugins do.
         position: ``'after_conv2'`` and so on by the unit's name, ``'last'``, or ``'se'``: in
             place of the block's own SE, in those blocks that have one.
-        stages: see :func:`attn_mm.graft.selection.select_blocks`.
-        blocks: likewise.
+        stages, blocks: see :func:`attn_mm.graft.selection.select_blocks`.
         options: the layer's own.
 
     Returns:
@@ -109,9 +135,14 @@ def put_layer(
         selected = [block for block in selected if getattr(block, "with_se", False)]
         if not selected:
             raise ValueError(
-                f"position='se' needs blocks with an SE; {type(backbone).__name__} has none there"
+                f"position 'se' needs blocks with an SE; {type(backbone).__name__} has none there"
             )
-    build = _builder(kind, options)
+
+    def build(unit: Unit) -> nn.Module:
+        # Layers of others know nothing of dims: theirs come as one class a dimension.
+        dims = dict(dims=unit.dims) if layer in GATES else {}
+        return layer(in_channels=unit.out_channels, **dims, **options)
+
     return [_put(block, position, build) for block in selected]
 
 
@@ -119,6 +150,7 @@ def _put(block: nn.Module, position: str, build: Callable[[Unit], nn.Module]) ->
     units = find_family(block).units(block)
     if position == "se":
         block.se = build(next(unit for unit in units if unit.then))
+        block.se_is_grafted = True
         return block.se
     named = {"last": units[-1], **{f"after_{unit.name}": unit for unit in units}}
     if position not in named:
@@ -134,18 +166,6 @@ def _put(block: nn.Module, position: str, build: Callable[[Unit], nn.Module]) ->
     return new
 
 
-def _builder(kind: str | type, options: dict[str, Any]) -> Callable[[Unit], nn.Module]:
-    cls = MODELS.get(kind) if isinstance(kind, str) else kind
-    ours = getattr(layers, getattr(cls, "__name__", ""), None) is cls
-
-    def build(unit: Unit) -> nn.Module:
-        # Layers of others know nothing of dims: theirs come as one class a dimension.
-        dims = dict(dims=unit.dims) if ours else {}
-        return cls(in_channels=unit.conv.out_channels, **dims, **options)
-
-    return build
-
-
 @GRAFTS.register_module(name="TD")
 def top_down(
     backbone: nn.Module,
@@ -154,59 +174,59 @@ def top_down(
     distance: int = 1,
     stages: Stages = (-2, -1),
     blocks: Blocks = None,
-    **options,
+    reduction: int = 16,
+    hidden: Literal["code", "paper"] = "code",
+    spatial: Literal["raw", "sigmoid"] = "raw",
 ) -> list[nn.Module]:
     """Top-down feedback inside residual blocks.
 
-    Jaiswal, Fernando & Tan, TDAN: Top-Down Attention Networks for Enhanced Feature
-    Selectivity in CNNs (https://arxiv.org/abs/2111.13470). The last ``distance`` units run ``steps`` times with the same convolutions and norms of
-    their own for each step, each time on an input that the branch's output has
-    modulated. The shortcut is of the block's own input. In a MobileNetV3 block the
-    feedback takes the place of the SE (the paper replaces it; where exactly, it
-    doesn't say).
+    Jaiswal, Fernando & Tan, TDAM: Top-Down Attention Module for Contextually Guided
+    Feature Selection in CNNs, ECCV 2022 (https://arxiv.org/abs/2111.13470, there first
+    as TDAN: Top-Down Attention Networks). The last ``distance`` units run ``steps``
+    times with the same convolutions and norms of their own for each step, each time on
+    an input that the branch's output has modulated. The shortcut is of the block's own
+    input. In a MobileNetV3 block the feedback takes the place of the SE: the paper
+    replaces it, and doesn't say where exactly.
 
     Args:
         backbone: a built backbone.
-        mode: see :class:`attn_mm.layers.TopDownAttention`.
         steps: t of the paper, at least 2.
-        distance: m of the paper: 1 re-runs the last unit, 2 the last two, 3 the last three;
-            0, its ablation, modulates the branch's output and re-runs nothing.
-        stages: see :func:`attn_mm.graft.selection.select_blocks`; the last two by default, as in the paper.
-        blocks: likewise.
-        options: ``reduction``, ``hidden``, ``spatial`` of :class:`attn_mm.layers.TopDownAttention`.
+        distance: m of the paper: 1 re-runs the last unit, 2 the last two, 3 the last three.
+            0 re-runs nothing and modulates the branch's output; the paper has this ablation
+            (figure 7) without its formula.
+        stages, blocks: see :func:`attn_mm.graft.selection.select_blocks`. The default is the
+            ResNets' of the paper; its MobileNetV3 has the last three blocks, ``(-3, -2, -1)``.
+        mode, reduction, hidden, spatial: see :class:`attn_mm.layers.TopDownAttention`.
 
     Returns:
         The new modules.
 
     Raises:
-        ValueError: ``steps`` is below 2, a block has fewer units than ``distance``, or has
-            feedback already.
+        ValueError: ``steps`` is below 2, a block has fewer units than ``distance``, has feedback
+            already, or its SE has been replaced.
     """
-    if steps < 2:
-        raise ValueError(f"steps must be at least 2, got {steps}: one step is the plain block")
-    return [
-        _feed_back(block, steps, distance, dict(mode=mode, **options))
-        for block in select_blocks(backbone, stages, blocks)
-    ]
+    check_whole("steps", steps, 2, why=" (one step is the plain block)")
+    options = dict(mode=mode, reduction=reduction, hidden=hidden, spatial=spatial)
+    return [_feed_back(block, steps, distance, options) for block in select_blocks(backbone, stages, blocks)]
 
 
-def _feed_back(block: nn.Module, steps: int, distance: int, options: dict[str, Any]) -> nn.Module:
+def _feed_back(block: nn.Module, steps: int, distance: int, options: dict) -> nn.Module:
     name = type(block).__name__
     if isinstance(block, FeedbackMixin):
         raise ValueError(f"{name} has feedback already; grafts of TD must not name a block twice")
     units = find_family(block).units(block)
-    if not 0 <= distance <= len(units):
-        raise ValueError(
-            f"distance must lie in 0..{len(units)}: {name} has the units {describe_units(units)}; got {distance}"
-        )
+    has = f" ({name} has the units {', '.join(unit.name for unit in units)})"
+    check_whole("distance", distance, 0, len(units), why=has)
     if getattr(block, "with_se", False):
+        if getattr(block, "se_is_grafted", False):
+            raise ValueError("feedback takes the place of the SE, where another graft stands already")
         del block.se
         block.with_se = False
         units = find_family(block).units(block)
     as_torch(units[-1].conv)
     rerun = units[len(units) - distance :]
-    top = units[-1].conv.out_channels
-    bottom = rerun[0].conv.in_channels if rerun else top
+    top = units[-1].out_channels
+    bottom = rerun[0].in_channels if rerun else top
     attention = TopDownAttention(bottom, top, dims=units[-1].dims, **options)
     attend(block)
     block.td = TopDown(attention, rerun, steps)

@@ -13,6 +13,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from attn_mm.graft.checkpointing import checkpoint_by_flow
+from attn_mm.graft.numbers import check_whole
 from attn_mm.graft.stages import SPLITS, find_split
 from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import forward_owner
@@ -105,11 +106,10 @@ def top_down_flows(
         TypeError: the backbone can't be split into stages.
         ValueError: an option is out of its range, or ``out_indices`` names what is no stage.
     """
-    if isinstance(backbone, TDAFMixin):
-        raise ValueError("the backbone has TDAF already")
     split = find_split(backbone)
-    channels = split.channels(backbone)
-    check_recursion(len(channels) + 1, flows, len(channels), first_mask)
+    convs = split.convs(backbone)
+    check_whole("flows", flows, 2)
+    check_recursion(len(convs) + 1, flows, len(convs), first_mask)
     indices = split.indices(backbone)
     if not set(backbone.out_indices) <= set(indices):
         raise ValueError(
@@ -117,8 +117,9 @@ def top_down_flows(
             f"{type(backbone).__name__}, got {tuple(backbone.out_indices)}"
         )
     backbone.upstream_forward = forward_owner(backbone)
-    dims = 3 if any(isinstance(module, nn.Conv3d) for module in backbone.modules()) else 2
-    backbone.anars = _ANARs(ANAR(c, anar, width, dims, depthwise) for c in channels)
+    backbone.anars = _ANARs(
+        ANAR(conv.out_channels, anar, width, len(conv.kernel_size), depthwise) for conv in convs
+    )
     backbone.flows, backbone.eta, backbone.first_mask = flows, eta, first_mask
     backbone.anars.init_weights()
     convert_multi_flow(backbone, flows)

@@ -56,17 +56,13 @@ class WideBlock(ConvNormBlock):
         else:
             self.conv1 = AAConv2d(in_channels, out_channels, 3, stride, 1, **{"bias": False, **aa})
         self.add_norm(norm_cfg, out_channels, 1)
-        self.conv2 = conv_layer(
-            conv_cfg, out_channels, out_channels, kernel_size=3, padding=1, bias=False
-        )
+        self.conv2 = conv_layer(conv_cfg, out_channels, out_channels, kernel_size=3, padding=1, bias=False)
         self.add_norm(norm_cfg, out_channels, 2)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
             self.downsample = nn.Sequential(
-                conv_layer(
-                    conv_cfg, in_channels, out_channels, kernel_size=1, stride=stride, bias=False
-                ),
+                conv_layer(conv_cfg, in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
                 norm_layer(norm_cfg, out_channels)[1],
             )
 

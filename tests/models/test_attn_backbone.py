@@ -39,6 +39,7 @@ from attn_mm.layers.flows import run_in_flow
 EXACT = dict(rtol=0, atol=0)
 CLOSE = dict(rtol=1e-10, atol=1e-10)
 EVERY_GRAFT = pytest.mark.parametrize("backbone, graft", MATRIX, ids=[f"{name(b)}-{g}" for b, g in MATRIX])
+REPLACE_SE = ("SE-slot", "TD", "TD-m3")
 EACH = pytest.mark.parametrize("backbone", ONE_OF_EACH, ids=name)
 EVERY = pytest.mark.parametrize("backbone", RESNETS + MOBILE_NETS, ids=name)
 
@@ -53,7 +54,7 @@ def test_learns_and_keeps_the_upstream_names(backbone, graft):
     upstream, net = MODELS.build(config(backbone)), grafted(backbone, graft)
     assert isinstance(net, type(upstream))
     own, theirs = net.state_dict(), upstream.state_dict()
-    replaced = {key for key in theirs if ".se." in key} - own.keys()
+    replaced = {key for key in theirs if ".se." in key} - own.keys() if graft in REPLACE_SE else set()
     assert theirs.keys() - replaced <= own.keys() and own.keys() - theirs.keys()
     assert all(own[key].shape == theirs[key].shape for key in theirs.keys() - replaced)
     x = picture(backbone)
@@ -104,6 +105,18 @@ def test_resumes_where_it_was_saved(backbone, graft, tmp_path):
     torch.testing.assert_close(resumed.state_dict(), net.state_dict(), **EXACT)
 
 
+@pytest.mark.parametrize("graft", ["all", "TDAF"])
+@EACH
+def test_pickles(backbone, graft, tmp_path):
+    grafts = [dict(type="attn_mm.TDAF", width=64)] if graft == "TDAF" else copy.deepcopy(GRAFTS[graft])
+    net = build(backbone, grafts)
+    torch.save(net, tmp_path / "net.pt")
+    again = torch.load(tmp_path / "net.pt", weights_only=False)
+    assert [type(m) for m in again.modules()] == [type(m) for m in net.modules()]
+    x = torch.randn(1, 3, *((8, 40, 40) if is_3d(backbone) else (49, 65)))
+    torch.testing.assert_close(outputs(in_mode(again, False), x), outputs(in_mode(net, False), x), **EXACT)
+
+
 class TestIdentity:
     """Gates that do nothing leave upstream's result, bit for bit."""
 
@@ -131,21 +144,19 @@ class TestIdentity:
             torch.testing.assert_close(net.state_dict()[key], value, **EXACT)
 
     @EVERY
-    def test_feedback(self, backbone, monkeypatch):
+    @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+    def test_feedback(self, backbone, training, monkeypatch):
         monkeypatch.setattr(TopDownAttention, "modulate", lambda self, bottom, top: bottom)
+        stages = (-2, -1)
         if "MobileNetV3" in backbone[0]:
-            plain = [
-                i for i, (b,) in enumerate(stage_blocks(MODELS.build(config(backbone)))) if not b.with_se
-            ]
-            stages = tuple(plain)
-        else:
-            stages = (-2, -1)
-        for distance in (1, 2):
+            blocks = stage_blocks(MODELS.build(config(backbone)))
+            stages = tuple(i for i, (block,) in enumerate(blocks) if not block.with_se)
+        for distance in (1, 2, 3) if backbone[1] == 50 else (1, 2):
             net, upstream = self.pair(
                 backbone, [dict(type="attn_mm.TD", distance=distance, steps=3, stages=stages)]
             )
             assert sum(isinstance(m, FeedbackMixin) for m in net.modules())
-            self.assert_same(net.eval(), in_mode(upstream, False), picture(backbone))
+            self.assert_same(in_mode(net, training), in_mode(upstream, training), picture(backbone))
 
     @EVERY
     def test_attention_on_weights(self, backbone, monkeypatch):
@@ -173,23 +184,27 @@ class TestIdentity:
 
 class TestFeedback:
     @staticmethod
-    def naive(block, x):
-        """The block's formula over its own units, every pass written out."""
-        units = find_family(block).units(block)
-        td, out = block.td, x
-        first = len(units) - td.distance
-        for unit in units[:first]:
-            out = unit.norm(unit.conv(out))
-            out = unit.act(out) if unit.act else out
-        bottom = out
-        for step in range(len(td.norms) + 1):
-            out = bottom
-            for unit in units[first:]:
-                norm = unit.norm if step == 0 else td.norms[step - 1][unit.name]
-                out = norm(unit.conv(out))
-                out = unit.act(out) if unit.act else out
-            if step < len(td.norms):
-                bottom = td.attention(bottom, out)
+    def layers(block, number):
+        """Convolution and norm of that number, by the names that upstream gives them."""
+        conv = getattr(block, f"conv{number}")
+        return (conv.conv, conv.bn) if hasattr(conv, "bn") else (conv, getattr(block, f"bn{number}"))
+
+    def naive(self, block, x):
+        """The block's formula, every pass written out; ReLU follows all norms but the last."""
+        last, td = 3 if hasattr(block, "conv3") else 2, block.td
+        first = last + 1 - td.distance
+
+        def run(y, numbers, norms):
+            for number in numbers:
+                conv, norm = self.layers(block, number)
+                y = (norms[f"conv{number}"] if norms else norm)(conv(y))
+                y = y if number == last else torch.relu(y)
+            return y
+
+        bottom = run(x, range(1, first), None)
+        for norms in (None, *td.norms):
+            out = run(bottom, range(first, last + 1), norms)
+            bottom = td.attention(bottom, out)
         return torch.relu(out + (x if block.downsample is None else block.downsample(x)))
 
     @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
@@ -201,7 +216,7 @@ class TestFeedback:
             net = shake(build(backbone, grafts)).double().train(training)
             for block in (net.layer3[0], net.layer4[1]):
                 twin = copy.deepcopy(block)
-                channels = find_family(block).units(block)[0].conv.in_channels
+                channels = self.layers(block, 1)[0].in_channels
                 x = torch.randn(2, channels, *((2, 5, 7) if is_3d(backbone) else (5, 7)), dtype=torch.float64)
                 ours, theirs = (x.clone().requires_grad_() for _ in range(2))
                 y, expected = block(ours), self.naive(twin, theirs)
@@ -217,10 +232,8 @@ class TestFeedback:
     def test_distance_0_modulates_the_branch_and_runs_nothing_again(self):
         net = shake(build(("mmdet.ResNet", 50), [dict(type="attn_mm.TD", distance=0)])).double().eval()
         block, x = net.layer4[1], torch.randn(2, 512, 3, 5, dtype=torch.float64)
-        branch = x
-        for unit in find_family(block).units(block):
-            branch = unit.norm(unit.conv(branch))
-            branch = unit.act(branch) if unit.act else branch
+        branch = torch.relu(block.bn1(block.conv1(x)))
+        branch = block.bn3(block.conv3(torch.relu(block.bn2(block.conv2(branch)))))
         torch.testing.assert_close(block(x), torch.relu(x + block.td.attention(branch, branch)), **CLOSE)
 
     @EACH
@@ -346,7 +359,7 @@ class TestUpstreamOptions:
         torch.testing.assert_close(step.state_dict(), net.layer3[0].bn2.state_dict(), **EXACT)
 
     @pytest.mark.parametrize("kind", ["mmaction.ResNet", "mmaction.ResNet3d"])
-    def test_mmactions_own_loaders(self, kind, tmp_path, log, monkeypatch):
+    def test_mmactions_own_loaders(self, kind, tmp_path, log):
         torchvision = pytest.importorskip("torchvision.models")
         source = shake(torchvision.resnet18(num_classes=3))
         torch.save(source.state_dict(), tmp_path / "resnet18.pth")
@@ -361,15 +374,42 @@ class TestUpstreamOptions:
         net.init_weights()
         (line,) = [line for line in log if "keys loaded" in line]
         loaded = sum("num_batches" not in k and not k.startswith("fc.") for k in source.state_dict())
-        if is_3d(backbone):
-            loaded -= 1  # a 3 x 7 x 7 stem takes the 7 x 7
-            loaded += 1
         assert line.startswith(f"Attn{kind.split('.')[1]}: {loaded} of ")
         assert "2 unexpected (fc.bias, fc.weight)" in line
         assert torch.equal(net.layer4[1].conv2.bn.running_var, source.layer4[1].bn2.running_var)
         step = net.layer4[1].td.norms[0]["conv2"]
         torch.testing.assert_close(step.state_dict(), net.layer4[1].conv2.bn.state_dict(), **EXACT)
         assert all(value.isfinite().all() for value in net.state_dict().values())
+
+    def test_non_local_blocks_stay_behind_the_graft(self):
+        backbone = ("mmaction.ResNet3d", 18)
+        options = dict(non_local=((0, 0), (0, 0), (0, 1), (0, 1)), non_local_cfg=dict(zeros_init=False))
+        net, upstream = TestIdentity.pair(backbone, [dict(type=nn.Identity)], **options)
+        upstream.load_state_dict(net.state_dict())
+        x = picture(backbone)
+        TestIdentity.assert_same(in_mode(net, False), in_mode(upstream, False), x)
+        plain = TestIdentity.pair(backbone, [dict(type=nn.Identity)])[0]
+        plain.load_state_dict(net.state_dict(), strict=False)
+        assert not torch.equal(outputs(in_mode(plain, False), x)[3], outputs(net, x)[3])
+
+    def test_hooks_on_conv_modules_fire(self):
+        net = build(("mmaction.ResNet", 18), [dict(type="attn_mm.SE")])
+        seen = []
+        net.layer4[1].conv2.register_forward_hook(lambda m, args, y: seen.append(y.shape))
+        net(picture(("mmaction.ResNet", 18)))
+        assert len(seen) == 1
+
+    @pytest.mark.parametrize("backbone", [("mmdet.ResNet", 50), ("mmaction.ResNet", 50)], ids=name)
+    def test_with_cp_under_flows_and_layers(self, backbone):
+        grafts = [dict(type="attn_mm.TDAF", width=64), dict(type="attn_mm.SE"), dict(type="attn_mm.TD")]
+        plain, saving = (build(backbone, grafts, with_cp=with_cp).double() for with_cp in (False, True))
+        saving.load_state_dict(plain.state_dict())
+        x = torch.randn(2, 3, 49, 65, dtype=torch.float64)
+        maps, expected = outputs(saving, x), outputs(plain, x)
+        torch.testing.assert_close(maps, expected, **CLOSE)
+        backward(maps), backward(expected)
+        for key, p in plain.named_parameters():
+            torch.testing.assert_close(saving.get_parameter(key).grad, p.grad, **CLOSE)
 
 
 class TestTogether:
@@ -564,32 +604,73 @@ class TestTDAFOnVGG:
 
 
 class TestNonsenseIsRefused:
+    PLACES = "ResNet has 4 stages, of 2, 2, 2, 2 blocks"
+
     @pytest.mark.parametrize(
         "graft, message",
         [
-            (dict(type="attn_mm.TD", steps=1), "steps must be at least 2, got 1"),
             (
-                dict(type="attn_mm.TD", distance=3),
-                "distance must lie in 0..2: BasicBlock has the units conv1, conv2",
+                dict(type="attn_mm.TD", steps=1),
+                "steps must be a whole number of at least 2 (one step is the plain",
             ),
-            (dict(type="attn_mm.TD", distance=-1), "distance must lie in 0..2"),
-            (dict(type="attn_mm.TD", mode="down"), "mode"),
-            (dict(type="attn_mm.TD", stages=(4,)), "has 4 stages of 2, 2, 2, 2 blocks"),
-            (dict(type="attn_mm.TD", stages=(2, 3), blocks=("all",)), "one entry for each of the 2 stages"),
-            (dict(type="attn_mm.TD", stages=(2,), blocks=((0, 2),)), "stage 2 has no blocks"),
-            (dict(type="attn_mm.TD", speed=3), "speed"),
+            (dict(type="attn_mm.TD", steps="2"), "steps must be a whole number of at least 2"),
+            (dict(type="attn_mm.TD", steps=2.0), "steps must be a whole number of at least 2"),
+            (dict(type="attn_mm.TD", distance=3), "in 0..2 (BasicBlock has the units conv1, conv2), got 3"),
+            (dict(type="attn_mm.TD", distance=-1), "distance must be a whole number in 0..2"),
+            (dict(type="attn_mm.TD", distance=True), "distance must be a whole number in 0..2"),
+            (dict(type="attn_mm.TD", mode="down"), "mode must be 'joint' or 'top', got 'down'"),
+            (
+                dict(type="attn_mm.TD", stages=(4,)),
+                f"stages must lie in 0..3, or in -4..-1, got (4,): {PLACES}",
+            ),
+            (dict(type="attn_mm.TD", stages=(2.0,)), "stages must be places, such as (0, 1) or (-1,)"),
+            (dict(type="attn_mm.TD", blocks=("all",)), "one entry for each of the 2 stages"),
+            (dict(type="attn_mm.TD", blocks="all"), "one entry for each of the 2 stages"),
+            (dict(type="attn_mm.TD", blocks=((0, 2), "all")), "blocks of stage 2 must lie in 0..1"),
+            (dict(type="attn_mm.TD", blocks=(None, "all")), "blocks of stage 2 must be places"),
+            (
+                dict(type="attn_mm.TD", step=3),
+                "expected options of mode, steps, distance, stages, blocks, reduc",
+            ),
             (
                 dict(type="attn_mm.SE", position="after_conv3"),
                 "position must be of last, after_conv1, after_conv2",
             ),
-            (dict(type="attn_mm.SE", position="se"), "blocks with an SE"),
-            (dict(type="attn_mm.SE", channels=3), "channels"),
-            (dict(type="attn_mm.SE", stages=3), "places of stages"),
-            (dict(type="attn_mm.AWConv", convs=("conv3",)), "convs must be of conv1, conv2"),
-            (dict(type="attn_mm.Sea"), "attn_mm.Sea"),
-            (dict(type="attn_mm.AWConv2d"), "AWConv2d"),
-            (dict(stages=(1,)), "a graft is a dict with a type"),
-            ("attn_mm.SE", "a graft is a dict with a type"),
+            (
+                dict(type="attn_mm.SE", position="se"),
+                "position 'se' needs blocks with an SE; ResNet has none",
+            ),
+            (
+                dict(type="attn_mm.SE", channels=3),
+                "expected options of reduction, bias, position, stages, blocks",
+            ),
+            (dict(type="attn_mm.SE", stages=3), "stages must be places"),
+            (dict(type="attn_mm.SE", stages=(False, True, True, True)), "stages must be places"),
+            (dict(type="attn_mm.SE", stages=(1, 1)), "stages must each be named once"),
+            (dict(type="attn_mm.SE", stages=(3, -1)), "stages must each be named once"),
+            (
+                dict(type="attn_mm.SE", stages=(3,), blocks=((0, 0),)),
+                "blocks of stage 3 must each be named once",
+            ),
+            (
+                dict(type="attn_mm.AWConv", convs=("conv3",)),
+                "convs must be of conv1, conv2, which BasicBlock has",
+            ),
+            (
+                dict(type="attn_mm.AWConv", convs="conv2"),
+                "convs must be a sequence of names, such as ('conv2',)",
+            ),
+            (dict(type="attn_mm.AWConv", reduce=2), "expected options of convs, stages, blocks, reduction"),
+            (dict(type="attn_mm.TDAF", flows=2.0), "flows must be a whole number of at least 2"),
+            (
+                dict(type="attn_mm.Sea"),
+                "no graft or layer has this name; those of attn_mm are attn_mm.AWConv,",
+            ),
+            (dict(type="SE"), "no graft or layer has this name"),
+            (dict(type=None), "no graft or layer has this name"),
+            (dict(type="attn_mm.AWConv2d"), "use the graft attn_mm.AWConv, or conv_cfg"),
+            (dict(stages=(1,)), "a graft is a dict with a type, got {'stages': (1,)}"),
+            ("attn_mm.SE", "a graft is a dict with a type, got 'attn_mm.SE'"),
         ],
         ids=str,
     )
@@ -598,23 +679,46 @@ class TestNonsenseIsRefused:
             build(("mmdet.ResNet", 18), [graft])
         assert message in str(caught.value) and "\n" not in str(caught.value)
 
-    def test_twice(self):
-        for kind in ("TD", "TDAF", "AWConv"):
-            with pytest.raises(ConfigError, match="already|AWConv"):
-                build(("mmdet.ResNet", 18), [dict(type=f"attn_mm.{kind}")] * 2)
+    @pytest.mark.parametrize("grafts", [dict(type="attn_mm.SE"), None, [], "attn_mm.SE"], ids=str)
+    def test_anything_but_a_list_of_grafts(self, grafts):
+        with pytest.raises(ConfigError, match=r"^grafts must be a list of dicts, at least one, got"):
+            build(("mmdet.ResNet", 18), grafts)
+
+    @pytest.mark.parametrize(
+        "kind, message", [("TD", "has feedback already"), ("AWConv", "AWConv2d can replace")]
+    )
+    def test_twice(self, kind, message):
+        with pytest.raises(ConfigError, match=message):
+            build(("mmdet.ResNet", 18), [dict(type=f"attn_mm.{kind}")] * 2)
+
+    def test_inside_tdaf(self):
+        inner = dict(type="attn_mm.TDAF", backbone=config(("mmdet.ResNet", 18)), width=64)
+        with pytest.raises(ConfigError, match="TDAF goes around all other grafts"):
+            MODELS.build(dict(type="attn_mm.AttnBackbone", backbone=inner, grafts=[dict(type="attn_mm.SE")]))
+
+    def test_two_in_the_place_of_an_se(self):
+        grafts = [dict(type="attn_mm.ECA", position="se"), dict(type="attn_mm.TD", stages=(-1,))]
+        with pytest.raises(ConfigError, match="place of the SE, where another graft stands"):
+            build(("mmpretrain.MobileNetV3", "small"), grafts)
+
+    def test_units_that_are_no_convolutions(self):
+        pytest.importorskip("mmaction.models")
+        csn = dict(type="mmaction.ResNet3dCSN", depth=50, pretrained2d=False, pretrained=None)
+        with pytest.raises(ConfigError, match="conv2 is a Sequential, no ConvModule"):
+            MODELS.build(dict(type="attn_mm.AttnBackbone", backbone=csn, grafts=[dict(type="attn_mm.SE")]))
 
     @pytest.mark.parametrize(
         "backbone", [("mmpretrain.SEResNet", 50), ("mmdet.Res2Net", 50), ("mmdet.ResNeSt", 50)]
     )
     def test_blocks_of_another_forward(self, backbone):
         with pytest.raises(
-            ConfigError, match="can't be grafted onto: its forward is .*'s, not one of the plain"
+            ConfigError, match=r"can't be grafted onto: its forward is .*'s, not one of the plain"
         ):
             build(backbone, [dict(type="attn_mm.SE")])
 
     def test_backbones_without_blocks(self):
         pytest.importorskip("mmpretrain.models")
-        with pytest.raises(ConfigError, match="VGG has no residual blocks"):
+        with pytest.raises(ConfigError, match="VGG has no residual blocks to graft onto: it has features"):
             MODELS.build(
                 dict(
                     type="attn_mm.AttnBackbone",

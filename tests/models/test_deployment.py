@@ -19,6 +19,7 @@ CASES += [
 ]
 CASES += [(("mmpretrain.MobileNetV3", "small"), graft) for graft in MOBILE_GRAFTS]
 CASES += [(("mmpretrain.MobileNetV2", None), "TD"), (("mmpretrain.ResNet", 18), "TDAF")]
+CASES += [(("mmaction.ResNet", 18), "TDAF")]
 if os.environ.get("ATTN_MM_WHOLE_MATRIX"):  # an hour on one core
     CASES += [case for case in MATRIX if case not in CASES]
 ALL = pytest.mark.parametrize("backbone, graft", CASES, ids=[f"{name(b)}-{g}" for b, g in CASES])
@@ -62,6 +63,18 @@ def test_runs_in_onnx_runtime_with_any_batch(backbone, graft, tmp_path):
         )
         x = picture(backbone, batch=3)
         expected = outputs(net, x)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    maps = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close([torch.from_numpy(y) for y in maps], expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("graft", [graft for graft in GRAFTS if graft != "FCA"])
+def test_exports_with_the_older_exporter(graft, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    net, x, expected = case(("mmdet.ResNet", 18), graft)
+    path = str(tmp_path / "net.onnx")
+    with torch.no_grad():
+        torch.onnx.export(net, (x,), path, dynamo=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     maps = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     torch.testing.assert_close([torch.from_numpy(y) for y in maps], expected, rtol=1e-3, atol=1e-3)
