@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -202,7 +202,7 @@ def _parts(model: nn.Module, counts: dict, depth: int) -> Iterator[Part]:
         conv, full = macs(name, module)
         part = count_parameters(module, name)
         if level == 0 or part.params or (full and level == 1):
-            yield Part(**{**vars(part), "conv": conv, "full": full})
+            yield replace(part, conv=conv, full=full)
             if level < depth:
                 for child, submodule in module.named_children():
                     yield from visit(f"{name}.{child}".lstrip("."), submodule, level + 1)

@@ -3,5 +3,9 @@
 import warnings
 
 # Upstream's, on every run, and nothing that a user could act on.
-for _message in ("pkg_resources is deprecated", "torch.meshgrid: in an upcoming release"):
+for _message in (
+    "pkg_resources is deprecated",
+    "torch.meshgrid: in an upcoming release",
+    "In MMCV v1.4.4, we modified the default value",
+):
     warnings.filterwarnings("ignore", message=_message)

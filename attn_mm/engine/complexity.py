@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from attn_mm.analysis.complexity import Part, measure, weightless
 from attn_mm.analysis.papers import PAPERS
 from attn_mm.analysis.tables import markdown_table
-from attn_mm.engine.configs import load_config, walk
+from attn_mm.engine.configs import ConfigOptions, load_config, walk
 from attn_mm.engine.papers import compare, paper_report
 from attn_mm.errors import UserError, reports_user_errors
 
@@ -33,6 +34,10 @@ _EPILOG = """\
 conv: multiply-adds of convolutions, linear layers and matrix products. full: conv, 2 for each
 element of a normalization, 1 for each of a ReLU or pooling. docs/complexity.md says more.
 """
+
+
+_SHAPE_ERRORS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
+"""What layers raise on an input whose shape they can't take."""
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -60,7 +65,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=ConfigOptions,
         metavar="KEY=VALUE",
         help="change the config, such as model.backbone.flows=4",
     )
@@ -89,18 +94,37 @@ def _pair(size) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
-def build(model: dict, scope: str, device: str) -> nn.Module:
-    """The model of a config, on the meta device without memory for its weights."""
-    with DefaultScope.overwrite_default_scope(scope):
-        if device != "meta":
-            return MODELS.build(model)
-        with weightless():
-            return MODELS.build(model).to("meta")
+def build(cfg: Config, device: str) -> nn.Module:
+    """The model of ``cfg``, on the meta device without memory for its weights.
+
+    Raises:
+        UserError: it can't be built.
+    """
+    try:
+        with DefaultScope.overwrite_default_scope(_scope(cfg)):
+            if device != "meta":
+                return MODELS.build(cfg.model)
+            with weightless():
+                return MODELS.build(cfg.model).to("meta")
+    except Exception as error:
+        # A constructor raises whatever it likes where the config's options don't fit it.
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"the model of {cfg.filename} can't be built: {_first_line(reason)}") from error
+
+
+def _scope(cfg: Config) -> str:
+    return cfg.get("default_scope") or "mmengine"
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
 
 
 def forward_arguments(model: nn.Module, scope: str, shape: Sequence[int], device: str) -> tuple[Tensor, dict]:
-    """What the framework's models take to run from an image or clip of that shape to their heads' outputs."""
+    """What ``model`` takes to run on an image or clip of that shape, a framework's up to its heads' outputs."""
     x = torch.rand(1, *shape, device=device)
+    if not isinstance(model, BaseModel):
+        return x, {}
     if scope == "mmaction":
         volumes = any(isinstance(m, nn.Conv3d) for m in model.modules())
         # Recognizers take several clips, or frames, of a video.
@@ -121,15 +145,14 @@ def count_config(cfg: Config, shape: Sequence[int], depth: int = 2) -> list[Part
     """Parameters and multiply-adds of the model of ``cfg`` and its parts.
 
     Raises:
-        UserError: it does not run on an input of that shape.
+        UserError: it can't be built, or does not run on an input of that shape.
     """
-    scope = cfg.get("default_scope", "mmengine")
 
     def run(model: nn.Module, device: str) -> list[Part]:
-        x, kwargs = forward_arguments(model, scope, shape, device)
+        x, kwargs = forward_arguments(model, _scope(cfg), shape, device)
         return measure(model, x, depth=depth, **kwargs)
 
-    model = build(cfg.model, scope, "meta")
+    model = build(cfg, "meta")
     try:
         try:
             return run(model, "meta")
@@ -137,9 +160,9 @@ def count_config(cfg: Config, shape: Sequence[int], depth: int = 2) -> list[Part
             # What depends on values, such as the boxes that a second stage looks at, needs real ones.
             if "meta" not in str(error).lower():
                 raise
-        return run(build(cfg.model, scope, "cpu"), "cpu")
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        return run(build(cfg, "cpu"), "cpu")
+    except _SHAPE_ERRORS as error:
+        reason = _first_line(str(error)) or type(error).__name__
         size = " x ".join(map(str, shape))
         raise UserError(f"{cfg.filename} does not run on an input of {size} (--shape): {reason}") from error
 
@@ -175,9 +198,12 @@ def make_folder(out: Path) -> None:
 
 
 def write(out: Path, name: str, report: str, record: object) -> None:
-    """Write ``name``.md and ``name``.json into the folder ``out``."""
-    (out / f"{name}.md").write_text(report)
-    (out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    """Write ``name``.md and ``name``.json into the folder ``out``; UserError where that fails."""
+    try:
+        (out / f"{name}.md").write_text(report)
+        (out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"{error.filename} can't be written ({error.strerror})") from error
 
 
 @reports_user_errors
@@ -193,6 +219,8 @@ def main(argv=None) -> None:
     cfg = load_config(args.config, args.cfg_options)
     if "model" not in cfg:
         raise UserError(f"{args.config} has no model")
+    if not isinstance(cfg.model, dict):
+        raise UserError(f"the model of {args.config} must be a dict, got {cfg.model!r}")
     shape = tuple(args.shape or input_shape(cfg))
     parts = count_config(cfg, shape)
     report = config_report(args.config, shape, parts)

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os.path as osp
+from argparse import ArgumentError
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config, ConfigDict, DictAction
 
 from attn_mm.errors import UserError
+
+
+class ConfigOptions(DictAction):
+    """``--cfg-options KEY=VALUE ...``: a dict, of which anything else is a mistake in the command line."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for value in values:
+            if "=" not in value:
+                raise ArgumentError(self, f"expected KEY=VALUE, got {value!r}")
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:
+            raise ArgumentError(self, f"expected KEY=VALUE: {error}") from error
 
 
 def load_config(path: str, options: dict | None = None) -> Config:

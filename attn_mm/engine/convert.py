@@ -1,9 +1,10 @@
 """``tools/convert.py``: the checkpoints of top-down attention's authors, for the grafted backbones.
 
-Jaiswal et al., TDAM: Top-Down Attention Module for Contextually Guided Feature Selection
-in CNNs, ECCV 2022 (https://arxiv.org/abs/2111.13470). Their networks are ResNets with
-torchvision's names, in which a block with feedback also has ``RA_block`` (the attention)
-and, for step t = 1, 2, … of the unit ``conv3``, its norm ``bn3_t``.
+Jaiswal, Fernando & Tan, TDAM: Top-Down Attention Module for Contextually Guided Feature
+Selection in CNNs, ECCV 2022 (https://arxiv.org/abs/2111.13470, there first as TDAN: Top-Down
+Attention Networks). Their networks are ResNets with torchvision's names, in which a block with
+feedback also has ``RA_block`` (the attention) and, for step t = 1, 2, … of the unit ``conv3``,
+its norm ``bn3_t``.
 """
 
 from __future__ import annotations

@@ -12,14 +12,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from mmengine.config import DictAction
 from mmengine.device import get_device
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from attn_mm.analysis.attention import contact_sheet, fit_to_image, value_range
-from attn_mm.engine.configs import load_config
+from attn_mm.engine.configs import ConfigOptions, load_config
 from attn_mm.engine.launch import check_checkpoint
 from attn_mm.engine.predictors import PREDICTORS, Prediction, Predictor, load_model
 from attn_mm.errors import UserError, reports_user_errors
@@ -66,7 +65,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=ConfigOptions,
         metavar="KEY=VALUE",
         help="change the config, such as model.test_cfg.nms.iou_threshold=0.5",
     )

@@ -7,11 +7,11 @@ import os
 import os.path as osp
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from attn_mm.engine.configs import load_config, merge_options, set_data_root
+from attn_mm.engine.configs import ConfigOptions, load_config, merge_options, set_data_root
 from attn_mm.engine.cpu import keep_freed_memory, prefer_channels_last
 from attn_mm.engine.demo import to_demo
 from attn_mm.errors import UserError
@@ -29,7 +29,7 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=ConfigOptions,
         metavar="KEY=VALUE",
         help='change the config, such as train_dataloader.batch_size=4 or key="[(a,b),(c,d)]"',
     )

@@ -62,7 +62,8 @@ def select_blocks(
     blocks = ["all"] * len(stages) if blocks is None else blocks
     if not isinstance(blocks, list | tuple) or len(blocks) != len(stages):
         raise ValueError(
-            f"blocks must have one entry for each of the {len(stages)} stages, 'all' or places, got {blocks!r}"
+            f"blocks must have one entry for each of the {len(stages)} stages, 'all' or places; "
+            f"got {blocks!r}"
         )
     chosen = []
     for stage, places in zip(stages, blocks):

@@ -9,7 +9,6 @@ import pytest
 import torch
 from models.grafted import GRAFTS, MATRIX, MOBILE_GRAFTS, build, in_mode, name, outputs, picture, shake
 
-CLOSE = dict(rtol=1e-4, atol=1e-4)
 FLOWS = [dict(type="attn_mm.TDAF", width=64)]
 CASES = [(("mmdet.ResNet", 50), graft) for graft in GRAFTS]
 CASES += [
@@ -23,6 +22,14 @@ CASES += [(("mmaction.ResNet", 18), "TDAF")]
 if os.environ.get("ATTN_MM_WHOLE_MATRIX"):  # an hour on one core
     CASES += [case for case in MATRIX if case not in CASES]
 ALL = pytest.mark.parametrize("backbone, graft", CASES, ids=[f"{name(b)}-{g}" for b, g in CASES])
+
+
+def assert_close(maps, expected, share=1e-4):
+    """Equal up to a share of the largest value of a map: these networks add up many."""
+    assert len(maps) == len(expected)
+    for y, reference in zip(maps, expected):
+        assert y.shape == reference.shape
+        assert (torch.as_tensor(y) - reference).abs().max() <= share * reference.abs().max()
 
 
 def case(backbone, graft):
@@ -40,7 +47,7 @@ def test_compiles_whole(backbone, graft):
     torch._dynamo.reset()
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
     with torch.no_grad():
-        torch.testing.assert_close(outputs(compiled, x), expected, **CLOSE)
+        assert_close(outputs(compiled, x), expected)
 
 
 @ALL
@@ -48,7 +55,7 @@ def test_exports(backbone, graft):
     net, x, expected = case(backbone, graft)
     with torch.no_grad():
         program = torch.export.export(net, (x,))
-        torch.testing.assert_close(outputs(program.module(), x), expected, **CLOSE)
+        assert_close(outputs(program.module(), x), expected)
 
 
 @ALL
@@ -65,7 +72,7 @@ def test_runs_in_onnx_runtime_with_any_batch(backbone, graft, tmp_path):
         expected = outputs(net, x)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     maps = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    torch.testing.assert_close([torch.from_numpy(y) for y in maps], expected, rtol=1e-3, atol=1e-3)
+    assert_close(maps, expected, share=1e-3)
 
 
 @pytest.mark.parametrize("graft", [graft for graft in GRAFTS if graft != "FCA"])
@@ -77,7 +84,7 @@ def test_exports_with_the_older_exporter(graft, tmp_path):
         torch.onnx.export(net, (x,), path, dynamo=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     maps = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    torch.testing.assert_close([torch.from_numpy(y) for y in maps], expected, rtol=1e-3, atol=1e-3)
+    assert_close(maps, expected, share=1e-3)
 
 
 def test_compiles_to_machine_code():
@@ -86,4 +93,4 @@ def test_compiles_to_machine_code():
     stages = torch.nn.Sequential(net.layer3, net.layer4)
     x = torch.randn(2, 128, 9, 7)
     with torch.no_grad():
-        torch.testing.assert_close(torch.compile(stages, fullgraph=True)(x), stages(x), **CLOSE)
+        assert_close([torch.compile(stages, fullgraph=True)(x)], [stages(x)])

@@ -50,12 +50,13 @@ def mmpretrain_inputs():
     return dict(inputs=images, data_samples=[DataSample().set_gt_label(i) for i in range(2)])
 
 
+TSN = "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py"
 CONFIGS = {
     "mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py": mmdet_inputs,
     "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py": mmdet_inputs,
     "mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py": mmpose_inputs,
     "mmaction::recognition/slowonly/slowonly_r50_8xb16-4x16x1-256e_kinetics400-rgb.py": mmaction_inputs,
-    "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py": mmaction_frames,
+    f"mmaction::recognition/tsn/{TSN}": mmaction_frames,
     "mmpretrain::resnet/resnet50_8xb32_in1k.py": mmpretrain_inputs,
 }
 

@@ -1,5 +1,5 @@
-"""Baozhou et al., An Attention Module for Convolutional Neural Networks, ICANN 2021, tables 1 and 2
-(https://arxiv.org/abs/2108.08205)."""
+"""Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
+(https://arxiv.org/abs/2108.08205), tables 1 and 2."""
 
 from __future__ import annotations
 

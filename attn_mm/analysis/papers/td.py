@@ -1,5 +1,6 @@
-"""Jaiswal et al., TDAM: Top-Down Attention Module for Contextually Guided Feature Selection in CNNs,
-ECCV 2022 (https://arxiv.org/abs/2111.13470), table 1."""
+"""Jaiswal, Fernando & Tan, TDAM: Top-Down Attention Module for Contextually Guided Feature
+Selection in CNNs, ECCV 2022 (https://arxiv.org/abs/2111.13470, there first as TDAN: Top-Down
+Attention Networks), table 1."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from attn_mm.analysis.papers.nets import classifier, resnet
 from attn_mm.analysis.papers.row import Row
-from attn_mm.layers import ANAR, R2DNS
+from attn_mm.layers import ANAR
 
 _EXTRA_LAYER = (
     "The paper's ResNets and ResNeXts with attention, and none without, have 4.2 M more parameters than "
