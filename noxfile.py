@@ -56,3 +56,11 @@ def python312(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def compiled_mmcv(session: nox.Session) -> None:
     run_tests(session, DEFAULT, mmcv="compiled")
+
+
+@nox.session(python="3.11")
+def whole_matrix(session: nox.Session) -> None:
+    """Compile and export every graft on every backbone: an hour on one core."""
+    session.posargs.append("tests/models/test_deployment.py")
+    session.env["ATTN_MM_WHOLE_MATRIX"] = "1"
+    run_tests(session, DEFAULT)

@@ -121,7 +121,7 @@ def _first_line(text: str) -> str:
 
 
 def forward_arguments(model: nn.Module, scope: str, shape: Sequence[int], device: str) -> tuple[Tensor, dict]:
-    """What ``model`` takes to run on an image or clip of that shape, a framework's up to its heads' outputs."""
+    """What ``model`` takes to run on an image or clip of that shape, up to its heads' outputs."""
     x = torch.rand(1, *shape, device=device)
     if not isinstance(model, BaseModel):
         return x, {}

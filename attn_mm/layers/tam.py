@@ -15,7 +15,7 @@ computes the tree anew from the input: the same sums without a tree in memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -24,9 +24,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from attn_mm.layers.channels import one_width
+from attn_mm.layers.dims import conv_class
+from attn_mm.layers.gate_statistics import GateStatistics
+from attn_mm.layers.precision import no_autocast, wide_type
 from attn_mm.layers.shortcuts import shortcuts_enabled
-
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+from attn_mm.layers.tracing import is_dynamo, is_traced
 
 # Elements of one piece: what a CPU's caches hold; elsewhere only the memory counts.
 _PIECE = {"cpu": 2**20}
@@ -46,56 +48,6 @@ def tree_groups(channels: int, group_size: int) -> list[int]:
     if channels > 1:
         groups.append(channels)
     return groups
-
-
-class GateStatistics:
-    """Mean and variance of a gate, over the positions of each sample and over everything.
-
-    Figure 3 of the paper is ``sample_variance`` against ``sample_mean``, one dot a
-    sample. All in float64; variances divide by the number of values.
-    """
-
-    def __init__(self) -> None:
-        self._batches: list[Tensor] = []
-
-    def update(self, gate: Tensor) -> None:
-        """Take in the gate ``(N, 1, *size)`` of one batch."""
-        values = gate.detach().flatten(1).double()
-        mean, positions = values.mean(1), torch.full_like(values[:, 0], values.shape[1])
-        self._batches.append(torch.stack([mean, values.var(1, correction=0), positions]))
-
-    def _samples(self) -> Tensor:
-        if not self._batches:
-            raise RuntimeError("no statistics: the gate did not run while they were taken")
-        return torch.cat([batch.cpu() for batch in self._batches], dim=1)
-
-    @property
-    def count(self) -> int:
-        """Number of samples."""
-        return sum(batch.shape[1] for batch in self._batches)
-
-    @property
-    def sample_mean(self) -> Tensor:
-        """Mean over the positions of each sample, ``(count,)``."""
-        return self._samples()[0]
-
-    @property
-    def sample_variance(self) -> Tensor:
-        """Variance over the positions of each sample, ``(count,)``."""
-        return self._samples()[1]
-
-    @property
-    def mean(self) -> float:
-        """Mean over all positions of all samples."""
-        mean, _, positions = self._samples()
-        return (mean @ positions / positions.sum()).item()
-
-    @property
-    def variance(self) -> float:
-        """Variance over all positions of all samples."""
-        mean, variance, positions = self._samples()
-        spread = variance + (mean - self.mean) ** 2
-        return (spread @ positions / positions.sum()).item()
 
 
 class TAM(nn.Module):
@@ -127,8 +79,7 @@ class TAM(nn.Module):
     ) -> None:
         super().__init__()
         channels = one_width(channels, in_channels)
-        if dims not in _CONV:
-            raise ValueError(f"dims must be 2 or 3, got {dims!r}")
+        conv = conv_class(dims)
         if channels < 2:
             raise ValueError(f"channels must be at least 2, got {channels!r}")
         if group_size < 2:
@@ -138,7 +89,7 @@ class TAM(nn.Module):
         layers: list[nn.Module] = []
         for group in tree_groups(channels, group_size):
             nodes = channels // group
-            layers.append(_CONV[dims](channels, nodes, kernel_size, padding=kernel_size // 2, groups=nodes))
+            layers.append(conv(channels, nodes, kernel_size, padding=kernel_size // 2, groups=nodes))
             if nodes > 1:
                 layers.append(nn.PReLU(nodes, init=0.0))
             channels = nodes
@@ -176,17 +127,14 @@ class TAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, *size)`` -> the same shape."""
-        # torch.compiler.is_exporting() is true under torch.compile as well (torch 2.11).
-        compiling = torch.compiler.is_dynamo_compiling()
-        exporting = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
-        if self.kernel_size > 1 or not shortcuts_enabled() or (exporting and not compiling):
+        if self.kernel_size > 1 or not shortcuts_enabled() or (is_traced() and not is_dynamo()):
             # Other runtimes, too, do better with convolutions than with slices.
             gate = self.tree(x).sigmoid()
             y = x * gate
-        elif compiling:
+        elif is_dynamo():
             # The compiler fuses the levels and decides itself what to compute twice.
-            with torch.autocast(x.device.type, enabled=False):
-                dtype = _compute_dtype(x)
+            with no_autocast(x):
+                dtype = wide_type(x)
                 gate = _climb(x.to(dtype), _levels(self._tree_parameters(), dtype)).sigmoid()
                 y = (x * gate).to(x.dtype)
         else:
@@ -204,11 +152,6 @@ class TAM(nn.Module):
     def _tree_parameters(self) -> list[Tensor]:
         """Weight and bias of a level, the slopes after it, and so on upwards."""
         return [p for layer in self.tree for p in layer.parameters()]
-
-
-def _compute_dtype(x: Tensor) -> torch.dtype:
-    """Half precision is computed in float32: the sums need it, and the pieces are small."""
-    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _levels(parameters, dtype):
@@ -250,23 +193,19 @@ def _pieces(x: Tensor) -> Iterator[tuple[slice, ...]]:
             yield slice(n, n + 1), slice(None), slice(row, row + step)
 
 
-def _full_precision(x: Tensor):
-    """No autocast, where the device has one: it would round the PReLUs."""
-    if torch.amp.is_autocast_available(x.device.type):
-        return torch.autocast(x.device.type, enabled=False)
-    return nullcontext()
-
-
 class _TreeGate(torch.autograd.Function):
-    """``x`` times its gate, and the gate; keeps these two for the backward pass and nothing else."""
+    """``x`` times its gate, and the gate; keeps these two for the backward pass and nothing else.
+
+    Autocast would round the PReLUs. The pieces are small enough for full precision.
+    """
 
     @staticmethod
     def forward(ctx, x, *parameters):
-        dtype = _compute_dtype(x)
+        dtype = wide_type(x)
         levels = _levels(parameters, dtype)
         y = torch.empty_like(x)
         gate = x.new_empty(x.shape[0], 1, *x.shape[2:], dtype=dtype)
-        with _full_precision(x):
+        with no_autocast(x):
             for piece in _pieces(x):
                 part = x[piece].to(dtype)
                 torch.sigmoid(_climb(part, levels), out=gate[piece])
@@ -284,7 +223,7 @@ class _TreeGate(torch.autograd.Function):
         levels = _levels(parameters, dtype)
         grad_x = torch.empty_like(x)
         grads = [torch.zeros_like(p, dtype=dtype) for p in parameters]
-        with _full_precision(x):
+        with no_autocast(x):
             for piece in _pieces(x):
                 grad_x[piece] = _backward_piece(
                     x[piece].to(dtype), gate[piece], grad_y[piece].to(dtype), levels, grads

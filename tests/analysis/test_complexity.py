@@ -291,6 +291,72 @@ def test_other_frameworks(scope, tmp_path, capsys):
     assert shape in shown and params in shown
 
 
+def test_backbones_are_counted_alone(tmp_path, capsys):
+    pytest.importorskip("mmdet.models")
+    path = tmp_path / "backbone.py"
+    path.write_text("model = dict(type='mmdet.ResNet', depth=50)\n")
+    main([str(path)])
+    shown = capsys.readouterr().out
+    assert "23,508,032" in shown and "4.120 G" in shown
+
+
+def one_line(capsys, *arguments):
+    """The mistake that the command tells of, in one line."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    assert stop.value.code == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("error: ") and told.err.count("\n") == 1 and not told.out
+    return told.err
+
+
+@pytest.mark.parametrize(
+    "model, reason",
+    [
+        ("dict(type='Nope')", "can't be built: KeyError: 'Nope is not in the mmpretrain::model registry"),
+        ("dict(depth=50)", "can't be built: KeyError: '`cfg` or `default_args` must contain the key"),
+        ("dict(type='ResNet', depth=19)", "can't be built: KeyError: 'invalid depth 19"),
+        ("dict(type='ResNet', depht=18)", "can't be built: TypeError: "),
+        (
+            "dict(type='attn_mm.AttnBackbone', backbone=dict(type='ResNet', depth=18), grafts=[])",
+            "built: grafts",
+        ),
+        ("3", "must be a dict, got 3"),
+    ],
+)
+def test_models_that_cannot_be_built(model, reason, tmp_path, capsys):
+    pytest.importorskip("mmpretrain")
+    path = tmp_path / "net.py"
+    path.write_text(f"default_scope = 'mmpretrain'\nmodel = {model}\n")
+    told = one_line(capsys, path)
+    assert f"the model of {path} " in told and reason in told and "--shape" not in told
+
+
+def test_options_that_the_model_does_not_take(small_classifier, capsys):
+    told = one_line(capsys, small_classifier, "--cfg-options", "model.backbone.depth=7")
+    assert f"the model of {small_classifier} can't be built: KeyError: 'invalid depth 7" in told
+
+
+def test_faults_of_the_program_keep_their_traceback(small_classifier, monkeypatch):
+    def fault(*args, **kwargs):
+        raise AttributeError("no such name")
+
+    monkeypatch.setattr("attn_mm.engine.complexity.measure", fault)
+    with pytest.raises(AttributeError, match="no such name"):
+        main([str(small_classifier)])
+
+
+def test_results_that_cannot_be_written(small_classifier, tmp_path, capsys):
+    # A folder of that name stops anyone's writing; a read-only one does not stop root's.
+    (tmp_path / "counts/small.json").mkdir(parents=True)
+    arguments = [str(small_classifier), "--shape", "3", "32", "32", "--out", str(tmp_path / "counts")]
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error == f"error: {tmp_path / 'counts/small.json'} can't be written (Is a directory)\n"
+
+
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
@@ -308,8 +374,4 @@ def test_other_frameworks(scope, tmp_path, capsys):
 def test_mistakes_are_one_line(arguments, complaint, small_classifier, tmp_path, capsys):
     (tmp_path / "empty.py").write_text("default_scope = 'mmpretrain'\n")
     names = dict(config=small_classifier, empty=tmp_path / "empty.py")
-    with pytest.raises(SystemExit) as stop:
-        main([argument.format(**names) for argument in arguments])
-    assert stop.value.code == 2
-    told = capsys.readouterr()
-    assert complaint in told.err and told.err.count("\n") == 1 and not told.out
+    assert complaint in one_line(capsys, *(argument.format(**names) for argument in arguments))

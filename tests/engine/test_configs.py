@@ -1,10 +1,14 @@
 """Adapting a config to the command line: data root, pretrained weights, options, missing files."""
 
+import importlib
+import warnings
+
 import pytest
 from mmengine.config import Config
 
 import attn_mm  # noqa: F401
-from attn_mm.engine import configs
+from attn_mm import engine
+from attn_mm.engine import complexity, configs, infer, test, train
 from attn_mm.errors import UserError
 
 FCOS = "configs/fcos_tdaf_r50.py"
@@ -80,3 +84,38 @@ def test_broken_config_is_one_line(tmp_path, text):
 def test_option_that_does_not_fit(repo):
     with pytest.raises(UserError, match="--cfg-options don't fit"):
         configs.load_config(str(repo / FCOS), {"train_dataloader.dataset.pipeline.99.type": "X"})
+
+
+@pytest.mark.parametrize(
+    "parse_args, arguments",
+    [
+        (train.parse_args, [FCOS]),
+        (test.parse_args, [FCOS, "some.pth"]),
+        (infer.parse_args, [FCOS, "some.pth", "some.jpg"]),
+        (complexity.parse_args, [FCOS]),
+    ],
+    ids=["train", "test", "infer", "complexity"],
+)
+class TestConfigOptions:
+    @pytest.mark.parametrize("mistake", ["nonsense", "a=(1,(2"])
+    def test_mistakes_are_told_by_every_tool(self, mistake, parse_args, arguments, capsys):
+        with pytest.raises(SystemExit) as stop:
+            parse_args([*arguments, "--cfg-options", "a=1", mistake])
+        assert stop.value.code == 2
+        assert "error: argument --cfg-options: expected KEY=VALUE" in capsys.readouterr().err
+
+    def test_values(self, parse_args, arguments):
+        options = parse_args([*arguments, "--cfg-options", "a.b=1", "c=[x,2.5]"]).cfg_options
+        assert options == {"a.b": 1, "c": ["x", 2.5]}
+
+
+def test_warnings_that_concern_no_user():
+    from mmcv.cnn import HSigmoid
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        HSigmoid()
+        assert len(seen) == 1
+        importlib.reload(engine)
+        HSigmoid()
+        assert len(seen) == 1

@@ -1,0 +1,60 @@
+"""The statistics of a gate with which the paper of TAM asks whether gates are static.
+
+Tree-structured Attention Module for Image Classification, anonymous, submitted to ICLR 2020
+(https://openreview.net/forum?id=r1xBoxBYDH), section 4.1, figure 3.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class GateStatistics:
+    """Mean and variance of a gate, over the positions of each sample and over everything.
+
+    Figure 3 is ``sample_variance`` against ``sample_mean``, one dot a
+    sample. All in float64; variances divide by the number of values.
+    """
+
+    def __init__(self) -> None:
+        self._batches: list[Tensor] = []
+
+    def update(self, gate: Tensor) -> None:
+        """Take in the gate ``(N, 1, *size)`` of one batch."""
+        values = gate.detach().flatten(1).double()
+        mean, positions = values.mean(1), torch.full_like(values[:, 0], values.shape[1])
+        self._batches.append(torch.stack([mean, values.var(1, correction=0), positions]))
+
+    def _samples(self) -> Tensor:
+        if not self._batches:
+            raise RuntimeError("no statistics: the gate did not run while they were taken")
+        return torch.cat([batch.cpu() for batch in self._batches], dim=1)
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return sum(batch.shape[1] for batch in self._batches)
+
+    @property
+    def sample_mean(self) -> Tensor:
+        """Mean over the positions of each sample, ``(count,)``."""
+        return self._samples()[0]
+
+    @property
+    def sample_variance(self) -> Tensor:
+        """Variance over the positions of each sample, ``(count,)``."""
+        return self._samples()[1]
+
+    @property
+    def mean(self) -> float:
+        """Mean over all positions of all samples."""
+        mean, _, positions = self._samples()
+        return (mean @ positions / positions.sum()).item()
+
+    @property
+    def variance(self) -> float:
+        """Variance over all positions of all samples."""
+        mean, variance, positions = self._samples()
+        spread = variance + (mean - self.mean) ** 2
+        return (spread @ positions / positions.sum()).item()
