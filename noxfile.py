@@ -4,6 +4,7 @@ The default set is the one that ``uv run pytest`` uses; the others are the ends 
 what pyproject.toml promises of Python, torch and NumPy.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -16,7 +17,13 @@ DEFAULT = PROJECT["tool"]["uv"]["constraint-dependencies"]
 FRAMEWORKS = "det,pose,action,pretrain"
 
 
-def run_tests(session: nox.Session, pins: list[str], mmcv: str = "lite", xtcocotools: bool = False) -> None:
+def run_tests(
+    session: nox.Session,
+    pins: list[str],
+    mmcv: str = "lite",
+    xtcocotools: bool = False,
+    tests: Sequence[str] = (),
+) -> None:
     """Install attn_mm with ``pins`` and its frameworks, without the frameworks' broken requirements."""
     drop = [r for r in PROJECT["tool"]["uv"]["override-dependencies"] if not (xtcocotools and "xtcoco" in r)]
     overrides = Path(session.create_tmp(), "overrides.txt")
@@ -29,7 +36,7 @@ def run_tests(session: nox.Session, pins: list[str], mmcv: str = "lite", xtcocot
         session.install(
             "--no-config", "--no-deps", "--no-build-isolation", "mmcv==2.1.0", env={"MMCV_WITH_OPS": "1"}
         )
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *tests, *session.posargs)
 
 
 @nox.session(python="3.11")
@@ -61,6 +68,5 @@ def compiled_mmcv(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def whole_matrix(session: nox.Session) -> None:
     """Compile and export every graft on every backbone: an hour on one core."""
-    session.posargs.append("tests/models/test_deployment.py")
     session.env["ATTN_MM_WHOLE_MATRIX"] = "1"
-    run_tests(session, DEFAULT)
+    run_tests(session, DEFAULT, tests=["tests/models/test_deployment.py"])

@@ -15,14 +15,17 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from attn_mm.analysis.complexity import weightless
 from attn_mm.compat.checkpoints import load_checkpoint_file
 from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.registry import MODELS
 
 FRAMEWORKS = ("mmdet", "mmpose", "mmpretrain")
 
@@ -71,17 +74,6 @@ class TDNet:
         """Blocks of every stage."""
         return next(counts for (_, counts), depth in DEPTHS.items() if depth == self.depth)
 
-    @property
-    def convs(self) -> int:
-        """Convolutions in a block."""
-        return 2 if self.depth < 50 else 3
-
-    def has_feedback(self, stage: int, block: int) -> bool:
-        if stage not in self.stages:
-            return False
-        places = self.blocks[self.stages.index(stage)]
-        return places == "all" or block in places
-
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The weights in a checkpoint file, under the names that the network gave them.
@@ -113,6 +105,9 @@ def describe(state: dict[str, Tensor]) -> TDNet:
             layout.setdefault((int(match[1]) - 1, int(match[2])), set()).add(match[3])
     if "conv1.weight" not in state or not layout:
         raise UserError("not a ResNet with torchvision's names: it has no conv1.weight or no layer1.0")
+    stem = tuple(state["conv1.weight"].shape)
+    if len(stem) != 4 or 0 in stem:
+        raise UserError(f"conv1.weight is {stem}, expected (channels, 3, 7, 7)")
     counts = tuple(sum(stage == s for s, _ in layout) for stage in range(4))
     kind = "bottleneck" if "conv3.weight" in layout[min(layout)] else "basic"
     if (kind, counts) not in DEPTHS:
@@ -135,7 +130,7 @@ def describe(state: dict[str, Tensor]) -> TDNet:
             )
     mode, steps, distance = found[first]
 
-    channels = _rows(state["conv1.weight"])
+    channels = stem[0]
     top = channels * 2 ** first[0] * (4 if kind == "bottleneck" else 1)
     hidden = _rows(state[f"{_name(first)}.{_attention_names(layout[first])['top_mlp']}"])
     stages = tuple(sorted({stage for stage, _ in feedback}))
@@ -194,72 +189,57 @@ def _describe_feedback(names: set[str], convs: int, block: str) -> tuple[str, in
     return mode, 1 + len(set(steps)), convs + 1 - int(min(units))
 
 
-def expected_weights(net: TDNet, state: dict[str, Tensor]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """``{their name: (our name, our shape)}`` of every weight of ``net``; ours are a grafted ResNet's."""
-    table: dict[str, tuple[str, tuple[int, ...]]] = {}
+def backbone_config(net: TDNet, framework: str) -> dict[str, Any]:
+    """The config of the grafted backbone that ``net`` is in ``framework``."""
+    resnet = dict(type=f"{framework}.ResNet", depth=net.depth)
+    if net.channels != 64:
+        resnet.update(stem_channels=net.channels, base_channels=net.channels)
+    resnet.update(style="pytorch")
+    graft = dict(type="attn_mm.TD", mode=net.mode, steps=net.steps, distance=net.distance, stages=net.stages)
+    if any(places != "all" for places in net.blocks):
+        graft.update(blocks=net.blocks)
+    if net.reduction != 16:
+        graft.update(reduction=net.reduction)
+    return dict(type="attn_mm.AttnBackbone", backbone=resnet, grafts=[graft])
 
-    def conv(name: str, *shape: int) -> None:
-        table[f"{name}.weight"] = f"{name}.weight", shape
 
-    def norm(theirs: str, ours: str, channels: int) -> None:
-        for tensor in ("weight", "bias", "running_mean", "running_var"):
-            table[f"{theirs}.{tensor}"] = f"{ours}.{tensor}", (channels,)
-        table[f"{theirs}.num_batches_tracked"] = f"{ours}.num_batches_tracked", ()
-
-    width = net.channels
-    conv("conv1", width, *state["conv1.weight"].shape[1:2], 7, 7)
-    norm("bn1", "bn1", width)
-    expansion = 4 if net.convs == 3 else 1
-    kernels = (1, 3, 1) if net.convs == 3 else (3, 3)
-    c_in = width
-    for stage, count in enumerate(net.counts):
-        planes = width * 2**stage
-        c_out = planes * expansion
-        for block in range(count):
-            name = _name((stage, block))
-            inputs = [c_in, *[planes] * (net.convs - 1)]
-            outputs = [*[planes] * (net.convs - 1), c_out]
-            for unit, (i, o, kernel) in enumerate(zip(inputs, outputs, kernels), 1):
-                conv(f"{name}.conv{unit}", o, i, kernel, kernel)
-                norm(f"{name}.bn{unit}", f"{name}.bn{unit}", o)
-            if block == 0 and (stage or c_in != c_out):
-                conv(f"{name}.downsample.0", c_out, c_in, 1, 1)
-                norm(f"{name}.downsample.1", f"{name}.downsample.1", c_out)
-            if net.has_feedback(stage, block):
-                _expect_feedback(table, norm, net, name, inputs, outputs, state)
-            c_in = c_out
+def expected_weights(
+    net: TDNet, framework: str, state: dict[str, Tensor]
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """``{their name: (our name, our shape)}`` of every weight of ``net``."""
+    with weightless():
+        backbone = MODELS.build(backbone_config(net, framework))
+    table = {
+        _their_name(name, state): (name, tuple(tensor.shape))
+        for name, tensor in backbone.state_dict().items()
+    }
     if "fc.weight" in state:
         classes = _rows(state["fc.weight"])
-        table["fc.weight"] = "fc.weight", (classes, c_in)
+        table["fc.weight"] = "fc.weight", (classes, backbone.feat_dim)
         table["fc.bias"] = "fc.bias", (classes,)
     return table
 
 
-def _expect_feedback(table, norm, net: TDNet, name: str, inputs, outputs, state) -> None:
-    first = net.convs - net.distance
-    for unit in range(first, net.convs):
-        for step in range(1, net.steps):
-            norm(f"{name}.bn{unit + 1}_{step}", f"{name}.td.norms.{step - 1}.conv{unit + 1}", outputs[unit])
-    bottom, top = inputs[first], outputs[-1]
-    hidden = top // net.reduction
-    shapes = {
-        "top_mlp": (hidden, top, 1, 1),
-        "bottom_mlp": (hidden, bottom, 1, 1),
-        "mlp": (bottom, hidden * (2 if net.mode == "joint" else 1), 1, 1),
-    }
-    prefix = f"{name}."
+def _their_name(name: str, state: Iterable[str]) -> str:
+    """What the authors call our weight of that name."""
+    if match := re.fullmatch(r"(.+)\.td\.norms\.(\d+)\.conv(\d)\.(\w+)", name):
+        block, step, unit, tensor = match.groups()
+        return f"{block}.bn{unit}_{int(step) + 1}.{tensor}"
+    block, attention, weight = name.partition(".td.attention.")
+    if not attention:
+        return name
+    prefix = f"{block}."
     names = _attention_names(key[len(prefix) :] for key in state if key.startswith(prefix))
-    for ours, theirs in names.items():
-        table[f"{prefix}{theirs}"] = f"{prefix}td.attention.{ours}.weight", shapes[ours]
+    return prefix + names[weight.removesuffix(".weight")]
 
 
-def convert(state: dict[str, Tensor], net: TDNet) -> dict[str, Tensor]:
-    """The weights under the names, and in the shapes, of a grafted ResNet with a classifier ``fc``.
+def convert(state: dict[str, Tensor], net: TDNet, framework: str) -> dict[str, Tensor]:
+    """The weights under the names, and in the shapes, of the grafted ResNet, with a classifier ``fc``.
 
     Raises:
         UserError: a weight is missing, unknown or of another shape.
     """
-    table = expected_weights(net, state)
+    table = expected_weights(net, framework, state)
     # Counters of batches are absent from older checkpoints; torch fills them in.
     missing = [name for name in table if name not in state and not name.endswith("num_batches_tracked")]
     unknown = [name for name in state if name not in table]
@@ -297,24 +277,14 @@ def for_framework(weights: dict[str, Tensor], framework: str) -> dict[str, Tenso
 
 def config_lines(net: TDNet, framework: str, path: str) -> str:
     """The lines of a config that build ``net`` and load ``path`` into it."""
-    resnet = dict(type=f"{framework}.ResNet", depth=net.depth)
-    if net.channels != 64:
-        resnet.update(stem_channels=net.channels, base_channels=net.channels)
-    resnet.update(style="pytorch")
+    config = backbone_config(net, framework)
     if framework != "mmpretrain":
-        resnet.update(init_cfg=dict(type="Pretrained", checkpoint=path))
-    graft = dict(type="attn_mm.TD", mode=net.mode, steps=net.steps, distance=net.distance, stages=net.stages)
-    if any(places != "all" for places in net.blocks):
-        graft.update(blocks=net.blocks)
-    if net.reduction != 16:
-        graft.update(reduction=net.reduction)
+        config["backbone"].update(init_cfg=dict(type="Pretrained", checkpoint=path))
     lines = [
         "model = dict(",
         "    backbone=dict(",
         "        _delete_=True,",
-        '        type="attn_mm.AttnBackbone",',
-        f"        backbone={_code(resnet)},",
-        f"        grafts=[{_code(graft)}],",
+        *(f"        {key}={_code(value)}," for key, value in config.items()),
         "    ),",
         ")",
     ]
@@ -326,6 +296,8 @@ def config_lines(net: TDNet, framework: str, path: str) -> str:
 def _code(value: Any) -> str:
     if isinstance(value, dict):
         return f"dict({', '.join(f'{key}={_code(item)}' for key, item in value.items())})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_code, value))}]"
     if isinstance(value, tuple):
         return f"({', '.join(map(_code, value))}{',' if len(value) == 1 else ''})"
     return json.dumps(value, ensure_ascii=False)
@@ -370,11 +342,13 @@ def parse_args(argv=None) -> argparse.Namespace:
 @reports_user_errors
 def main(argv=None) -> None:
     args = parse_args(argv)
+    if find_spec(args.to) is None:
+        raise UserError(f"--to {args.to} needs {args.to}, which the extras of attn-mm install")
     check_target(args.target, args.source, args.force)
     state = read_weights(args.source)
     try:
         net = describe(state)
-        weights = convert(state, net)
+        weights = convert(state, net, args.to)
     except UserError as error:
         raise UserError(f"{args.source}: {error}") from error
     kept = for_framework(weights, args.to)

@@ -7,6 +7,7 @@ replaces: a backbone is recognised by the class that defines its ``forward``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from attn_mm.graft.units import find_family, forward_owner
 
 Stage = Callable[[Tensor], Tensor]
+Step = Callable[[nn.Module, Tensor], Tensor]
 
 
 class Split(NamedTuple):
@@ -51,16 +53,22 @@ def _as_it_is(backbone: nn.Module, x: Tensor) -> Tensor:
     return x
 
 
-def _staged(
-    stem: Callable[[nn.Module, Tensor], Tensor],
-    after_first: Callable[[nn.Module, Tensor], Tensor] = _as_it_is,
-    bare: bool = False,
-) -> Split:
-    def stages(backbone: nn.Module) -> list[Stage]:
-        first, *others = (getattr(backbone, name) for name in backbone.res_layers)
-        return [lambda x: after_first(backbone, first(stem(backbone, x))), *others]
+def _staged(stem: Step, after_first: Step = _as_it_is, bare: bool = False) -> Split:
+    return Split(partial(_res_layers, stem, after_first), _stage_convs, _all_stages, bare)
 
-    return Split(stages, _stage_convs, lambda backbone: range(len(backbone.res_layers)), bare)
+
+# Partial functions, not closures: torch 2.4 compiles no closure that is made in another.
+def _res_layers(stem: Step, after_first: Step, backbone: nn.Module) -> list[Stage]:
+    first, *others = (getattr(backbone, name) for name in backbone.res_layers)
+    return [partial(_first_stage, stem, after_first, first, backbone), *others]
+
+
+def _first_stage(stem: Step, after_first: Step, layer: nn.Module, backbone: nn.Module, x: Tensor) -> Tensor:
+    return after_first(backbone, layer(stem(backbone, x)))
+
+
+def _all_stages(backbone: nn.Module) -> range:
+    return range(len(backbone.res_layers))
 
 
 def _stage_convs(backbone: nn.Module) -> list[nn.Module]:
@@ -80,7 +88,7 @@ def _last_conv(block: nn.Module) -> nn.Module:
 def _vgg_stages(backbone: nn.Module) -> list[Stage]:
     ends = [end for _, end in backbone.range_sub_modules[2:]]
     parts = [backbone.features[start:end] for start, end in zip([0, *ends], ends)]
-    return [*parts, lambda x: _vgg_classifier(backbone, x)]
+    return [*parts, partial(_vgg_classifier, backbone)]
 
 
 def _vgg_classifier(backbone: nn.Module, x: Tensor) -> Tensor:
@@ -92,9 +100,17 @@ def _vgg_convs(backbone: nn.Module) -> list[nn.Module]:
     return [[m for m in part.modules() if isinstance(m, nn.Conv2d)][-1] for part in parts]
 
 
+def _vgg_indices(backbone: nn.Module) -> range:
+    return range(2, 6)
+
+
+def _own_stem(backbone: nn.Module, x: Tensor) -> Tensor:
+    return backbone.stem(x)
+
+
 _RESNET = _staged(_resnet_stem)
 _MMACTION = _staged(_mmaction_stem, _pool2, bare=True)
-_VGG = Split(_vgg_stages, _vgg_convs, lambda backbone: range(2, 6))
+_VGG = Split(_vgg_stages, _vgg_convs, _vgg_indices)
 
 SPLITS: dict[str, Split] = {
     "mmaction.models.backbones.resnet.ResNet": _MMACTION,
@@ -103,7 +119,7 @@ SPLITS: dict[str, Split] = {
     "mmpose.models.backbones.resnet.ResNet": _RESNET,
     "mmpretrain.models.backbones.resnet.ResNet": _RESNET,
     "mmpretrain.models.backbones.resnet_cifar.ResNet_CIFAR": _staged(_cifar_stem),
-    "attn_mm.models.staged.StagedBackbone": _staged(lambda backbone, x: backbone.stem(x)),
+    "attn_mm.models.staged.StagedBackbone": _staged(_own_stem),
     "mmpose.models.backbones.vgg.VGG": _VGG,
     "mmpretrain.models.backbones.vgg.VGG": _VGG,
 }

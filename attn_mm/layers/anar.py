@@ -16,9 +16,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-_DECONV = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+from attn_mm.layers.dims import check_dims, conv_class, deconv_class, norm_class
+
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 # depth -> (divisor of the first map's width, of each down-sampling conv's, of each deconv's)
@@ -70,8 +69,7 @@ class ANAR(nn.Module):
         super().__init__()
         if depth not in _TABLE_1:
             raise ValueError(f"ANAR depth must be one of {sorted(_TABLE_1)}, got {depth!r}")
-        if dims not in _CONV:
-            raise ValueError(f"dims must be 2 or 3, got {dims!r}")
+        check_dims(dims)
         width = in_channels if width == "stage" else width
         if not isinstance(width, int) or width < 32:
             raise ValueError(f"ANAR width must be 'stage' or a number of at least 32, got {width!r}")
@@ -83,27 +81,27 @@ class ANAR(nn.Module):
         self.downs = nn.ModuleList()
         for divisor in downs:
             skips.append(channels)
-            self.downs.append(self._unit(channels, width // divisor, 3, _CONV, depthwise))
+            self.downs.append(self._unit(channels, width // divisor, 3, conv_class, depthwise))
             channels = width // divisor
         self.ups = nn.ModuleList()
         self.skips = nn.ModuleList()
         for divisor in ups:
-            self.ups.append(self._unit(channels, width // divisor, 4, _DECONV, depthwise))
+            self.ups.append(self._unit(channels, width // divisor, 4, deconv_class, depthwise))
             channels = width // divisor
             if skips:
                 self.skips.append(self._unit(skips.pop(), channels, kernel=1)[:2])
-        self.mask = _CONV[dims](channels, 1, 1)
+        self.mask = conv_class(dims)(channels, 1, 1)
 
-    def _unit(self, c_in, c_out, kernel, make=_CONV, depthwise=False) -> nn.Sequential:
+    def _unit(self, c_in, c_out, kernel, spatial_class=conv_class, depthwise=False) -> nn.Sequential:
         """Conv or deconv, norm and ReLU; kernels above 1 have stride 2."""
         layers = []
         if kernel > 1:
             groups, c_mid = (c_in, c_in) if depthwise else (1, c_out)
-            conv = make[self.dims](c_in, c_mid, kernel, 2, 1, groups=groups, bias=False)
-            layers = [conv, _NORM[self.dims](c_mid), nn.ReLU(inplace=True)]
+            conv = spatial_class(self.dims)(c_in, c_mid, kernel, 2, 1, groups=groups, bias=False)
+            layers = [conv, norm_class(self.dims)(c_mid), nn.ReLU(inplace=True)]
         if kernel == 1 or depthwise:
-            conv = _CONV[self.dims](c_in, c_out, 1, bias=False)
-            layers += [conv, _NORM[self.dims](c_out), nn.ReLU(inplace=True)]
+            conv = conv_class(self.dims)(c_in, c_out, 1, bias=False)
+            layers += [conv, norm_class(self.dims)(c_out), nn.ReLU(inplace=True)]
         return nn.Sequential(*layers)
 
     def reset_parameters(self) -> None:
@@ -113,9 +111,9 @@ class ANAR(nn.Module):
         as the network it was grafted on.
         """
         for module in self.modules():
-            if isinstance(module, tuple(_CONV.values())):
+            if isinstance(module, conv_class(self.dims)):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, tuple(_DECONV.values())):
+            elif isinstance(module, deconv_class(self.dims)):
                 # torch computes a deconv's fans from the transposed layout.
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
             elif isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -1,7 +1,7 @@
 """Ways to compute a convolution whose weights are scaled anew for every sample.
 
-Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021, eq. 5
-(https://arxiv.org/abs/2108.08205): sample n is convolved with ``weight * s[n]``, where
+Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
+(https://arxiv.org/abs/2108.08205), eq. 5: sample n is convolved with ``weight * s[n]``, where
 ``s = 1 + A``. All forms give the same result; they differ in cost and in where they
 can be used. Where ``s`` does not vary over the input channels it can multiply the
 output of each kernel position instead, and no weights are made for every sample.
@@ -27,15 +27,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from attn_mm.layers.dims import convolve, per_channel
 from attn_mm.layers.shortcuts import shortcuts_enabled
+from attn_mm.layers.tracing import is_traced
 
-_CONV = {4: F.conv2d, 5: F.conv3d}
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-
-
-def is_traced() -> bool:
-    """Whether the call is recorded: by torch.compile, torch.export, an ONNX exporter or torch.jit.trace."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
 
 
 def choose_form(
@@ -50,15 +46,15 @@ def choose_form(
     """
     batch = x.shape[0]
     over_inputs, over_positions = s.shape[2] > 1, s.shape[3:].numel() > 1
-    per_channel = not (over_inputs or over_positions)
+    only_over_outputs = not (over_inputs or over_positions)
     if is_traced():
         # A batch size that is no plain number may differ when the graph runs.
-        return "scale" if per_channel else "grouped" if type(batch) is int else "matmul"
+        return "scale" if only_over_outputs else "grouped" if type(batch) is int else "matmul"
     if batch == 0:
         return "matmul"
     if not shortcuts_enabled():
         return "grouped"
-    if per_channel:
+    if only_over_outputs:
         return "scale"
     if x.device.type != "cpu" or torch._C._are_functorch_transforms_active():
         return "grouped"
@@ -76,7 +72,7 @@ def choose_form(
 
 def scale(x, weight, s, bias, stride, padding, dilation, groups):
     """Convolve with the shared weights, then scale each output channel: for ``s`` of ``(N, C2, 1, 1, 1)``."""
-    y = _CONV[x.dim()](x, weight, None, stride, padding, dilation, groups)
+    y = convolve(x, weight, None, stride, padding, dilation, groups)
     s = s.squeeze(2)
     y_scaled = y * s if bias is None else torch.addcmul(bias.view(-1, *s.shape[2:]), y, s)
     return y_scaled.to(y.dtype)
@@ -87,7 +83,7 @@ def grouped(x, weight, s, bias, stride, padding, dilation, groups):
     batch = x.shape[0]
     folded = x.reshape(1, -1, *x.shape[2:])
     bias = None if bias is None else bias.repeat(batch)
-    y = _CONV[x.dim()](folded, (weight * s).flatten(0, 1), bias, stride, padding, dilation, batch * groups)
+    y = convolve(folded, (weight * s).flatten(0, 1), bias, stride, padding, dilation, batch * groups)
     return _laid_out_as(x, y.reshape(batch, weight.shape[0], *y.shape[2:]))
 
 
@@ -104,7 +100,7 @@ def matmul(x, weight, s, bias, stride, padding, dilation, groups):
             seen = seen.index_select(dim, torch.arange(n, device=x.device) * st + i * d)
         y = y + weights[..., index] @ seen.flatten(2).unflatten(1, (groups, -1))
     y = y.flatten(1, 2).unflatten(2, size)
-    return y if bias is None else y + _per_channel(bias.to(y.dtype), y)
+    return y if bias is None else y + per_channel(bias.to(y.dtype), y)
 
 
 def loop(x, weight, s, bias, stride, padding, dilation, groups):
@@ -161,11 +157,6 @@ def _windows(weight: Tensor, size, stride, dilation) -> Iterator[tuple[int, tupl
         yield index, (slice(None), slice(None), *window)
 
 
-def _per_channel(values: Tensor, y: Tensor) -> Tensor:
-    """``(C,)`` or ``(N, C)`` as it multiplies ``y``, ``(N, C, *size)``."""
-    return values[(..., *[None] * (y.dim() - 2))]
-
-
 def _bias_gradient(ctx, grad: Tensor) -> Tensor | None:
     return grad.sum([0, *range(2, grad.dim())]) if ctx.needs_input_grad[3] else None
 
@@ -185,9 +176,7 @@ class _Loop(torch.autograd.Function):
         ctx.conv = stride, padding, dilation, groups
         bias = None if bias is None else bias.to(x.dtype)
         samples = zip(x.split(1), s)
-        return torch.cat(
-            [_CONV[x.dim()](x_n, (weight * s_n).to(x.dtype), bias, *ctx.conv) for x_n, s_n in samples]
-        )
+        return torch.cat([convolve(x_n, (weight * s_n).to(x.dtype), bias, *ctx.conv) for x_n, s_n in samples])
 
     @staticmethod
     @once_differentiable
@@ -297,12 +286,12 @@ class _Taps(torch.autograd.Function):
         x_padded = _zero_padded(x, padding)
         y, outputs = 0, []
         for index, window in ctx.windows:
-            z = _CONV[x.dim()](x_padded[window], _position(weight, index), groups=groups)
-            s_position = _per_channel(s.flatten(2)[..., index], z)
+            z = convolve(x_padded[window], _position(weight, index), groups=groups)
+            s_position = per_channel(s.flatten(2)[..., index], z)
             y = z * s_position if index == 0 else y.addcmul_(z, s_position)
             outputs.append(z)
         ctx.save_for_backward(x, weight, s, *outputs)
-        return y if bias is None else y.add_(_per_channel(bias, y))
+        return y if bias is None else y.add_(per_channel(bias, y))
 
     @staticmethod
     @once_differentiable
@@ -316,7 +305,7 @@ class _Taps(torch.autograd.Function):
         for (index, window), z in zip(ctx.windows, outputs):
             if for_x or for_weight:
                 grad_x_seen, grad_position = _conv_gradients(
-                    grad * _per_channel(s.flatten(2)[..., index], grad),
+                    grad * per_channel(s.flatten(2)[..., index], grad),
                     x_padded[window],
                     _position(weight, index),
                     *pointwise,
@@ -341,4 +330,4 @@ class _Taps(torch.autograd.Function):
 
 def _position(weight: Tensor, index: int) -> Tensor:
     """Kernel position ``index`` of ``(C2, C1, h, w)`` as a 1x1 kernel ``(C2, C1, 1, 1)``."""
-    return _per_channel(weight.flatten(2)[..., index], weight)
+    return per_channel(weight.flatten(2)[..., index], weight)

@@ -9,8 +9,9 @@ given to 0.01M, can't tell (a ResNet-50 has 32 of those parameters), but they di
 in the biases of the shared layers: the TD paper counts none (ResNet-50: 28.07M), the
 AW and TAM papers count them (28.09M; on CIFAR-100 26.24M).
 
-Zhu, Hofstee, Lee, Al-Ars, An Attention Module for Convolutional Neural Networks, ICANN 2021
-(https://arxiv.org/abs/2108.08205), tables 1-2, is the AW paper that takes CBAM apart.
+The AW paper, which takes CBAM apart in tables 1-2, is
+Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
+(https://arxiv.org/abs/2108.08205).
 """
 
 from __future__ import annotations
@@ -21,10 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_mm.layers.channels import one_width
+from attn_mm.layers.dims import conv_class, norm_class
 from attn_mm.layers.se import bottleneck_mlp
-
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 class CBAM(nn.Module):
@@ -73,9 +72,9 @@ class CBAM(nn.Module):
         self.spatial = None
         if spatial:
             self.spatial = nn.Sequential(
-                _CONV[dims](2, 1, kernel_size, padding=kernel_size // 2, bias=False),
+                conv_class(dims)(2, 1, kernel_size, padding=kernel_size // 2, bias=False),
                 # The momentum of the authors' code.
-                _NORM[dims](1, momentum=0.01),
+                norm_class(dims)(1, momentum=0.01),
             )
         self.max_pool = max_pool
         self.dims = dims

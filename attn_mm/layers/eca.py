@@ -12,6 +12,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from attn_mm.layers.channels import one_width
+from attn_mm.layers.dims import check_dims
 
 
 def eca_kernel_size(channels: int, gamma: float = 2, beta: float = 1) -> int:
@@ -43,8 +44,7 @@ class ECA(nn.Module):
         in_channels: int | None = None,
     ) -> None:
         super().__init__()
-        if dims not in (2, 3):
-            raise ValueError(f"dims must be 2 or 3, got {dims!r}")
+        check_dims(dims)
         size = eca_kernel_size(one_width(channels, in_channels), gamma, beta)
         self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
         self.dims = dims

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from attn_mm.layers.channels import one_width
 from attn_mm.layers.se import SE
+from attn_mm.layers.tracing import is_traced
 
 # The frequency along the height and along the width of each part, on a 7x7 grid.
 _TOP_16 = (
@@ -97,7 +98,7 @@ class FCA(SE):
         if self.dims == 3:
             x = x.mean(2)
         # Pooling to the same size changes nothing; a graph for all sizes can't ask.
-        if torch.compiler.is_compiling() or x.shape[-2:] != (self.size, self.size):
+        if is_traced() or x.shape[-2:] != (self.size, self.size):
             x = F.adaptive_avg_pool2d(x, self.size)
         components = (x.unflatten(1, (len(self.basis), -1)) * self.basis).sum((-2, -1))
         return components.to(x.dtype).reshape(*x.shape[:2], *[1] * self.dims)

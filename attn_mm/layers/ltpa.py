@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attn_mm.layers.dims import check_dims, conv_class, per_channel
 from attn_mm.layers.shortcuts import shortcuts_enabled
-
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class ParametrisedCompatibility(nn.Module):
@@ -24,19 +23,21 @@ class ParametrisedCompatibility(nn.Module):
     Args:
         channels: C of both features.
         dims: 2 for images, 3 for video.
+
+    Raises:
+        ValueError: ``dims`` is not 2 or 3.
     """
 
     def __init__(self, channels: int, dims: Literal[2, 3] = 2) -> None:
         super().__init__()
-        self.u = _CONV[dims](channels, 1, 1)
+        self.u = conv_class(dims)(channels, 1, 1)
 
     def forward(self, local: Tensor, global_: Tensor) -> Tensor:
         """``(N, C, *size)`` and ``(N, C)`` -> scores ``(N, 1, *size)``."""
-        ones = (1,) * (local.dim() - 2)
         if not shortcuts_enabled():
-            return self.u(local + global_.unflatten(1, (-1, *ones)))
+            return self.u(local + per_channel(global_, local))
         # <u, l_i> + <u, g>: no second map of the size of the local features.
-        return self.u(local) + F.linear(global_, self.u.weight.flatten(1)).unflatten(1, (-1, *ones))
+        return self.u(local) + per_channel(F.linear(global_, self.u.weight.flatten(1)), local)
 
 
 class DotProductCompatibility(nn.Module):
@@ -81,7 +82,7 @@ class LearnToPayAttention(nn.Module):
         dims: Literal[2, 3] = 2,
     ) -> None:
         super().__init__()
-        _check_dims(dims)
+        check_dims(dims)
         if compatibility not in ("pc", "dp"):
             raise ValueError(f"compatibility must be 'pc' or 'dp', got {compatibility!r}")
         if projection == "linear":
@@ -133,7 +134,6 @@ class ProgressiveGate(nn.Module):
 
     def __init__(self, channels: int, dims: Literal[2, 3] = 2) -> None:
         super().__init__()
-        _check_dims(dims)
         self.dims = dims
         self.compatibility = ParametrisedCompatibility(channels, dims)
 
@@ -142,11 +142,6 @@ class ProgressiveGate(nn.Module):
         _check_local(local, self.dims)
         gate = self.compatibility(local, global_).sigmoid()
         return local * gate, gate
-
-
-def _check_dims(dims: int) -> None:
-    if dims not in _CONV:
-        raise ValueError(f"dims must be 2 or 3, got {dims!r}")
 
 
 def _check_local(local: Tensor, dims: int) -> None:

@@ -1,9 +1,10 @@
 """The average-pooled output of a convolution and its batch norm, without the output.
 
-Top-down attention (Jaiswal et al., TDAN: Top-Down Attention Networks for Enhanced
-Feature Selectivity in CNNs, https://arxiv.org/abs/2111.13470, eqs. 4-5) looks at the
-first pass through a block only through a spatial average. Convolution, normalization
-and average are linear or affine in what they share, so the average can come first:
+Top-down attention looks at the first pass through a block only through a spatial average
+(eqs. 4-5 of Jaiswal, Fernando & Tan, TDAM: Top-Down Attention Module for Contextually Guided
+Feature Selection in CNNs, ECCV 2022 (https://arxiv.org/abs/2111.13470, there first as TDAN:
+Top-Down Attention Networks)). Convolution, normalization and average are linear or affine in
+what they share, so the average can come first:
 
 * with fixed statistics, it is the same layers on the averages of the input that
   each kernel position sees;
@@ -16,17 +17,17 @@ Both are exact; only the order of summation differs.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from attn_mm.layers.dims import convolve, per_channel
+from attn_mm.layers.precision import no_autocast, result_type, wide_type
 from attn_mm.layers.shortcuts import shortcuts_enabled
+from attn_mm.layers.tracing import is_traced
 
-_CONV = {4: F.conv2d, 5: F.conv3d}
 _CONV_WEIGHT_GRAD = {4: torch.nn.grad.conv2d_weight, 5: torch.nn.grad.conv3d_weight}
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
@@ -54,7 +55,7 @@ def pooled_conv_norm(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
         if _is_pointwise(conv) or _is_border_sum(conv):
             return _with_fixed_statistics(x, conv, norm)
         return _as_written(x, conv, norm)
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if is_traced():
         return _as_written(x, conv, norm)
     return _with_batch_statistics(x, conv, norm)
 
@@ -100,37 +101,13 @@ def _is_border_sum(conv: nn.Module) -> bool:
     )
 
 
-def _autocasts(x: Tensor) -> bool:
-    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
-
-
-def _result_type(x: Tensor) -> torch.dtype:
-    """The type of a convolution's output for ``x``; autocast leaves float64 alone."""
-    if x.dtype != torch.float64 and _autocasts(x):
-        return torch.get_autocast_dtype(x.device.type)
-    return x.dtype
-
-
-def _wide_type(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _no_autocast(x: Tensor) -> AbstractContextManager:
-    return torch.autocast(x.device.type, enabled=False) if _autocasts(x) else nullcontext()
-
-
 def _to(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:
     return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
 
 
-def _per_channel(values: Tensor, x: Tensor) -> Tensor:
-    """``(C,)`` or ``(N, C)`` as it multiplies ``x``, ``(N, C, *size)``."""
-    return values.reshape(values.shape + (1,) * (x.dim() - 2))
-
-
 def _with_fixed_statistics(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
-    result, wide = _result_type(x), _wide_type(x)
-    with _no_autocast(x):
+    result, wide = result_type(x), wide_type(x)
+    with no_autocast(x):
         seen = _average(x, wide).unsqueeze(-1) if _is_pointwise(conv) else _border_averages(x, wide)
         weight, bias, gamma, beta, mean, var = _to(
             wide, conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var
@@ -163,17 +140,17 @@ def _border_averages(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _with_batch_statistics(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
-    result = _result_type(x)
+    result = result_type(x)
     count = x.numel() // x.shape[1]
     if count > 1 and _covariance_is_cheaper(conv, count):
-        with _no_autocast(x):
+        with no_autocast(x):
             top, mean, var = _FromCovariance.apply(x, conv.weight, norm.weight, norm.bias, norm.eps)
     else:
         y = conv(x)
         count = y.numel() // y.shape[1]
         if count <= 1:
             return _average(norm(y))
-        with _no_autocast(x):
+        with no_autocast(x):
             top, mean, var = _FromOutput.apply(y, norm.weight, norm.bias, norm.eps)
     _track(norm, mean, var * (count / (count - 1)))
     return top.to(result)
@@ -229,11 +206,11 @@ class _FromOutput(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, y, gamma, beta, eps):
-        wide = y.to(_wide_type(y))
+        wide = y.to(wide_type(y))
         averages = _average(wide)
         mean = averages.mean(0)
         # torch.var_mean takes ten times as long on a CPU.
-        var = (wide - _per_channel(mean, y)).square_().mean([0, *range(2, y.dim())])
+        var = (wide - per_channel(mean, y)).square_().mean([0, *range(2, y.dim())])
         averages -= mean
         top, scale, inv_std = _normalize(averages, var, gamma, beta, eps)
         ctx.save_for_backward(y, mean, averages, scale, inv_std)
@@ -244,7 +221,7 @@ class _FromOutput(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad, _mean, _var):
         y, mean, *normalized = ctx.saved_tensors
-        with _no_autocast(y):
+        with no_autocast(y):
             grad_averages, grad_var, *grad_affine = _normalize_backward(ctx, grad, *normalized)
             grad_y = None
             if ctx.needs_input_grad[0]:
@@ -252,7 +229,7 @@ class _FromOutput(torch.autograd.Function):
                 slope = grad_var * (2 / (len(y) * size))
                 level = (grad_averages - grad_averages.mean(0)) / size - slope * mean
                 wide = y.to(mean.dtype)
-                grad_y = torch.addcmul(_per_channel(level, y), wide, _per_channel(slope, y)).to(y.dtype)
+                grad_y = torch.addcmul(per_channel(level, y), wide, per_channel(slope, y)).to(y.dtype)
         return grad_y, *grad_affine, None
 
 
@@ -261,11 +238,11 @@ class _FromCovariance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, gamma, beta, eps):
-        wide = x.to(_wide_type(x))
+        wide = x.to(wide_type(x))
         channels = x.shape[1]
         mean = _average(wide).mean(0)
         # Without the mean taken off first, the results are differences of large numbers.
-        offset = wide - _per_channel(mean, x)
+        offset = wide - per_channel(mean, x)
         averages = _average(offset)
         averages -= averages.mean(0)
         # A convolution's weight gradient runs faster than the same product as a matrix one.
@@ -285,7 +262,7 @@ class _FromCovariance(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad, _mean, _var):
         x, weight, mean, averages, projected, *normalized = ctx.saved_tensors
-        with _no_autocast(x):
+        with no_autocast(x):
             grad_centred, grad_var, *grad_affine = _normalize_backward(ctx, grad, *normalized)
             grad_x = grad_weight = None
             if ctx.needs_input_grad[0]:
@@ -294,8 +271,8 @@ class _FromCovariance(torch.autograd.Function):
                 slope = matrix.T @ (matrix * (grad_var * (2 / (len(x) * size)))[:, None])
                 level = grad_centred @ matrix
                 level = (level - level.mean(0)) / size
-                grad_x = _CONV[x.dim()](x.to(mean.dtype), _per_channel(slope, x), -(slope @ mean))
-                grad_x = grad_x.add_(_per_channel(level, x)).to(x.dtype)
+                grad_x = convolve(x.to(mean.dtype), per_channel(slope, x), -(slope @ mean))
+                grad_x = grad_x.add_(per_channel(level, x)).to(x.dtype)
             if ctx.needs_input_grad[1]:
                 grad_weight = grad_centred.T @ averages + 2 * grad_var[:, None] * projected
                 grad_weight = grad_weight.view(weight.shape).to(weight.dtype)

@@ -14,8 +14,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from attn_mm.layers.channels import one_width
-
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+from attn_mm.layers.dims import conv_class
 
 
 def bottleneck_mlp(channels: int, reduction: int, bias: bool, dims: int) -> nn.Sequential:
@@ -24,12 +23,10 @@ def bottleneck_mlp(channels: int, reduction: int, bias: bool, dims: int) -> nn.S
     Raises:
         ValueError: ``dims`` is not 2 or 3, or ``reduction`` leaves no hidden channel.
     """
-    if dims not in _CONV:
-        raise ValueError(f"dims must be 2 or 3, got {dims!r}")
+    conv = conv_class(dims)
     if not 1 <= reduction <= channels:
         raise ValueError(f"reduction must lie in 1..{channels} (the channels), got {reduction!r}")
     hidden = channels // reduction
-    conv = _CONV[dims]
     return nn.Sequential(
         conv(channels, hidden, 1, bias=bias), nn.ReLU(inplace=True), conv(hidden, channels, 1, bias=bias)
     )

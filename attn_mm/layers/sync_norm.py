@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from attn_mm.layers.dims import per_channel
+
 
 def _joint_statistics(x: Tensor, group) -> tuple[Tensor, Tensor, Tensor]:
     """Mean ``(C,)``, biased variance ``(C,)`` and element count per channel of the joint batch."""
@@ -42,18 +44,16 @@ class _SyncBatchNorm(torch.autograd.Function):
             running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), momentum)
         scale = inv_std if weight is None else inv_std * weight
         shift = -mean * scale if bias is None else bias - mean * scale
-        shape = [1, -1] + [1] * (x.dim() - 2)
         ctx.save_for_backward(x, weight, mean, inv_std, count)
         ctx.group = group
-        return torch.addcmul(shift.view(shape), wide, scale.view(shape)).to(x.dtype)
+        return torch.addcmul(per_channel(shift, x), wide, per_channel(scale, x)).to(x.dtype)
 
     @staticmethod
     def backward(ctx, grad):
         x, weight, mean, inv_std, count = ctx.saved_tensors
-        shape = [1, -1] + [1] * (x.dim() - 2)
         dims = [0, *range(2, x.dim())]
         wide = grad.to(mean.dtype)
-        normed = (x.to(mean.dtype) - mean.view(shape)) * inv_std.view(shape)
+        normed = (x.to(mean.dtype) - per_channel(mean, x)) * per_channel(inv_std, x)
         sum_grad, sum_grad_normed = wide.sum(dims), (wide * normed).sum(dims)
         grad_weight = sum_grad_normed.to(weight.dtype) if weight is not None else None
         grad_bias = sum_grad.to(weight.dtype) if weight is not None else None
@@ -61,8 +61,8 @@ class _SyncBatchNorm(torch.autograd.Function):
         dist.all_reduce(sums, group=ctx.group)
         mean_grad, mean_grad_normed = (sums / count).unbind()
         scale = inv_std if weight is None else inv_std * weight
-        grad_x = wide - mean_grad.view(shape) - normed * mean_grad_normed.view(shape)
-        grad_x = (grad_x * scale.view(shape)).to(x.dtype)
+        grad_x = wide - per_channel(mean_grad, x) - normed * per_channel(mean_grad_normed, x)
+        grad_x = (grad_x * per_channel(scale, x)).to(x.dtype)
         return grad_x, grad_weight, grad_bias, None, None, None, None, None
 
 

@@ -28,7 +28,7 @@ from attn_mm.layers.dims import conv_class
 from attn_mm.layers.gate_statistics import GateStatistics
 from attn_mm.layers.precision import no_autocast, wide_type
 from attn_mm.layers.shortcuts import shortcuts_enabled
-from attn_mm.layers.tracing import is_dynamo, is_traced
+from attn_mm.layers.tracing import is_traced, is_traced_by_dynamo
 
 # Elements of one piece: what a CPU's caches hold; elsewhere only the memory counts.
 _PIECE = {"cpu": 2**20}
@@ -127,11 +127,11 @@ class TAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, *size)`` -> the same shape."""
-        if self.kernel_size > 1 or not shortcuts_enabled() or (is_traced() and not is_dynamo()):
+        if self.kernel_size > 1 or not shortcuts_enabled() or (is_traced() and not is_traced_by_dynamo()):
             # Other runtimes, too, do better with convolutions than with slices.
             gate = self.tree(x).sigmoid()
             y = x * gate
-        elif is_dynamo():
+        elif is_traced_by_dynamo():
             # The compiler fuses the levels and decides itself what to compute twice.
             with no_autocast(x):
                 dtype = wide_type(x)

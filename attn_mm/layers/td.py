@@ -1,8 +1,8 @@
 """Top-down attention: a layer's output says where and what its input should be at the next step.
 
-Jaiswal, Fernando & Tan, TDAN: Top-Down Attention Networks for Enhanced Feature
-Selectivity in CNNs, section 3, eqs. 2-8 (https://arxiv.org/abs/2111.13470;
-published at ECCV 2022 as TDAM).
+Jaiswal, Fernando & Tan, TDAM: Top-Down Attention Module for Contextually Guided Feature
+Selection in CNNs, ECCV 2022 (https://arxiv.org/abs/2111.13470, there first as TDAN: Top-Down
+Attention Networks), section 3, eqs. 2-8.
 
 With the average-pooled top t and bottom b of a step,
 
@@ -31,7 +31,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+from attn_mm.layers.dims import conv_class
 
 
 class TopDownAttention(nn.Module):
@@ -75,17 +75,16 @@ class TopDownAttention(nn.Module):
         ):
             if value not in known:
                 raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}")
-        if dims not in _CONV:
-            raise ValueError(f"dims must be 2 or 3, got {dims!r}")
+        conv = conv_class(dims)
         of_top = _hidden_width(top_channels, reduction)
         of_bottom = 0
         if mode == "joint":
             of_bottom = of_top if hidden == "code" else _hidden_width(bottom_channels, reduction)
         self.spatial = spatial
         self.dims = dims
-        self.top_mlp = _CONV[dims](top_channels, of_top, 1, bias=False)
-        self.bottom_mlp = _CONV[dims](bottom_channels, of_bottom, 1, bias=False) if of_bottom else None
-        self.mlp = _CONV[dims](of_top + of_bottom, bottom_channels, 1, bias=False)
+        self.top_mlp = conv(top_channels, of_top, 1, bias=False)
+        self.bottom_mlp = conv(bottom_channels, of_bottom, 1, bias=False) if of_bottom else None
+        self.mlp = conv(of_top + of_bottom, bottom_channels, 1, bias=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -10,7 +10,7 @@ def is_traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
 
 
-def is_dynamo() -> bool:
+def is_traced_by_dynamo() -> bool:
     """Whether what records is Dynamo: torch.compile, and torch.export where it is strict."""
     # torch.compiler.is_exporting() doesn't tell: under torch.compile it is true as well (torch 2.11).
     return torch.compiler.is_dynamo_compiling()

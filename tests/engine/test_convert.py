@@ -179,6 +179,7 @@ def printed_config(out):
 @pytest.fixture
 def small(tmp_path):
     """A checkpoint of a TD-ResNet-18: its weights, to be spoilt, and a function that converts them."""
+    pytest.importorskip("mmdet")
     state = AuthorsNet(18, {3: (0, 1), 4: (0, 1)}).state_dict()
 
     def convert():
@@ -246,6 +247,7 @@ def test_the_grafted_backbone_computes_what_the_authors_network_does(name, frame
     ids=["bare", "state_dict", "model", "model, state_dict", "DataParallel"],
 )
 def test_wrappings(wrap, tmp_path):
+    pytest.importorskip("mmpretrain")
     state = AuthorsNet(18, {4: (0, 1)}).state_dict()
     run(save(wrap(state), tmp_path), tmp_path / "ours.pth", "--to", "mmpretrain")
     ours = torch.load(tmp_path / "ours.pth")["state_dict"]
@@ -293,6 +295,7 @@ def test_what_was_found_is_kept_with_the_weights(small):
 
 def test_the_published_sizes(capsys, tmp_path):
     """A ResNet-50 of full width: the parameters that the paper counts, and no width in the config."""
+    pytest.importorskip("mmpretrain")
     with torch.device("meta"):
         state = AuthorsNet(50, {3: range(6), 4: range(3)}, width=64, classes=1000).state_dict()
     assert describe(state).channels == 64
@@ -339,6 +342,11 @@ def with_(name, tensor):
         (with_("layer3.0.bn3_1.weight", torch.ones(8)), "unknown: layer3.0.bn3_1.weight"),
         (with_("bn1.weight", torch.ones(9)), "bn1.weight is (9,), expected (8,) in a TD ResNet-18"),
         (with_("conv1.weight", torch.ones(())), "conv1.weight is (), expected"),
+        (with_("conv1.weight", torch.ones(0, 3, 7, 7)), "conv1.weight is (0, 3, 7, 7), expected (channels, "),
+        (
+            with_("conv1.weight", torch.ones(8, 1, 7, 7)),
+            "conv1.weight is (8, 1, 7, 7), expected (8, 3, 7, 7)",
+        ),
         (
             with_("layer3.0.RA_block.Ug_mlp.0.weight", torch.ones(32, 2, 1, 1)),
             "layer3.0.RA_block.Ug_mlp.0.weight is (32, 2, 1, 1), expected (32, 4, 1, 1)",
@@ -365,7 +373,16 @@ def fails(source, target, *flags):
     assert stop.value.code == 2
 
 
+def test_a_missing_framework_is_named(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("attn_mm.engine.convert.find_spec", lambda name: None if name == "mmdet" else name)
+    with pytest.raises(SystemExit) as stop:
+        small[1]()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: --to mmdet needs mmdet, which the extras of attn-mm install\n"
+
+
 def test_files_are_not_overwritten(tmp_path, capsys):
+    pytest.importorskip("mmdet")
     source = save(AuthorsNet(18, {4: (0, 1)}).state_dict(), tmp_path)
     before = source.read_bytes()
     fails(source, source, "--force")
@@ -390,6 +407,7 @@ def test_files_are_not_overwritten(tmp_path, capsys):
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("mmdet")
     source = save(AuthorsNet(18, {4: (0, 1)}).state_dict(), tmp_path)
     target = tmp_path / "ours.pth"
     target.write_text("mine")

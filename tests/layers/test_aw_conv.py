@@ -15,8 +15,9 @@ from layers.reference import leaves
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from attn_mm.layers import aw_conv
-from attn_mm.layers.aw_conv import AWAttention, AWConv2d, AWConv3d
+from attn_mm.layers import aw_attention, aw_conv
+from attn_mm.layers.aw_attention import AWAttention
+from attn_mm.layers.aw_conv import AWConv2d, AWConv3d
 from attn_mm.layers.aw_forms import FORMS, choose_form
 from attn_mm.layers.flows import flow
 from attn_mm.layers.mfbn import convert_multi_flow
@@ -408,8 +409,8 @@ def test_a_single_value_is_normalized_by_running_statistics(synchronized):
 
 def test_single_values_of_several_processes_reach_their_synchronized_norm(monkeypatch):
     layer = nn.SyncBatchNorm.convert_sync_batchnorm(build(kernel_size=1))
-    monkeypatch.setattr(aw_conv.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(aw_conv.dist, "get_world_size", lambda group=None: 2)
+    monkeypatch.setattr(aw_attention.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(aw_attention.dist, "get_world_size", lambda group=None: 2)
     seen = []
     monkeypatch.setattr(nn.SyncBatchNorm, "forward", lambda self, x: seen.append(self) or x)
     layer(image(1))

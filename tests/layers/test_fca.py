@@ -66,6 +66,13 @@ def test_formats_and_compilation(dims):
     reference.assert_compiles(layer, randn(2, 32, *(5, 7, 7)[-dims:]))
 
 
+def test_a_trace_takes_other_sizes():
+    layer = reference.randomize(FCA(32, reduction=8))
+    traced = torch.jit.trace(layer, randn(1, 32, 7, 7))
+    x = randn(2, 32, 14, 9)
+    torch.testing.assert_close(traced(x), layer(x))
+
+
 def test_the_state_is_that_of_se():
     assert FCA(64).state_dict().keys() == SE(64).state_dict().keys()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 
 import pytest
@@ -54,13 +55,15 @@ def test_compiles_whole(backbone, graft):
 def test_exports(backbone, graft):
     net, x, expected = case(backbone, graft)
     with torch.no_grad():
-        program = torch.export.export(net, (x,))
+        program = torch.export.export(net, (x,), strict=False)
         assert_close(outputs(program.module(), x), expected)
 
 
 @ALL
 def test_runs_in_onnx_runtime_with_any_batch(backbone, graft, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
+    if "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters:
+        pytest.skip("this torch's exporter takes no dynamic shapes")
     net, _, _ = case(backbone, graft)
     path = str(tmp_path / "net.onnx")
     batch = torch.export.Dim("batch")
