@@ -80,11 +80,16 @@ def input_shape(cfg: Config) -> tuple[int, ...]:
     width, height = _pair(sizes[-1] if sizes else 32 if "CIFAR" in str(loader) else 224)
     divisor = cfg.model.get("data_preprocessor", {}).get("pad_size_divisor", 1)
     size = tuple(-(-side // divisor) * divisor for side in (height, width))
-    frames = next((s for s in steps if s.type.endswith("SampleFrames")), None)
+    frames = next((s for s in steps if _type_name(s).endswith("SampleFrames")), None)
     if frames is None:
         return (3, *size)
     volumes = any(s.get("input_format") == "NCTHW" for s in steps)
     return (3, frames.clip_len, *size) if volumes else (frames.get("num_clips", 1), 3, *size)
+
+
+def _type_name(step: dict) -> str:
+    """What ``step`` is, by a name or, in a config of mmengine's newer style, by the class itself."""
+    return step.type if isinstance(step.type, str) else step.type.__name__
 
 
 def _pair(size) -> tuple[int, int]:

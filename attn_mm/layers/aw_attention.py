@@ -111,7 +111,7 @@ class AWAttention(nn.Module):
             a = self.relu(_normalize(self.norm1, self.conv1(a)))
             a = self.sigmoid(_normalize(self.norm2, self.conv2(a)))
         a = a.unflatten(1, self.values)
-        for dim, times in enumerate(self.repeats, start=1):
+        for dim, times in enumerate(self.repeats, 1):
             if times > 1:
                 a = _repeat(a, dim, times)
         return a

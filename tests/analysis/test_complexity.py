@@ -206,6 +206,14 @@ def test_the_pipeline_says_the_shape(steps, shape):
     assert input_shape(image_pipeline(*steps)) == shape
 
 
+def test_steps_may_be_classes():
+    class SampleFrames:
+        pass
+
+    steps = (dict(type=SampleFrames, clip_len=1, num_clips=5), dict(type="CenterCrop", crop_size=64))
+    assert input_shape(image_pipeline(*steps)) == (5, 3, 64, 64)
+
+
 def test_detectors_pad():
     cfg = image_pipeline(dict(type="Resize", scale=(1333, 800)))
     cfg.model.data_preprocessor = dict(pad_size_divisor=32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import math
 from itertools import pairwise
@@ -633,11 +634,11 @@ def test_compiles_whole(options):
 @pytest.mark.parametrize("options", [POINTWISE, STRIDED, GENERAL], ids=str)
 def test_exports_with_any_batch_and_size(options):
     layer, x, other = graph_case(options)
-    still = torch.export.export(layer, (x,)).module()
+    still = torch.export.export(layer, (x,), strict=False).module()
     assert relative_error(still(x), layer(x)) < 1e-5
     dims = [0, *range(2, x.dim())]
     sizes = {dim: torch.export.Dim(f"d{dim}", min=2 if dim == 0 else 4, max=64) for dim in dims}
-    free = torch.export.export(layer, (x,), dynamic_shapes=(sizes,)).module()
+    free = torch.export.export(layer, (x,), dynamic_shapes=(sizes,), strict=False).module()
     for given in (x, other):
         assert relative_error(free(given), layer(given)) < 1e-5
 
@@ -654,6 +655,8 @@ def test_traces_with_any_batch_and_size(options):
 def test_exports_to_onnx_with_any_batch_and_size(options, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
+    if "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters:
+        pytest.skip("this torch has no ONNX export with dynamic_shapes")
     layer, x, other = graph_case(options)
     sizes = {dim: torch.export.Dim(f"d{dim}", min=2 if dim == 0 else 4, max=64) for dim in (0, 2, 3)}
     file = str(tmp_path / "aw.onnx")

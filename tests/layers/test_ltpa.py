@@ -221,5 +221,6 @@ class TestLivesInTorch:
     def test_exports(self, make):
         layer = make().eval()
         inputs = inputs_of(layer)
-        for have, want in zip(torch.export.export(layer, inputs).module()(*inputs), layer(*inputs)):
+        exported = torch.export.export(layer, inputs, strict=False).module()
+        for have, want in zip(exported(*inputs), layer(*inputs)):
             torch.testing.assert_close(have, want)

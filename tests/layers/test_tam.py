@@ -147,7 +147,7 @@ def test_compiled_graphs_have_slices_and_exported_ones_convolutions():
 
     torch._dynamo.reset()
     torch.compile(layer, backend=backend, fullgraph=True)(x)
-    exported = torch.export.export(layer, (x,)).graph
+    exported = torch.export.export(layer, (x,), strict=False).graph
     traced = torch.jit.trace(layer, x).inlined_graph
     assert "conv" not in str(graphs[0])
     assert str(exported).count("aten.conv2d") == str(traced).count("aten::_convolution") == 3
