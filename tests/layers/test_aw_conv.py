@@ -633,6 +633,8 @@ def test_compiles_whole(options):
 
 @pytest.mark.parametrize("options", [POINTWISE, STRIDED, GENERAL], ids=str)
 def test_exports_with_any_batch_and_size(options):
+    if options is STRIDED and not hasattr(torch.export.Dim, "AUTO"):
+        pytest.skip("this torch's export finds the guards on a strided size too complex")
     layer, x, other = graph_case(options)
     still = torch.export.export(layer, (x,), strict=False).module()
     assert relative_error(still(x), layer(x)) < 1e-5

@@ -66,6 +66,7 @@ def test_formats_and_compilation(dims):
     reference.assert_compiles(layer, randn(2, 32, *(5, 7, 7)[-dims:]))
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_a_trace_takes_other_sizes():
     layer = reference.randomize(FCA(32, reduction=8))
     traced = torch.jit.trace(layer, randn(1, 32, 7, 7))
