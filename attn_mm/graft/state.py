@@ -68,8 +68,8 @@ def reports_copies(backbone: nn.Module) -> Iterator[None]:
     """Report a load within the context that copies a checkpoint tensor by tensor.
 
     So does mmaction with ``pretrained='torchvision://...'`` and with
-    ``pretrained2d=True``, past every state dict: what was loaded is what the
-    load has overwritten.
+    ``pretrained2d=True``, past every state dict. What was loaded is what the load
+    has overwritten: copies through ``.data`` leave no other trace.
     """
     by_copy = getattr(backbone, "pretrained2d", getattr(backbone, "torchvision_pretrain", False))
     if not by_copy or not isinstance(backbone.pretrained, str):

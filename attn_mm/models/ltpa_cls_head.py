@@ -56,7 +56,8 @@ class LTPAHead(ClsHead):
         dropout: float = 0.5,
         **cls_head,
     ) -> None:
-        super().__init__(**cls_head)
+        # A plain name would be looked up in the default scope, which may be another framework's.
+        super().__init__(**{"loss": dict(type="mmpretrain.CrossEntropyLoss", loss_weight=1.0), **cls_head})
         if not local_channels:
             raise ValueError("local_channels must name at least one level")
         if combine not in ("concat", "indep"):

@@ -108,7 +108,7 @@ def top_down_flows(
     """
     split = find_split(backbone)
     convs = split.convs(backbone)
-    check_whole("flows", flows, 2)
+    check_whole("flows", flows, 2, len(convs) + 1, why=" (the number of stages)")
     check_recursion(len(convs) + 1, flows, len(convs), first_mask)
     indices = split.indices(backbone)
     if not set(backbone.out_indices) <= set(indices):

@@ -661,7 +661,10 @@ class TestNonsenseIsRefused:
                 "convs must be a sequence of names, such as ('conv2',)",
             ),
             (dict(type="attn_mm.AWConv", reduce=2), "expected options of convs, stages, blocks, reduction"),
-            (dict(type="attn_mm.TDAF", flows=2.0), "flows must be a whole number of at least 2"),
+            (
+                dict(type="attn_mm.TDAF", flows=2.0),
+                "flows must be a whole number in 2..4 (the number of stages)",
+            ),
             (
                 dict(type="attn_mm.Sea"),
                 "no graft or layer has this name; those of attn_mm are attn_mm.AWConv,",

@@ -8,7 +8,7 @@ import os
 
 import pytest
 import torch
-from models.grafted import GRAFTS, MATRIX, MOBILE_GRAFTS, build, in_mode, name, outputs, picture, shake
+from models.grafted import GRAFTS, MATRIX, MOBILE_GRAFTS, build, name, outputs, picture, settle, shake
 
 FLOWS = [dict(type="attn_mm.TDAF", width=64)]
 CASES = [(("mmdet.ResNet", 50), graft) for graft in GRAFTS]
@@ -36,7 +36,7 @@ def assert_close(maps, expected, share=1e-4):
 def case(backbone, graft):
     """A short network in eval mode, an input and what eager mode makes of it."""
     table = MOBILE_GRAFTS if "Mobile" in backbone[0] else GRAFTS | {"TDAF": FLOWS}
-    net = in_mode(shake(build(backbone, copy.deepcopy(table[graft]))), False)
+    net = settle(shake(build(backbone, copy.deepcopy(table[graft]))), picture(backbone, batch=4))
     x = picture(backbone, batch=1)
     with torch.no_grad():
         return net, x, outputs(net, x)

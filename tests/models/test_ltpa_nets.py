@@ -9,7 +9,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 pytest.importorskip("mmpretrain.models")
@@ -391,6 +391,10 @@ class TestHead:
         loss = head.loss(feats, samples(0, 3, 4))["loss"]
         want = -average[range(3), [0, 3, 4]].log().mean()
         torch.testing.assert_close(loss, want, rtol=1e-12, atol=1e-12)
+
+    def test_its_loss_is_mmpretrains_in_any_scope(self):
+        with DefaultScope.overwrite_default_scope("mmengine"):
+            assert type(self.head().loss_module).__module__.startswith("mmpretrain.")
 
     def test_levels_of_one_width_share_its_projection(self):
         head = MODELS.build(attended([4, 4, 6], 6))

@@ -602,8 +602,8 @@ class TestMistakes:
     @pytest.mark.parametrize(
         "options, message",
         [
-            (dict(flows=1), r"num_flows must lie in 2\.\.4 \(the number of stages\), got 1"),
-            (dict(flows=5), r"num_flows must lie in 2\.\.4 \(the number of stages\), got 5"),
+            (dict(flows=1), r"flows must be a whole number in 2\.\.4 \(the number of stages\), got 1"),
+            (dict(flows=5), r"flows must be a whole number in 2\.\.4 \(the number of stages\), got 5"),
             (dict(anar=4), r"ANAR depth must be one of \[2, 3, 5, 7\], got 4"),
             (dict(width="wide"), "ANAR width must be 'stage' or a number"),
             (dict(first_mask="zeros"), "first_mask must be 'none' or 'ones', got 'zeros'"),
