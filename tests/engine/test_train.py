@@ -124,7 +124,7 @@ def test_an_impossible_model_is_one_line(repo, tmp_path, capsys, monkeypatch):
         options = ["--cfg-options", "model.backbone.flows=9"]
         train.main([CONFIG, "--demo", "--work-dir", str(tmp_path), *options])
     assert stopped.value.code == 2
-    assert "num_flows must lie in 2..4" in capsys.readouterr().err.splitlines()[-1]
+    assert "flows must be a whole number in 2..4" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_mistake_leaves_no_traceback_in_the_shell(repo):
