@@ -1,10 +1,10 @@
 """Overfit a handful of real images: the quickest proof that a config can learn real data at all.
 
-    overfit.py configs/fcos_tdaf_r50.py --ann-file coco/annotations/instances_train2017.json --img-dir coco/train2017
-    overfit.py configs/pose/simplebaseline_r50_tdaf_anar3.py --ann-file person_keypoints.json --img-dir images
+    overfit.py configs/fcos_tdaf_r50.py --ann-file annotations.json --img-dir images --work-dir out
+    overfit.py configs/pose/simplebaseline_r50.py --ann-file keypoints.json --img-dir images --work-dir out
 
-The network starts from scratch and is evaluated on the images it was trained on. The loss at the end is the mean of
-the last ten steps, that at the start the first step's.
+The network starts from scratch and is evaluated on the images it was trained on. The
+loss at the start is the first step's, that at the end the mean of the last ten.
 """
 
 from __future__ import annotations

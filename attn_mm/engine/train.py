@@ -8,7 +8,7 @@ import time
 import torch
 
 from attn_mm.engine.configs import check_data, drop_pretrained
-from attn_mm.engine.demo_summary import finish_demo
+from attn_mm.engine.demo.summary import finish_demo
 from attn_mm.engine.launch import add_common_flags, build_runner, check_checkpoint, open_config
 from attn_mm.engine.results import KeepMetrics, write_results
 from attn_mm.errors import UserError, reports_user_errors
