@@ -41,17 +41,31 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("config", help="config file of a detector or of a top-down pose estimator")
     parser.add_argument("--ann-file", type=Path, required=True, help="COCO annotations")
     parser.add_argument("--img-dir", type=Path, required=True, help="folder of the images")
-    parser.add_argument("--samples", type=int, default=8, help="images, or persons (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=8, help="how many (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, help="default: all images, or 16 persons")
     parser.add_argument("--size", type=int, default=224, help="longer side of an image in pixels (detectors)")
-    parser.add_argument("--iterations", type=int, default=300, help="steps, each on all samples")
+    parser.add_argument("--iterations", type=int, default=300, help="steps (default: %(default)s)")
     parser.add_argument("--lr", type=float, default=5e-4, help="learning rate of AdamW")
     parser.add_argument("--work-dir", type=Path, required=True)
     parser.add_argument("--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE")
     return parser.parse_args()
 
 
+def write_subset(ann_file: Path, out: Path, count: int) -> None:
+    """The first ``count`` images that have annotations, and these."""
+    content = json.loads(ann_file.read_text())
+    annotated = {annotation["image_id"] for annotation in content["annotations"]}
+    content["images"] = [image for image in content["images"] if image["id"] in annotated][:count]
+    chosen = {image["id"] for image in content["images"]}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in chosen]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(content))
+
+
 def to_overfit(cfg, args: argparse.Namespace) -> None:
     """Point a config's demo at a few real images, and train on what is evaluated."""
+    ann_file = args.work_dir / "annotations.json"
+    write_subset(args.ann_file, ann_file, args.images)
     heads = [node.num_classes for node in walk(cfg.model) if "num_classes" in node]
     to_demo(cfg)
     for node, number in zip((n for n in walk(cfg.model) if "num_classes" in n), heads):
@@ -60,19 +74,18 @@ def to_overfit(cfg, args: argparse.Namespace) -> None:
         loader = cfg[f"{split}_dataloader"]
         loader.dataset.update(
             data_root="",
-            ann_file=str(args.ann_file),
+            ann_file=str(ann_file),
             data_prefix=dict(img=str(args.img_dir)),
-            indices=args.samples,
-            metainfo=None,
             pipeline=[step for step in loader.dataset.pipeline if not step["type"].startswith("Random")],
         )
-        loader.batch_size = args.samples
+        loader.dataset.pop("metainfo", None)
+        loader.batch_size = args.batch_size or (args.images if heads else 16)
         for node in walk(loader.dataset.pipeline):
             if node.get("type") == "Resize":
                 node.scale = (args.size, args.size)
     for node in walk([cfg.val_evaluator, cfg.test_evaluator]):
         if "ann_file" in node:
-            node.ann_file = str(args.ann_file)
+            node.ann_file = str(ann_file)
     cfg.train_dataloader.sampler = dict(type="InfiniteSampler", shuffle=False)
     cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=args.iterations, val_interval=args.iterations)
     cfg.optim_wrapper.optimizer.lr = args.lr
@@ -98,7 +111,7 @@ def main() -> None:
     last = losses.losses[-10:]
     record = dict(
         config=args.config,
-        samples=args.samples,
+        images=args.images,
         iterations=args.iterations,
         torch=torch.__version__,
         loss_first=losses.losses[0],

@@ -1,35 +1,48 @@
-"""Parameters of the configs' detectors are those that the paper publishes (table 4)."""
+"""Parameters of the configs' detectors are those that the papers publish, or that their modules add up to."""
 
 from __future__ import annotations
 
+import re
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 from torch.nn.modules.batchnorm import _BatchNorm
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
+@cache
 def detector(name):
     """The detector of a config, without storage: only its shapes are looked at."""
+    return build(Config.fromfile(CONFIGS / f"{name}.py"))
+
+
+def build(cfg):
     pytest.importorskip("mmdet.models")
     from mmdet.registry import MODELS
 
     with DefaultScope.overwrite_default_scope("mmdet"), torch.device("meta"):
-        return MODELS.build(Config.fromfile(CONFIGS / f"{name}.py").model)
+        return MODELS.build(cfg.model)
+
+
+def count(model):
+    return sum(p.numel() for p in model.parameters())
 
 
 def published(model):
     """The paper's count: a baseline's batch norms are constants, TDAF's are parameters."""
-    count = sum(p.numel() for p in model.parameters())
+    total = count(model)
     if not hasattr(model.backbone, "anars"):
         norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
         assert not any(p.requires_grad for m in norms for p in m.parameters())
-        count -= sum(p.numel() for m in norms for p in m.parameters())
-    return count
+        total -= sum(p.numel() for m in norms for p in m.parameters())
+    return total
 
 
 @pytest.mark.parametrize(
@@ -60,7 +73,7 @@ def test_published_parameters(name, millions):
 )
 def test_tdaf_adds_its_anars_and_nothing_else(baseline, grafted, added):
     plain, tdaf = detector(baseline), detector(grafted)
-    assert sum(p.numel() for p in tdaf.parameters()) - sum(p.numel() for p in plain.parameters()) == added
+    assert count(tdaf) - count(plain) == added
     new = dict(tdaf.named_parameters()).keys() - dict(plain.named_parameters()).keys()
     assert all(name.startswith("backbone.anars.") for name in new)
     assert tdaf.backbone.flows == (4 if "4flows" in grafted else 3)
@@ -77,3 +90,108 @@ def test_baselines_freeze_the_norms_of_their_backbone_and_tdaf_trains_them():
     assert kept == {n for n in norms if n.startswith(("bn1", "layer1."))}, (
         "frozen_stages=1 of the base config"
     )
+
+
+def parameters(name):
+    return count(detector(name))
+
+
+def aw(c1, c2):
+    """Two bias-free 1x1 layers c1 -> c2 / 16 -> c2, each with a norm's scale and shift."""
+    hidden = max(1, c2 // 16)
+    return c1 * hidden + 2 * hidden + hidden * c2 + 2 * c2
+
+
+def se(c, bias):
+    """Two 1x1 layers c -> c / 16 -> c."""
+    return 2 * c * (c // 16) + bias * (c // 16 + c)
+
+
+def cbam(c, bias):
+    """SE's two layers, and a 7x7 convolution of two maps with a norm."""
+    return se(c, bias) + 2 * 7 * 7 + 2
+
+
+def eca(c):
+    """A kernel of the odd width next to (log2(c) + 1) / 2."""
+    return {512: 5, 1024: 5, 2048: 7}[c]
+
+
+def tam(c):
+    """For each level n = c, c / 2 ... 2: n / 2 kernels of two weights and a bias; slopes but at the last."""
+    levels = [c >> k for k in range(c.bit_length() - 1)]
+    return sum(n // 2 * 3 + n // 2 for n in levels) - 1
+
+
+LATERALS = (256, 512, 1024, 2048)
+AW_FPN = sum(aw(c, 256) for c in LATERALS) + 4 * aw(256, 256)
+SE_FPN, CBAM_FPN = (sum(layer(c, bias=True) for c in (*LATERALS, *[256] * 4)) for layer in (se, cbam))
+
+
+@pytest.mark.parametrize("depth", ["r50", "r101"])
+def test_attention_fpns(depth):
+    assert AW_FPN == 114_944, "the paper's"
+    plain = parameters(f"detection/faster_rcnn_{depth}_fpn")
+    for kind, added in {
+        "aw": AW_FPN,
+        "se": SE_FPN,
+        "aw_se": AW_FPN + SE_FPN,
+        "cbam": CBAM_FPN,
+        "aw_cbam": AW_FPN + CBAM_FPN,
+    }.items():
+        assert parameters(f"detection/faster_rcnn_{depth}_{kind}_fpn") - plain == added, kind
+
+
+def test_attention_fpns_of_other_detectors():
+    # RetinaNet's begins at the second stage and has two levels more, the first of them from the last stage.
+    retina = sum(aw(c, 256) for c in (512, 1024, 2048, 256, 256, 256, 2048, 256))
+    for name, base, added in [
+        ("retinanet_r50_aw_fpn", "retinanet/retinanet_r50_fpn_1x_coco.py", retina),
+        ("mask_rcnn_r50_aw_cbam_fpn", "mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py", AW_FPN + CBAM_FPN),
+    ]:
+        ours, plain = detector(f"detection/{name}"), build(get_config(f"mmdet::{base}"))
+        assert count(ours) - count(plain) == added
+        names = dict(ours.named_parameters()).keys() - dict(plain.named_parameters()).keys()
+        assert all(key.startswith("neck.") for key in names)
+
+
+BLOCKS = {512: 4, 1024: 6, 2048: 3}
+"""Of a ResNet-50's stages that are not frozen, by their width."""
+GRAFTS = {
+    "tam": sum(n * tam(c) for c, n in BLOCKS.items()),
+    "se": sum(n * se(c, bias=False) for c, n in BLOCKS.items()),
+    "cbam": sum(n * cbam(c, bias=False) for c, n in BLOCKS.items()),
+    "eca": sum(n * eca(c) for c, n in BLOCKS.items()),
+    "fca": sum(n * se(c, bias=False) for c, n in BLOCKS.items()),
+    "aw": sum(n * aw(c // 4, c // 4) for c, n in BLOCKS.items()),
+    "td": 27_645_992 - 25_557_032,  # as published, and torchvision's ResNet-50
+}
+
+
+@pytest.mark.parametrize("kind, added", [*GRAFTS.items(), ("tdaf", 164_371)], ids=str)
+def test_attention_backbones(kind, added):
+    plain, ours = (detector(f"detection/faster_rcnn_{k}r50_fpn") for k in ("", f"{kind}_"))
+    assert count(ours) - count(plain) == added
+    frozen = {n for n, p in plain.named_parameters() if not p.requires_grad}
+    assert frozen == {n for n, p in ours.named_parameters() if not p.requires_grad}, "what is new trains"
+    assert all(n.startswith(("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")) for n in frozen)
+    if kind in GRAFTS:
+        plain, ours = detector("fcos_r50"), detector(f"detection/fcos_{kind}_r50")
+        assert count(ours) - count(plain) == added
+        new = dict(ours.named_parameters()).keys() - dict(plain.named_parameters()).keys()
+        assert all(p.requires_grad for n, p in ours.named_parameters() if n in new)
+
+
+def test_ssd300():
+    widths = [3, 64, 64, 128, 128, 256, 256, 256, *[512] * 6, 1024]
+    extra = [1024, 256, 512, 128, 256, 128, 256, 128, 256]
+    added = sum(aw(c1, c2) for line in (widths, extra) for c1, c2 in pairwise(line))
+    assert parameters("detection/ssd300_aw_vgg16") - parameters("detection/ssd300_vgg16") == added
+
+
+def test_the_table_of_the_docs(repo):
+    text = (repo / "docs/detection.md").read_text()
+    rows = re.findall(r"^\| \[`(\w+)`\]\(\.\./configs/([\w/]+)\.py\) \|.* \| ([\d.]+) M \|$", text, re.M)
+    assert {path for _, path, _ in rows} == {f"detection/{p.stem}" for p in CONFIGS.glob("detection/*.py")}
+    for name, path, millions in rows:
+        assert path.endswith(name) and f"{parameters(path) / 1e6:.3f}" == millions, name

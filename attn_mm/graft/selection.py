@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from torch import nn
 
-from attn_mm.graft.units import find_family, forward_owner
+from attn_mm.graft.units import find_family, forward_owner, plain_convs
 
 
 def stage_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
@@ -22,7 +23,10 @@ def stage_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
     stages = [stage for stage in stages if stage]
     if not stages:
         children = ", ".join(name for name, _ in backbone.named_children())
-        raise TypeError(f"{type(backbone).__name__} has no residual blocks to graft onto: it has {children}")
+        way_out = "; attn_mm.AWConv takes its convolutions" if plain_convs(backbone) else ""
+        raise TypeError(
+            f"{type(backbone).__name__} has no residual blocks to graft onto: it has {children}{way_out}"
+        )
     for block in (block for stage in stages for block in stage):
         if find_family(block) is None:
             raise TypeError(
@@ -71,6 +75,61 @@ def select_blocks(
         places = range(size) if places == "all" else places
         chosen += [found[stage][place] for place in _places(f"blocks of stage {stage}", places, size, has)]
     return chosen
+
+
+def select_convs(
+    backbone: nn.Module,
+    convs: Sequence[str],
+    stages: Sequence[int] | None = None,
+    blocks: Sequence[str | Sequence[int]] | None = None,
+) -> list[nn.Module]:
+    """The convolutions that ``convs`` names in each selected block, or in the selected stages of a VGG.
+
+    Args:
+        backbone: a built backbone.
+        convs: units by name; of a unit that is made of several convolutions, as an
+            :class:`attn_mm.layers.AAConv2d` is, one of them: ``'conv1.qkv'``. Or the size of a
+            kernel, ``'3x3'``: all units that have it.
+        stages, blocks: see :func:`select_blocks`. The stages of a VGG are the groups of
+            :func:`attn_mm.graft.units.plain_convs`; it has no blocks.
+
+    Raises:
+        ValueError: ``convs`` names what is not there, or see :func:`select_blocks`.
+        TypeError: see :func:`stage_blocks`.
+    """
+    if not isinstance(convs, list | tuple) or not all(isinstance(wanted, str) for wanted in convs):
+        raise ValueError(f"convs must be a sequence of names, such as ('conv2',), got {convs!r}")
+    name, groups = type(backbone).__name__, plain_convs(backbone)
+    if not groups:
+        chosen = select_blocks(backbone, stages, blocks)
+        parts = [(type(block).__name__, _unit_convs(block)) for block in chosen]
+    elif blocks is not None:
+        raise ValueError(f"{name} has no blocks: choose by stages and convs alone, got blocks={blocks!r}")
+    else:
+        sizes = ", ".join(str(len(group)) for group in groups)
+        has = f"{name} has {len(groups)} stages, of {sizes} convolutions"
+        places = _places("stages", range(len(groups)) if stages is None else stages, len(groups), has)
+        parts = [(name, {unit: conv for place in places for unit, conv in groups[place].items()})]
+    found = (_find_convs(owner, units, wanted) for owner, units in parts for wanted in convs)
+    return list(dict.fromkeys(chain.from_iterable(found)))
+
+
+def _unit_convs(block: nn.Module) -> dict[str, nn.Module]:
+    return {unit.name: unit.conv for unit in find_family(block).units(block)}
+
+
+def _find_convs(owner: str, units: dict[str, nn.Module], wanted: str) -> list[nn.Module]:
+    sized = [
+        conv for conv in units.values() if wanted == "x".join(map(str, getattr(conv, "kernel_size", ())))
+    ]
+    name, _, part = wanted.partition(".")
+    parts = dict(units[name].named_modules()) if name in units else {}
+    if not sized and part not in parts:
+        raise ValueError(
+            f"convs must be of {', '.join(units)}, which {owner} has, a part of one, or the size of a "
+            f"kernel, got {wanted!r}"
+        )
+    return sized or [parts[part]]
 
 
 def _places(name: str, places, count: int, has: str) -> list[int]:

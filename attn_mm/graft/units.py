@@ -3,6 +3,8 @@
 The graft takes over a block's forward, so it must know the forward that it
 replaces: a block is recognised by the class that defines its ``forward``.
 Names, plugins, drop path and shortcut of the block stay what they are.
+
+A VGG has no blocks, only convolutions in a row: :func:`plain_convs`.
 """
 
 from __future__ import annotations
@@ -177,3 +179,23 @@ def forward_owner(module: nn.Module) -> str:
 def find_family(block: nn.Module) -> Family | None:
     """The family of ``block``, or None where its forward is of none of the known ones."""
     return getattr(block, "family", None) or FAMILIES.get(forward_owner(block))
+
+
+def plain_convs(backbone: nn.Module) -> list[dict[str, nn.Module]]:
+    """The convolutions in ``backbone.features`` by name, a dict for each group between two pools.
+
+    They are named as those of VGG are: ``conv1_1`` to ``conv5_3``; ``conv6_1`` and ``conv6_2`` are what SSD's
+    paper calls conv6 and conv7. The list is empty where ``features`` is no sequence of layers.
+    """
+    features = getattr(backbone, "features", None)
+    groups: list[list[nn.Module]] = [[]]
+    for layer in features if isinstance(features, nn.Sequential) else ():
+        conv = getattr(layer, "conv", layer)  # of a ConvModule
+        if isinstance(layer, nn.MaxPool2d):
+            groups.append([])
+        elif isinstance(conv, nn.Conv2d):
+            groups[-1].append(conv)
+    return [
+        {f"conv{i}_{j}": conv for j, conv in enumerate(group, 1)}
+        for i, group in enumerate(filter(None, groups), 1)
+    ]

@@ -29,7 +29,17 @@ def downsample(x: Tensor) -> Tensor:
     return _AVG_POOL[x.dim()](x, cell, ceil_mode=True, count_include_pad=False)
 
 
-def check_recursion(num_stages: int, num_flows: int, num_attentions: int, first_mask: str) -> None:
+def pyramid(x: Tensor, num_flows: int) -> list[Tensor]:
+    """The input of every flow from the first on, the last flow's being ``x`` ``(N, C, *size)`` (eq. 2)."""
+    inputs = [x]
+    for _ in range(num_flows - 1):
+        inputs.insert(0, downsample(inputs[0]))
+    return inputs
+
+
+def check_recursion(
+    num_stages: int, num_flows: int, num_attentions: int, eta: float, first_mask: str
+) -> None:
     """Raise ValueError where :class:`R2DNS` says so."""
     if not 2 <= num_flows <= num_stages:
         raise ValueError(f"num_flows must lie in 2..{num_stages} (the number of stages), got {num_flows}")
@@ -38,6 +48,8 @@ def check_recursion(num_stages: int, num_flows: int, num_attentions: int, first_
             f"{num_stages} stages take {num_stages - 1} attentions (none after the last), "
             f"got {num_attentions}"
         )
+    if isinstance(eta, bool) or not isinstance(eta, (int, float)) or not 0 <= eta <= 1:
+        raise ValueError(f"eta must be a number in 0..1, got {eta!r}")
     if first_mask not in ("none", "ones"):
         raise ValueError(f"first_mask must be 'none' or 'ones', got {first_mask!r}")
 
@@ -45,7 +57,7 @@ def check_recursion(num_stages: int, num_flows: int, num_attentions: int, first_
 def r2dns(
     stages: Sequence[Callable[[Tensor], Tensor]],
     attentions: Sequence[Callable[[Tensor], Tensor]],
-    x: Tensor,
+    x: Tensor | Sequence[Tensor],
     num_flows: int,
     eta: float = 0.5,
     first_mask: Literal["none", "ones"] = "none",
@@ -61,10 +73,10 @@ def r2dns(
     Returns:
         The last flow's output of every stage, masked as eq. 5 says.
     """
-    check_recursion(len(stages), num_flows, len(attentions), first_mask)
-    features = [x]
-    for _ in range(num_flows - 1):
-        features.insert(0, downsample(features[0]))
+    check_recursion(len(stages), num_flows, len(attentions), eta, first_mask)
+    features = pyramid(x, num_flows) if isinstance(x, Tensor) else list(x)
+    if len(features) != num_flows:
+        raise ValueError(f"{num_flows} flows take an input each, got {len(features)}")
     outputs = []
     for index, stage in enumerate(stages):
         # Eq. 1: flow n (from 0 here) has L - (N - 1 - n) stages.
@@ -103,14 +115,14 @@ class R2DNS(nn.Module):
         attentions: L - 1 callables ``g_l`` (:class:`attn_mm.layers.ANAR`), each
             giving ``(N, 1, *(2 * size))``. The last stage has none.
         num_flows: N, between 2 and L.
-        eta: the shortcut of eq. 5; the paper uses 0.5.
+        eta: the shortcut of eq. 5, in 0..1; the paper uses 0.5.
         first_mask: what multiplies the output of the first flow of each stage:
             ``'none'``, nothing (eq. 3 with g = 1), or ``'ones'``, 1 + eta (eq. 5
             with g = 1).
 
     Raises:
-        ValueError: N is not in 2..L, the attentions are not L - 1, or
-            ``first_mask`` is unknown.
+        ValueError: N is not in 2..L, the attentions are not L - 1, ``eta`` is not in
+            0..1, or ``first_mask`` is unknown.
     """
 
     def __init__(
@@ -122,7 +134,7 @@ class R2DNS(nn.Module):
         first_mask: Literal["none", "ones"] = "none",
     ) -> None:
         super().__init__()
-        check_recursion(len(stages), num_flows, len(attentions), first_mask)
+        check_recursion(len(stages), num_flows, len(attentions), eta, first_mask)
         self.stages = nn.ModuleList(map(_as_module, stages))
         self.attentions = nn.ModuleList(map(_as_module, attentions))
         self.num_flows = num_flows
@@ -132,8 +144,13 @@ class R2DNS(nn.Module):
     def extra_repr(self) -> str:
         return f"num_flows={self.num_flows}, eta={self.eta}, first_mask={self.first_mask!r}"
 
-    def forward(self, x: Tensor, return_masks: bool = False):
+    def forward(self, x: Tensor | Sequence[Tensor], return_masks: bool = False):
         """The last flow's output of every stage for ``x``, ``(N, C, *size)`` of any size.
+
+        Args:
+            x: the last flow's input, of which the others' are made (eq. 2); or N inputs, flow 1's
+                first, which are taken as they are.
+            return_masks: whether to give the masks too.
 
         Returns:
             list of L tensors; with ``return_masks``, that list and

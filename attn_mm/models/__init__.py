@@ -2,10 +2,13 @@
 
 from attn_mm.models import grafts, layers, norms
 from attn_mm.models.attn_backbone import attn_backbone
+from attn_mm.models.attn_fpn import attn_fpn
+from attn_mm.models.flow_pyramid import flow_pyramid
 from attn_mm.models.ltpa_head import ltpa_head
 from attn_mm.models.mobilenet_v1 import MobileNetV1
 from attn_mm.models.preact_resnet import PreActResNet
 from attn_mm.models.tdaf import tdaf
+from attn_mm.models.tdaf_head import tdaf_head
 from attn_mm.models.vgg_att import VGG, VGGGAP, VGGPAN, VGGAtt
 from attn_mm.models.wide_resnet import WideResNet
 
@@ -18,9 +21,12 @@ __all__ = [
     "VGGAtt",
     "WideResNet",
     "attn_backbone",
+    "attn_fpn",
+    "flow_pyramid",
     "grafts",
     "layers",
     "ltpa_head",
     "norms",
     "tdaf",
+    "tdaf_head",
 ]

@@ -16,8 +16,11 @@ from attn_mm.graft.swap import swap_class
 from attn_mm.models.grafts import layer_class, put_layer
 from attn_mm.registry import GRAFTS, MODELS
 
-ORDER = ("attn_mm.AWConv", "layers", "attn_mm.TD", "attn_mm.TDAF")
+ORDER = ("attn_mm.AWConv", "layers", "attn_mm.TD", "attn_mm.TDAF", "attn_mm.FlowPyramid")
 """Grafts go in this order, whatever theirs in the config; layers keep theirs among themselves."""
+
+FLOWS = ORDER[-2:]
+"""Grafts that run the whole backbone in flows: one of them can."""
 
 
 class AttnMixin(LoadReport):
@@ -56,10 +59,10 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
         backbone: config of any backbone of mmdet, mmpose, mmpretrain or mmaction whose blocks
             are known, see :data:`attn_mm.graft.units.FAMILIES`.
         grafts: each a dict with a ``type``: a graft (``attn_mm.AWConv``, ``attn_mm.TD``,
-            ``attn_mm.TDAF``, see :mod:`attn_mm.models.grafts`) or a layer that takes
+            ``attn_mm.TDAF``, ``attn_mm.FlowPyramid``, see :mod:`attn_mm.models.grafts`) or a layer that takes
             ``in_channels=`` (``attn_mm.SE``, ``attn_mm.CBAM``, ``attn_mm.ECA``, ``attn_mm.FCA``,
             ``attn_mm.TAM``, any plugin of mmcv's), see :func:`attn_mm.models.grafts.put_layer`.
-            They go in the order AWConv, layers as listed, TD, TDAF.
+            They go in the order AWConv, layers as listed, TD, TDAF or FlowPyramid.
 
     Raises:
         ConfigError: a graft asks for what the backbone or the graft doesn't have.
@@ -67,10 +70,14 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
     if not isinstance(grafts, list | tuple) or not grafts:
         raise ConfigError(f"grafts must be a list of dicts, at least one, got {grafts!r}")
     net = MMENGINE_MODELS.build(backbone)
-    if hasattr(net, "anars"):
-        raise ConfigError("the backbone has TDAF already: TDAF goes around all other grafts")
+    if hasattr(net, "flows"):
+        has = "TDAF" if hasattr(net, "anars") else "FlowPyramid"
+        raise ConfigError(f"the backbone has {has} already: {has} goes around all other grafts")
+    grafts = sorted(grafts, key=_rank)
+    if sum(graft["type"] in FLOWS for graft in grafts) > 1:
+        raise ConfigError("grafts run the backbone in flows twice: TDAF and FlowPyramid exclude each other")
     modules = []
-    for graft in sorted(grafts, key=_rank):
+    for graft in grafts:
         options = dict(graft)
         kind = options.pop("type")
         try:

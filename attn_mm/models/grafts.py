@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from attn_mm.graft.blocks import FeedbackMixin, TopDown, attend
 from attn_mm.graft.numbers import check_whole
-from attn_mm.graft.selection import select_blocks
+from attn_mm.graft.selection import select_blocks, select_convs
 from attn_mm.graft.swap import as_torch, swap_class
 from attn_mm.graft.units import Unit, find_family
 from attn_mm.layers import AWConv2d, AWConv3d, TopDownAttention
@@ -31,6 +32,7 @@ def aw_conv(
     reduce_c1: int | None = None,
     reduce_c2: int = 1,
     reduce_hw: int = 1,
+    start: float = 0.5,
 ) -> list[nn.Module]:
     """Turn convolutions into AW-convolutions; their weights and their names stay.
 
@@ -40,49 +42,59 @@ def aw_conv(
 
     Args:
         backbone: a built backbone.
-        convs: units of each block, by name; of a unit that is made of several convolutions, as an
-            :class:`attn_mm.layers.AAConv2d` is, one of them: ``'conv1.qkv'``.
-        stages, blocks: see :func:`attn_mm.graft.selection.select_blocks`.
+        convs, stages, blocks: see :func:`attn_mm.graft.selection.select_convs`.
         reduction, reduce_c1, reduce_c2, reduce_hw: see :class:`attn_mm.layers.AWConv2d`.
+        start: the attention's typical value at the start. 1/2 is the paper's, and multiplies
+            pretrained weights by 3/2; near 0 they keep their scale, which a network needs that has no
+            norms or keeps their statistics.
 
     Returns:
         The new modules.
 
     Raises:
-        ValueError: a block has no such unit.
+        ValueError: there is no such convolution, or ``start`` is not between 0 and 1.
         TypeError: a named convolution is not torch's own (deformable, factorised, an AW-convolution).
     """
-    if not isinstance(convs, list | tuple):
-        raise ValueError(f"convs must be a sequence of names, such as ('conv2',), got {convs!r}")
+    if not isinstance(start, float) or not 0 < start < 1:
+        raise ValueError(f"start must lie between 0 and 1, got {start!r}")
     ratios = dict(reduction=reduction, reduce_c1=reduce_c1, reduce_c2=reduce_c2, reduce_hw=reduce_hw)
+    names = {module: name for name, module in backbone.named_modules()}
     new = []
-    for block in select_blocks(backbone, stages, blocks):
-        for name in convs:
-            plain = as_torch(_convolution(block, name))
-            conv = (AWConv3d if isinstance(plain, nn.Conv3d) else AWConv2d).from_conv(plain, **ratios)
-            path = next(path for path, module in block.named_modules() if module is plain)
-            parent, _, attribute = path.rpartition(".")
-            setattr(block.get_submodule(parent), attribute, conv)
-            new.append(conv.attention)
+    for plain in map(as_torch, select_convs(backbone, convs, stages, blocks)):
+        conv = (AWConv3d if isinstance(plain, nn.Conv3d) else AWConv2d).from_conv(plain, **ratios)
+        parent, _, attribute = names[plain].rpartition(".")
+        setattr(backbone.get_submodule(parent), attribute, conv)
+        new.append(conv.attention)
+    if start != 0.5:
+        if not hasattr(backbone, "aw_starts"):
+            backbone.aw_starts = AWStarts()
+        backbone.aw_starts.add(new, start)
     return new
 
 
-def _convolution(block: nn.Module, name: str) -> nn.Module:
-    units = {unit.name: unit.conv for unit in find_family(block).units(block)}
-    if name in units:
-        return units[name]
-    unit, _, part = name.partition(".")
-    parts = dict(units[unit].named_modules()) if unit in units else {}
-    if part not in parts:
-        raise ValueError(
-            f"convs must be of {', '.join(units)}, which {type(block).__name__} has, or a part of one, "
-            f"got {name!r}"
-        )
-    return parts[part]
+class AWStarts(nn.Module):
+    """What attentions start at: mmengine sets it after the backbone's own rules and before a checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # No ModuleList: the attentions have their names in the backbone already.
+        self.starts: list[tuple[nn.Module, float]] = []
+
+    def add(self, attentions: list[nn.Module], start: float) -> None:
+        self.starts += [(attention, start) for attention in attentions]
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        for attention, start in self.starts:
+            nn.init.constant_(attention.norm2.bias, math.log(start / (1 - start)))
 
 
-def layer_class(kind: str | type) -> type[nn.Module]:
-    """The layer that a graft's ``type`` names; a name without a scope is the framework's.
+def layer_class(kind: str | type, or_graft: bool = True) -> type[nn.Module]:
+    """The layer that a ``type`` names; a name without a scope is the framework's.
+
+    Args:
+        kind: the name, or the class itself.
+        or_graft: whether the name of a graft would do as well, which is for the error's text.
 
     Raises:
         ValueError: it names nothing, or a convolution.
@@ -92,12 +104,12 @@ def layer_class(kind: str | type) -> type[nn.Module]:
         with MMENGINE_MODELS.switch_scope_and_registry(None) as registry:
             cls = registry.get(kind)
     if not isinstance(cls, type):
-        ours = [f"attn_mm.{name}" for name in (*GRAFTS.module_dict, *(gate.__name__ for gate in GATES))]
-        raise ValueError(f"no graft or layer has this name; those of attn_mm are {', '.join(ours)}")
+        names = [*(GRAFTS.module_dict if or_graft else ()), *(gate.__name__ for gate in GATES)]
+        ours = ", ".join(f"attn_mm.{name}" for name in names)
+        raise ValueError(f"no {'graft or ' * or_graft}layer has this name; those of attn_mm are {ours}")
     if cls in CONVS:
-        raise ValueError(
-            "a convolution stands behind no unit: use the graft attn_mm.AWConv, or conv_cfg of the backbone"
-        )
+        way_out = "the graft attn_mm.AWConv, or " * or_graft
+        raise ValueError(f"a convolution is no layer to put between others: use {way_out}conv_cfg")
     return cls
 
 

@@ -50,8 +50,8 @@ class TDAFMixin:
         return masks
 
 
-class _ANARs(nn.ModuleList):
-    """The ANARs, whose start mmengine puts after the backbone's own rules and before a checkpoint."""
+class ANARs(nn.ModuleList):
+    """The ANARs, whose start mmengine puts after the rules of what holds them and before a checkpoint."""
 
     def init_weights(self) -> None:
         for anar in self:
@@ -109,7 +109,7 @@ def top_down_flows(
     split = find_split(backbone)
     convs = split.convs(backbone)
     check_whole("flows", flows, 2, len(convs) + 1, why=" (the number of stages)")
-    check_recursion(len(convs) + 1, flows, len(convs), first_mask)
+    check_recursion(len(convs) + 1, flows, len(convs), eta, first_mask)
     indices = split.indices(backbone)
     if not set(backbone.out_indices) <= set(indices):
         raise ValueError(
@@ -117,7 +117,7 @@ def top_down_flows(
             f"{type(backbone).__name__}, got {tuple(backbone.out_indices)}"
         )
     backbone.upstream_forward = forward_owner(backbone)
-    backbone.anars = _ANARs(
+    backbone.anars = ANARs(
         ANAR(conv.out_channels, anar, width, len(conv.kernel_size), depthwise) for conv in convs
     )
     backbone.flows, backbone.eta, backbone.first_mask = flows, eta, first_mask

@@ -116,6 +116,31 @@ def test_first_mask_ones_puts_g_of_1_into_eq_5(num_flows):
     assert_same_run(net, torch.randn(2, 2, 17, 20, dtype=torch.float64), eta=0.25, start_mask=1)
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_inputs_of_their_own_for_each_flow(training):
+    net = build(3).train(training)
+    inputs = [torch.randn(2, 2, *size, dtype=torch.float64) for size in [(9, 10), (17, 19), (33, 38)]]
+    stages = list(net.stages)
+
+    def own_input(x):
+        return stages[0](inputs[current_flow()])
+
+    # The recursion of one input, whose first stage takes the given ones instead.
+    twin = copy.deepcopy(net)
+    expected, expected_masks = R2DNS([own_input, *stages[1:]], net.attentions, 3)(
+        inputs[-1], return_masks=True
+    )
+    outputs, masks = twin(tuple(inputs), return_masks=True)
+    torch.testing.assert_close(outputs, expected, **TOLERANCE)
+    torch.testing.assert_close(masks, expected_masks, **TOLERANCE)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_inputs_are_one_or_one_for_each_flow(count):
+    with pytest.raises(ValueError, match=f"3 flows take an input each, got {count}"):
+        r2dns(some(4), some(3), [torch.rand(1, 1, 8, 8)] * count, 3)
+
+
 def test_masks_too_small_for_their_map_are_stretched():
     # Stages that halve 2s + 1 pixels to s leave a flow with more than twice the map of the flow before.
     stages = [lambda x: F.max_pool2d(x, 2), lambda x: F.avg_pool2d(x, 2, stride=1), torch.tanh]
@@ -230,6 +255,9 @@ def some(count):
         (4, 3, dict(num_flows=1), r"num_flows must lie in 2\.\.4 .*got 1"),
         (4, 3, dict(num_flows=5), r"num_flows must lie in 2\.\.4 .*got 5"),
         (4, 4, dict(num_flows=3), "4 stages take 3 attentions .*got 4"),
+        (4, 3, dict(num_flows=3, eta=-0.5), r"eta must be a number in 0\.\.1, got -0.5"),
+        (4, 3, dict(num_flows=3, eta="0.5"), r"eta must be a number in 0\.\.1, got '0.5'"),
+        (4, 3, dict(num_flows=3, eta=True), r"eta must be a number in 0\.\.1, got True"),
         (4, 3, dict(num_flows=3, first_mask="one"), "first_mask must be 'none' or 'ones', got 'one'"),
     ],
 )
