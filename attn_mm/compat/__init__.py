@@ -13,12 +13,23 @@ from attn_mm.compat import (
     drn,
     mmcv_ops,
     numpy_aliases,
+    pose_circles,
     ssd,
     sync_batchnorm,
     xtcocotools,
 )
 
-_MENDS = (numpy_aliases, checkpoints, sync_batchnorm, mmcv_ops, drn, xtcocotools, ssd, coco_info)
+_MENDS = (
+    numpy_aliases,
+    checkpoints,
+    sync_batchnorm,
+    mmcv_ops,
+    drn,
+    xtcocotools,
+    ssd,
+    coco_info,
+    pose_circles,
+)
 
 
 @cache

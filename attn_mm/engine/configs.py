@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.hub import get_config
 
+from attn_mm.engine.annotations import check_bbox_file
 from attn_mm.errors import UserError
 
 
@@ -28,13 +30,15 @@ class ConfigOptions(DictAction):
 def load_config(path: str, options: dict | None = None) -> Config:
     """The config at ``path``, or the packaged one of that name, with ``options`` merged in.
 
+    A framework's own config is named as in ``_base_``: ``mmdet::yolo/...py``.
+
     Raises:
         UserError: there is no such file, or it or one of its bases can't be read.
     """
-    if not osp.isfile(path):
+    if "::" not in path and not osp.isfile(path):
         path = _packaged(path)
     try:
-        cfg = Config.fromfile(path)
+        cfg = get_config(path) if "::" in path else Config.fromfile(path)
     except Exception as error:
         # A config is a program: whatever it raises is a fault in that file.
         raise UserError(f"config {path} can't be read: {type(error).__name__}: {error}") from error
@@ -82,8 +86,16 @@ def datasets(cfg: Config, splits=("train", "val", "test")) -> Iterator[ConfigDic
                 yield node
 
 
+def evaluators(cfg: Config, splits=("val", "test")) -> Iterator[ConfigDict]:
+    """The evaluator configs of the named splits that read an annotation file."""
+    for split in splits:
+        for node in walk(cfg.get(f"{split}_evaluator") or {}):
+            if node.get("ann_file"):
+                yield node
+
+
 def set_data_root(cfg: Config, root: str) -> None:
-    """Read every dataset, and every evaluator's annotations, from ``root``.
+    """Read every dataset, its detection file, and every evaluator's annotations, from ``root``.
 
     The layout below the root stays the config's own.
 
@@ -93,28 +105,61 @@ def set_data_root(cfg: Config, root: str) -> None:
     old_roots = {osp.join(node.data_root, "") for node in datasets(cfg) if node.get("data_root")}
     if not old_roots:
         raise UserError(f"--data-root: {cfg.filename} sets no data_root that it could replace")
+
+    def move(node: ConfigDict, key: str) -> None:
+        for old in old_roots:
+            if (node.get(key) or "").startswith(old):
+                node[key] = osp.join(root, osp.relpath(node[key], old))
+                return
+
     for node in datasets(cfg):
         node.data_root = root
-    for split in ("val", "test"):
-        for node in walk(cfg.get(f"{split}_evaluator") or {}):
-            for old in old_roots:
-                ann_file = node.get("ann_file")
-                if ann_file and ann_file.startswith(old):
-                    node.ann_file = osp.join(root, osp.relpath(ann_file, old))
+        # Unlike ann_file, mmpose does not look for it below data_root.
+        move(node, "bbox_file")
+    for node in evaluators(cfg):
+        move(node, "ann_file")
 
 
 def check_data(cfg: Config, splits) -> None:
-    """Raise UserError where an annotation file or image folder of ``splits`` is not there."""
+    """Look for the files that the data sets and evaluators of ``splits`` name.
+
+    Raises:
+        UserError: an annotation file, image folder or detection file is not there, or the detection file
+            does not fit.
+    """
     for node in datasets(cfg, splits):
         root = node.get("data_root") or ""
         prefix = node.get("data_prefix") or {}
         wanted = [node.get("ann_file"), *(prefix.values() if isinstance(prefix, dict) else [prefix])]
-        for path in (osp.join(root, name) for name in wanted if name):
-            if "://" not in path and not osp.exists(path):
-                raise UserError(
-                    f"{osp.abspath(path)} is missing: put the data set there (docs/data.md says how), "
-                    "name its folder with --data-root, or use --demo, which needs no data"
-                )
+        for name in filter(None, wanted):
+            _check_exists(osp.join(root, name))
+        if node.get("bbox_file"):
+            _check_bbox_file(node.bbox_file, osp.join(root, node.ann_file))
+    for node in evaluators(cfg, splits):
+        _check_exists(node.ann_file)
+
+
+def _is_missing(path: str) -> bool:
+    return "://" not in path and not osp.exists(path)
+
+
+def _check_exists(path: str) -> None:
+    if _is_missing(path):
+        raise UserError(
+            f"{osp.abspath(path)} is missing: put the data set there (docs/data.md says how), "
+            "name its folder with --data-root, or use --demo, which needs no data"
+        )
+
+
+def _check_bbox_file(path: str, ann_file: str) -> None:
+    if _is_missing(path):
+        raise UserError(
+            f"detection file {osp.abspath(path)} is missing: tools/make_bbox_file.py makes one, and "
+            "--cfg-options test_dataloader.dataset.bbox_file=None (val_dataloader in training) evaluates "
+            "with the annotated boxes"
+        )
+    if "://" not in path + ann_file:
+        check_bbox_file(path, ann_file)
 
 
 def drop_pretrained(cfg: Config) -> None:

@@ -1,46 +1,49 @@
-"""``tools/infer.py``: predict on an image, a folder or a video; write pictures and one JSON file."""
+"""``tools/infer.py``: predict on images or a video; write pictures and one JSON file."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
 from mmengine.device import get_device
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
 
-from attn_mm.analysis.attention import contact_sheet, fit_to_image, value_range
+from attn_mm.engine.attention_sheets import AttentionSheets
 from attn_mm.engine.configs import ConfigOptions, load_config
 from attn_mm.engine.launch import check_checkpoint
-from attn_mm.engine.predictors import PREDICTORS, Prediction, Predictor, load_model
+from attn_mm.engine.media import VideoFile, VideoFrames, open_input, read_image, write_image
+from attn_mm.engine.predictors import (
+    PREDICTORS,
+    PersonFinder,
+    Prediction,
+    Predictor,
+    detected_persons,
+    listed_persons,
+    load_model,
+    whole_image,
+)
+from attn_mm.engine.progress import progress_bar
 from attn_mm.errors import UserError, reports_user_errors
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
-
-DEFAULT_FRAME_RATE = 25.0
-
 _DESCRIPTION = """\
-Predict on an image, a folder of images or a video, and draw what was found.
+Predict on an image, a folder of images or a video, and draw what was found: boxes and masks with
+a config of mmdet, persons' keypoints with a top-down one of mmpose.
 
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth street.jpg
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out drawn --score-thr 0.5
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth clip.mp4 --show-attention
+  infer.py configs/pose/simplebaseline_r50_tdaf_anar3.py epoch_210.pth clip.mp4 \\
+      --det-config configs/fcos_tdaf_r50.py --det-checkpoint epoch_24.pth
 """
 
 _EPILOG = """\
 In the output folder: the pictures (or the video) under the inputs' names; attention/, with
-every flow's and stage's mask over the image; predictions.json, whose boxes are x1, y1, x2, y2
-in pixels of the image and whose masks are COCO's compressed run-length codes.
+every flow's and stage's mask over the image, or over each person in it; predictions.json, whose
+boxes are x1, y1, x2, y2 in pixels of the image. docs/inference.md says more.
 """
+
+_PERSON_FLAGS = ("--det-config", "--det-checkpoint", "--bbox-file", "--ann-file")
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -60,7 +63,14 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--show-attention",
         action="store_true",
-        help="also draw the backbone's attention masks over each image",
+        help="also draw the attention masks of the backbone, or of the pose head",
+    )
+    persons = parser.add_argument_group("where a pose config looks for persons (default: an image is one)")
+    persons.add_argument("--det-config", metavar="FILE", help="config of a detector of persons, of mmdet")
+    persons.add_argument("--det-checkpoint", metavar="FILE", help="its checkpoint")
+    persons.add_argument("--bbox-file", metavar="FILE.json", help="boxes instead, in COCO's result format")
+    persons.add_argument(
+        "--ann-file", metavar="FILE.json", help="COCO annotations, which say the file name of each image id"
     )
     parser.add_argument(
         "--cfg-options",
@@ -79,134 +89,6 @@ def _score(text: str) -> float:
     return value
 
 
-class AttentionSheets:
-    """Draws what a backbone attends, one picture for an image.
-
-    Args:
-        backbone: a module with ``attention_masks(inputs)``, which gives
-            ``{(stage from 0, flow from 1): mask (1, 1, h, w)}``.
-        keep_scale: let the first picture's colour scales hold for all, as a video needs.
-
-    Raises:
-        UserError: the backbone has no such method.
-    """
-
-    def __init__(self, backbone: nn.Module, keep_scale: bool = False) -> None:
-        if not hasattr(backbone, "attention_masks"):
-            raise UserError(
-                f"--show-attention: {type(backbone).__name__} has no attention masks; "
-                "use a config whose backbone makes some, such as configs/fcos_tdaf_r50.py"
-            )
-        self.backbone, self.keep_scale = backbone, keep_scale
-        self.limits: dict[tuple[int, int], tuple[float, float]] | None = None
-
-    def masks(self, prediction: Prediction, size: tuple[int, int]) -> dict[tuple[int, int], np.ndarray]:
-        """The masks of a prediction's input, without padding, each of ``size`` (height, width)."""
-        with torch.no_grad():
-            found = self.backbone.attention_masks(prediction.inputs)
-        return {
-            key: fit_to_image(mask[0, 0].float().cpu().numpy(), size, prediction.valid)
-            for key, mask in found.items()
-        }
-
-    def __call__(self, image: np.ndarray, prediction: Prediction) -> np.ndarray:
-        """The contact sheet of an image (H, W, 3), uint8 BGR, and its prediction."""
-        masks = self.masks(prediction, image.shape[:2])
-        if self.keep_scale and self.limits is None:
-            self.limits = {key: value_range(mask) for key, mask in masks.items()}
-        return contact_sheet(image, masks, self.limits)
-
-
-def read_image(path: Path) -> np.ndarray:
-    """The image, uint8 BGR; UserError where it can't be decoded."""
-    try:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise UserError(f"{path} can't be read as an image: it is damaged or of another format")
-    return image
-
-
-def write_image(path: Path, picture: np.ndarray) -> None:
-    """Write a picture, uint8 BGR; UserError where that fails."""
-    if not cv2.imwrite(str(path), picture):
-        raise UserError(f"{path} can't be written")
-
-
-class VideoFrames:
-    """The frames of a video, uint8 BGR, to be iterated once; UserError where it can't be decoded.
-
-    Attributes:
-        rate: frames per second.
-        count: how many frames the file says it has, or None.
-    """
-
-    def __init__(self, path: Path) -> None:
-        # ffmpeg would print its own account of a damaged file beside ours.
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        self._capture = cv2.VideoCapture(str(path))
-        decoded, self._first = self._capture.read()
-        if not decoded:
-            raise UserError(
-                f"{path} can't be read as a video: it is damaged or of a format OpenCV doesn't know"
-            )
-        rate, count = (self._capture.get(p) for p in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
-        self.rate = rate if 0 < rate < 1000 else DEFAULT_FRAME_RATE
-        self.count = int(count) if count > 0 else None
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        decoded, frame = True, self._first
-        while decoded:
-            yield frame
-            decoded, frame = self._capture.read()
-        self._capture.release()
-
-
-class VideoFile(AbstractContextManager):
-    """Writes pictures of one size as an MP4 video, which is begun with the first."""
-
-    def __init__(self, path: Path, rate: float) -> None:
-        self._path, self._rate = path, rate
-        self._writer: cv2.VideoWriter | None = None
-
-    def write(self, picture: np.ndarray) -> None:
-        if self._writer is None:
-            codec = cv2.VideoWriter_fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(self._path), codec, self._rate, picture.shape[1::-1])
-            if not self._writer.isOpened():
-                raise UserError(f"{self._path}: this OpenCV can't write an MP4 video here")
-        self._writer.write(picture)
-
-    def __exit__(self, *_) -> None:
-        if self._writer is not None:
-            self._writer.release()
-
-
-def open_input(path: Path) -> list[Path] | VideoFrames:
-    """The images or the video that ``path`` names.
-
-    Raises:
-        UserError: there is none, or it can't be decoded. Of a folder's images
-            only the names are looked at.
-    """
-    if path.is_dir():
-        images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not images:
-            raise UserError(f"{path} holds no image ({' '.join(IMAGE_SUFFIXES)})")
-        return images
-    if not path.is_file():
-        raise UserError(f"{path} does not exist")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        read_image(path)
-        return [path]
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return VideoFrames(path)
-    raise UserError(
-        f"{path} is neither an image ({' '.join(IMAGE_SUFFIXES)}) nor a video ({' '.join(VIDEO_SUFFIXES)})"
-    )
-
-
 def make_output(out: Path, source: Path, attention: bool) -> None:
     """Make the output folder, unless the pictures would replace the input."""
     if out.resolve() == (source if source.is_dir() else source.parent).resolve():
@@ -215,17 +97,6 @@ def make_output(out: Path, source: Path, attention: bool) -> None:
         (out / "attention" if attention else out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {out} can't be made ({error.strerror})") from error
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
 
 
 def _record(image: np.ndarray, prediction: Prediction, **where) -> dict:
@@ -238,7 +109,7 @@ def run_images(
 ) -> tuple[list[dict], list[str]]:
     """Predict on images and write their pictures. Returns the records, and the names of unreadable files."""
     records, skipped = [], []
-    with _progress() as progress:
+    with progress_bar() as progress:
         for path in progress.track(paths, description="images"):
             try:
                 image = read_image(path)
@@ -246,11 +117,13 @@ def run_images(
                 progress.console.print(f"skipped: {error}", markup=False, highlight=False, soft_wrap=True)
                 skipped.append(path.name)
                 continue
-            prediction = predictor(image)
+            prediction = predictor(image, path.name)
             records.append(_record(image, prediction, file=path.name))
             write_image(out / path.name, prediction.picture)
             if sheets:
-                write_image(out / "attention" / path.name, sheets(image, prediction))
+                for view in prediction.views:
+                    place = "" if view.place is None else f"_{view.place}"
+                    write_image(out / "attention" / f"{path.stem}{place}{path.suffix}", sheets(view))
     if not records:
         raise UserError(f"none of the {len(paths)} images in {paths[0].parent} can be read")
     return records, skipped
@@ -262,20 +135,50 @@ def run_video(
     """Predict on a video's frames and write them as videos. Returns the records."""
     records = []
     drawn, attended = (VideoFile(out / sub / f"{name.stem}.mp4", frames.rate) for sub in ("", "attention"))
-    with drawn, attended, _progress() as progress:
+    with drawn, attended, progress_bar() as progress:
         for index, frame in enumerate(progress.track(frames, total=frames.count, description="frames")):
-            prediction = predictor(frame)
+            prediction = predictor(frame, name.name)
             records.append(_record(frame, prediction, file=name.name, frame=index))
             drawn.write(prediction.picture)
             if sheets:
-                attended.write(sheets(frame, prediction))
+                # A crop's: that of the object found with the highest score, which stands first.
+                attended.write(sheets(prediction.views[0]) if prediction.views else None)
     return records
+
+
+def check_person_flags(args: argparse.Namespace, scope: str, is_video: bool) -> None:
+    """UserError where the flags that say where the persons are don't fit the rest of the command line."""
+    given = [flag for flag in _PERSON_FLAGS if getattr(args, flag[2:].replace("-", "_"))]
+    if given and scope != "mmpose":
+        raise UserError(f"{given[0]} is for pose configs, and {args.config} is for {scope}")
+    for flags in (_PERSON_FLAGS[:2], _PERSON_FLAGS[2:]):
+        if any(flag in given for flag in flags) and not all(flag in given for flag in flags):
+            raise UserError(f"{' and '.join(flags)} go together")
+    if len(given) > 2:
+        raise UserError("--det-config and --bbox-file exclude each other")
+    if args.bbox_file and is_video:
+        raise UserError("--bbox-file is for images: a video's frames have no image id; use --det-config")
+
+
+def person_finder(args: argparse.Namespace) -> PersonFinder:
+    """Where the command line says that the persons are."""
+    if args.bbox_file:
+        return listed_persons(args.bbox_file, args.ann_file)
+    if args.det_config:
+        cfg = load_config(args.det_config)
+        if cfg.get("default_scope") != "mmdet":
+            raise UserError(f"--det-config {args.det_config} is no config of mmdet")
+        check_checkpoint(args.det_checkpoint)
+        return detected_persons(load_model(cfg, args.det_checkpoint, args.device), cfg)
+    print("each image is taken for one person: --det-config or --bbox-file find several")
+    return whole_image
 
 
 @reports_user_errors
 def main(argv=None) -> None:
     args = parse_args(argv)
     source = open_input(args.input)
+    is_video = isinstance(source, VideoFrames)
     cfg = load_config(args.config, args.cfg_options)
     check_checkpoint(args.checkpoint)
     scope = cfg.get("default_scope")
@@ -283,16 +186,13 @@ def main(argv=None) -> None:
         raise UserError(
             f"{args.config} is for {scope}; infer.py knows the configs of {', '.join(PREDICTORS)}"
         )
+    check_person_flags(args, scope, is_video)
+    options = {"find_persons": person_finder(args)} if scope == "mmpose" else {}
     out = args.out or Path("outputs", args.input.resolve().stem)
     model = load_model(cfg, args.checkpoint, args.device)
-    is_video = isinstance(source, VideoFrames)
-    sheets = (
-        AttentionSheets(getattr(model, "backbone", model), keep_scale=is_video)
-        if args.show_attention
-        else None
-    )
+    sheets = AttentionSheets(model, keep_scale=is_video) if args.show_attention else None
+    predictor = PREDICTORS[scope](model, cfg, args.score_thr, **options)
     make_output(out, args.input, args.show_attention)
-    predictor = PREDICTORS[scope](model, cfg, args.score_thr)
     skipped: list[str] = []
     if is_video:
         records = run_video(source, args.input, out, predictor, sheets)
@@ -302,7 +202,7 @@ def main(argv=None) -> None:
         "config": args.config,
         "checkpoint": args.checkpoint,
         "score_thr": args.score_thr,
-        "classes": model.dataset_meta["classes"],
+        **legend(model.dataset_meta),
         "results": records,
         "skipped": skipped,
     }
@@ -310,9 +210,19 @@ def main(argv=None) -> None:
     found = sum(len(record["objects"]) for record in records)
     kind = "frame" if is_video else "image"
     print(
-        f"{out}: {_count(found, 'object')} in {_count(len(records), kind)}"
+        f"{out}: {_count(found, 'person' if scope == 'mmpose' else 'object')} in {_count(len(records), kind)}"
         + (f", {len(skipped)} skipped" if skipped else "")
     )
+
+
+def legend(dataset_meta: dict) -> dict:
+    """What the numbers in the objects stand for: the classes, or the keypoints and the links between them."""
+    if "keypoint_id2name" not in dataset_meta:
+        return {"classes": dataset_meta["classes"]}
+    return {
+        "keypoints": [name for _, name in sorted(dataset_meta["keypoint_id2name"].items())],
+        "skeleton": [list(link) for link in dataset_meta["skeleton_links"]],
+    }
 
 
 def _count(number: int, noun: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os.path as osp
 
 from mmengine.config import Config, ConfigDict
 
+from attn_mm.engine.bad_data import watch_data
 from attn_mm.engine.configs import check_data
 from attn_mm.engine.launch import add_common_flags, build_runner, check_checkpoint, open_config
 from attn_mm.engine.results import KeepMetrics, write_results
@@ -17,6 +19,12 @@ Evaluate a checkpoint on its config's test set.
   test.py configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50/epoch_24.pth
   test.py configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50_demo/epoch_10.pth --demo
 """
+
+# What mmdet and mmpose call the option that turns the hook on, and the folder.
+_VISUALIZATION_HOOKS = {
+    "DetVisualizationHook": ("draw", "test_out_dir"),
+    "PoseVisualizationHook": ("enable", "out_dir"),
+}
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -36,16 +44,26 @@ def parse_args(argv=None) -> argparse.Namespace:
 def _apply_flags(cfg: Config, args: argparse.Namespace) -> None:
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
-        hook = cfg.get("default_hooks", {}).get("visualization")
-        if hook is None or hook.type != "DetVisualizationHook":
-            raise UserError(f"--show and --show-dir need a DetVisualizationHook, and {args.config} has none")
-        hook.update(draw=True, show=args.show, wait_time=args.wait_time, test_out_dir=args.show_dir)
+        _show(cfg, args)
     if args.out:
         if not args.out.endswith((".pkl", ".pickle")):
             raise UserError(f"--out {args.out}: the file's name must end in .pkl or .pickle")
         evaluator = cfg.test_evaluator
         metrics = list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
         cfg.test_evaluator = [*metrics, ConfigDict(type="mmengine.DumpResults", out_file_path=args.out)]
+
+
+def _show(cfg: Config, args: argparse.Namespace) -> None:
+    hook = cfg.get("default_hooks", {}).get("visualization") or {}
+    kind = str(hook.get("type")).rpartition(".")[2]
+    if kind not in _VISUALIZATION_HOOKS:
+        raise UserError(
+            f"--show and --show-dir need a {' or '.join(_VISUALIZATION_HOOKS)}, and {args.config} has none"
+        )
+    switch, folder = _VISUALIZATION_HOOKS[kind]
+    # Both hooks put a relative folder into itself, once more for each batch.
+    out = osp.abspath(args.show_dir) if args.show_dir else None
+    hook.update({switch: True, folder: out, "show": args.show, "wait_time": args.wait_time})
 
 
 @reports_user_errors
@@ -55,7 +73,7 @@ def main(argv=None) -> None:
     cfg = open_config(args)
     _apply_flags(cfg, args)
     check_data(cfg, ("test",))
-    runner = build_runner(cfg)
+    runner = watch_data(build_runner(cfg))
     metrics = KeepMetrics()
     runner.register_hook(metrics)
     runner.test()

@@ -7,6 +7,7 @@ import time
 
 import torch
 
+from attn_mm.engine.bad_data import watch_data
 from attn_mm.engine.configs import check_data, drop_pretrained
 from attn_mm.engine.demo.summary import finish_demo
 from attn_mm.engine.launch import add_common_flags, build_runner, check_checkpoint, open_config
@@ -74,7 +75,7 @@ def main(argv=None) -> None:
     cfg = open_config(args)
     _apply_flags(cfg, args)
     check_data(cfg, ("train", "val"))
-    runner = build_runner(cfg)
+    runner = watch_data(build_runner(cfg))
     metrics = KeepMetrics()
     runner.register_hook(metrics)
     runner.train()

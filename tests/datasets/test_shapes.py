@@ -1,21 +1,16 @@
-"""The generated data set: the same everywhere, true to its own pictures, and safe in its cache."""
+"""The generated shapes: the same everywhere, and true to their own pictures."""
 
 from __future__ import annotations
 
 import collections
 import hashlib
 import json
-import multiprocessing
-import shutil
 
 import cv2
 import numpy as np
 import pytest
 
-from attn_mm.datasets import shapes
-from attn_mm.errors import UserError
-
-SMALL = {"num_train": 6, "num_val": 2, "image_size": 64, "seed": 3}
+from attn_mm.datasets import raster, shapes
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +29,8 @@ def scenes(count, size=96, seed=11):
         yield shapes.draw_scene(np.random.Generator(np.random.PCG64([seed, index])).random, size)
 
 
-def contents(folder):
-    return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 def test_annotations_are_the_same_bytes_on_every_machine(tmp_path):
-    folder = shapes.make_shapes(tmp_path, **SMALL)
+    folder = shapes.make_shapes(tmp_path, num_train=6, num_val=2, image_size=64, seed=3)
     digests = [
         hashlib.sha256((folder / f"annotations/instances_{name}.json").read_bytes()).hexdigest()
         for name in ("train2017", "val2017")
@@ -48,22 +39,6 @@ def test_annotations_are_the_same_bytes_on_every_machine(tmp_path):
         "42373bac8c4c8113fd72ec2ae02a24b6a345289f5eacec3ea0ff6edce11adbfe",
         "9147d378d7593bcbbeb61958a6444326e84eab49ca70c404c58b2a511b734076",
     ], "a changed content needs a new FORMAT_VERSION, or old caches would be taken for new ones"
-
-
-def test_same_seed_same_pixels_other_seed_other_pixels(tmp_path):
-    first = contents(shapes.make_shapes(tmp_path / "a", **SMALL))
-    assert contents(shapes.make_shapes(tmp_path / "b", **SMALL)) == first
-    other = contents(shapes.make_shapes(tmp_path / "b", **{**SMALL, "seed": 4}))
-    assert other.keys() == first.keys()
-    assert all(other[name] != first[name] for name in first)
-
-
-def test_a_longer_set_extends_a_shorter_one(tmp_path):
-    short = contents(shapes.make_shapes(tmp_path, **SMALL))
-    long = contents(shapes.make_shapes(tmp_path, **{**SMALL, "num_train": 9}))
-    pictures = [name for name in short if name.suffix == ".jpg"]
-    assert len(pictures) == 8
-    assert all(long[name] == short[name] for name in pictures)
 
 
 def test_train_and_val_share_no_picture(folder):
@@ -152,125 +127,18 @@ def test_colour_does_not_tell_the_class():
 
 
 @pytest.mark.parametrize("name", shapes.CLASSES)
-def test_contours_fit_the_unit_circle_and_fill_their_area(name):
-    """Filled areas are held to the shoelace formula, minus the hole."""
+def test_contours_fit_the_unit_circle_and_have_their_area(name):
+    """Covered areas are held to the shoelace formula, minus the hole."""
 
     def shoelace(points):
         x, y = points.T
         return abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
-    contours = shapes._contours(name)
+    contours = shapes.contours(name)
     assert all(np.linalg.norm(points, axis=1).max() <= 1 + 1e-9 for points in contours)
     expected = shoelace(contours[0]) - sum(shoelace(hole) for hole in contours[1:])
-    filled = shapes._fill([400 * points + 512.3 for points in contours], 1024)
-    assert filled.sum() / 400**2 == pytest.approx(expected, rel=2e-3)
-    assert set(np.unique(filled)) == {0, 1}
-
-
-def test_the_cache_is_reused(tmp_path, monkeypatch):
-    folder = shapes.make_shapes(tmp_path, **SMALL)
-    monkeypatch.setattr(shapes, "draw_scene", lambda *_: pytest.fail("generated twice"))
-    assert shapes.make_shapes(tmp_path, **SMALL) == folder
-    assert [p.name for p in tmp_path.iterdir()] == [folder.name], "a workspace was left behind"
-
-
-@pytest.mark.parametrize("change", [{"num_train": 7}, {"num_val": 3}, {"image_size": 65}, {"seed": 4}])
-def test_every_parameter_has_its_own_folder(tmp_path, change):
-    assert shapes.make_shapes(tmp_path, **SMALL) != shapes.make_shapes(tmp_path, **{**SMALL, **change})
-
-
-@pytest.mark.parametrize("damage", ["picture", "annotations", "all", "file"])
-def test_a_damaged_folder_is_made_anew(tmp_path, damage):
-    folder = shapes.make_shapes(tmp_path, **SMALL)
-    whole = contents(folder)
-    if damage == "picture":
-        next(folder.glob("train2017/*.jpg")).unlink()
-    elif damage == "annotations":
-        shutil.rmtree(folder / "annotations")
-    else:
-        shutil.rmtree(folder)
-        folder.mkdir() if damage == "all" else folder.write_text("")
-    assert contents(shapes.make_shapes(tmp_path, **SMALL)) == whole
-    assert [p.name for p in tmp_path.iterdir()] == [folder.name]
-
-
-def test_an_interrupted_run_leaves_nothing_that_looks_complete(tmp_path, monkeypatch):
-    drawn = []
-
-    def interrupt(random, size, draw=shapes.draw_scene):
-        drawn.append(size)
-        if len(drawn) == 5:
-            raise KeyboardInterrupt
-        return draw(random, size)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(shapes, "draw_scene", interrupt)
-        shapes.make_shapes(tmp_path, **SMALL)
-    assert list(tmp_path.iterdir()) == []
-    assert len(contents(shapes.make_shapes(tmp_path, **SMALL))) == 6 + 2 + 2
-
-
-def _race(root, barrier, results):
-    barrier.wait()
-    results.put(shapes.make_shapes(root, **SMALL))
-
-
-@pytest.mark.parametrize("damaged", [False, True])
-def test_two_processes_at_once(tmp_path, damaged):
-    if damaged:
-        shapes.make_shapes(tmp_path, **SMALL).joinpath("annotations/instances_val2017.json").unlink()
-    context = multiprocessing.get_context("fork")
-    barrier, results = context.Barrier(2), context.Queue()
-    runners = [context.Process(target=_race, args=(tmp_path, barrier, results)) for _ in range(2)]
-    for runner in runners:
-        runner.start()
-    folders = [results.get(timeout=60) for _ in runners]
-    for runner in runners:
-        runner.join()
-    assert [runner.exitcode for runner in runners] == [0, 0]
-    assert folders[0] == folders[1]
-    assert contents(folders[0]) == contents(shapes.make_shapes(tmp_path / "alone", **SMALL))
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["alone", folders[0].name])
-
-
-def test_the_slower_of_two_takes_the_faster_ones_folder(tmp_path, monkeypatch):
-    """The race, made certain: the other process finishes while this one is drawing."""
-    finished = []
-
-    def draw_while_another_finishes(random, size, draw=shapes.draw_scene):
-        if not finished:
-            finished.append(None)
-            finished.append(contents(shapes.make_shapes(tmp_path, **SMALL)))
-        return draw(random, size)
-
-    monkeypatch.setattr(shapes, "draw_scene", draw_while_another_finishes)
-    folder = shapes.make_shapes(tmp_path, **SMALL)
-    assert contents(folder) == finished[1]
-    assert [p.name for p in tmp_path.iterdir()] == [folder.name]
-
-
-def test_cache_root_follows_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("ATTN_MM_CACHE", raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert shapes.cache_root() == tmp_path / ".cache" / "attn_mm"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert shapes.cache_root() == tmp_path / "xdg" / "attn_mm"
-    monkeypatch.setenv("ATTN_MM_CACHE", str(tmp_path / "own"))
-    assert shapes.cache_root() == tmp_path / "own"
-    assert shapes.make_shapes(**SMALL).parent == tmp_path / "own"
-
-
-def test_a_cache_that_cannot_be_written_names_the_way_out(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file.*ATTN_MM_CACHE"):
-        shapes.make_shapes(tmp_path / "file", **SMALL)
-
-
-@pytest.mark.parametrize("change", [{"num_train": 0}, {"num_val": 0}, {"image_size": 63}, {"seed": -1}])
-def test_parameters_out_of_range(tmp_path, change):
-    with pytest.raises(ValueError, match=str(next(iter(change.values())))):
-        shapes.make_shapes(tmp_path, **{**SMALL, **change})
+    _, _, share = raster.coverage([100 * points + 128.3 for points in contours], 256)
+    assert share.sum() / 100**2 == pytest.approx(expected, rel=2e-3)
 
 
 def test_annotations_follow_cocos_layout(folder):

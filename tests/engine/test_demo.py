@@ -1,70 +1,200 @@
-"""``--demo`` on detection configs of several kinds, and what it leaves as it was configured."""
+"""``--demo`` on configs of several kinds: what it changes, what it leaves, and that it runs to its end."""
+
+from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from attn_mm.datasets.shapes import CLASSES
 from attn_mm.engine import train
 from attn_mm.engine.configs import walk
-from attn_mm.engine.demo import IMAGE_SIZE, to_demo
+from attn_mm.engine.demo import detection, pose, small_images, to_demo
 from attn_mm.errors import UserError
 
-KINDS = {
-    "faster_rcnn": "faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",
-    "mask_rcnn": "mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py",
-    "retinanet": "retinanet/retinanet_r50_fpn_1x_coco.py",
-    "ssd": "ssd/ssd300_coco.py",
+COCO_POSE = "mmpose::body_2d_keypoint/topdown_heatmap/coco"
+SIMPLE_BASELINE = f"{COCO_POSE}/td-hm_res50_8xb64-210e_coco-256x192.py"
+FASTER_RCNN = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
+SSD = "mmdet::ssd/ssd300_coco.py"
+SSD_VOC = "mmdet::pascal_voc/ssd300_voc0712.py"
+SSD_LITE = "mmdet::ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py"
+RUNS = {
+    "faster_rcnn": FASTER_RCNN,
+    "mask_rcnn": "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py",
+    "retinanet": "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py",
+    "ssd_voc": SSD_VOC,
+    "pose": SIMPLE_BASELINE,
 }
 
 
+@pytest.fixture(autouse=True)
+def small_cache(monkeypatch, tmp_path_factory):
+    """The generated sets are some seconds' work; here a few images will do."""
+    root = tmp_path_factory.getbasetemp() / "cache"
+    shapes, persons = detection.make_shapes, pose.make_persons
+    monkeypatch.setattr(detection, "make_shapes", lambda **size: shapes(root, num_train=8, num_val=6, **size))
+    monkeypatch.setattr(pose, "make_persons", lambda: persons(root, num_train=4, num_val=6))
+
+
 @pytest.fixture
-def small_cache(monkeypatch):
-    """The generated set is some seconds' work for each image size; here a few images will do."""
-    from attn_mm.engine import demo
+def config(tmp_path):
+    """A config file of our own upon an upstream one."""
 
-    make = demo.make_shapes
-    monkeypatch.setattr(demo, "make_shapes", lambda **kwargs: make(num_train=8, num_val=6, **kwargs))
+    def write(base: str) -> Path:
+        path = tmp_path / "config.py"
+        path.write_text(f"_base_ = '{base}'\n")
+        return path
+
+    return write
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_demo_of_an_upstream_config(kind, tmp_path, small_cache):
-    config = tmp_path / f"{kind}.py"
-    config.write_text(f"_base_ = 'mmdet::{KINDS[kind]}'\n")
+@pytest.fixture
+def demo(config):
+    def make(base: str) -> Config:
+        cfg = Config.fromfile(config(base))
+        to_demo(cfg)
+        return cfg
+
+    return make
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_demo_of_an_upstream_config(kind, config, tmp_path):
     options = [
         "train_cfg.max_epochs=1",
+        "train_cfg.val_interval=1",
         "train_dataloader.batch_size=2",
         "train_dataloader.dataset.indices=4",
     ]
-    train.main([str(config), "--demo", "--work-dir", str(tmp_path / "work"), "--cfg-options", *options])
-    assert json.loads((tmp_path / "work/results.json").read_text())["epoch"] == 1
-    assert (tmp_path / "work/epoch_1.pth").is_file()
-    assert len(list((tmp_path / "work/pictures").glob("*.jpg"))) == 6
+    work = tmp_path / "work"
+    train.main([str(config(RUNS[kind])), "--demo", "--work-dir", str(work), "--cfg-options", *options])
+    results = json.loads((work / "results.json").read_text())
+    assert results["epoch"] == 1
+    assert (work / "epoch_1.pth").is_file()
+    assert len(list((work / "pictures").glob("*.jpg"))) == 6
 
 
-def test_the_model_stays_but_for_classes_and_origin(repo, small_cache):
+def test_the_model_stays_but_for_classes_and_origin(repo):
     path = repo / "configs/fcos_tdaf_r50.py"
     before, cfg = Config.fromfile(path), Config.fromfile(path)
     to_demo(cfg)
     assert cfg.model.bbox_head.num_classes == len(CLASSES)
     cfg.model.bbox_head.num_classes = before.model.bbox_head.num_classes
-    for model in (before.model, cfg.model):
-        for node in walk(model):
-            for key in ("init_cfg", "frozen_stages"):
-                node.pop(key, None)
+    forget_origin(before.model, cfg.model)
     assert cfg.model == before.model
 
 
-def test_evaluation_is_on_held_out_images_of_the_demo_size(repo, small_cache):
+def forget_origin(*models) -> None:
+    for model in models:
+        for node in walk(model):
+            for key in ("init_cfg", "frozen_stages"):
+                node.pop(key, None)
+
+
+def test_evaluation_is_on_held_out_images_of_the_demo_size(repo):
     cfg = Config.fromfile(repo / "configs/fcos_tdaf_r50.py")
     to_demo(cfg)
     assert cfg.train_dataloader.dataset.ann_file != cfg.val_dataloader.dataset.ann_file
     assert cfg.val_evaluator.ann_file.endswith(cfg.val_dataloader.dataset.ann_file)
     sizes = [step.scale for step in cfg.train_dataloader.dataset.pipeline if step.type == "Resize"]
-    assert sizes == [(IMAGE_SIZE, IMAGE_SIZE)]
+    assert sizes == [(detection.IMAGE_SIZE, detection.IMAGE_SIZE)]
 
 
-def test_only_detection_configs():
-    with pytest.raises(UserError, match="--demo works on detection configs"):
-        to_demo(Config(dict(default_scope="mmpose", model=dict())))
+def test_two_stages_share_small_anchors_and_few_rois(demo):
+    model = demo(FASTER_RCNN).model
+    # 16 to 256 pixels where the config has 32 to 512, RoIs of up to 56 on the finest map.
+    assert model.rpn_head.anchor_generator.scales == [4]
+    assert model.roi_head.bbox_roi_extractor.finest_scale == 28
+    assert model.train_cfg.rcnn.sampler.num == small_images.TRAINED_ROIS
+    assert (
+        model.train_cfg.rpn_proposal.max_per_img == model.test_cfg.rpn.max_per_img == small_images.TESTED_ROIS
+    )
+    assert model.train_cfg.rpn.sampler.num == 256
+
+
+@pytest.mark.parametrize("base", [SSD, SSD_VOC, SSD_LITE])
+def test_ssd_keeps_the_levels_that_fit(demo, config, base):
+    """Its maps are the anchor generator's, and its anchors the same part of the image as before."""
+    from mmdet.registry import MODELS, TASK_UTILS
+
+    cfg = demo(base)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        model = MODELS.build(cfg.model).eval()
+        before = TASK_UTILS.build(Config.fromfile(config(base)).model.bbox_head.anchor_generator)
+    with torch.no_grad():
+        maps = model.extract_feat(torch.zeros(1, 3, 96, 96))
+    generator = model.bbox_head.prior_generator
+    assert len(maps) == generator.num_levels == 4
+    for level, found in enumerate(maps):
+        assert found.shape[1] == cfg.model.bbox_head.in_channels[level]
+        assert [96 // stride for stride in generator.strides[level]] == list(found.shape[2:])
+        here, there = generator.base_anchors[level], before.base_anchors[level]
+        size, full_size = (anchors[:, 2:] - anchors[:, :2] for anchors in (here, there))
+        torch.testing.assert_close(size / 96, full_size / before.strides[-1][0])
+
+
+def test_a_pose_config_keeps_its_model_but_for_the_heatmaps_size(demo, config):
+    cfg, before = demo(SIMPLE_BASELINE), Config.fromfile(config(SIMPLE_BASELINE))
+    codec = cfg.model.head.pop("decoder")
+    whole = before.model.head.pop("decoder")
+    assert codec.input_size == pose.INPUT_SIZE
+    assert [side // map_side for side, map_side in zip(codec.input_size, codec.heatmap_size)] == [4, 4]
+    assert (whole.input_size, whole.heatmap_size) == ((192, 256), (48, 64))
+    forget_origin(before.model, cfg.model)
+    assert cfg.model == before.model
+    for split in ("train", "val"):
+        steps = {step.type: step for step in cfg[f"{split}_dataloader"].dataset.pipeline}
+        assert steps["TopdownAffine"].input_size == codec.input_size
+        assert ("GenerateTarget" in steps) == (split == "train")
+    assert "bbox_file" not in cfg.val_dataloader.dataset
+
+
+def test_targets_decode_to_the_annotated_places(demo):
+    """Encoded and decoded again, a keypoint comes back to within a cell of its heatmap."""
+    from mmpose.registry import DATASETS, KEYPOINT_CODECS
+
+    cfg = demo(SIMPLE_BASELINE)
+    dataset = dict(cfg.train_dataloader.dataset)
+    dataset["pipeline"] = [step for step in dataset["pipeline"] if step.type != "RandomFlip"]
+    with DefaultScope.overwrite_default_scope("mmpose"):
+        dataset = DATASETS.build(dataset)
+        codec = KEYPOINT_CODECS.build(cfg.model.head.decoder)
+    for index in range(len(dataset)):
+        sample = dataset[index]["data_samples"]
+        found, _ = codec.decode(sample.gt_fields.heatmaps.numpy())
+        scale = sample.metainfo["input_scale"] / np.array(codec.input_size)
+        places = sample.metainfo["input_center"] + scale * (found[0] - np.array(codec.input_size) / 2)
+        seen = sample.gt_instances.keypoints_visible[0] > 0
+        assert seen.any()
+        distances = np.abs(places - sample.gt_instances.keypoints[0]) / scale
+        assert distances[seen].max() < codec.scale_factor.max()
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("mmpose::body_2d_keypoint/simcc/coco/simcc_res50_8xb64-210e_coco-256x192.py", "is SimCCLabel"),
+        (
+            "mmpose::body_2d_keypoint/topdown_regression/coco/td-reg_res50_8xb64-210e_coco-256x192.py",
+            "Regression",
+        ),
+        (
+            "mmpose::body_2d_keypoint/topdown_heatmap/mpii/td-hm_res50_8xb64-210e_mpii-256x256.py",
+            "predicts 16",
+        ),
+        ("mmpose::body_2d_keypoint/dekr/coco/dekr_hrnet-w32_8xb10-140e_coco-512x512.py", "top-down"),
+    ],
+)
+def test_poses_that_the_demo_cannot_serve(demo, base, message):
+    with pytest.raises(UserError, match=message):
+        demo(base)
+
+
+def test_only_detection_and_pose():
+    with pytest.raises(UserError, match="--demo works on configs of mmdet and mmpose"):
+        to_demo(Config(dict(default_scope="mmaction", model=dict())))

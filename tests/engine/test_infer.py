@@ -12,14 +12,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from engine import small
 from mmengine.hub import get_config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
 from attn_mm.analysis.attention import contact_sheet
+from attn_mm.engine.attention_sheets import AttentionSheets
 from attn_mm.engine.configs import load_config
-from attn_mm.engine.infer import AttentionSheets, VideoFrames, main
-from attn_mm.engine.predictors import PREDICTORS, _enlarged, load_model
+from attn_mm.engine.infer import main
+from attn_mm.engine.media import VideoFrames
+from attn_mm.engine.predictors import PREDICTORS, load_model
+from attn_mm.engine.predictors.detection import _enlarged
 from attn_mm.errors import UserError
 
 pytest.importorskip("mmdet")
@@ -248,6 +252,50 @@ def test_masks_are_in_the_json(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("make", "spread"),
+    [
+        (small.detection_config, 0.1),
+        (small.faster_rcnn_config, 0.1),
+        (small.yolo_config, 0.5),
+        (small.ssd_config, 0.2),
+    ],
+    ids=["fcos", "faster_rcnn", "yolo", "ssd_of_voc"],
+)
+def test_detectors_agree_with_mmdets_inferencer(make, spread, tmp_path):
+    from mmdet.apis import DetInferencer
+    from mmdet.datasets import VOCDataset
+
+    cfg = make(tmp_path)
+    if make is small.detection_config:
+        cfg.model.backbone = dict(type="attn_mm.TDAF", backbone=cfg.model.backbone, flows=2)
+    classes = VOCDataset.METAINFO["classes"] if make is small.ssd_config else small.CLASSES
+    meta = {"dataset_meta": {"classes": classes, "palette": [(9 * i, 0, 99) for i in range(20)]}}
+    weights = small.save_weights(cfg, tmp_path / "random.pth", spread, meta)
+    model = small.dump(cfg, tmp_path / "config.py"), weights
+    cv2.imwrite(str(tmp_path / "x.png"), picture())
+    inferencer = DetInferencer(*model, device="cpu", show_progress=False)
+    (expected,) = inferencer(str(tmp_path / "x.png"))["predictions"]
+    result = infer(model, tmp_path / "x.png", tmp_path / "out", "--score-thr", "0.1")
+    assert result["classes"] == list(classes)
+    objects = result["results"][0]["objects"]
+    number = sum(score > 0.1 for score in expected["scores"])
+    assert len(objects) == number > 3
+    assert [item["label"] for item in objects] == expected["labels"][:number]
+    assert [item["class"] for item in objects] == [classes[item["label"]] for item in objects]
+    np.testing.assert_allclose([item["score"] for item in objects], expected["scores"][:number], atol=1e-5)
+    np.testing.assert_allclose([item["bbox"] for item in objects], expected["bboxes"][:number], atol=6e-3)
+
+
+def test_a_panoptic_model_is_refused(tmp_path, capsys):
+    cfg = small.faster_rcnn_config(tmp_path, panoptic=True)
+    cfg.dump(str(tmp_path / "panoptic.py"))
+    weights = small.save_weights(cfg, tmp_path / "panoptic.pth")
+    cv2.imwrite(str(tmp_path / "x.png"), picture())
+    line = fails(capsys, tmp_path / "panoptic.py", weights, tmp_path / "x.png", "--out", tmp_path / "out")
+    assert line.startswith("error: PanopticFPN predicts pred_panoptic_seg: a detector or")
+
+
 def test_classes_come_from_the_checkpoint_before_the_config(plain, tmp_path):
     meta = {"dataset_meta": {"CLASSES": ("x", "y", "z"), "palette": [(0, 0, 255)]}}
     checkpoint = random_checkpoint(plain[0], tmp_path / "named.pth", meta)
@@ -279,8 +327,8 @@ def test_attention_of_an_image(grafted, tmp_path):
 
     cfg = load_config(grafted[0])
     model = load_model(cfg, grafted[1], "cpu")
-    prediction = PREDICTORS["mmdet"](model, cfg, 0.3)(picture())
-    masks = AttentionSheets(model.backbone).masks(prediction, (75, 110))
+    (view,) = PREDICTORS["mmdet"](model, cfg, 0.3)(picture()).views
+    masks = AttentionSheets(model).masks(view)
     assert set(masks) == {(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
     np.testing.assert_array_equal(found, contact_sheet(picture(), masks))
 
@@ -291,13 +339,14 @@ def test_attention_of_a_video(grafted, clip, tmp_path):
     cfg = load_config(grafted[0])
     model = load_model(cfg, grafted[1], "cpu")
     predict = PREDICTORS["mmdet"](model, cfg, 0.3)
-    kept, free = AttentionSheets(model.backbone, keep_scale=True), AttentionSheets(model.backbone)
+    kept, free = AttentionSheets(model, keep_scale=True), AttentionSheets(model)
     found = list(attended)
     assert (attended.rate, len(found)) == (12.5, 4)
     for index, frame in enumerate(VideoFrames(clip)):
         # What the video's compression leaves of the sheet is nearer to the kept scale than to another one.
         errors = [
-            np.abs(sheets(frame, predict(frame)).astype(int) - found[index]).mean() for sheets in (kept, free)
+            np.abs(sheets(predict(frame).views[0]).astype(int) - found[index]).mean()
+            for sheets in (kept, free)
         ]
         assert errors[0] < 6
         assert index == 0 or errors[0] < 0.8 * errors[1]
@@ -317,15 +366,15 @@ def test_masks_lie_where_the_network_saw_them(plain, size):
     ramp = np.linspace(20, 120, height)[:, None] + np.linspace(0, 110, width)
     image = np.repeat(ramp.round().astype(np.uint8)[..., None], 3, axis=2)
     cfg = load_config(plain[0])
-    prediction = PREDICTORS["mmdet"](load_model(cfg, plain[1], "cpu"), cfg, 0.3)(image)
-    assert prediction.inputs.shape[-2] % 32 == prediction.inputs.shape[-1] % 32 == 0
-    mask = AttentionSheets(SeesItsInput()).masks(prediction, size)[0, 2]
+    (view,) = PREDICTORS["mmdet"](load_model(cfg, plain[1], "cpu"), cfg, 0.3)(image).views
+    assert view.inputs.shape[-2] % 32 == view.inputs.shape[-1] % 32 == 0
+    mask = AttentionSheets(SeesItsInput()).masks(view)[0, 2]
     mean = np.mean(cfg.model.data_preprocessor.mean)
     # Within half a cell of the border there is nothing to interpolate from, and
     # the last cell may hold some padding.
     cells = [
         4 * side / (seen * part)
-        for side, seen, part in zip(size, prediction.inputs.shape[-2:], prediction.valid, strict=True)
+        for side, seen, part in zip(size, view.inputs.shape[-2:], view.valid, strict=True)
     ]
     inner = tuple(
         slice(ceil(cell / 2), side - ceil(1.5 * cell)) for cell, side in zip(cells, size, strict=True)
@@ -338,22 +387,21 @@ def test_the_padding_is_really_there(plain):
     cfg = load_config(plain[0])
     predict = PREDICTORS["mmdet"](load_model(cfg, plain[1], "cpu"), cfg, 0.3)
     # 75 x 110 is resized to 87 x 128 and padded to 96 x 128.
-    assert predict(picture(75, 110)).valid == pytest.approx((87 / 96, 1.0))
-    assert predict(picture(96, 128)).valid == (1.0, 1.0)
+    assert predict(picture(75, 110)).views[0].valid == pytest.approx((87 / 96, 1.0))
+    assert predict(picture(96, 128)).views[0].valid == (1.0, 1.0)
 
 
 def test_a_video_keeps_the_first_frames_scale(plain):
     cfg = load_config(plain[0])
     predict = PREDICTORS["mmdet"](load_model(cfg, plain[1], "cpu"), cfg, 0.3)
-    dark, light = (np.full((64, 64, 3), value, np.uint8) for value in (60, 200))
+    dark, light = (predict(np.full((64, 64, 3), value, np.uint8)).views[0] for value in (60, 200))
     free, kept = AttentionSheets(SeesItsInput()), AttentionSheets(SeesItsInput(), keep_scale=True)
     for sheets in (free, kept):
-        sheets(dark, predict(dark))
-    prediction = predict(light)
-    masks = kept.masks(prediction, (64, 64))
-    assert (kept(light, prediction) == contact_sheet(light, masks, kept.limits)).all()
-    assert (free(light, prediction) == contact_sheet(light, masks)).all()
-    assert (free(light, prediction) != kept(light, prediction)).any()
+        sheets(dark)
+    masks = kept.masks(light)
+    assert (kept(light) == contact_sheet(light.picture, masks, kept.limits)).all()
+    assert (free(light) == contact_sheet(light.picture, masks)).all()
+    assert (free(light) != kept(light)).any()
 
 
 def fails(capsys, *arguments):
@@ -441,7 +489,7 @@ def test_a_threshold_out_of_range(plain, photos, capsys, value):
 
 
 def test_other_faults_keep_their_traceback(plain, photos, tmp_path, monkeypatch):
-    monkeypatch.setitem(PREDICTORS, "mmdet", lambda *_: lambda image: 1 / 0)
+    monkeypatch.setitem(PREDICTORS, "mmdet", lambda *_: lambda image, name: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         infer(plain, photos, tmp_path / "out")
 

@@ -1,0 +1,94 @@
+"""Polygons to pixels, and pixels to COCO's boxes and run lengths.
+
+Not OpenCV's polygon filling: which pixels that one sets depends on its version.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+# Shapes are rasterised on a grid this much finer; a pixel belongs to the mask from half coverage on.
+SUPERSAMPLING = 4
+
+
+# Rows and columns of an image, and how much of each pixel there is covered, 0 to 1.
+Patch = tuple[slice, slice, np.ndarray]
+
+
+def blend(canvas: np.ndarray, patch: Patch, colour: np.ndarray) -> None:
+    """Paint ``patch`` on ``canvas`` (size, size, 3), in place."""
+    rows, columns, share = patch
+    window = canvas[rows, columns]
+    window += share[..., None] * (colour - window)
+
+
+def mask_of(patch: Patch, size: int) -> np.ndarray:
+    """The pixels (size, size), bool, of which ``patch`` covers half or more."""
+    rows, columns, share = patch
+    mask = np.zeros((size, size), bool)
+    mask[rows, columns] = 2 * share >= 1
+    return mask
+
+
+def coverage(contours: list[np.ndarray], size: int) -> Patch:
+    """How much of each pixel lies inside an odd number of ``contours``.
+
+    Args:
+        contours: closed outlines, (points, 2) each, in pixels from the image's top left corner;
+            they may leave the image. The first one encloses the others.
+        size: side of the image in pixels.
+
+    Returns:
+        The patch of the image that the contours reach.
+    """
+    low = np.clip(np.floor(contours[0].min(axis=0)), 0, size).astype(int)
+    high = np.clip(np.ceil(contours[0].max(axis=0)), low, size).astype(int)
+    width, height = high - low
+    fine = fill([(contour - low) * SUPERSAMPLING for contour in contours], (height, width))
+    rows = fine.reshape(height, SUPERSAMPLING, width * SUPERSAMPLING).sum(axis=1, dtype=np.uint8)
+    cells = rows.reshape(height, width, SUPERSAMPLING).sum(axis=2, dtype=np.uint8)
+    return slice(low[1], high[1]), slice(low[0], high[0]), cells / SUPERSAMPLING**2
+
+
+def fill(contours: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """The cells whose centres lie inside an odd number of contours.
+
+    Args:
+        contours: closed outlines, (points, 2) each, in cells.
+        size: height and width in pixels, of ``SUPERSAMPLING`` cells each.
+
+    Returns:
+        uint8, 0 or 1, ``SUPERSAMPLING`` times ``size``.
+    """
+    height, width = (side * SUPERSAMPLING for side in size)
+    # A crossing beyond the right border is counted in a column of its own.
+    crossings = np.zeros((height, width + 1), np.uint8)
+    centres = np.arange(height) + 0.5
+    for contour in contours:
+        (x0, y0), (x1, y1) = contour.T, np.roll(contour, -1, axis=0).T
+        edge, row = np.nonzero((y0[:, None] <= centres) != (y1[:, None] <= centres))
+        x = x0[edge] + (centres[row] - y0[edge]) / (y1 - y0)[edge] * (x1 - x0)[edge]
+        np.add.at(crossings, (row, np.clip(np.ceil(x - 0.5), 0, width).astype(np.intp)), 1)
+    return np.add.accumulate(crossings[:, :-1], axis=1, dtype=np.uint8) & 1
+
+
+def arc(radius: float, points: int = 48) -> np.ndarray:
+    """The corners (points, 2) of a regular polygon around the origin."""
+    angles = np.linspace(0, 2 * math.pi, points, endpoint=False)
+    return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def box(mask: np.ndarray) -> list[int]:
+    """``[x, y, width, height]`` of the pixels that are set."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    x, y = int(columns[0]), int(rows[0])
+    return [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """COCO's uncompressed code: lengths of alternating runs, column by column, zeros first."""
+    flat = np.concatenate([[False], mask.ravel(order="F")])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    return np.diff([0, *edges, mask.size]).tolist()

@@ -1,0 +1,67 @@
+"""A model's attention masks, drawn over what it was shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attn_mm.analysis.attention import contact_sheet, fit_to_image, value_range
+from attn_mm.engine.predictors import View
+from attn_mm.errors import UserError
+
+
+def find_attention(model: nn.Module) -> Callable[[Tensor], dict[tuple[int, int], Tensor]] | None:
+    """A function from a model's input to the masks of its backbone or head; None where neither has any.
+
+    The masks are ``{(stage from 0, flow from 1): (N, 1, h, w)}``. A backbone makes
+    them of the input, a head of the features that the backbone gives.
+    """
+    backbone, head = getattr(model, "backbone", model), getattr(model, "head", None)
+    if hasattr(backbone, "attention_masks"):
+        return backbone.attention_masks
+    if hasattr(head, "attention_masks"):
+        return lambda inputs: head.attention_masks(model.extract_feat(inputs))
+    return None
+
+
+class AttentionSheets:
+    """Draws what a model attends, one picture for a view.
+
+    Args:
+        model: the model, or its backbone, see :func:`find_attention`.
+        keep_scale: let the first picture's colour scales hold for all, as a video needs.
+
+    Raises:
+        UserError: the model has no attention masks.
+    """
+
+    def __init__(self, model: nn.Module, keep_scale: bool = False) -> None:
+        attention = find_attention(model)
+        if attention is None:
+            name = type(getattr(model, "backbone", model)).__name__
+            raise UserError(
+                f"--show-attention: {name} has no attention masks; use a config whose backbone or pose head "
+                "makes some, such as configs/fcos_tdaf_r50.py"
+            )
+        self.attention, self.keep_scale = attention, keep_scale
+        self.limits: dict[tuple[int, int], tuple[float, float]] | None = None
+
+    def masks(self, view: View) -> dict[tuple[int, int], np.ndarray]:
+        """The masks of a view's input, without padding, each on the pixels of the view's picture."""
+        with torch.no_grad():
+            found = self.attention(view.inputs)
+        size = view.picture.shape[:2]
+        return {
+            key: fit_to_image(mask[0, 0].float().cpu().numpy(), size, view.valid)
+            for key, mask in found.items()
+        }
+
+    def __call__(self, view: View) -> np.ndarray:
+        """The contact sheet of a view."""
+        masks = self.masks(view)
+        if self.keep_scale and self.limits is None:
+            self.limits = {key: value_range(mask) for key, mask in masks.items()}
+        return contact_sheet(view.picture, masks, self.limits)

@@ -1,0 +1,29 @@
+"""``--demo``: a config on generated images, small and short enough for a CPU.
+
+The model stays as configured, but for what the images decide: the number of classes and the sizes
+that are made for larger inputs. It starts from scratch, with nothing frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mmengine.config import Config
+
+from attn_mm.engine.demo import detection, pose
+from attn_mm.errors import UserError
+
+# By default_scope, the name under which a framework's configs are known.
+DEMOS: dict[str, Callable[[Config], None]] = {"mmdet": detection.to_demo, "mmpose": pose.to_demo}
+
+
+def to_demo(cfg: Config) -> None:
+    """Turn a config into its demo, in place.
+
+    Raises:
+        UserError: there is no demo for such a config.
+    """
+    scope = cfg.get("default_scope")
+    if scope not in DEMOS:
+        raise UserError(f"--demo works on configs of {' and '.join(DEMOS)}; {cfg.filename} is for {scope}")
+    DEMOS[scope](cfg)

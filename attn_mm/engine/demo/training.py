@@ -1,0 +1,37 @@
+"""The schedule that every demo shares: AdamW from scratch, a short warm-up, then a cosine to zero."""
+
+from __future__ import annotations
+
+from mmengine.config import Config, ConfigDict
+
+WARMUP_ITERATIONS = 100
+
+
+def set_schedule(cfg: Config, epochs: int, lr: float) -> None:
+    """Replace what ``cfg`` says about optimisation, hooks and randomness."""
+    cfg.train_cfg = ConfigDict(type="EpochBasedTrainLoop", max_epochs=epochs, val_interval=epochs // 2)
+    cfg.optim_wrapper = ConfigDict(
+        type="OptimWrapper",
+        optimizer=dict(type="AdamW", lr=lr, weight_decay=0.05, fused=True),
+        paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+        clip_grad=dict(max_norm=35),
+    )
+    cfg.param_scheduler = [
+        ConfigDict(type="LinearLR", start_factor=0.1, by_epoch=False, end=WARMUP_ITERATIONS),
+        ConfigDict(type="CosineAnnealingLR", by_epoch=True, convert_to_iter_based=True, T_max=epochs),
+    ]
+    cfg.custom_hooks = []
+    cfg.default_hooks.logger.interval = 20
+    cfg.default_hooks.checkpoint = ConfigDict(type="CheckpointHook", interval=1, max_keep_ckpts=1)
+    cfg.randomness = dict(seed=0)
+
+
+def dataloader(batch_size: int, dataset: dict, shuffle: bool) -> ConfigDict:
+    """A loader of ``dataset`` in the process itself."""
+    return ConfigDict(
+        batch_size=batch_size,
+        # A worker would take a core from the few that a demo's machine may have.
+        num_workers=0,
+        sampler=dict(type="DefaultSampler", shuffle=shuffle),
+        dataset=dataset,
+    )

@@ -1,0 +1,120 @@
+"""Images and videos, read and written by OpenCV."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from attn_mm.errors import UserError
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+
+DEFAULT_FRAME_RATE = 25.0
+
+
+def read_image(path: Path) -> np.ndarray:
+    """The image, uint8 BGR; UserError where it can't be decoded."""
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise UserError(f"{path} can't be read as an image: it is damaged or of another format")
+    return image
+
+
+def write_image(path: Path, picture: np.ndarray) -> None:
+    """Write a picture, uint8 BGR; UserError where that fails."""
+    if not cv2.imwrite(str(path), picture):
+        raise UserError(f"{path} can't be written")
+
+
+class VideoFrames:
+    """The frames of a video, uint8 BGR, to be iterated once; UserError where it can't be decoded.
+
+    Attributes:
+        rate: frames per second.
+        count: how many frames the file says it has, or None.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # ffmpeg would print its own account of a damaged file beside ours.
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        self._capture = cv2.VideoCapture(str(path))
+        decoded, self._first = self._capture.read()
+        if not decoded:
+            raise UserError(
+                f"{path} can't be read as a video: it is damaged or of a format OpenCV doesn't know"
+            )
+        rate, count = (self._capture.get(p) for p in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
+        self.rate = rate if 0 < rate < 1000 else DEFAULT_FRAME_RATE
+        self.count = int(count) if count > 0 else None
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        decoded, frame = True, self._first
+        while decoded:
+            yield frame
+            decoded, frame = self._capture.read()
+        self._capture.release()
+
+
+class VideoFile(AbstractContextManager):
+    """Writes pictures of one size as an MP4 video, which is begun with the first."""
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self._path, self._rate = path, rate
+        self._writer: cv2.VideoWriter | None = None
+        self._blank: np.ndarray | None = None
+        self._blanks_before = 0
+
+    def write(self, picture: np.ndarray | None) -> None:
+        """Append a picture, uint8 BGR, or, for None, a white one."""
+        if picture is None and self._blank is None:
+            self._blanks_before += 1
+            return
+        if self._writer is None:
+            self._begin(picture)
+        self._writer.write(self._blank if picture is None else picture)
+
+    def _begin(self, picture: np.ndarray) -> None:
+        codec = cv2.VideoWriter_fourcc(*"mp4v")
+        self._writer = cv2.VideoWriter(str(self._path), codec, self._rate, picture.shape[1::-1])
+        if not self._writer.isOpened():
+            raise UserError(f"{self._path}: this OpenCV can't write an MP4 video here")
+        self._blank = np.full_like(picture, 255)
+        for _ in range(self._blanks_before):
+            self._writer.write(self._blank)
+
+    def __exit__(self, *_) -> None:
+        if self._writer is not None:
+            self._writer.release()
+
+
+def open_input(path: Path) -> list[Path] | VideoFrames:
+    """The images or the video that ``path`` names.
+
+    Raises:
+        UserError: there is none, or it can't be decoded. Of a folder's images
+            only the names are looked at.
+    """
+    if path.is_dir():
+        images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not images:
+            raise UserError(f"{path} holds no image ({' '.join(IMAGE_SUFFIXES)})")
+        return images
+    if not path.is_file():
+        raise UserError(f"{path} does not exist")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        read_image(path)
+        return [path]
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return VideoFrames(path)
+    raise UserError(
+        f"{path} is neither an image ({' '.join(IMAGE_SUFFIXES)}) nor a video ({' '.join(VIDEO_SUFFIXES)})"
+    )

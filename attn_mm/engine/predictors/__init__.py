@@ -1,0 +1,26 @@
+"""From a config and a checkpoint to a function that predicts on an image and draws what it found."""
+
+from collections.abc import Callable
+
+from attn_mm.engine.predictors.detection import detector
+from attn_mm.engine.predictors.loading import load_model
+from attn_mm.engine.predictors.persons import PersonFinder, detected_persons, listed_persons, whole_image
+from attn_mm.engine.predictors.pose import pose_estimator
+from attn_mm.engine.predictors.prediction import Prediction, Predictor, View
+
+# By default_scope, the name under which a framework's configs are known.
+PREDICTORS: dict[str, Callable[..., Predictor]] = {"mmdet": detector, "mmpose": pose_estimator}
+
+__all__ = [
+    "PREDICTORS",
+    "PersonFinder",
+    "Prediction",
+    "Predictor",
+    "View",
+    "detected_persons",
+    "detector",
+    "listed_persons",
+    "load_model",
+    "pose_estimator",
+    "whole_image",
+]

@@ -1,0 +1,71 @@
+"""From a config and a checkpoint to a model that predicts."""
+
+from __future__ import annotations
+
+import copy
+
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
+
+from attn_mm.errors import UserError
+
+
+def load_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
+    """Build a config's model for inference and give it a checkpoint's weights.
+
+    The model gets a ``dataset_meta`` (classes and palette, or the keypoints'
+    names and links): the checkpoint's, else that of the config's test set.
+
+    Raises:
+        UserError: the checkpoint does not fit the model, or there is no such device.
+        CheckpointError: the file can't be loaded.
+    """
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        content = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu")
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        _fill(model, content.get("state_dict", content), f"{checkpoint} does not fit {cfg.filename}")
+        model.dataset_meta = _dataset_meta(cfg, content)
+    try:
+        model.to(device)
+    except (AssertionError, RuntimeError) as error:
+        raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
+    return model.eval()
+
+
+def _fill(model: nn.Module, weights: dict, complaint: str) -> None:
+    weights = {str(key).removeprefix("module."): value for key, value in weights.items()}
+    advice = "use the config that its training left beside it"
+    try:
+        report = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        # A heading, then a line for each weight.
+        reason = str(error).splitlines()[1].strip(" \t.")
+        raise UserError(f"{complaint}: {reason}; {advice}") from error
+    parameters = [name for name, _ in model.named_parameters()]
+    missing = [name for name in parameters if name in set(report.missing_keys)]
+    if missing:
+        raise UserError(
+            f"{complaint}: it lacks {len(missing)} of the model's {len(parameters)} parameters, "
+            f"such as {missing[0]}; {advice}"
+        )
+
+
+def _dataset_meta(cfg: Config, checkpoint: dict) -> dict:
+    saved = checkpoint.get("meta") or {}
+    # 'CLASSES' is how the versions before mmengine spelt it.
+    meta = {key.lower(): value for key, value in saved.get("dataset_meta", saved).items()}
+    poses = cfg.default_scope == "mmpose"
+    if ("keypoint_id2name" if poses else "classes") not in meta:
+        dataset = copy.deepcopy(cfg.test_dataloader.dataset)
+        # Only its classes or keypoints are wanted.
+        dataset.update(lazy_init=True, pipeline=[])
+        meta = DATASETS.build(dataset).metainfo
+    if poses:
+        return meta
+    palette = meta.get("palette")
+    if isinstance(palette, (list, tuple)) and len(palette) < len(meta["classes"]):
+        palette = None
+    return {"classes": tuple(meta["classes"]), "palette": palette or "random"}

@@ -1,0 +1,21 @@
+"""mmpose's circles without the conversion of an array to a number that NumPy 2.4 refuses."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmpose")
+
+
+@pytest.mark.parametrize("radius", [4, np.array([4]), np.float64(4)])
+def test_circles(radius):
+    from mmpose.visualization import PoseLocalVisualizer
+
+    visualizer = PoseLocalVisualizer()
+    visualizer.set_image(np.zeros((40, 40, 3), np.uint8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        visualizer.draw_circles(np.array([20.0, 12.0]), radius, face_colors=(255, 0, 0), line_widths=radius)
+    rows, columns = visualizer.get_image()[..., 0].nonzero()
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8, 16, 16, 24)
