@@ -69,7 +69,7 @@ class Person:
 
 def make_persons(
     root: str | os.PathLike | None = None,
-    num_train: int = 1000,
+    num_train: int = 2000,
     num_val: int = 100,
     image_size: int = 160,
     seed: int = 0,

@@ -32,13 +32,7 @@ RUNS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def small_cache(monkeypatch, tmp_path_factory):
-    """The generated sets are some seconds' work; here a few images will do."""
-    root = tmp_path_factory.getbasetemp() / "cache"
-    shapes, persons = detection.make_shapes, pose.make_persons
-    monkeypatch.setattr(detection, "make_shapes", lambda **size: shapes(root, num_train=8, num_val=6, **size))
-    monkeypatch.setattr(pose, "make_persons", lambda: persons(root, num_train=4, num_val=6))
+pytestmark = pytest.mark.usefixtures("small_demos")
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from attn_mm.engine.demo.training import dataloader, set_schedule
 from attn_mm.errors import UserError
 
 # Width and height of the model's input.
-INPUT_SIZE = (64, 96)
-BATCH_SIZE = 16
-EPOCHS = 4
-CODECS = ("MSRAHeatmap", "UDPHeatmap", "MegviiHeatmap")
+INPUT_SIZE = (96, 128)
+BATCH_SIZE = 8
+EPOCHS = 3
+CODECS = ("MSRAHeatmap", "UDPHeatmap")
 
 
 def to_demo(cfg: Config) -> None:
@@ -61,17 +61,11 @@ def _codec(cfg: Config) -> ConfigDict:
 
 
 def _shrink(codec: ConfigDict) -> None:
-    """Keep the heatmap's share of the input; its Gaussians keep half their..."""
-    codec.heatmap_size = tuple(
-        side * small // full
-        for side, small, full in zip(codec.heatmap_size, INPUT_SIZE, codec.input_size, strict=True)
-    )
+    """Keep the heatmap's share of the input, and its Gaussians' share of the heatmap."""
+    ratios = [small / full for small, full in zip(INPUT_SIZE, codec.input_size, strict=True)]
+    codec.heatmap_size = tuple(round(side * ratio) for side, ratio in zip(codec.heatmap_size, ratios))
+    codec.sigma *= ratios[0]
     codec.input_size = INPUT_SIZE
-    if "sigma" in codec:
-        codec.sigma = SIGMA
-
-
-SIGMA = 1.0
 
 
 def _dataset(root: str, split: str, pipeline: list[dict]) -> dict:
