@@ -353,7 +353,7 @@ def with_(name, tensor):
         ),
         (with_("conv1.weight", 3), "holds no weights"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_anything_else_is_refused_in_one_line(spoil, message, small, tmp_path, capsys):
     state, convert = small
