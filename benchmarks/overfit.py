@@ -4,7 +4,8 @@
     overfit.py configs/pose/simplebaseline_r50.py --ann-file keypoints.json --img-dir images --work-dir out
 
 The network starts from scratch and is evaluated on the images it was trained on. The
-loss at the start is the first step's, that at the end the mean of the last ten.
+loss at the start is the first step's, that at the end the mean of the last ten. What it
+finds in these images in the end is in the work dir's pictures/.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 
+from attn_mm.engine.annotations import load_annotated
+from attn_mm.engine.bad_data import watch_data
 from attn_mm.engine.configs import ConfigOptions, load_config, merge_options, walk
 from attn_mm.engine.demo import to_demo
+from attn_mm.engine.demo.summary import draw_predictions
 from attn_mm.engine.launch import build_runner
 from attn_mm.engine.results import KeepMetrics
+from attn_mm.errors import UserError, reports_user_errors
 
 WARMUP_ITERATIONS = 30
 
@@ -34,7 +39,7 @@ class KeepLosses(Hook):
         self.losses.append(float(outputs["loss"]))
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,14 +53,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=5e-4, help="learning rate of AdamW")
     parser.add_argument("--work-dir", type=Path, required=True)
     parser.add_argument("--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def write_subset(ann_file: Path, out: Path, count: int) -> None:
     """The first ``count`` images that have annotations, and these."""
-    content = json.loads(ann_file.read_text())
+    content = load_annotated(str(ann_file))
     annotated = {annotation["image_id"] for annotation in content["annotations"]}
     content["images"] = [image for image in content["images"] if image["id"] in annotated][:count]
+    if not content["images"]:
+        raise UserError(f"--ann-file {ann_file} has no annotation of its images")
     chosen = {image["id"] for image in content["images"]}
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in chosen]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -98,12 +105,15 @@ def to_overfit(cfg, args: argparse.Namespace) -> None:
     cfg.work_dir, cfg.launcher = str(args.work_dir), "none"
 
 
-def main() -> None:
-    args = parse_args()
+@reports_user_errors
+def main(argv=None) -> None:
+    args = parse_args(argv)
     cfg = load_config(args.config)
+    if not args.img_dir.is_dir():
+        raise UserError(f"--img-dir {args.img_dir} is no folder")
     to_overfit(cfg, args)
     merge_options(cfg, args.cfg_options or {})
-    runner = build_runner(cfg)
+    runner = watch_data(build_runner(cfg))
     losses, metrics = KeepLosses(), KeepMetrics()
     runner.register_hook(losses)
     runner.register_hook(metrics)
@@ -119,11 +129,13 @@ def main() -> None:
         losses=[round(loss, 4) for loss in losses.losses],
         metrics=metrics.latest,
     )
+    pictures = draw_predictions(runner, args.images)
     path = args.work_dir / "overfit.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     print(
         f"loss {record['loss_first']:.3f} -> {record['loss_last']:.3f} "
-        f"({record['loss_first'] / record['loss_last']:.1f} times lower), {record['metrics']}, {path}"
+        f"({record['loss_first'] / record['loss_last']:.1f} times lower), "
+        f"{record['metrics']}, {path}, {pictures}"
     )
 
 

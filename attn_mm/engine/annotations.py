@@ -42,6 +42,14 @@ def load_coco(path: str) -> dict:
     return content
 
 
+def load_annotated(path: str) -> dict:
+    """:func:`load_coco`, of which each of the ``annotations`` names its image."""
+    content = load_coco(path)
+    content.setdefault("annotations", [])
+    _check_entries(path, "annotations", content["annotations"], ("id", "image_id", "category_id"))
+    return content
+
+
 def _check_entries(path: str, name: str, entries, keys: Sequence[str]) -> None:
     if not isinstance(entries, list):
         raise UserError(f"{path} is no COCO file: it has no list of {name}")
@@ -100,9 +108,7 @@ def check_coco_persons(path: str) -> None:
     mmpose leaves out crowds, persons without a visible keypoint, and boxes that are empty inside the image
     (mmpose/datasets/datasets/base/base_coco_style_dataset.py, ``_is_valid_instance``).
     """
-    content = load_coco(path)
-    persons = content.get("annotations", [])
-    _check_entries(path, "annotations", persons, ("id", "image_id", "category_id"))
+    persons = load_annotated(path)["annotations"]
     if not any("keypoints" in person and "bbox" in person for person in persons):
         raise UserError(f"{path} has no keypoints: it must be of the kind of person_keypoints_train2017.json")
     _check_entries(path, "annotations", [p for p in persons if "keypoints" in p and "bbox" in p], ("bbox",))

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from attn_mm.engine.annotations import load_coco
 from attn_mm.engine.configs import ConfigOptions, load_config
+from attn_mm.engine.files import write_atomically
 from attn_mm.engine.launch import check_checkpoint
 from attn_mm.engine.predictors.detection import check_instances, inference_steps
 from attn_mm.engine.predictors.loading import load_model
@@ -213,13 +214,6 @@ def find_all(
                     partial.add(image_id, persons)
             progress.advance(task, len(batch))
     return skipped
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is there as a whole or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def make_bbox_file(args: argparse.Namespace) -> None:

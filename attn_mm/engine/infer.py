@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from mmengine.device import get_device
 
 from attn_mm.engine.attention_sheets import AttentionSheets
 from attn_mm.engine.configs import ConfigOptions, load_config
+from attn_mm.engine.files import write_atomically
 from attn_mm.engine.launch import check_checkpoint
 from attn_mm.engine.media import VideoFile, VideoFrames, open_input, read_image, write_image
 from attn_mm.engine.predictors import (
@@ -99,51 +102,77 @@ def make_output(out: Path, source: Path, attention: bool) -> None:
         raise UserError(f"--out {out} can't be made ({error.strerror})") from error
 
 
-def _record(image: np.ndarray, prediction: Prediction, **where) -> dict:
-    height, width = image.shape[:2]
-    return {**where, "width": width, "height": height, "objects": prediction.objects}
+class Predictions(AbstractContextManager):
+    """What is found; ``predictions.json`` as soon as the work ends, be it with an error.
+
+    Args:
+        out: the output folder.
+        dataset_meta: the model's.
+        about: what the file says first.
+
+    Attributes:
+        records: of each image or frame.
+        skipped: names of the files that can't be read.
+    """
+
+    def __init__(self, out: Path, dataset_meta: dict, **about) -> None:
+        self.out = out
+        self.records: list[dict] = []
+        self.skipped: list[str] = []
+        self._about = {**about, **legend(dataset_meta)}
+
+    def add(self, image: np.ndarray, prediction: Prediction, **where) -> None:
+        height, width = image.shape[:2]
+        self.records.append({**where, "width": width, "height": height, "objects": prediction.objects})
+
+    def __exit__(self, kind, *_) -> None:
+        if not self.records:
+            return
+        path = self.out / "predictions.json"
+        content = {**self._about, "results": self.records, "skipped": self.skipped}
+        write_atomically(path, json.dumps(content, indent=1) + "\n")
+        if kind:
+            print(f"{path} holds the {len(self.records)} that were done before the end", file=sys.stderr)
 
 
 def run_images(
-    paths: list[Path], out: Path, predictor: Predictor, sheets: AttentionSheets | None
-) -> tuple[list[dict], list[str]]:
-    """Predict on images and write their pictures. Returns the records, and the names of unreadable files."""
-    records, skipped = [], []
-    with progress_bar() as progress:
+    paths: list[Path], found: Predictions, predictor: Predictor, sheets: AttentionSheets | None
+) -> None:
+    """Predict on images and write their pictures."""
+    with found, progress_bar() as progress:
         for path in progress.track(paths, description="images"):
             try:
                 image = read_image(path)
             except UserError as error:
                 progress.console.print(f"skipped: {error}", markup=False, highlight=False, soft_wrap=True)
-                skipped.append(path.name)
+                found.skipped.append(path.name)
                 continue
             prediction = predictor(image, path.name)
-            records.append(_record(image, prediction, file=path.name))
-            write_image(out / path.name, prediction.picture)
+            write_image(found.out / path.name, prediction.picture)
             if sheets:
                 for view in prediction.views:
                     place = "" if view.place is None else f"_{view.place}"
-                    write_image(out / "attention" / f"{path.stem}{place}{path.suffix}", sheets(view))
-    if not records:
+                    write_image(found.out / "attention" / f"{path.stem}{place}{path.suffix}", sheets(view))
+            found.add(image, prediction, file=path.name)
+    if not found.records:
         raise UserError(f"none of the {len(paths)} images in {paths[0].parent} can be read")
-    return records, skipped
 
 
 def run_video(
-    frames: VideoFrames, name: Path, out: Path, predictor: Predictor, sheets: AttentionSheets | None
-) -> list[dict]:
-    """Predict on a video's frames and write them as videos. Returns the records."""
-    records = []
-    drawn, attended = (VideoFile(out / sub / f"{name.stem}.mp4", frames.rate) for sub in ("", "attention"))
-    with drawn, attended, progress_bar() as progress:
+    frames: VideoFrames, name: Path, found: Predictions, predictor: Predictor, sheets: AttentionSheets | None
+) -> None:
+    """Predict on a video's frames and write them as videos."""
+    drawn, attended = (
+        VideoFile(found.out / sub / f"{name.stem}.mp4", frames.rate) for sub in ("", "attention")
+    )
+    with found, drawn, attended, progress_bar() as progress:
         for index, frame in enumerate(progress.track(frames, total=frames.count, description="frames")):
             prediction = predictor(frame, name.name)
-            records.append(_record(frame, prediction, file=name.name, frame=index))
             drawn.write(prediction.picture)
             if sheets:
                 # A crop's: that of the object found with the highest score, which stands first.
                 attended.write(sheets(prediction.views[0]) if prediction.views else None)
-    return records
+            found.add(frame, prediction, file=name.name, frame=index)
 
 
 def check_person_flags(args: argparse.Namespace, scope: str, is_video: bool) -> None:
@@ -174,9 +203,8 @@ def person_finder(args: argparse.Namespace) -> PersonFinder:
     return whole_image
 
 
-@reports_user_errors
-def main(argv=None) -> None:
-    args = parse_args(argv)
+def infer(args: argparse.Namespace) -> None:
+    """Do what the command line says; UserError where something in it can't be used."""
     source = open_input(args.input)
     is_video = isinstance(source, VideoFrames)
     cfg = load_config(args.config, args.cfg_options)
@@ -193,26 +221,29 @@ def main(argv=None) -> None:
     sheets = AttentionSheets(model, keep_scale=is_video) if args.show_attention else None
     predictor = PREDICTORS[scope](model, cfg, args.score_thr, **options)
     make_output(out, args.input, args.show_attention)
-    skipped: list[str] = []
-    if is_video:
-        records = run_video(source, args.input, out, predictor, sheets)
-    else:
-        records, skipped = run_images(source, out, predictor, sheets)
-    summary = {
-        "config": args.config,
-        "checkpoint": args.checkpoint,
-        "score_thr": args.score_thr,
-        **legend(model.dataset_meta),
-        "results": records,
-        "skipped": skipped,
-    }
-    (out / "predictions.json").write_text(json.dumps(summary, indent=1) + "\n")
-    found = sum(len(record["objects"]) for record in records)
-    kind = "frame" if is_video else "image"
-    print(
-        f"{out}: {_count(found, 'person' if scope == 'mmpose' else 'object')} in {_count(len(records), kind)}"
-        + (f", {len(skipped)} skipped" if skipped else "")
+    found = Predictions(
+        out, model.dataset_meta, config=args.config, checkpoint=args.checkpoint, score_thr=args.score_thr
     )
+    if is_video:
+        run_video(source, args.input, found, predictor, sheets)
+    else:
+        run_images(source, found, predictor, sheets)
+    number = sum(len(record["objects"]) for record in found.records)
+    thing, kind = "person" if scope == "mmpose" else "object", "frame" if is_video else "image"
+    print(
+        f"{out}: {_count(number, thing)} in {_count(len(found.records), kind)}"
+        + (f", {len(found.skipped)} skipped" if found.skipped else "")
+    )
+
+
+@reports_user_errors
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    try:
+        infer(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def legend(dataset_meta: dict) -> dict:

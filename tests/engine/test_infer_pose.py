@@ -15,7 +15,7 @@ from mmengine.structures import InstanceData
 from attn_mm.analysis.attention import contact_sheet
 from attn_mm.engine.attention_sheets import AttentionSheets, find_attention
 from attn_mm.engine.configs import load_config
-from attn_mm.engine.infer import main, make_output, run_video
+from attn_mm.engine.infer import Predictions, main, make_output, run_video
 from attn_mm.engine.media import VideoFile, VideoFrames
 from attn_mm.engine.predictors import load_model, pose_estimator
 from attn_mm.engine.predictors.pose import skeleton_drawer
@@ -297,8 +297,9 @@ def test_a_videos_attention_is_that_of_the_best_person(tdaf, clip, tmp_path):
 
     predict, sheets = pose_estimator(model, cfg, 0.1, find), AttentionSheets(model, keep_scale=True)
     make_output(tmp_path / "out", clip, attention=True)
-    records = run_video(VideoFrames(clip), clip, tmp_path / "out", predict, sheets)
-    assert [len(record["objects"]) for record in records] == [0, 2, 0, 2]
+    found = Predictions(tmp_path / "out", model.dataset_meta)
+    run_video(VideoFrames(clip), clip, found, predict, sheets)
+    assert [len(record["objects"]) for record in found.records] == [0, 2, 0, 2]
     frames, attended = list(VideoFrames(clip)), list(VideoFrames(tmp_path / "out" / "attention" / "clip.mp4"))
     for place in (0, 2):
         assert attended[place].min() > 220, "no ink"
