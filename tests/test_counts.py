@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
+from module_parameters import ANARS_OF_RESNET50, aw, cbam, grafts_of_resnet50, se
 from torch.nn.modules.batchnorm import _BatchNorm
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -64,11 +65,11 @@ def test_published_parameters(name, millions):
 @pytest.mark.parametrize(
     "baseline, grafted, added",
     [
-        ("_base_/fcos_r50_trained_norms", "fcos_tdaf_r50", 164_371),
-        ("_base_/fcos_r50_trained_norms", "fcos_tdaf_r50_anar5", 587_411),
-        ("_base_/fcos_r101_trained_norms", "fcos_tdaf_r101", 164_371),
-        ("_base_/fcos_r101_trained_norms", "fcos_tdaf_r101_4flows", 164_371),
-        ("_base_/fcos_r101_trained_norms", "fcos_tdaf_r101_anar5", 587_411),
+        ("_base_/fcos_r50_trained_norms", "fcos_tdaf_r50", ANARS_OF_RESNET50[3]),
+        ("_base_/fcos_r50_trained_norms", "fcos_tdaf_r50_anar5", ANARS_OF_RESNET50[5]),
+        ("_base_/fcos_r101_trained_norms", "fcos_tdaf_r101", ANARS_OF_RESNET50[3]),
+        ("_base_/fcos_r101_trained_norms", "fcos_tdaf_r101_4flows", ANARS_OF_RESNET50[3]),
+        ("_base_/fcos_r101_trained_norms", "fcos_tdaf_r101_anar5", ANARS_OF_RESNET50[5]),
     ],
 )
 def test_tdaf_adds_its_anars_and_nothing_else(baseline, grafted, added):
@@ -94,33 +95,6 @@ def test_baselines_freeze_the_norms_of_their_backbone_and_tdaf_trains_them():
 
 def parameters(name):
     return count(detector(name))
-
-
-def aw(c1, c2):
-    """Two bias-free 1x1 layers c1 -> c2 / 16 -> c2, each with a norm's scale and shift."""
-    hidden = max(1, c2 // 16)
-    return c1 * hidden + 2 * hidden + hidden * c2 + 2 * c2
-
-
-def se(c, bias):
-    """Two 1x1 layers c -> c / 16 -> c."""
-    return 2 * c * (c // 16) + bias * (c // 16 + c)
-
-
-def cbam(c, bias):
-    """SE's two layers, and a 7x7 convolution of two maps with a norm."""
-    return se(c, bias) + 2 * 7 * 7 + 2
-
-
-def eca(c):
-    """A kernel of the odd width next to (log2(c) + 1) / 2."""
-    return {512: 5, 1024: 5, 2048: 7}[c]
-
-
-def tam(c):
-    """For each level n = c, c / 2 ... 2: n / 2 kernels of two weights and a bias; slopes but at the last."""
-    levels = [c >> k for k in range(c.bit_length() - 1)]
-    return sum(n // 2 * 3 + n // 2 for n in levels) - 1
 
 
 LATERALS = (256, 512, 1024, 2048)
@@ -155,20 +129,11 @@ def test_attention_fpns_of_other_detectors():
         assert all(key.startswith("neck.") for key in names)
 
 
-BLOCKS = {512: 4, 1024: 6, 2048: 3}
-"""Of a ResNet-50's stages that are not frozen, by their width."""
-GRAFTS = {
-    "tam": sum(n * tam(c) for c, n in BLOCKS.items()),
-    "se": sum(n * se(c, bias=False) for c, n in BLOCKS.items()),
-    "cbam": sum(n * cbam(c, bias=False) for c, n in BLOCKS.items()),
-    "eca": sum(n * eca(c) for c, n in BLOCKS.items()),
-    "fca": sum(n * se(c, bias=False) for c, n in BLOCKS.items()),
-    "aw": sum(n * aw(c // 4, c // 4) for c, n in BLOCKS.items()),
-    "td": 27_645_992 - 25_557_032,  # as published, and torchvision's ResNet-50
-}
+# In the stages that mmdet does not freeze.
+GRAFTS = grafts_of_resnet50(stages=(1, 2, 3))
 
 
-@pytest.mark.parametrize("kind, added", [*GRAFTS.items(), ("tdaf", 164_371)], ids=str)
+@pytest.mark.parametrize("kind, added", [*GRAFTS.items(), ("tdaf", ANARS_OF_RESNET50[3])], ids=str)
 def test_attention_backbones(kind, added):
     plain, ours = (detector(f"detection/faster_rcnn_{k}r50_fpn") for k in ("", f"{kind}_"))
     assert count(ours) - count(plain) == added
@@ -192,6 +157,9 @@ def test_ssd300():
 def test_the_table_of_the_docs(repo):
     text = (repo / "docs/detection.md").read_text()
     rows = re.findall(r"^\| \[`(\w+)`\]\(\.\./configs/([\w/]+)\.py\) \|.* \| ([\d.]+) M \|$", text, re.M)
-    assert {path for _, path, _ in rows} == {f"detection/{p.stem}" for p in CONFIGS.glob("detection/*.py")}
+    names = [*CONFIGS.glob("*.py"), *CONFIGS.glob("detection/*.py")]
+    assert sorted(path for _, path, _ in rows) == sorted(
+        str(path.relative_to(CONFIGS).with_suffix("")) for path in names
+    )
     for name, path, millions in rows:
         assert path.endswith(name) and f"{parameters(path) / 1e6:.3f}" == millions, name

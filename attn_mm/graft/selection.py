@@ -97,7 +97,7 @@ def select_convs(
         ValueError: ``convs`` names what is not there, or see :func:`select_blocks`.
         TypeError: see :func:`stage_blocks`.
     """
-    if not isinstance(convs, list | tuple) or not all(isinstance(wanted, str) for wanted in convs):
+    if not isinstance(convs, list | tuple) or not convs or not all(isinstance(name, str) for name in convs):
         raise ValueError(f"convs must be a sequence of names, such as ('conv2',), got {convs!r}")
     name, groups = type(backbone).__name__, plain_convs(backbone)
     if not groups:
@@ -135,7 +135,7 @@ def _find_convs(owner: str, units: dict[str, nn.Module], wanted: str) -> list[nn
 def _places(name: str, places, count: int, has: str) -> list[int]:
     """``places`` counted from 0."""
     # True and False are whole numbers to Python, and flags to mmdet's plugins.
-    if not isinstance(places, list | tuple | range) or any(type(place) is not int for place in places):
+    if not isinstance(places, list | tuple | range) or not places or any(type(p) is not int for p in places):
         raise ValueError(f"{name} must be places, such as (0, 1) or (-1,), got {places!r}: {has}")
     if not all(-count <= place < count for place in places):
         raise ValueError(f"{name} must lie in 0..{count - 1}, or in {-count}..-1, got {places!r}: {has}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -11,9 +10,11 @@ from torch import nn
 
 from attn_mm.errors import ConfigError
 from attn_mm.graft.blocks import FeedbackMixin
+from attn_mm.graft.starts import OwnStart
 from attn_mm.graft.state import LoadReport, reports_copies
 from attn_mm.graft.swap import swap_class
-from attn_mm.models.grafts import layer_class, put_layer
+from attn_mm.models.grafts import FILLED_IN, layer_class, put_layer
+from attn_mm.models.options import check_options
 from attn_mm.registry import GRAFTS, MODELS
 
 ORDER = ("attn_mm.AWConv", "layers", "attn_mm.TD", "attn_mm.TDAF", "attn_mm.FlowPyramid")
@@ -40,12 +41,21 @@ class AttnMixin(LoadReport):
 
     def init_weights(self, *args, **kwargs) -> None:
         again = getattr(self, "is_init", False)
+        starts = [module for module in self.modules() if isinstance(module, OwnStart)]
+        for module in starts:
+            module.started = False
         with reports_copies(self):
             super().init_weights(*args, **kwargs)
-        if not again:
-            for module in self.modules():
-                if isinstance(module, FeedbackMixin):
-                    module.repeat_norms()
+        if again:
+            return
+        loaded = (*args, *kwargs.values(), getattr(self, "pretrained", None))
+        if not any(isinstance(checkpoint, str) for checkpoint in loaded):
+            for module in starts:
+                if not module.started:
+                    module.init_weights()
+        for module in self.modules():
+            if isinstance(module, FeedbackMixin):
+                module.repeat_norms()
 
 
 @MODELS.register_module(name="AttnBackbone")
@@ -102,20 +112,8 @@ def _function(kind: str | type, options: dict) -> Callable[..., list[nn.Module]]
     """What grafts ``kind``, knowing all of ``options``."""
     if kind in ORDER:
         function = GRAFTS.get(kind)
-        _check_options(options, inspect.signature(function).parameters, "backbone")
+        check_options(options, function, "backbone")
         return function
     layer = layer_class(kind)
-    own, place = (inspect.signature(f).parameters for f in (layer, put_layer))
-    if not any(p.kind is p.VAR_KEYWORD for p in own.values()):
-        _check_options(
-            options, {**own, **place}, "channels", "in_channels", "dims", "backbone", "layer", "options"
-        )
+    check_options(options, [layer, put_layer], *FILLED_IN, "backbone", "layer", "options")
     return partial(put_layer, layer=layer)
-
-
-def _check_options(options: dict, known, *given: str) -> None:
-    """Refuse options that are not ``known``, or are ``given`` by the graft itself."""
-    allowed = [name for name in known if name not in given]
-    for name in options:
-        if name not in allowed:
-            raise ValueError(f"expected options of {', '.join(allowed)}, got {name!r}")

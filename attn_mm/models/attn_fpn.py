@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from attn_mm.errors import ConfigError
 from attn_mm.graft.state import LoadReport
 from attn_mm.graft.swap import swap_class
-from attn_mm.models.grafts import layer_class
+from attn_mm.models.grafts import FILLED_IN, layer_class
+from attn_mm.models.options import check_options
 from attn_mm.registry import MODELS
 
 
@@ -46,8 +47,12 @@ def attn_fpn(attention: dict | None = None, **fpn) -> nn.Module:
         fpn: what ``mmdet.FPN`` takes. AW-FPN is ``conv_cfg=dict(type='attn_mm.AWConv2d')``.
 
     Raises:
-        ConfigError: ``attention`` names no such layer, or an option that the layer doesn't have.
+        ConfigError: ``attention`` names no such layer, or there is no such option.
     """
+    try:
+        check_options(fpn, [attn_fpn, MMENGINE_MODELS.get("mmdet.FPN")], "fpn")
+    except ValueError as error:
+        raise ConfigError(f"attn_mm.AttnFPN: {error}") from error
     neck = swap_class(MMENGINE_MODELS.build(dict(type="mmdet.FPN", **fpn)), AttnMixin)
     if attention is not None:
         for module in (*neck.lateral_convs, *neck.fpn_convs):
@@ -64,6 +69,8 @@ def _layer(attention: dict, in_channels: int) -> nn.Module:
     options = dict(attention)
     kind = options.pop("type")
     try:
-        return layer_class(kind, or_graft=False)(in_channels=in_channels, **options)
+        layer = layer_class(kind, or_graft=False)
+        check_options(options, layer, *FILLED_IN)
+        return layer(in_channels=in_channels, **options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"attention {kind}: {error}") from error

@@ -12,6 +12,7 @@ from torch import nn
 from attn_mm.graft.blocks import FeedbackMixin, TopDown, attend
 from attn_mm.graft.numbers import check_whole
 from attn_mm.graft.selection import select_blocks, select_convs
+from attn_mm.graft.starts import OwnStart
 from attn_mm.graft.swap import as_torch, swap_class
 from attn_mm.graft.units import Unit, find_family
 from attn_mm.layers import AWConv2d, AWConv3d, TopDownAttention
@@ -20,6 +21,9 @@ from attn_mm.registry import GRAFTS
 
 Stages = Sequence[int] | None
 Blocks = Sequence[Literal["all"] | Sequence[int]] | None
+
+FILLED_IN = ("channels", "in_channels", "dims")
+"""Parameters of a layer that follow from where it stands."""
 
 
 @GRAFTS.register_module(name="AWConv")
@@ -72,8 +76,8 @@ def aw_conv(
     return new
 
 
-class AWStarts(nn.Module):
-    """What attentions start at: mmengine sets it after the backbone's own rules and before a checkpoint."""
+class AWStarts(OwnStart):
+    """What attentions start at."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +88,7 @@ class AWStarts(nn.Module):
         self.starts += [(attention, start) for attention in attentions]
         self.init_weights()
 
-    def init_weights(self) -> None:
+    def start(self) -> None:
         for attention, start in self.starts:
             nn.init.constant_(attention.norm2.bias, math.log(start / (1 - start)))
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from attn_mm.graft.checkpointing import checkpoint_by_flow
 from attn_mm.graft.numbers import check_whole
 from attn_mm.graft.stages import SPLITS, find_split
+from attn_mm.graft.starts import OwnStart
 from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import forward_owner
 from attn_mm.layers import ANAR, convert_multi_flow, r2dns
@@ -50,10 +51,10 @@ class TDAFMixin:
         return masks
 
 
-class ANARs(nn.ModuleList):
-    """The ANARs, whose start mmengine puts after the rules of what holds them and before a checkpoint."""
+class ANARs(OwnStart, nn.ModuleList):
+    """The ANARs, each with its own initialization."""
 
-    def init_weights(self) -> None:
+    def start(self) -> None:
         for anar in self:
             anar.reset_parameters()
 

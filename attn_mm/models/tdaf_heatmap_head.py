@@ -136,6 +136,8 @@ class TDAFHeatmapHead(LoadReport, HeatmapHead):
     def _inputs(self, feats: Sequence[Tensor]) -> Tensor | list[Tensor]:
         """What the flows start from: one map, or one for each."""
         flows = self.deconv_layers.flows
+        if not feats:
+            raise ConfigError("attn_mm.TDAFHeatmapHead takes the backbone's maps, got none")
         if self.flow_inputs == "pyramid":
             if len(feats) != flows or not _may_be_pyramid(feats):
                 raise ConfigError(

@@ -267,9 +267,9 @@ def test_compiles_in_one_graph(training):
         (dict(type="attn_mm.TD"), "no layer has this name; those of attn_mm are attn_mm.SE,"),
         (dict(type="attn_mm.TDAF"), "no layer has this name"),
         (dict(type="attn_mm.AWConv2d"), "a convolution is no layer to put between others: use conv_cfg"),
-        (dict(type="attn_mm.SE", reduce=4), "attention attn_mm.SE: SE.__init__() got an unexpected keyword"),
-        (dict(type="attn_mm.SE", in_channels=8), "multiple values for keyword argument 'in_channels'"),
-        (dict(type="attn_mm.SE", channels=8), "attention attn_mm.SE: "),
+        (dict(type="attn_mm.SE", reduce=4), "SE: expected options of reduction, bias, got 'reduce'"),
+        (dict(type="attn_mm.SE", in_channels=8), "expected options of reduction, bias, got 'in_channels'"),
+        (dict(type="attn_mm.SE", channels=8), "expected options of reduction, bias, got 'channels'"),
         (dict(type="attn_mm.SE", reduction=99), "reduction must lie in 1..8"),
         (dict(type="attn_mm.FCA"), "attention attn_mm.FCA: "),
     ],
@@ -279,3 +279,9 @@ def test_bad_attention_is_told_in_one_line(attention, message):
     with pytest.raises(ConfigError) as caught:
         neck(attention=attention)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_unknown_option_is_told_with_those_there_are():
+    with pytest.raises(ConfigError, match="AttnFPN: expected options of attention, in_channels, ") as caught:
+        neck(atention=SE_CFG)
+    assert "got 'atention'" in str(caught.value) and "\n" not in str(caught.value)

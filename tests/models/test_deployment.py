@@ -10,7 +10,7 @@ import pytest
 import torch
 from models.grafted import GRAFTS, MATRIX, MOBILE_GRAFTS, build, name, outputs, picture, settle, shake
 
-FLOWS = [dict(type="attn_mm.TDAF", width=64)]
+FLOWS = {"TDAF": [dict(type="attn_mm.TDAF", width=64)], "FlowPyramid": [dict(type="attn_mm.FlowPyramid")]}
 CASES = [(("mmdet.ResNet", 50), graft) for graft in GRAFTS]
 CASES += [
     (("mmaction.ResNet", 18), "all"),
@@ -19,7 +19,7 @@ CASES += [
 ]
 CASES += [(("mmpretrain.MobileNetV3", "small"), graft) for graft in MOBILE_GRAFTS]
 CASES += [(("mmpretrain.MobileNetV2", None), "TD"), (("mmpretrain.ResNet", 18), "TDAF")]
-CASES += [(("mmaction.ResNet", 18), "TDAF")]
+CASES += [(("mmaction.ResNet", 18), "TDAF"), (("mmdet.ResNet", 18), "FlowPyramid")]
 if os.environ.get("ATTN_MM_WHOLE_MATRIX"):  # an hour on one core
     CASES += [case for case in MATRIX if case not in CASES]
 ALL = pytest.mark.parametrize("backbone, graft", CASES, ids=[f"{name(b)}-{g}" for b, g in CASES])
@@ -35,7 +35,7 @@ def assert_close(maps, expected, share=1e-4):
 
 def case(backbone, graft):
     """A short network in eval mode, an input and what eager mode makes of it."""
-    table = MOBILE_GRAFTS if "Mobile" in backbone[0] else GRAFTS | {"TDAF": FLOWS}
+    table = MOBILE_GRAFTS if "Mobile" in backbone[0] else GRAFTS | FLOWS
     net = settle(shake(build(backbone, copy.deepcopy(table[graft]))), picture(backbone, batch=4))
     x = picture(backbone, batch=1)
     with torch.no_grad():

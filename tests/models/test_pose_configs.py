@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
+from module_parameters import ANARS_OF_RESNET50, grafts_of_resnet50
 
 from attn_mm.engine.configs import ConfigOptions, load_config, walk
 
@@ -18,7 +19,7 @@ pytest.importorskip("mmpose.models")
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "configs" / "pose").glob("*.py"))
 EACH_CONFIG = pytest.mark.parametrize("name", NAMES)
-# Two ANARs on 256 channels, by hand; three on a ResNet's stages and TD on its blocks, by the papers' counts.
+# Two ANARs on 256 channels, by hand.
 ADDED = {
     "r50_tdaf_anar3": 2 * 32_945,
     "r50_tdaf_anar3_pyramid": 2 * 32_945,
@@ -26,8 +27,8 @@ ADDED = {
     "r50_tdaf_anar7": 2 * 207_665,
     "r101_tdaf_anar3": 2 * 32_945,
     "r101_tdaf_anar5": 2 * 152_113,
-    "tdaf_r50": 164_371,
-    "td_r50": 27_645_992 - 25_557_032,
+    "tdaf_r50": ANARS_OF_RESNET50[3],
+    **{f"{kind}_r50": added for kind, added in grafts_of_resnet50(stages=(0, 1, 2, 3)).items()},
 }
 SIZE = (64, 64)
 

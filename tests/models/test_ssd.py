@@ -203,6 +203,19 @@ class TestStart:
         assert all(0.7 < a / b < 1.6 for a, b in zip(found[0.02], scales))
         assert all(a / b > 4 for a, b in zip(found[0.5], scales)), "what the option is for"
 
+    def test_the_configs_neck_starts_at_the_scale_of_the_plain_one(self):
+        from mmdet.registry import MODELS as MMDET
+
+        scales = {}
+        for name in ("ssd300_vgg16", "ssd300_aw_vgg16"):
+            torch.manual_seed(0)
+            neck = MMDET.build(Config.fromfile(CONFIGS / f"{name}.py").model.neck)
+            neck.init_weights()
+            with torch.no_grad():
+                maps = neck((torch.randn(2, 512, 38, 38), torch.randn(2, 1024, 19, 19)))
+            scales[name] = [y.std().item() for y in maps[2:]]
+        assert all(0.5 < a / b < 2 for a, b in zip(scales["ssd300_aw_vgg16"], scales["ssd300_vgg16"]))
+
     def test_survives_the_rules_of_the_backbone_and_yields_to_a_checkpoint(self, tmp_path):
         net = attended(dict(AW, start=0.1))
         for _ in range(2):

@@ -51,7 +51,7 @@ def _fit_ssd(model: ConfigDict, size: int) -> None:
     from mmdet.registry import TASK_UTILS
 
     neck, head = model.neck, model.bbox_head
-    original = TASK_UTILS.build(head.anchor_generator)
+    original = TASK_UTILS.build(dict(head.anchor_generator, _scope_="mmdet"))
     maps = [math.ceil(size / stride) for stride, _ in original.strides[: len(neck.in_channels)]]
     for stride, padding in zip(neck.level_strides, neck.level_paddings, strict=True):
         side = (maps[-1] + 2 * padding - 3) // stride + 1
