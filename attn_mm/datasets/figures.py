@@ -104,11 +104,14 @@ class Figure:
     def shows(self, keypoint: str, part: str) -> bool:
         """Whether the keypoint is seen where ``part`` is what the viewer sees."""
         side, _, joint = keypoint.rpartition("_")
-        if joint in ("eye", "nose"):
-            head = 0.5 * (self.joints["left_ear"] + self.joints["right_ear"])
-            if self.joints[keypoint][2] < head[2] + 0.2 * HEAD:
-                return False
-        return part.removeprefix(f"{side}_") in JOINTS[joint]
+        return not self.turned_away(keypoint) and part.removeprefix(f"{side}_") in JOINTS[joint]
+
+    def turned_away(self, keypoint: str) -> bool:
+        """Whether the keypoint is of the face, on the side of the head that the viewer doesn't see."""
+        if not keypoint.endswith(("eye", "nose")):
+            return False
+        head = 0.5 * (self.joints["left_ear"] + self.joints["right_ear"])
+        return self.joints[keypoint][2] < head[2] + 0.2 * HEAD
 
 
 class Body:
@@ -132,11 +135,11 @@ class Body:
 
 def draw_figure(random: Callable) -> Figure:
     """A person of random pose, view, build and clothes, from uniform numbers of [0, 1)."""
-    turn = around(random, 0.8) + (math.pi if random() < 0.25 else 0.0)
+    turn = around(random, 0.8) + (math.pi if random() < 0.12 else 0.0)
     nod, tilt = between(random, -0.1, 0.25), around(random, 0.25)
     trunk, hips = Body(turn, nod, tilt), Body(turn, 0.0, 0.3 * tilt)
     head = Body(turn + around(random, 0.5), between(random, -0.2, 0.3), tilt + around(random, 0.3))
-    build = between(random, 0.9, 1.2)
+    build = between(random, 1.1, 1.5)
     skin, hair = (pick(random, colours) for colours in (SKINS, HAIRS))
     shirt, trousers, shoes = 30 + 215 * random(3), 20 + 200 * random(3), 20 + 120 * random(3)
     long_sleeves, shorts, long_hair = random() < 0.4, random() < 0.3, random() < 0.4
@@ -233,9 +236,9 @@ def _legs(random: Callable) -> dict[str, tuple[float, float, float]]:
     legs = {}
     for side, sign in SIDES.items():
         spread = between(random, 0.0, 0.3)
-        if kind < 0.5:  # standing
+        if kind < 0.6:  # standing
             swing, bend = around(random, 0.25), between(random, 0.0, 0.25)
-        elif kind < 0.85:  # walking or running
+        elif kind < 0.9:  # walking or running
             swing, bend = sign * stride + around(random, 0.2), between(random, 0.0, 1.0)
         else:  # sitting or squatting
             swing, bend = between(random, 0.9, 1.6), between(random, 1.0, 1.9)
@@ -245,8 +248,8 @@ def _legs(random: Callable) -> dict[str, tuple[float, float, float]]:
 
 def _arm(random: Callable, sign: int) -> tuple[np.ndarray, np.ndarray]:
     """Left, up and front of an upper arm and of its forearm."""
-    raised = between(random, 0.1, 1.2) if random() < 0.75 else between(random, 1.2, 2.7)
-    forward, bend, twist = (between(random, *r) for r in ((-0.3, 0.7), (0.05, 1.4), (-0.4, 0.8)))
+    raised = between(random, 0.1, 1.2) if random() < 0.85 else between(random, 1.2, 2.7)
+    forward, bend, twist = (between(random, *r) for r in ((-0.3, 0.7), (0.05, 1.0), (-0.4, 0.8)))
     out, up, front = (
         math.sin(raised) * math.cos(forward),
         -math.cos(raised),

@@ -1,6 +1,6 @@
 """A generated keypoint data set in COCO's layout, made in seconds and kept in a cache.
 
-Every image holds one to three jointed figures on a textured background, seen
+Every image holds one or two jointed figures on a textured background, seen
 from the front, the side or the back, in front of one another, partly behind
 shapes and partly outside the image. Each has COCO's 17 keypoints with their
 visibility, the box of the whole figure and the run-length mask of what is seen
@@ -26,7 +26,7 @@ from attn_mm.datasets.shapes import CLASSES, place
 # Part of the cache key: to be raised with every change that alters a file's content.
 FORMAT_VERSION = 1
 
-MAX_PERSONS = 3
+MAX_PERSONS = 2
 MAX_THINGS = 2
 # A figure's height and a thing's diameter, in fractions of the image's side.
 HEIGHT_RANGE = (0.5, 0.9)
@@ -49,7 +49,8 @@ class Person:
 
     Attributes:
         keypoints: (17, 2), pixels from the image's top left corner.
-        visibility: (17,): 2 where the keypoint is seen, 1 where something hides it, 0 outside the image.
+        visibility: (17,): 2 where the keypoint is seen, 1 where something hides it, 0 outside the image
+            and, as annotators leave it, on a face that is turned away.
         whole: bool (size, size), the figure's mask as if nothing were before it.
         visible: bool (size, size), what is seen of it.
     """
@@ -165,10 +166,10 @@ def _placed_figure(random: Callable, size: int) -> tuple[list[tuple[Patch, np.nd
     keypoints = corner + height * np.array([figure.joints[name][:2] for name in KEYPOINTS])
     visibility = np.zeros(len(KEYPOINTS), int)
     for index, (column, row) in enumerate(np.floor(keypoints).astype(int)):
-        if 0 <= column < size and 0 <= row < size:
+        name = KEYPOINTS[index]
+        if 0 <= column < size and 0 <= row < size and not figure.turned_away(name):
             there = np.flatnonzero(masks[:, row, column])
-            seen = len(there) and figure.shows(KEYPOINTS[index], figure.parts[there[-1]].name)
-            visibility[index] = 2 if seen else 1
+            visibility[index] = 2 if len(there) and figure.shows(name, figure.parts[there[-1]].name) else 1
     return [stroke for layer in strokes for stroke in layer], Person(keypoints, visibility, whole, whole)
 
 

@@ -123,17 +123,24 @@ def test_annotated_places_are_the_keypoints(tmp_path):
 
 
 def test_visibility_fits_the_masks(everybody):
-    """Outside the image 0; 2 only where the person itself is seen; what others cover is 1."""
+    """0 outside the image, and of a face turned away; 2 only where the person itself is seen."""
+    away = 0
     for person in everybody:
-        for (x, y), visibility in zip(np.floor(person.keypoints).astype(int), person.visibility):
+        places = zip(figures.KEYPOINTS, np.floor(person.keypoints).astype(int), person.visibility)
+        for name, (x, y), visibility in places:
             inside = 0 <= x < 128 and 0 <= y < 128
+            if inside and visibility == 0:
+                assert name.endswith(("eye", "nose"))
+                away += 1
+                continue
             assert (visibility > 0) == inside
             if inside and visibility == 2:
                 assert person.visible[y, x]
             if inside and person.whole[y, x] and not person.visible[y, x]:
                 assert visibility == 1
+    assert away > 0.1 * 3 * len(everybody), "the backs of heads"
     shares = np.bincount(np.concatenate([person.visibility for person in everybody])) / 17 / len(everybody)
-    assert 0.01 < shares[0] < 0.1
+    assert 0.01 < shares[0] < 0.15
     assert 0.05 < shares[1] < 0.25
 
 
@@ -228,8 +235,8 @@ def test_the_hull_of_balls_holds_them():
 
 def test_views_and_poses_vary(people):
     turned = sum(person.joints["left_shoulder"][0] < person.joints["right_shoulder"][0] for person in people)
-    assert 0.15 < turned / len(people) < 0.35, "seen from behind"
+    assert 0.05 < turned / len(people) < 0.2, "seen from behind"
     raised = sum(person.joints["left_wrist"][1] < person.joints["left_shoulder"][1] for person in people)
     assert 0.1 < raised / len(people) < 0.6, "a hand above the shoulder"
     sitting = sum(person.joints["left_knee"][1] < person.joints["left_hip"][1] + 0.12 for person in people)
-    assert 0.05 < sitting / len(people) < 0.3
+    assert 0.03 < sitting / len(people) < 0.2

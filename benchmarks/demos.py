@@ -1,0 +1,122 @@
+"""What the demos learn, each attention beside its plain baseline: the table of docs/demo.md.
+
+    demos.py --work-dir out --at-once 2     # about an hour on two CPU cores
+    demos.py --work-dir out ssd300          # the pairs whose name contains that
+
+Every demo is ``tools/train.py CONFIG --demo`` in a process of its own, with the same schedule and seed. Those
+that have ended are not run again: after an interruption the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from attn_mm.engine.files import write_atomically
+
+ROOT = Path(__file__).parents[1]
+# Pair: the plain config, and the same with attention.
+PAIRS = {
+    "FCOS R50, TDAF ANAR-3": ("fcos_r50", "fcos_tdaf_r50"),
+    "Faster R-CNN R50, AW-FPN": ("detection/faster_rcnn_r50_fpn", "detection/faster_rcnn_r50_aw_fpn"),
+    "SSD300 VGG16, AW": ("detection/ssd300_vgg16", "detection/ssd300_aw_vgg16"),
+    "SimpleBaseline R50, TDAF ANAR-3": ("pose/simplebaseline_r50", "pose/simplebaseline_r50_tdaf_anar3"),
+}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pairs", nargs="*", help="parts of names (default: all pairs)")
+    parser.add_argument(
+        "--work-dir", type=Path, required=True, help="logs, checkpoints, demos.json, demos.md"
+    )
+    parser.add_argument(
+        "--at-once", type=int, default=1, metavar="N", help="demos at a time, each on 1/N of the cores"
+    )
+    return parser.parse_args()
+
+
+def run_demo(config: str, work_dir: Path, threads: int) -> dict:
+    """The record of a config's demo, which is run unless it has been.
+
+    Returns:
+        ``config``, ``threads`` it ran on, ``metrics`` of the last epoch on the held-out images, and
+        ``minutes`` from start to end.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    record_file = work_dir / "demo.json"
+    if not record_file.exists():
+        print(f"{config}: {work_dir}/demo.log", flush=True)
+        started = time.monotonic()
+        command = [sys.executable, "tools/train.py", f"configs/{config}.py", "--demo", "--work-dir"]
+        with (work_dir / "demo.log").open("w") as log:
+            subprocess.run(
+                [*command, str(work_dir)],
+                cwd=ROOT,
+                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=True,
+            )
+        minutes = (time.monotonic() - started) / 60
+        metrics = json.loads((work_dir / "results.json").read_text())["metrics"]
+        record = dict(config=config, threads=threads, minutes=round(minutes, 1), metrics=metrics)
+        write_atomically(record_file, json.dumps(record, indent=1) + "\n")
+    return json.loads(record_file.read_text())
+
+
+def figures(record: dict) -> tuple[float, float]:
+    """AP and AP50, by COCO's rules, whatever the framework calls them."""
+    metrics = record["metrics"]
+    names = ("coco/AP", "coco/AP .5") if "coco/AP" in metrics else ("coco/bbox_mAP", "coco/bbox_mAP_50")
+    return tuple(metrics[name] for name in names)
+
+
+def table(pairs: dict[str, list[dict]]) -> str:
+    """Markdown."""
+    lines = ["| demo | config | AP | AP50 | time |", "| --- | --- | ---: | ---: | ---: |"]
+    for name, records in pairs.items():
+        for kind, record in zip(("plain", "attention"), records, strict=True):
+            ap, ap50 = figures(record)
+            lines.append(
+                f"| {name if kind == 'attention' else name.partition(',')[0]} | `{record['config']}` "
+                f"| {ap:.3f} | {ap50:.3f} | {record['minutes']:.1f} min |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    args = parse_args()
+    args.work_dir = args.work_dir.resolve()
+    chosen = {
+        name: configs
+        for name, configs in PAIRS.items()
+        if not args.pairs or any(part.lower() in f"{name} {configs}".lower() for part in args.pairs)
+    }
+    threads = max(1, (os.cpu_count() or 1) // args.at_once)
+    with ThreadPoolExecutor(args.at_once) as pool:
+        running = {
+            name: [
+                pool.submit(run_demo, config, args.work_dir / Path(config).name, threads) for config in pair
+            ]
+            for name, pair in chosen.items()
+        }
+    pairs = {name: [demo.result() for demo in pair] for name, pair in running.items()}
+    record = dict(torch=torch.__version__, pairs=pairs)
+    write_atomically(args.work_dir / "demos.json", json.dumps(record, indent=1) + "\n")
+    write_atomically(args.work_dir / "demos.md", table(pairs))
+    print(table(pairs))
+
+
+if __name__ == "__main__":
+    main()
