@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-import os.path as osp
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from attn_mm.engine.media import read_image
 from attn_mm.errors import UserError
 
 
@@ -57,12 +57,19 @@ def _check_entries(path: str, name: str, entries, keys: Sequence[str]) -> None:
         lacking = [key for key in keys if not isinstance(entry, dict) or key not in entry]
         if lacking:
             raise UserError(f"{path}: {name}[{place}] has no {lacking[0]}")
-        if "bbox" in keys and not _is_box(entry["bbox"]):
-            raise UserError(f"{path}: {name}[{place}].bbox is not [x, y, width, height]: {entry['bbox']}")
+        if "bbox" in keys:
+            _check_box(path, f"{name}[{place}]", entry["bbox"])
+        if "score" in keys and not _is_number(entry["score"]):
+            raise UserError(f"{path}: {name}[{place}].score is no number: {entry['score']}")
 
 
-def _is_box(value) -> bool:
-    return isinstance(value, list) and len(value) >= 4 and all(map(_is_number, value[:4]))
+def _check_box(path: str, entry: str, box) -> None:
+    if not _are_numbers(box, 4):
+        raise UserError(f"{path}: {entry}.bbox is not [x, y, width, height]: {box}")
+
+
+def _are_numbers(value, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(map(_is_number, value))
 
 
 def _is_number(value) -> bool:
@@ -93,7 +100,7 @@ def check_coco_boxes(path: str, classes: Sequence[str]) -> None:
 
 
 def _usable(box: dict, width: float, height: float) -> bool:
-    x, y, w, h = box["bbox"][:4]
+    x, y, w, h = box["bbox"]
     inside = min(x + w, width) > max(x, 0) and min(y + h, height) > max(y, 0)
     return inside and w >= 1 and h >= 1 and box["area"] > 0
 
@@ -102,16 +109,23 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def check_coco_persons(path: str) -> None:
+def check_coco_persons(path: str, num_keypoints: int) -> None:
     """UserError where mmpose can't read COCO keypoint annotations, or leaves no person of theirs in.
 
     mmpose leaves out crowds, persons without a visible keypoint, and boxes that are empty inside the image
     (mmpose/datasets/datasets/base/base_coco_style_dataset.py, ``_is_valid_instance``).
     """
     persons = load_annotated(path)["annotations"]
-    if not any("keypoints" in person and "bbox" in person for person in persons):
+    persons = {place: p for place, p in enumerate(persons) if "keypoints" in p and "bbox" in p}
+    if not persons:
         raise UserError(f"{path} has no keypoints: it must be of the kind of person_keypoints_train2017.json")
-    _check_entries(path, "annotations", [p for p in persons if "keypoints" in p and "bbox" in p], ("bbox",))
+    for place, person in persons.items():
+        _check_box(path, f"annotations[{place}]", person["bbox"])
+        nobody = person["keypoints"] == [] and not person.get("num_keypoints")
+        if not nobody and not _are_numbers(person["keypoints"], 3 * num_keypoints):
+            raise UserError(
+                f"{path}: annotations[{place}].keypoints are not {num_keypoints} times x, y, visibility"
+            )
 
 
 def check_bbox_file(path: str, ann_file: str) -> None:
@@ -130,26 +144,28 @@ def check_bbox_file(path: str, ann_file: str) -> None:
     if unknown:
         raise UserError(
             f"{path} is for other images: {len(unknown)} of its {len(persons)} boxes are in images that "
-            f"{ann_file} doesn't list, such as {unknown[0]}"
+            f"{ann_file} doesn't list, such as {unknown[0]}: tools/make_bbox_file.py makes one for the listed"
         )
     # mmpose takes the category 1 for persons, as in COCO.
     if not any(person["category_id"] == 1 for person in persons):
         raise UserError(f"{path} has no box of category 1, which are the persons")
 
 
-def check_voc(ann_file: str, folder: str) -> None:
+def check_voc(ann_file: str, annotations: str, images: str) -> None:
     """UserError where Pascal VOC annotations can't be read.
 
     Args:
         ann_file: text file with an image's name in each line.
-        folder: holds the annotations, ``NAME.xml``.
+        annotations: folder of the annotations, ``NAME.xml``.
+        images: folder of the images, ``NAME.jpg``.
     """
     names = Path(ann_file).read_text().split()
     if not names:
         raise UserError(f"{ann_file} lists no image")
-    for path in (osp.join(folder, f"{name}.xml") for name in names):
+    for name in names:
+        path = Path(annotations, f"{name}.xml")
         try:
-            fault = next(_voc_faults(ET.parse(path)), None)
+            fault = next(_voc_faults(ET.parse(path).getroot(), Path(images, f"{name}.jpg")), None)
         except OSError as error:
             raise UserError(f"{path}, which {ann_file} lists, can't be read ({error.strerror})") from error
         except ET.ParseError as error:
@@ -158,12 +174,27 @@ def check_voc(ann_file: str, folder: str) -> None:
             raise UserError(f"{path}: {fault}")
 
 
-def _voc_faults(tree: ET.ElementTree) -> Iterator[str]:
-    for place, item in enumerate(tree.getroot().findall("object")):
+def _voc_faults(root: ET.Element, image: Path) -> Iterator[str]:
+    if root.find("size") is None:
+        try:
+            read_image(image)
+        except UserError as error:
+            yield f"it has no size, and {error}"
+    elif not all(_is_text_of(int, root, f"size/{side}") for side in ("width", "height")):
+        yield "its size has no whole number as its width or height"
+    for place, item in enumerate(root.findall("object")):
         if item.findtext("name") is None:
             yield f"object {place} has no name"
+        if item.find("difficult") is not None and not _is_text_of(int, item, "difficult"):
+            yield f"object {place} has no whole number as its difficult"
         for side in ("xmin", "ymin", "xmax", "ymax"):
-            try:
-                float(item.findtext(f"bndbox/{side}", ""))
-            except ValueError:
+            if not _is_text_of(float, item, f"bndbox/{side}"):
                 yield f"object {place} has no number as its bndbox/{side}"
+
+
+def _is_text_of(kind: type, element: ET.Element, path: str) -> bool:
+    """Whether the text at ``path`` is a finite number of that kind."""
+    try:
+        return math.isfinite(kind(element.findtext(path, "")))
+    except ValueError:
+        return False

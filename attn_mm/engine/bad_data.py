@@ -11,21 +11,20 @@ import contextlib
 import os.path as osp
 from collections.abc import Callable, Iterator
 
-import torch
 from mmengine.config import ConfigDict
-from mmengine.dataset import BaseDataset, Compose
+from mmengine.dataset import BaseDataset
+from mmengine.hooks import Hook
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
-from attn_mm.engine.annotations import check_coco_boxes, check_coco_persons, check_voc, load_coco
+from attn_mm.engine.annotations import load_coco
 from attn_mm.engine.configs import walk
+from attn_mm.engine.labels import check_files, check_labels
 from attn_mm.engine.unreadable import ReadImage, SkipUnreadable, flags_of_files
 from attn_mm.errors import UserError
 
 # Of a training set's images so many are looked for before training; of a test set's, all.
 _SAMPLES = 32
-
-_MMPOSE_BASE = "mmpose.datasets.datasets.base.base_coco_style_dataset"
 
 
 def watch_data(runner: Runner) -> Runner:
@@ -39,26 +38,31 @@ def watch_data(runner: Runner) -> Runner:
     evaluators = [runner.cfg.get(f"{split}_evaluator") or {} for split in ("val", "test")]
     # A set to be labelled has no boxes, and its results are only written to a file.
     unlabelled = any(node.get("format_only") for node in walk(evaluators))
-    named = flags_of_files()
+    guard = _Guard()
+    # Of the data set built last: a loop builds it before its evaluator.
+    metainfo: dict = {}
 
     def watched_dataloader(dataloader, *args, **kwargs):
         with _explained(dataloader, _explain_dataset):
             loader = build_dataloader(dataloader, *args, **kwargs)
+        _check_boxes(list(_sources(loader.dataset)), unlabelled)
         for dataset in _sources(loader.dataset):
-            _check_boxes(dataset, unlabelled)
+            check_labels(dataset)
             _check_images(dataset)
-            _guard(dataset, named)
+        guard.take(loader.dataset)
+        metainfo.update(getattr(loader.dataset, "metainfo", {}))
         return loader
 
     def watched_evaluator(evaluator):
-        with _explained(evaluator, lambda node: load_coco(node.ann_file)):
+        with _explained(evaluator, _explain_metric):
             built = build_evaluator(evaluator)
         for cfg, metric in zip(evaluator if isinstance(evaluator, list) else [evaluator], built.metrics):
             if type(metric).__name__ == "CocoMetric" and cfg.get("ann_file"):
-                _check_metric(metric, cfg["ann_file"])
+                _check_metric(metric, cfg["ann_file"], metainfo)
         return built
 
     runner.build_dataloader, runner.build_evaluator = watched_dataloader, watched_evaluator
+    runner.register_hook(guard)
     return runner
 
 
@@ -78,10 +82,17 @@ def _explained(cfg, explain: Callable[[ConfigDict], object]) -> Iterator[None]:
 
 def _explain_dataset(cfg: ConfigDict) -> None:
     dataset = DATASETS.build(dict(cfg, lazy_init=True, serialize_data=False))
-    _check_annotations(dataset)
+    check_files(dataset)
     dataset.full_init()
     if not len(dataset):
         raise _nothing_left(dataset)
+
+
+def _explain_metric(cfg: ConfigDict) -> None:
+    # Another metric's file may be of another format.
+    kind = cfg.get("type")
+    if getattr(kind, "__name__", str(kind)).rpartition(".")[2] == "CocoMetric":
+        load_coco(cfg.ann_file)
 
 
 def _nothing_left(dataset: BaseDataset) -> UserError:
@@ -91,58 +102,61 @@ def _nothing_left(dataset: BaseDataset) -> UserError:
     )
 
 
-def _check_annotations(dataset: BaseDataset) -> None:
-    """UserError where a look at the files of a data set of a known format tells what is wrong with them."""
-    if _reads_like(dataset, "mmdet.datasets.xml_style.XMLDataset", "load_data_list"):
-        check_voc(dataset.ann_file, osp.join(dataset.sub_data_root, dataset.ann_subdir))
-    elif _reads_like(dataset, "mmdet.datasets.coco.CocoDataset", "load_data_list"):
-        check_coco_boxes(dataset.ann_file, dataset.metainfo["classes"])
-    elif _reads_like(dataset, f"{_MMPOSE_BASE}.BaseCocoStyleDataset", "_load_annotations"):
-        check_coco_persons(dataset.ann_file)
-
-
-def _reads_like(dataset: BaseDataset, name: str, method: str) -> bool:
-    """Whether ``dataset`` has the methods of the class of that full name, which need not be installed."""
-    bases = {f"{base.__module__}.{base.__name__}": base for base in type(dataset).__mro__}
-    return name in bases and all(
-        getattr(type(dataset), key) is getattr(bases[name], key) for key in (method, "parse_data_info")
-    )
-
-
-def _check_metric(metric, ann_file: str) -> None:
-    """UserError where pycocotools, called by mmdet or mmpose, would miss something once all is predicted."""
+def _check_metric(metric, ann_file: str, metainfo: dict) -> None:
+    """UserError where pycocotools, called by mmdet or mmpose, would fail once all is predicted."""
     coco = getattr(metric, "_coco_api", None) or getattr(metric, "coco", None)
-    if hasattr(metric, "use_area"):
+    of_poses = hasattr(metric, "use_area")
+    if of_poses:
         needed = ["bbox", "keypoints", *(["area"] if metric.use_area else [])]
     else:
         needed = ["bbox", "area", "iscrowd", *(["segmentation"] if "segm" in metric.metrics else [])]
+    number = metainfo.get("num_keypoints") if of_poses and not metric.gt_converter else None
     for annotation in coco.anns.values() if coco else []:
+        which = f"{ann_file}: the annotation with the id {annotation['id']}"
         for key in needed:
-            if key not in annotation:
-                raise UserError(
-                    f"{ann_file}: the annotation with the id {annotation['id']} has no {key}, which the "
-                    "evaluation needs"
-                )
+            value = annotation.get(key)
+            if value is None or (key == "segmentation" and not value):
+                raise UserError(f"{which} has no {key}, which the evaluation needs")
+        if number and len(annotation["keypoints"]) not in (0, 3 * number):
+            raise UserError(
+                f"{which} has {len(annotation['keypoints'])} numbers as its keypoints, and the evaluation "
+                f"needs 3 for each of the {number} of the data set's metainfo"
+            )
+
+
+def _inner(dataset) -> list:
+    """The data sets that a wrapper holds."""
+    named = (getattr(dataset, name) for name in ("dataset", "_dataset") if hasattr(dataset, name))
+    return [*getattr(dataset, "datasets", ()), *named]
+
+
+def _tree(dataset) -> Iterator:
+    """A data set and all inside it."""
+    yield dataset
+    for inner in _inner(dataset):
+        yield from _tree(inner)
 
 
 def _sources(dataset) -> Iterator[BaseDataset]:
-    """The data sets that read files, wrappers opened."""
-    inner = list(getattr(dataset, "datasets", []))
-    inner += [getattr(dataset, name) for name in ("dataset", "_dataset") if hasattr(dataset, name)]
-    for item in inner:
-        yield from _sources(item)
-    if not inner and isinstance(dataset, BaseDataset):
-        yield dataset
+    """The data sets that read annotations, wrappers opened."""
+    return (node for node in _tree(dataset) if isinstance(node, BaseDataset) and not _inner(node))
 
 
-def _check_boxes(dataset: BaseDataset, unlabelled: bool) -> None:
+def _check_boxes(datasets: list[BaseDataset], unlabelled: bool) -> None:
     """UserError where a detection set has no box; other data sets have their samples without any."""
-    if unlabelled and dataset.test_mode:
-        return
+    boxless = [dataset for dataset in datasets if not _has_box(dataset)]
+    for dataset in boxless:
+        # Beside a set with boxes there may be one of backgrounds, or of images for semi-supervised learning.
+        keeps_empty = (dataset.filter_cfg or {}).get("filter_empty_gt") is False
+        adds_images = keeps_empty and len(boxless) < len(datasets)
+        if not (unlabelled and dataset.test_mode) and not adds_images:
+            check_files(dataset)
+            raise _nothing_left(dataset)
+
+
+def _has_box(dataset: BaseDataset) -> bool:
     infos = (BaseDataset.get_data_info(dataset, index) for index in range(len(dataset)))
-    if not any(info.get("instances", True) for info in infos):
-        _check_annotations(dataset)
-        raise _nothing_left(dataset)
+    return any(info.get("instances", True) for info in infos)
 
 
 def _check_images(dataset: BaseDataset) -> None:
@@ -160,14 +174,29 @@ def _check_images(dataset: BaseDataset) -> None:
         )
 
 
-def _guard(dataset: BaseDataset, named: torch.Tensor) -> None:
-    from mmcv.transforms import LoadImageFromFile
+class _Guard(Hook):
+    """Puts the reading of images under guard, again where another hook gives a data set a new pipeline."""
 
-    # A data set with its own way of fetching may know no other sample in the place of None.
-    fetches_again = type(dataset).__getitem__ is BaseDataset.__getitem__
-    skip = fetches_again and not dataset.test_mode
-    if isinstance(dataset.pipeline, Compose):
-        steps = dataset.pipeline.transforms
-        for place, step in enumerate(steps):
-            if isinstance(step, LoadImageFromFile):
-                steps[place] = SkipUnreadable(step, named) if skip else ReadImage(step)
+    priority = "VERY_LOW"
+
+    def __init__(self) -> None:
+        self._named = flags_of_files()
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        self.take(runner.train_dataloader.dataset)
+
+    def take(self, dataset) -> None:
+        """Guard a data set and all inside it."""
+        for node in _tree(dataset):
+            steps = getattr(getattr(node, "pipeline", None), "transforms", [])
+            steps[:] = [self._guarded(step, node) for step in steps]
+
+    def _guarded(self, step: Callable, dataset) -> Callable:
+        from mmcv.transforms import LoadImageFromFile
+
+        if not isinstance(step, LoadImageFromFile):
+            return step
+        # A data set with its own way of fetching may know no other sample in the place of None.
+        fetches_again = type(dataset).__getitem__ is BaseDataset.__getitem__
+        skip = fetches_again and not dataset.test_mode
+        return SkipUnreadable(step, self._named) if skip else ReadImage(step)

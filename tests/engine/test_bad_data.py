@@ -7,6 +7,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import pickle
 import shutil
 
 import pytest
@@ -15,6 +16,8 @@ from engine.small import coco_set, detection_config, dump, pose_config, voc_conf
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from attn_mm.engine import test, train, unreadable
+from attn_mm.engine.configs import walk
+from attn_mm.engine.labels import check_labels
 
 pytest.importorskip("mmdet")
 pytest.importorskip("mmpose")
@@ -96,6 +99,10 @@ def set_all(key, **values):
     return changed(lambda content: [entry.update(values) for entry in content[key]])
 
 
+def set_first(**values):
+    return changed(lambda content: content["annotations"][0].update(values))
+
+
 def remove(key, place, name):
     return changed(lambda content: content[key][place].pop(name))
 
@@ -109,9 +116,17 @@ ANNOTATIONS = [
     ("both", remove("images", 0, "height"), ": images[0] has no height"),
     ("both", remove("annotations", 2, "image_id"), ": annotations[2] has no image_id"),
     ("both", set_all("annotations", bbox=[1, 2, 3]), ": annotations[0].bbox is not [x, y, width, height]"),
-    ("both", set_all("annotations", bbox=[70, 5, 9, 9]), ""),
-    ("both", set_all("annotations", bbox=[5, 5, 0, 9]), ""),
-    ("both", lambda content: dict(content, annotations=[]), ""),
+    (
+        "both",
+        set_all("annotations", bbox=[6, 6, 36, 36, 0.9]),
+        ": annotations[0].bbox is not [x, y, width, height",
+    ),
+    ("detection", set_all("annotations", bbox=[70, 5, 9, 9]), "every box is empty or outside its image"),
+    ("detection", set_all("annotations", bbox=[5, 5, 0, 9]), "every box is empty or outside its image"),
+    ("detection", lambda content: dict(content, annotations=[]), "has no box of the config's classes"),
+    ("pose", set_all("annotations", bbox=[70, 5, 9, 9]), "nothing in it can be used: it has no box of"),
+    ("pose", set_all("annotations", bbox=[5, 5, 0, 9]), "nothing in it can be used: it has no box of"),
+    ("pose", lambda content: dict(content, annotations=[]), "has no keypoints"),
     ("detection", remove("annotations", 3, "area"), ": annotations[3] has no area"),
     ("detection", lambda content: {"images": content["images"]}, "has no list of categories"),
     ("detection", set_all("annotations", id=7), "several annotations have the same id"),
@@ -121,6 +136,13 @@ ANNOTATIONS = [
         "has no box of the config's classes (person, dog); its categories are cat, cat",
     ),
     ("pose", set_all("annotations", keypoints=[0] * 51, num_keypoints=0), "no visible keypoint"),
+    ("pose", set_first(keypoints=[9] * 50), ": annotations[0].keypoints are not 17 times x, y, visibility"),
+    ("pose", set_first(keypoints=None), ": annotations[0].keypoints are not 17 times x, y, visibility"),
+    (
+        "pose",
+        set_first(keypoints=[9] * 48),
+        ": the annotation with the id 1 has 16 keypoints, and the data set's",
+    ),
     (
         "pose",
         changed(lambda content: [item.pop("keypoints", None) for item in content["annotations"]]),
@@ -159,16 +181,83 @@ def test_an_evaluators_annotations(root, checkpoints, capfd, task):
 
 @pytest.mark.parametrize(
     ("task", "key"),
-    [("detection", "iscrowd"), ("detection", "area"), ("pose", "keypoints"), ("pose", "area")],
+    [
+        ("detection", "iscrowd"),
+        ("detection", "area"),
+        ("detection", "segmentation"),
+        ("pose", "keypoints"),
+        ("pose", "area"),
+    ],
 )
 def test_what_an_evaluation_would_miss_at_its_end(root, capfd, task, key):
-    content = coco_set(root)
+    content = with_masks(coco_set(root))
     del content["annotations"][4][key]
     cfg = CONFIGS[task](root)
+    if key == "segmentation":
+        cfg.val_evaluator.metric = ["bbox", "segm"]
+    cfg.val_evaluator.ann_file = str(write_annotations(root, content, "judge.json"))
+    complaint = f"error: {root / 'judge.json'}: the annotation with the id 5 has no {key}"
+    assert fails(capfd, run_train, root, cfg).startswith(complaint)
+    assert not list((root / "work").glob("*.pth"))
+    if key == "segmentation":
+        content["annotations"][4][key] = []
+        write_annotations(root, content, "judge.json")
+        assert fails(capfd, run_train, root, cfg).startswith(complaint)
+
+
+def test_keypoints_that_an_evaluation_could_not_compare(root, capfd):
+    content = coco_set(root)
+    content["annotations"][4]["keypoints"] = [9] * 48
+    cfg = pose_config(root)
     cfg.val_evaluator.ann_file = str(write_annotations(root, content, "judge.json"))
     line = fails(capfd, run_train, root, cfg)
-    assert line.startswith(f"error: {root / 'judge.json'}: the annotation with the id 5 has no {key}")
+    assert "judge.json: the annotation with the id 5 has 48 numbers as its keypoints" in line
     assert not list((root / "work").glob("*.pth"))
+
+
+def test_a_metric_of_another_format_keeps_its_own_error(root):
+    """CrowdHuman's annotations are no JSON, and no fault of theirs."""
+    cfg = detection_config(root)
+    path = write_annotations(root, '{"ID": 1}\n{"ID": 2}\n', "val.odgt")
+    cfg.val_evaluator = dict(type="CrowdHumanMetric", ann_file=str(path), metric="nonsense")
+    with pytest.raises(KeyError, match="nonsense"):
+        run_train(root, cfg)
+
+
+def with_masks(content):
+    for item in content["annotations"]:
+        item["segmentation"] = [[6, 6, 42, 6, 42, 42]]
+    return content
+
+
+@pytest.mark.parametrize("segmentation", [None, []])
+def test_masks_that_are_missing(root, checkpoints, capfd, segmentation):
+    content = with_masks(coco_set(root))
+    cfg = detection_config(root)
+    for node in walk([cfg.train_dataloader, cfg.test_dataloader]):
+        if node.get("type") == "LoadAnnotations":
+            node.with_mask = True
+    path = write_annotations(root, content)
+    run_train(root, cfg)
+    content["annotations"][4]["segmentation"] = segmentation
+    write_annotations(root, content)
+    said = f"error: {path}: the box [6, 6, 42, 42] (x1, y1, x2, y2) in {root / 'images' / '0002.jpg'} has "
+    assert fails(capfd, run_train, root, cfg).startswith(said)
+    assert fails(capfd, run_test, root, cfg, checkpoints / "detection").startswith(said)
+
+
+def test_images_without_boxes_beside_those_with(root, capfd):
+    """Semi-supervised learning, or backgrounds; alone they are nothing to learn from."""
+    write_annotations(root, dict(coco_set(root), annotations=[]), "unlabelled.json")
+    cfg = detection_config(root)
+    labelled = cfg.train_dataloader.dataset
+    unlabelled = dict(labelled, ann_file="unlabelled.json", filter_cfg=dict(filter_empty_gt=False))
+    cfg.train_dataloader.dataset = dict(type="ConcatDataset", datasets=[labelled, unlabelled])
+    run_train(root, cfg)
+    assert (root / "work" / "epoch_1.pth").exists()
+    for alone in (unlabelled, dict(type="ConcatDataset", datasets=[unlabelled, unlabelled])):
+        cfg.train_dataloader.dataset = alone
+        assert "has no box of the config's classes" in fails(capfd, run_train, root, cfg)
 
 
 def test_a_set_without_labels_is_predicted(root, checkpoints):
@@ -204,12 +293,13 @@ def test_mmpose_leaves_out_persons_that_cannot_be_learned(root):
     for item, box in zip(persons, [[70, 5, 9, 9], [5, 5, 0, 9], [-5, -5, 20, 20]]):
         item.update(bbox=box)
     persons[3].update(num_keypoints=0)
+    persons[4].update(keypoints=[], num_keypoints=0)
     write_annotations(root, content)
     cfg = pose_config(root)
     with DefaultScope.overwrite_default_scope("mmpose"):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
     kept = [dataset.get_data_info(index)["id"] for index in range(len(dataset))]
-    assert kept == [item["id"] for item in (persons[2], *persons[4:])]
+    assert kept == [item["id"] for item in (persons[2], *persons[5:])]
     run_train(root, cfg)
     assert (root / "work" / "epoch_1.pth").exists()
 
@@ -249,6 +339,33 @@ def test_training_goes_on_without_images_that_cannot_be_read(root, task, num_wor
     for name, why in [("0000", "no such file"), ("0002", "damaged"), ("0003", "damaged")]:
         (line,) = (line for line in lines if f"{root / 'images' / name}.jpg" in line)
         assert why in line and "training goes on without it" in line
+
+
+def test_a_combined_set_goes_on_without_images_that_cannot_be_read(root, log):
+    """It reads the images itself, those of the sets inside it."""
+    cfg = pose_config(root)
+    inner = dict(cfg.train_dataloader.dataset, pipeline=[])
+    cfg.train_dataloader.dataset = dict(
+        type="CombinedDataset",
+        metainfo=dict(from_file="configs/_base_/datasets/coco.py"),
+        datasets=[inner],
+        pipeline=cfg.train_dataloader.dataset.pipeline,
+    )
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    spoil(root, damaged=["0002.jpg"])
+    run_train(root, cfg)
+    assert (root / "work" / "epoch_1.pth").exists()
+
+
+def test_training_goes_on_after_a_switch_of_the_pipeline(root):
+    cfg = detection_config(root)
+    cfg.train_cfg.max_epochs = 2
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    switch = dict(type="PipelineSwitchHook", switch_epoch=1)
+    cfg.custom_hooks = [dict(switch, switch_pipeline=cfg.train_dataloader.dataset.pipeline)]
+    spoil(root, damaged=["0002.jpg"])
+    run_train(root, cfg)
+    assert (root / "work" / "epoch_2.pth").exists()
 
 
 @workers
@@ -339,8 +456,9 @@ def test_boxes_of_a_detection_file_that_show_no_person(root, checkpoints, box):
     cfg.test_dataloader.dataset.bbox_file = str(
         write_annotations(root, [PERSON, dict(PERSON, bbox=box)], "boxes.json")
     )
-    run_test(root, cfg, checkpoints / "pose")
+    run_test(root, cfg, checkpoints / "pose", "--out", str(root / "found.pkl"))
     assert "coco/AP" in json.loads((root / "work" / "test_results.json").read_text())["metrics"]
+    assert len(pickle.loads((root / "found.pkl").read_bytes())) == 2
 
 
 def test_the_annotated_boxes_instead_of_a_detection_file(root, checkpoints):
@@ -361,6 +479,15 @@ def test_a_good_voc_set(voc):
     assert "pascal_voc/mAP" in json.loads((voc / "work" / "results.json").read_text())["metrics"]
 
 
+def voc_annotation(**changes):
+    text = dict(width=64, height=48, xmin=6, ymin=6, xmax=42, ymax=42, difficult=0)
+    text.update(changes)
+    item = {key: f"<{key}>{value}</{key}>" for key, value in text.items()}
+    sides = "".join(item[key] for key in ("xmin", "ymin", "xmax", "ymax"))
+    person = f"<object><name>person</name>{item['difficult']}<bndbox>{sides}</bndbox></object>"
+    return f"<annotation><size>{item['width']}{item['height']}</size>{person}</annotation>"
+
+
 VOC_FAULTS = [
     ("VOC2012", None, "VOC2012/ImageSets/Main/trainval.txt is missing"),
     ("VOC2012/ImageSets/Main/trainval.txt", None, "trainval.txt is missing"),
@@ -373,6 +500,31 @@ VOC_FAULTS = [
         "000001.xml: object 0 has no number as its bndbox/xmin",
     ),
     ("VOC2012/Annotations/000001.xml", "<annotation><object/></annotation>", "object 0 has no name"),
+    (
+        "VOC2012/Annotations/000001.xml",
+        voc_annotation(difficult="no"),
+        "object 0 has no whole number as its diff",
+    ),
+    (
+        "VOC2012/Annotations/000001.xml",
+        voc_annotation(xmin="inf"),
+        "object 0 has no number as its bndbox/xmin",
+    ),
+    (
+        "VOC2012/Annotations/000001.xml",
+        voc_annotation(width="wide"),
+        "its size has no whole number as its width",
+    ),
+    (
+        "VOC2012/Annotations/000001.xml",
+        voc_annotation(xmin="42"),
+        "000001.xml: the box [42, 6, 42, 42] is empty or outside its image of 64 x 48 pixels: mend it",
+    ),
+    (
+        "VOC2012/Annotations/000001.xml",
+        voc_annotation(xmin="66", xmax="70"),
+        "000001.xml: the box [66, 6, 70, 42] is empty or outside its image of 64 x 48 pixels: mend it",
+    ),
     ("VOC2007/JPEGImages", None, "VOC2007/JPEGImages/000000.jpg and 3 more of the images that"),
 ]
 
@@ -388,6 +540,23 @@ def test_voc_sets_that_cannot_be_used(voc, capfd, path, content, said):
     line = fails(capfd, run_train, voc, voc_config(voc))
     assert line.startswith(f"error: {voc}") and said in line
     assert not list((voc / "work").glob("*.pth"))
+
+
+def test_a_voc_image_whose_size_nothing_tells(voc, capfd):
+    annotation = voc / "VOC2007/Annotations/000003.xml"
+    annotation.write_text(annotation.read_text().replace("size>", "extent>"))
+    image = voc / "VOC2007/JPEGImages/000003.jpg"
+    image.write_bytes(b"not an image")
+    line = fails(capfd, run_train, voc, voc_config(voc))
+    assert line.startswith(f"error: {annotation}: it has no size, and {image} can't be read as an image")
+
+
+@pytest.mark.parametrize(("difficult", "test_mode"), [(1, False), (0, True)])
+def test_empty_boxes_of_voc_that_nothing_learns_from(voc, difficult, test_mode):
+    (voc / "VOC2007/Annotations/000001.xml").write_text(voc_annotation(xmin="42", difficult=difficult))
+    cfg = voc_config(voc).val_dataloader.dataset
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        check_labels(DATASETS.build(dict(cfg, test_mode=test_mode)))
 
 
 def test_a_voc_set_without_the_classes(voc, capfd):
