@@ -84,13 +84,13 @@ def figures(record: dict) -> tuple[float, float]:
 
 def table(pairs: dict[str, list[dict]]) -> str:
     """Markdown."""
-    lines = ["| demo | config | AP | AP50 | time |", "| --- | --- | ---: | ---: | ---: |"]
+    lines = ["| demo | config | AP | AP50 | cores | time |", "| --- | --- | ---: | ---: | ---: | ---: |"]
     for name, records in pairs.items():
         for kind, record in zip(("plain", "attention"), records, strict=True):
             ap, ap50 = figures(record)
             lines.append(
                 f"| {name if kind == 'attention' else name.partition(',')[0]} | `{record['config']}` "
-                f"| {ap:.3f} | {ap50:.3f} | {record['minutes']:.1f} min |"
+                f"| {ap:.3f} | {ap50:.3f} | {record['threads']} | {record['minutes']:.1f} min |"
             )
     return "\n".join(lines) + "\n"
 

@@ -1,7 +1,7 @@
 """mmpose draws keypoints.
 
-mmpose 1.3.2 hands a circle's radius on as an array of one number and converts
-it by ``int`` (mmpose/visualization/local_visualizer.py:350,
+mmpose 1.3.2 hands a circle's radius on as an array of one number, which its Matplotlib backend wants, and
+converts it by ``int`` for OpenCV (mmpose/visualization/local_visualizer.py:350,
 opencv_backend_visualizer.py:132), which NumPy 2.4 refuses.
 """
 
@@ -20,7 +20,9 @@ def _take_arrays(module: ModuleType) -> None:
 
     @wraps(plain)
     def draw_circles(self, center, radius, *args, **kwargs):
-        return plain(self, center, np.asarray(radius).item(), *args, **kwargs)
+        if self.backend == "opencv":
+            radius = np.asarray(radius).item()
+        return plain(self, center, radius, *args, **kwargs)
 
     module.OpencvBackendVisualizer.draw_circles = draw_circles
 

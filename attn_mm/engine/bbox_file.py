@@ -8,6 +8,7 @@ import json
 import os
 import os.path as osp
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from attn_mm.engine.annotations import load_coco
 from attn_mm.engine.configs import ConfigOptions, load_config
-from attn_mm.engine.files import write_atomically
+from attn_mm.engine.files import write_atomically, writing
+from attn_mm.engine.flags import count, positive, score
 from attn_mm.engine.launch import check_checkpoint
 from attn_mm.engine.predictors.detection import check_instances, inference_steps
 from attn_mm.engine.predictors.loading import load_model
@@ -54,10 +56,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         "--img-dir", metavar="DIR", help="the folder of the images (default of both: the config's test set)"
     )
     parser.add_argument(
-        "--score-thr", type=float, default=0.05, metavar="S", help="leave out lower scores (default: 0.05)"
+        "--score-thr", type=score, default=0.05, metavar="S", help="leave out lower scores (default: 0.05)"
     )
-    parser.add_argument("--batch-size", type=_positive, default=1, metavar="N", help="images at a time")
-    parser.add_argument("--num-workers", type=int, default=2, metavar="N", help="processes that read images")
+    parser.add_argument("--batch-size", type=positive, default=1, metavar="N", help="images at a time")
+    parser.add_argument(
+        "--num-workers", type=count, default=2, metavar="N", help="processes that read images"
+    )
     parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
     parser.add_argument(
         "--cfg-options",
@@ -67,13 +71,6 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="change the config, such as model.test_cfg.nms.iou_threshold=0.5",
     )
     return parser.parse_args(argv)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return number
 
 
 def image_set(args: argparse.Namespace, cfg: Config) -> tuple[str, str]:
@@ -148,20 +145,25 @@ class Partial(contextlib.AbstractContextManager):
         found: persons by the image's id.
 
     Raises:
-        UserError: the file is of a run with something else.
+        UserError: the file is of a run with something else, or can't be written.
     """
 
     def __init__(self, path: Path, about: dict) -> None:
         self.path = path
         self.found: dict[int | str, list[dict]] = {}
+        with writing(path):
+            self._open(about)
+
+    def _open(self, about: dict) -> None:
         lines, intact = self._lines()
         if lines and lines[0] != about:
             differing = ", ".join(key for key in about if lines[0].get(key) != about[key])
             raise UserError(
-                f"{path} is of an interrupted run with another {differing}: remove it, or name another --out"
+                f"{self.path} is of an interrupted run with another {differing}: remove it, or name another "
+                "--out"
             )
         self.found.update((line["image_id"], line["persons"]) for line in lines[1:])
-        self._file = path.open("a")
+        self._file = self.path.open("a")
         self._file.truncate(intact)
         if not lines:
             self._write(about)
@@ -186,7 +188,8 @@ class Partial(contextlib.AbstractContextManager):
     def add(self, image_id: int | str, persons: list[dict]) -> None:
         """Keep the persons of an image."""
         self.found[image_id] = persons
-        self._write({"image_id": image_id, "persons": persons})
+        with writing(self.path):
+            self._write({"image_id": image_id, "persons": persons})
 
     def __exit__(self, *_) -> None:
         self._file.close()
@@ -216,14 +219,23 @@ def find_all(
     return skipped
 
 
+def check_out(out: Path) -> None:
+    """Make the folder of the file to write; UserError where that or a file in it can't be made."""
+    if out.suffix != ".json":
+        raise UserError(f"--out {out}: the file's name must end in .json")
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder: name a file")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
+
+
 def make_bbox_file(args: argparse.Namespace) -> None:
     """Do what the command line says.
 
     Raises:
         UserError: something in it can't be used, or no image can be read.
     """
-    if args.out.suffix != ".json":
-        raise UserError(f"--out {args.out}: the file's name must end in .json")
     cfg = load_config(args.config, args.cfg_options)
     if cfg.get("default_scope") != "mmdet":
         raise UserError(f"{args.config} is for {cfg.get('default_scope')}: a detector's, of mmdet, is needed")
@@ -232,6 +244,7 @@ def make_bbox_file(args: argparse.Namespace) -> None:
     if not osp.isdir(folder):
         raise UserError(f"{folder} is no folder: --img-dir names that of the images")
     images = load_coco(ann_file)["images"]
+    check_out(args.out)
     model = load_model(cfg, args.checkpoint, args.device)
     label = person_label(model, cfg)
     about = {
@@ -241,10 +254,6 @@ def make_bbox_file(args: argparse.Namespace) -> None:
         "img_dir": osp.abspath(folder),
         "score_thr": args.score_thr,
     }
-    try:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {args.out}: its folder can't be made ({error.strerror})") from error
     unfinished = args.out.with_name(f"{args.out.name}.partial")
     with Partial(unfinished, about) as partial:
         rest = [image for image in images if image["id"] not in partial.found]

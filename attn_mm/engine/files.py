@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from attn_mm.errors import UserError
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Where the file system refuses what is done inside, UserError that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} can't be written ({error.strerror})") from error
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file that is there as a whole or not at all; UserError where that fails."""
     temporary = path.with_name(f"{path.name}.tmp")
-    try:
+    with writing(path):
         temporary.write_text(text)
         os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path} can't be written ({error.strerror})") from error

@@ -14,6 +14,7 @@ from mmengine.device import get_device
 from attn_mm.engine.attention_sheets import AttentionSheets
 from attn_mm.engine.configs import ConfigOptions, load_config
 from attn_mm.engine.files import write_atomically
+from attn_mm.engine.flags import score
 from attn_mm.engine.launch import check_checkpoint
 from attn_mm.engine.media import VideoFile, VideoFrames, open_input, read_image, write_image
 from attn_mm.engine.predictors import (
@@ -61,7 +62,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
     parser.add_argument(
-        "--score-thr", type=_score, default=0.3, metavar="S", help="leave out lower scores (default: 0.3)"
+        "--score-thr", type=score, default=0.3, metavar="S", help="leave out lower scores (default: 0.3)"
     )
     parser.add_argument(
         "--show-attention",
@@ -85,19 +86,15 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _score(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} does not lie in 0..1")
-    return value
-
-
 def make_output(out: Path, source: Path, attention: bool) -> None:
     """Make the output folder, unless the pictures would replace the input."""
-    if out.resolve() == (source if source.is_dir() else source.parent).resolve():
-        raise UserError(f"--out {out} is the input's own folder; name another one")
+    folders = [out, out / "attention"] if attention else [out]
+    taken = (source if source.is_dir() else source.parent).resolve()
+    for folder in folders:
+        if folder.resolve() == taken:
+            raise UserError(f"--out {out}: {folder} is the input's own folder; name another one")
     try:
-        (out / "attention" if attention else out).mkdir(parents=True, exist_ok=True)
+        folders[-1].mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {out} can't be made ({error.strerror})") from error
 
@@ -121,6 +118,12 @@ class Predictions(AbstractContextManager):
         self.skipped: list[str] = []
         self._about = {**about, **legend(dataset_meta)}
 
+    @property
+    def extent(self) -> str:
+        """How many images or frames there are."""
+        kind = "frame" if self.records and "frame" in self.records[0] else "image"
+        return _count(len(self.records), kind)
+
     def add(self, image: np.ndarray, prediction: Prediction, **where) -> None:
         height, width = image.shape[:2]
         self.records.append({**where, "width": width, "height": height, "objects": prediction.objects})
@@ -132,7 +135,7 @@ class Predictions(AbstractContextManager):
         content = {**self._about, "results": self.records, "skipped": self.skipped}
         write_atomically(path, json.dumps(content, indent=1) + "\n")
         if kind:
-            print(f"{path} holds the {len(self.records)} that were done before the end", file=sys.stderr)
+            print(f"ended early: {path} holds what was found in {self.extent}", file=sys.stderr)
 
 
 def run_images(
@@ -173,6 +176,11 @@ def run_video(
                 # A crop's: that of the object found with the highest score, which stands first.
                 attended.write(sheets(prediction.views[0]) if prediction.views else None)
             found.add(frame, prediction, file=name.name, frame=index)
+    if frames.count and len(found.records) < frames.count:
+        print(
+            f"warning: {name} can't be read beyond {found.extent} of the {frames.count} that it says it has",
+            file=sys.stderr,
+        )
 
 
 def check_person_flags(args: argparse.Namespace, scope: str, is_video: bool) -> None:
@@ -189,10 +197,10 @@ def check_person_flags(args: argparse.Namespace, scope: str, is_video: bool) -> 
         raise UserError("--bbox-file is for images: a video's frames have no image id; use --det-config")
 
 
-def person_finder(args: argparse.Namespace) -> PersonFinder:
+def person_finder(args: argparse.Namespace, source: list[Path] | VideoFrames) -> PersonFinder:
     """Where the command line says that the persons are."""
     if args.bbox_file:
-        return listed_persons(args.bbox_file, args.ann_file)
+        return listed_persons(args.bbox_file, args.ann_file, source)
     if args.det_config:
         cfg = load_config(args.det_config)
         if cfg.get("default_scope") != "mmdet":
@@ -215,7 +223,7 @@ def infer(args: argparse.Namespace) -> None:
             f"{args.config} is for {scope}; infer.py knows the configs of {', '.join(PREDICTORS)}"
         )
     check_person_flags(args, scope, is_video)
-    options = {"find_persons": person_finder(args)} if scope == "mmpose" else {}
+    options = {"find_persons": person_finder(args, source)} if scope == "mmpose" else {}
     out = args.out or Path("outputs", args.input.resolve().stem)
     model = load_model(cfg, args.checkpoint, args.device)
     sheets = AttentionSheets(model, keep_scale=is_video) if args.show_attention else None
@@ -229,9 +237,8 @@ def infer(args: argparse.Namespace) -> None:
     else:
         run_images(source, found, predictor, sheets)
     number = sum(len(record["objects"]) for record in found.records)
-    thing, kind = "person" if scope == "mmpose" else "object", "frame" if is_video else "image"
     print(
-        f"{out}: {_count(number, thing)} in {_count(len(found.records), kind)}"
+        f"{out}: {_count(number, 'person' if scope == 'mmpose' else 'object')} in {found.extent}"
         + (f", {len(found.skipped)} skipped" if found.skipped else "")
     )
 

@@ -8,11 +8,19 @@ import pytest
 pytest.importorskip("mmpose")
 
 
-@pytest.mark.parametrize("radius", [4, np.array([4]), np.float64(4)])
-def test_circles(radius):
+@pytest.mark.parametrize(
+    ("backend", "radius"),
+    [
+        ("opencv", 4),
+        ("opencv", np.array([4])),
+        ("opencv", np.float64(4)),
+        ("matplotlib", np.array([4])),
+    ],
+)
+def test_circles(backend, radius):
     from mmpose.visualization import PoseLocalVisualizer
 
-    visualizer = PoseLocalVisualizer()
+    visualizer = PoseLocalVisualizer(backend=backend)
     visualizer.set_image(np.zeros((40, 40, 3), np.uint8))
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)

@@ -424,9 +424,11 @@ BBOX_FILES = [
     ([PERSON, {key: PERSON[key] for key in PERSON if key != "score"}], "detections[1] has no score"),
     ([dict(PERSON, bbox=[1, 2])], "detections[0].bbox is not [x, y, width, height]"),
     ([dict(PERSON, bbox=[1, 2, None, 4])], "detections[0].bbox is not [x, y, width, height]"),
+    ([dict(PERSON, bbox=[6, 6, 36, 36, 0.9])], "detections[0].bbox is not [x, y, width, height]"),
+    ([PERSON, dict(PERSON, score=None)], "detections[1].score is no number: None"),
     (
         [PERSON, dict(PERSON, image_id=7), dict(PERSON, image_id=8)],
-        "is for other images: 2 of its 3 boxes are in images that",
+        "doesn't list, such as 7: tools/make_bbox_file.py makes one for the listed",
     ),
     ([dict(PERSON, category_id=2)], "has no box of category 1, which are the persons"),
     ([], "has no box of category 1, which are the persons"),

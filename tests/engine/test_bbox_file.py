@@ -242,11 +242,28 @@ def test_mistakes(detector, root, tmp_path, capsys):
     assert "boxes.json.partial is damaged: remove it" in fails(capsys, *detector, *out)
     (tmp_path / "file").touch()
     line = fails(capsys, *detector, "--out", tmp_path / "file" / "boxes.json")
-    assert "its folder can't be made" in line
+    assert "boxes.json can't be written (" in line
+    assert "/proc/boxes.json can't be written (" in fails(capsys, *detector, "--out", "/proc/boxes.json")
+    (tmp_path / "folder.json").mkdir()
+    assert "folder.json is a folder: name a file" in fails(
+        capsys, *detector, "--out", tmp_path / "folder.json"
+    )
+    (tmp_path / "taken.json.partial").mkdir()
+    line = fails(capsys, *detector, "--out", tmp_path / "taken.json")
+    assert "taken.json.partial can't be written (" in line
     assert not (tmp_path / "boxes.json").exists()
 
 
-def test_a_batch_of_nothing(detector, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        make(detector, tmp_path / "boxes.json", "--batch-size", 0)
-    assert "argument --batch-size: 0 is not positive" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--batch-size", "0", "0 is not positive"),
+        ("--num-workers", "-1", "-1 is negative"),
+        ("--score-thr", "5", "5 does not lie in 0..1"),
+    ],
+)
+def test_numbers_out_of_range(tmp_path, capsys, flag, value, said):
+    with pytest.raises(SystemExit) as stopped:
+        bbox_file.main(["x.py", "x.pth", "--out", str(tmp_path / "boxes.json"), flag, value])
+    assert stopped.value.code == 2
+    assert f"argument {flag}: {said}" in capsys.readouterr().err

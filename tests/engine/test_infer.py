@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import types
@@ -18,10 +19,11 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
 from attn_mm.analysis.attention import contact_sheet
+from attn_mm.engine import infer as infer_module
 from attn_mm.engine.attention_sheets import AttentionSheets
 from attn_mm.engine.configs import load_config
 from attn_mm.engine.infer import main
-from attn_mm.engine.media import VideoFrames
+from attn_mm.engine.media import VideoFile, VideoFrames
 from attn_mm.engine.predictors import PREDICTORS, load_model
 from attn_mm.engine.predictors.detection import _enlarged
 from attn_mm.errors import UserError
@@ -445,6 +447,83 @@ def test_outputs_that_cannot_be_written(plain, photos, tmp_path, capsys):
     assert "is the input's own folder" in fails(capsys, *plain, photos / "b.png", "--out", photos)
     assert (photos / "b.png").read_bytes() == before
     assert "can't be made" in fails(capsys, *plain, photos, "--out", photos / "notes.txt")
+
+
+def test_attention_does_not_replace_the_input(grafted, photos, tmp_path, capsys):
+    attention = photos.rename(tmp_path / "attention")
+    before = (attention / "b.png").read_bytes()
+    line = fails(capsys, *grafted, attention, "--out", tmp_path, "--show-attention")
+    assert f"{attention} is the input's own folder; name another one" in line
+    assert (attention / "b.png").read_bytes() == before
+
+
+def failing_at(monkeypatch, place, error):
+    """Let the reading of the image, or the writing of the frame, of that number raise ``error``."""
+    numbers = itertools.count(1)
+
+    def fail(plain):
+        def call(*args):
+            if next(numbers) == place:
+                raise error
+            return plain(*args)
+
+        return call
+
+    monkeypatch.setattr(infer_module, "read_image", fail(infer_module.read_image))
+    monkeypatch.setattr(VideoFile, "write", fail(VideoFile.write))
+
+
+@pytest.mark.parametrize("kind", ["folder", "video"])
+def test_an_interrupted_run_keeps_what_it_has_found(kind, plain, photos, clip, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    # The folder's first file is no image.
+    failing_at(monkeypatch, 3, KeyboardInterrupt)
+    with pytest.raises(SystemExit) as stopped:
+        infer(plain, photos if kind == "folder" else clip, out)
+    assert stopped.value.code == 130
+    content = json.loads((out / "predictions.json").read_text())
+    extent = {"folder": "1 image", "video": "2 frames"}[kind]
+    assert f"{len(content['results'])} {extent.split()[1]}" == extent
+    assert content["results"][0]["objects"] and content["classes"] == list(CLASSES)
+    assert len(content["skipped"]) == (kind == "folder")
+    lines = capsys.readouterr().err.splitlines()
+    said = f"ended early: {out / 'predictions.json'} holds what was found in {extent}"
+    assert lines[-2:] == [said, "interrupted"]
+    if kind == "video":
+        assert len(list(VideoFrames(out / "clip.mp4"))) == 2
+
+
+def test_a_failed_run_keeps_what_it_has_found(plain, photos, tmp_path, monkeypatch):
+    failing_at(monkeypatch, 3, ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):
+        infer(plain, photos, tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [record["file"] for record in content["results"]] == ["b.png"]
+
+
+def test_an_interrupt_before_the_first_image(plain, photos, tmp_path, capsys, monkeypatch):
+    failing_at(monkeypatch, 1, KeyboardInterrupt)
+    with pytest.raises(SystemExit) as stopped:
+        infer(plain, photos, tmp_path / "out")
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
+    assert not (tmp_path / "out" / "predictions.json").exists()
+
+
+def test_a_video_that_stops_early_is_named(plain, tmp_path, capsys):
+    path = tmp_path / "torn.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for index in range(8):
+        writer.write(picture(48, 64, seed=index))
+    writer.release()
+    infer(plain, path, tmp_path / "whole")
+    assert "warning" not in capsys.readouterr().err
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    result = infer(plain, path, tmp_path / "out")
+    number = len(result["results"])
+    assert 1 < number < 8
+    said = f"warning: torn.avi can't be read beyond {number} frames of the 8 that it says it has"
+    assert capsys.readouterr().err.splitlines()[-1] == said
 
 
 def test_checkpoints_that_do_not_fit(plain, photos, tmp_path, capsys):

@@ -168,6 +168,39 @@ def test_persons_of_a_detection_file(pose, root, tmp_path):
     assert np.abs(drawn.astype(int) - plain).mean() < 5
 
 
+def listed(boxes, annotations):
+    return "--bbox-file", str(boxes), "--ann-file", str(annotations)
+
+
+def test_images_that_the_annotations_do_not_list_are_named(pose, root, tmp_path, capsys):
+    content = small.coco_set(root, len(NAMES))
+    content["images"] = content["images"][1:]
+    annotations = small.write_annotations(tmp_path, content)
+    boxes = small.write_annotations(tmp_path, BOXES, "boxes.json")
+    result = infer(pose, root / "images", tmp_path / "out", *listed(boxes, annotations))
+    assert [len(record["objects"]) for record in result["results"]] == [0, 2]
+    first = root / "images" / NAMES[0]
+    lines = capsys.readouterr().err.splitlines()
+    assert f"warning: {annotations} doesn't list {first}: nobody is looked for there" in lines
+    line = fails(capsys, *pose, first, *listed(boxes, annotations))
+    assert f"{annotations} doesn't list {first}: name the annotations of these images" in line
+
+
+def test_images_of_the_same_name(pose, root, tmp_path, capsys):
+    content = small.coco_set(root, len(NAMES))
+    for image, folder in zip(content["images"], "ab", strict=True):
+        image["file_name"] = f"{folder}/{NAMES[0]}"
+    annotations = small.write_annotations(tmp_path, content)
+    boxes = small.write_annotations(tmp_path, BOXES, "boxes.json")
+    first = root / "images" / NAMES[0]
+    # Only one of them has boxes.
+    result = infer(pose, first, tmp_path / "out", *listed(boxes, annotations))
+    assert len(result["results"][0]["objects"]) == 2
+    small.write_annotations(tmp_path, [*BOXES, dict(BOXES[0], image_id=100)], "boxes.json")
+    line = fails(capsys, *pose, first, *listed(boxes, annotations))
+    assert f"the images b/{NAMES[0]} and a/{NAMES[0]} have the same name" in line
+
+
 @pytest.fixture(scope="module")
 def coco_meta(root):
     from mmpose.datasets.datasets.utils import parse_pose_metainfo

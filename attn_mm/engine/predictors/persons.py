@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,26 +62,47 @@ def detected_persons(model: nn.Module, cfg: Config) -> PersonFinder:
     return find
 
 
-def listed_persons(bbox_file: str, ann_file: str) -> PersonFinder:
+def listed_persons(bbox_file: str, ann_file: str, images: Sequence[Path]) -> PersonFinder:
     """The persons of a detection file in COCO's format, found by the image's file name.
 
     Args:
         bbox_file: ``[{"image_id", "category_id": 1, "bbox": [x, y, w, h], "score"}]``.
         ann_file: COCO annotations, whose images give the ids their file names.
+        images: what is to be looked into; those that ``ann_file`` doesn't list are named.
 
     Raises:
-        UserError: one of them can't be read, or they don't fit each other.
+        UserError: one of the files can't be read, they don't fit each other or ``images``, or two images with
+            persons have the same name.
     """
     check_bbox_file(bbox_file, ann_file)
-    names = {image["id"]: Path(image["file_name"]).name for image in load_coco(ann_file)["images"]}
+    files = {image["id"]: image["file_name"] for image in load_coco(ann_file)["images"]}
+    _check_listed(images, ann_file, {Path(file).name for file in files.values()})
     found: dict[str, list[list[float]]] = defaultdict(list)
+    owners: dict[str, int | str] = {}
     for item in json.loads(Path(bbox_file).read_text()):
         if item["category_id"] == 1:
-            x, y, width, height = item["bbox"][:4]
-            found[names[item["image_id"]]].append([x, y, x + width, y + height, item["score"]])
+            file = files[item["image_id"]]
+            name = Path(file).name
+            if owners.setdefault(name, item["image_id"]) != item["image_id"]:
+                raise UserError(
+                    f"{ann_file}: the images {files[owners[name]]} and {file} have the same name, by which "
+                    "their persons are found: name a file with the images of one folder only"
+                )
+            x, y, width, height = item["bbox"]
+            found[name].append([x, y, x + width, y + height, item["score"]])
 
     def find(image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
         rows = np.array(sorted(found[name], key=lambda row: -row[4]), np.float32).reshape(-1, 5)
         return rows[:, :4], rows[:, 4]
 
     return find
+
+
+def _check_listed(images: Sequence[Path], ann_file: str, names: set[str]) -> None:
+    unlisted = [path for path in images if path.name not in names]
+    if not unlisted:
+        return
+    which = f"{unlisted[0]}" + (f" and {len(unlisted) - 1} more of the images" if len(unlisted) > 1 else "")
+    if len(unlisted) == len(images):
+        raise UserError(f"{ann_file} doesn't list {which}: name the annotations of these images")
+    print(f"warning: {ann_file} doesn't list {which}: nobody is looked for there", file=sys.stderr)
