@@ -204,12 +204,11 @@ class TestStart:
         assert all(a / b > 4 for a, b in zip(found[0.5], scales)), "what the option is for"
 
     def test_the_configs_neck_starts_at_the_scale_of_the_plain_one(self):
-        from mmdet.registry import MODELS as MMDET
-
         scales = {}
         for name in ("ssd300_vgg16", "ssd300_aw_vgg16"):
             torch.manual_seed(0)
-            neck = MMDET.build(Config.fromfile(CONFIGS / f"{name}.py").model.neck)
+            neck = Config.fromfile(CONFIGS / f"{name}.py").model.neck
+            neck = MODELS.build(dict(neck, _scope_="mmdet"))
             neck.init_weights()
             with torch.no_grad():
                 maps = neck((torch.randn(2, 512, 38, 38), torch.randn(2, 1024, 19, 19)))
