@@ -80,6 +80,6 @@ def main(argv=None) -> None:
     runner.register_hook(metrics)
     runner.train()
     if runner.rank == 0 and metrics.latest is not None:
-        write_results(runner, "results.json", metrics.latest, epoch=runner.epoch, iteration=runner.iter)
+        write_results(runner, "results.json", metrics, epoch=runner.epoch, iteration=runner.iter)
         if args.demo:
             finish_demo(runner, metrics.latest, time.monotonic() - started)
