@@ -42,6 +42,11 @@ class AttnMixin(LoadReport):
         again = getattr(self, "is_init", False)
         with reports_copies(self):
             super().init_weights(*args, **kwargs)
+        # mmaction's 3D ResNets apply their rules to everything in them and run no other module's.
+        if not getattr(self, "is_init", True) and not getattr(self, "pretrained", None):
+            for name in ("anars", "aw_starts"):
+                if hasattr(self, name):
+                    getattr(self, name).init_weights()
         if not again:
             for module in self.modules():
                 if isinstance(module, FeedbackMixin):
