@@ -1,4 +1,4 @@
-"""``tools/infer.py``: predict on images or a video; write pictures and one JSON file."""
+"""``tools/infer.py``: predict on images or videos; write pictures and one JSON file."""
 
 from __future__ import annotations
 
@@ -7,17 +7,27 @@ import json
 from pathlib import Path
 
 import numpy as np
+from mmengine.config import Config
 from mmengine.device import get_device
 
 from attn_mm.engine.attention_sheets import AttentionSheets
 from attn_mm.engine.configs import ConfigOptions, load_config
+from attn_mm.engine.infer_actions import run_videos
 from attn_mm.engine.launch import check_checkpoint
-from attn_mm.engine.media import VideoFile, VideoFrames, open_input, read_image, write_image
+from attn_mm.engine.media import (
+    VideoFile,
+    VideoFrames,
+    open_input,
+    open_videos,
+    read_image,
+    write_image,
+)
 from attn_mm.engine.predictors import (
     PREDICTORS,
     PersonFinder,
     Prediction,
     Predictor,
+    Recogniser,
     detected_persons,
     listed_persons,
     load_model,
@@ -28,13 +38,15 @@ from attn_mm.errors import UserError, reports_user_errors
 
 _DESCRIPTION = """\
 Predict on an image, a folder of images or a video, and draw what was found: boxes and masks with
-a config of mmdet, persons' keypoints with a top-down one of mmpose.
+a config of mmdet, persons' keypoints with a top-down one of mmpose. On a video or a folder of videos a
+config of mmaction2 says what is done in it.
 
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth street.jpg
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out drawn --score-thr 0.5
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth clip.mp4 --show-attention
   infer.py configs/pose/simplebaseline_r50_tdaf_anar3.py epoch_210.pth clip.mp4 \\
       --det-config configs/fcos_tdaf_r50.py --det-checkpoint epoch_24.pth
+  infer.py configs/action/tdaf_3dr50_anar5_kinetics400.py epoch_200.pth clips/ --classes kinetics400.txt
 """
 
 _EPILOG = """\
@@ -43,6 +55,8 @@ every flow's and stage's mask over the image, or over each person in it; predict
 boxes are x1, y1, x2, y2 in pixels of the image. docs/inference.md says more.
 """
 
+SCORE_THR = 0.3
+_ACTION_SCOPE = "mmaction"
 _PERSON_FLAGS = ("--det-config", "--det-checkpoint", "--bbox-file", "--ann-file")
 
 
@@ -52,13 +66,17 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file")
-    parser.add_argument("input", type=Path, help="image, folder of images, or video")
+    parser.add_argument(
+        "input",
+        type=Path,
+        help="image, folder of images, or video; for an action config a video or a folder of videos",
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="output folder (default: outputs/NAME OF INPUT)"
     )
     parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
     parser.add_argument(
-        "--score-thr", type=_score, default=0.3, metavar="S", help="leave out lower scores (default: 0.3)"
+        "--score-thr", type=_score, metavar="S", help=f"leave out lower scores (default: {SCORE_THR})"
     )
     parser.add_argument(
         "--show-attention",
@@ -71,6 +89,12 @@ def parse_args(argv=None) -> argparse.Namespace:
     persons.add_argument("--bbox-file", metavar="FILE.json", help="boxes instead, in COCO's result format")
     persons.add_argument(
         "--ann-file", metavar="FILE.json", help="COCO annotations, which say the file name of each image id"
+    )
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="names of an action config's classes, one a line (default: the checkpoint's, or else numbers)",
     )
     parser.add_argument(
         "--cfg-options",
@@ -146,6 +170,26 @@ def run_video(
     return records
 
 
+def check_action_flags(args: argparse.Namespace, scope: str) -> None:
+    """UserError where a flag is for action configs alone, or for all others."""
+    if args.classes and scope != _ACTION_SCOPE:
+        raise UserError(f"--classes is for action configs, and {args.config} is for {scope}")
+    if args.score_thr is not None and scope == _ACTION_SCOPE:
+        raise UserError(
+            f"--score-thr is not for action configs such as {args.config}: the best classes are shown"
+        )
+
+
+def read_classes(path: Path) -> list[str]:
+    """The lines of a text file; UserError where it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8").rstrip().splitlines()
+    except OSError as error:
+        raise UserError(f"--classes {path} can't be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"--classes {path} is no text file") from error
+
+
 def check_person_flags(args: argparse.Namespace, scope: str, is_video: bool) -> None:
     """UserError where the flags that say where the persons are don't fit the rest of the command line."""
     given = [flag for flag in _PERSON_FLAGS if getattr(args, flag[2:].replace("-", "_"))]
@@ -174,45 +218,81 @@ def person_finder(args: argparse.Namespace) -> PersonFinder:
     return whole_image
 
 
-@reports_user_errors
-def main(argv=None) -> None:
-    args = parse_args(argv)
+def infer_actions(args: argparse.Namespace, cfg: Config) -> None:
+    """Say what is done in videos.
+
+    Raises:
+        UserError: something in the command line can't be used, or no video can be read.
+    """
+    paths = open_videos(args.input)
+    model = load_model(cfg, args.checkpoint, args.device)
+    recogniser = Recogniser(model, cfg, args.classes and read_classes(args.classes))
+    sheets = AttentionSheets(model, keep_scale=True) if args.show_attention else None
+    out = output_folder(args)
+    records, skipped = run_videos(paths, out, recogniser, sheets)
+    write_summary(args, out, {"classes": recogniser.classes}, records, skipped)
+    print(f"{out}: {_count(len(records), 'video')}" + _and_skipped(skipped))
+
+
+def infer_objects(args: argparse.Namespace, cfg: Config, scope: str) -> None:
+    """Find objects or persons in images, or in the frames of a video.
+
+    Raises:
+        UserError: something in the command line can't be used, or no image can be read.
+    """
     source = open_input(args.input)
     is_video = isinstance(source, VideoFrames)
-    cfg = load_config(args.config, args.cfg_options)
-    check_checkpoint(args.checkpoint)
-    scope = cfg.get("default_scope")
-    if scope not in PREDICTORS:
-        raise UserError(
-            f"{args.config} is for {scope}; infer.py knows the configs of {', '.join(PREDICTORS)}"
-        )
     check_person_flags(args, scope, is_video)
+    score_thr = SCORE_THR if args.score_thr is None else args.score_thr
     options = {"find_persons": person_finder(args)} if scope == "mmpose" else {}
-    out = args.out or Path("outputs", args.input.resolve().stem)
     model = load_model(cfg, args.checkpoint, args.device)
     sheets = AttentionSheets(model, keep_scale=is_video) if args.show_attention else None
-    predictor = PREDICTORS[scope](model, cfg, args.score_thr, **options)
-    make_output(out, args.input, args.show_attention)
+    predictor = PREDICTORS[scope](model, cfg, score_thr, **options)
+    out = output_folder(args)
     skipped: list[str] = []
     if is_video:
         records = run_video(source, args.input, out, predictor, sheets)
     else:
         records, skipped = run_images(source, out, predictor, sheets)
-    summary = {
-        "config": args.config,
-        "checkpoint": args.checkpoint,
-        "score_thr": args.score_thr,
-        **legend(model.dataset_meta),
-        "results": records,
-        "skipped": skipped,
-    }
-    (out / "predictions.json").write_text(json.dumps(summary, indent=1) + "\n")
+    about = {"score_thr": score_thr, **legend(model.dataset_meta)}
+    write_summary(args, out, about, records, skipped)
     found = sum(len(record["objects"]) for record in records)
-    kind = "frame" if is_video else "image"
-    print(
-        f"{out}: {_count(found, 'person' if scope == 'mmpose' else 'object')} in {_count(len(records), kind)}"
-        + (f", {len(skipped)} skipped" if skipped else "")
-    )
+    where = _count(len(records), "frame" if is_video else "image")
+    what = _count(found, "person" if scope == "mmpose" else "object")
+    print(f"{out}: {what} in {where}" + _and_skipped(skipped))
+
+
+def output_folder(args: argparse.Namespace) -> Path:
+    """Make the folder that the command line says, or names by the input."""
+    out = args.out or Path("outputs", args.input.resolve().stem)
+    make_output(out, args.input, args.show_attention)
+    return out
+
+
+def write_summary(
+    args: argparse.Namespace, out: Path, about: dict, records: list[dict], skipped: list[str]
+) -> None:
+    """Write ``predictions.json``."""
+    summary = {"config": args.config, "checkpoint": args.checkpoint, **about}
+    summary.update(results=records, skipped=skipped)
+    (out / "predictions.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+@reports_user_errors
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    cfg = load_config(args.config, args.cfg_options)
+    check_checkpoint(args.checkpoint)
+    scope = cfg.get("default_scope")
+    if scope not in (*PREDICTORS, _ACTION_SCOPE):
+        known = ", ".join([*PREDICTORS, _ACTION_SCOPE])
+        raise UserError(f"{args.config} is for {scope}; infer.py knows the configs of {known}")
+    check_action_flags(args, scope)
+    if scope == _ACTION_SCOPE:
+        check_person_flags(args, scope, is_video=True)
+        infer_actions(args, cfg)
+    else:
+        infer_objects(args, cfg, scope)
 
 
 def legend(dataset_meta: dict) -> dict:
@@ -227,3 +307,7 @@ def legend(dataset_meta: dict) -> dict:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _and_skipped(skipped: list[str]) -> str:
+    return f", {len(skipped)} skipped" if skipped else ""

@@ -1,4 +1,4 @@
-"""What ``--demo`` shows at its end: figures, the checkpoint, pictures of predictions and of masks."""
+"""What ``--demo`` shows at its end: figures, the checkpoint, pictures of what was found and of masks."""
 
 from __future__ import annotations
 
@@ -13,27 +13,45 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from attn_mm.analysis.frames import frame_sheet
 from attn_mm.engine.attention_sheets import AttentionSheets, find_attention
+from attn_mm.engine.demo import action
 from attn_mm.engine.infer import make_output, run_images
-from attn_mm.engine.predictors import PersonFinder, Predictor, detector, pose_estimator
+from attn_mm.engine.infer_actions import run_videos
+from attn_mm.engine.media import VideoFrames, write_image
+from attn_mm.engine.predictors import PersonFinder, Predictor, Recogniser, detector, pose_estimator
 
-NUM_PICTURES = 6
+NUM_PICTURES, NUM_VIDEOS = 6, 8
+
+
+def more_figures(runner: Runner) -> dict[str, float]:
+    """What a demo measures besides the config's metrics."""
+    return action.examine(_trained(runner), runner.cfg) if runner.cfg.default_scope == "mmaction" else {}
+
+
+def _trained(runner: Runner) -> nn.Module:
+    return (runner.model.module if is_model_wrapper(runner.model) else runner.model).eval()
 
 
 def finish_demo(runner: Runner, metrics: dict[str, float], seconds: float) -> None:
-    """Draw some held-out images with the trained model, and print what the demo gave."""
+    """Draw some held-out images or videos with the trained model, and print what the demo gave."""
     dataset = runner.val_dataloader.dataset
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    model.eval()
+    videos = runner.cfg.default_scope == "mmaction"
+    model = _trained(runner)
     model.dataset_meta = dataset.metainfo
-    sheets = AttentionSheets(model) if find_attention(model) else None
+    sheets = AttentionSheets(model, keep_scale=videos) if find_attention(model) else None
     # A pose estimator's data set has an entry for each person.
-    paths = list(dict.fromkeys(Path(dataset.get_data_info(i)["img_path"]) for i in range(len(dataset))))
+    key = "filename" if videos else "img_path"
+    paths = list(dict.fromkeys(Path(dataset.get_data_info(i)[key]) for i in range(len(dataset))))
     pictures = Path(runner.work_dir, "pictures")
     make_output(pictures, paths[0], attention=sheets is not None)
-    run_images(paths[:NUM_PICTURES], pictures, _predictor(model, runner.cfg, dataset), sheets)
+    if videos:
+        _show_videos(paths[:NUM_VIDEOS], pictures, dataset, Recogniser(model, runner.cfg), sheets)
+    else:
+        run_images(paths[:NUM_PICTURES], pictures, _predictor(model, runner.cfg, dataset), sheets)
 
-    table = Table(title=f"{Path(runner.cfg.filename).stem}, {len(paths)} held-out images")
+    kind = "videos" if videos else "images"
+    table = Table(title=f"{Path(runner.cfg.filename).stem}, {len(paths)} held-out {kind}")
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in metrics.items():
@@ -48,6 +66,22 @@ def finish_demo(runner: Runner, metrics: dict[str, float], seconds: float) -> No
     for name, path in lines.items():
         console.print(f"{name:>10}  {path}")
     console.print(f"{'time':>10}  {seconds / 60:.1f} min")
+
+
+def _show_videos(
+    paths: list[Path],
+    pictures: Path,
+    dataset: BaseDataset,
+    recogniser: Recogniser,
+    sheets: AttentionSheets | None,
+) -> None:
+    """The first videos of a data set: drawn on, and as pictures of their frames with the true class."""
+    records, _ = run_videos(paths, pictures, recogniser, sheets)
+    for index, (path, record) in enumerate(zip(paths, records, strict=True)):
+        best = record["actions"][0]
+        truth = recogniser.classes[dataset.get_data_info(index)["label"]]
+        lines = [f"true: {truth}", f"predicted: {best['class']} ({best['score']:.2f})"]
+        write_image(pictures / f"{path.stem}.jpg", frame_sheet(list(VideoFrames(path)), lines))
 
 
 def _predictor(model: nn.Module, cfg, dataset: BaseDataset) -> Predictor:
