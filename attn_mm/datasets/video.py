@@ -84,8 +84,14 @@ class DecordVideo(Video):
         self._reader = decord.VideoReader(self.path, num_threads=1)
         return len(self._reader), self._reader.get_avg_fps() or None
 
-    def _decode(self, wanted: list[int]) -> np.ndarray:
-        return self._reader.get_batch(wanted).asnumpy()
+    def _decode(self, wanted: list[int]) -> np.ndarray | list[np.ndarray]:
+        import decord
+
+        try:
+            return self._reader.get_batch(wanted).asnumpy()
+        except decord.DECORDError:
+            # decord 0.6 can't copy a picture that it has turned to a width such as 1080 (ndarray.cc:171).
+            return OpenCVVideo(self.path)._decode(wanted)
 
 
 class PyAVVideo(Video):

@@ -12,7 +12,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from attn_mm.engine.unreadable import KINDS
-from attn_mm.errors import UnreadableFile, UserError
+from attn_mm.errors import UnreadableFile
 
 # Of a stand-in's data sample, the name of the file in whose place it is.
 _MARK = "stands_in_for"
@@ -29,7 +29,7 @@ class StandIn:
         key: where a sample has the file's name.
 
     Raises:
-        UserError: when called, where no file of the set can be read.
+        UnreadableFile: when called, where no file of the set can be read.
     """
 
     def __init__(self, dataset: BaseDataset, key: str) -> None:
@@ -58,9 +58,11 @@ class StandIn:
         raise none_readable(self.dataset, self.key)
 
 
-def none_readable(dataset: BaseDataset, key: str) -> UserError:
+def none_readable(dataset: BaseDataset, key: str) -> UnreadableFile:
     """What to say where no file of a data set can be read."""
-    return UserError(f"none of the {len(dataset)} {KINDS[key][1]} that {dataset.ann_file} lists can be read")
+    return UnreadableFile(
+        f"none of the {len(dataset)} {KINDS[key][1]} that {dataset.ann_file} lists can be read"
+    )
 
 
 def leave_out_stand_ins(metric: BaseMetric) -> None:
