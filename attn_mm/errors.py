@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os.path as osp
 import sys
 from collections.abc import Callable
 
@@ -17,6 +18,28 @@ class UserError(Exception):
 
 class ConfigError(UserError, ValueError):
     """A config asks of a model what it can't be."""
+
+
+class UnreadableFile(UserError):
+    """A file that can't be read, in one line, also where a worker process has found it."""
+
+    def __init__(self, message: str) -> None:
+        # torch raises a worker's error again with the worker's traceback as its message.
+        last = message.strip().rpartition("\n")[2]
+        super().__init__(last.removeprefix(f"{type(self).__module__}.{type(self).__qualname__}: "))
+
+    @classmethod
+    def after(cls, error: Exception, path: str, kind: str) -> UnreadableFile:
+        """The ``error`` of what should have read ``path`` as ``kind``, such as "an image", in one line."""
+        return cls(f"{path} can't be read as {kind}: {_reason(error, path)}")
+
+
+def _reason(error: Exception, path: str) -> str:
+    if "://" not in path and not osp.exists(path):
+        return "there is no such file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "it is damaged or of another format"
 
 
 def reports_user_errors(main: Callable) -> Callable:

@@ -23,27 +23,28 @@ INK, PAPER = (40, 40, 40), (255, 255, 255)
 
 
 def fit_to_image(
-    mask: np.ndarray, image_size: tuple[int, int], valid: tuple[float, float] = (1.0, 1.0)
+    mask: np.ndarray, image_size: tuple[int, ...], valid: tuple[float, float] = (1.0, 1.0)
 ) -> np.ndarray:
-    """Interpolate a mask linearly at the centres of an image's pixels.
+    """Interpolate a mask linearly at the centres of an image's pixels, or of those of a clip's frames.
 
     Args:
-        mask: (h, w), at any resolution.
-        image_size: height and width of the image in pixels.
+        mask: (h, w), or (t, h, w) over a clip, at any resolution.
+        image_size: height and width of the image in pixels; for a clip the number of frames before them.
         valid: the part of the mask's height and width, from the top left corner,
             that shows the image; the rest is the padding of the network's input.
 
     Returns:
-        The mask on the image's pixels, (height, width), float64.
+        The mask on the image's pixels, (height, width), or the frames', (frames, height, width), float64.
     """
     mask = np.asarray(mask, np.float64)
-    for axis in (0, 1):
-        cells, pixels = mask.shape[axis], image_size[axis]
-        centres = (np.arange(pixels) + 0.5) * (cells * valid[axis] / pixels) - 0.5
+    parts = (*(1.0,) * (mask.ndim - 2), *valid)
+    for axis, (pixels, part) in enumerate(zip(image_size, parts, strict=True)):
+        cells = mask.shape[axis]
+        centres = (np.arange(pixels) + 0.5) * (cells * part / pixels) - 0.5
         centres = centres.clip(0, cells - 1)
         lower = np.floor(centres).astype(np.intp)
         upper = np.minimum(lower + 1, cells - 1)
-        weight = np.expand_dims(centres - lower, 1 - axis)
+        weight = (centres - lower).reshape(-1, *(1,) * (mask.ndim - 1 - axis))
         mask = mask.take(lower, axis) * (1 - weight) + mask.take(upper, axis) * weight
     return mask
 

@@ -1,4 +1,4 @@
-"""Generated data sets in COCO's layout: made in seconds, kept in a cache, the same on every machine."""
+"""Generated data sets: made in seconds, kept in a cache, the same on every machine."""
 
 from __future__ import annotations
 
@@ -7,70 +7,66 @@ import itertools
 import json
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 
 from attn_mm.errors import UserError
 
-SPLITS = ("train2017", "val2017")
-MIN_IMAGE_SIZE = 64
 MAX_RENAMES = 10
 
 
 @dataclass(frozen=True)
-class GeneratedSet:
+class GeneratedSet(ABC):
     """What there is to know about a data set besides how much of it is wanted.
 
     Attributes:
         name: the beginning of the folder's name.
         version: part of the cache key, to be raised with every change that alters a file's content.
-        task: the beginning of the annotation files' names.
-        categories: COCO's list.
-        draw: from a source of uniform numbers of [0, 1) and a size, makes a picture, uint8
-            (size, size, 3) BGR, and COCO's annotations of it, without ids. The source is called as
-            ``random()`` or ``random(shape)``; what a generator's other methods give depends on NumPy.
+        splits: the folders of the samples to train and to evaluate on.
+        min_size: the smallest size, in pixels.
     """
 
     name: str
     version: int
-    task: str
-    categories: list[dict]
-    draw: Callable[[Callable, int], tuple[np.ndarray, list[dict]]]
+    splits: ClassVar[tuple[str, str]]
+    min_size: ClassVar[int]
 
     def make(
         self, root: str | os.PathLike | None, num_train: int, num_val: int, image_size: int, seed: int
     ) -> Path:
         """Return the folder of the data set, drawing it on the first call with these parameters.
 
-        The annotations are byte for byte the same on every machine. Image ``i`` of a
+        The annotations are byte for byte the same on every machine. Sample ``i`` of a
         split depends on ``seed`` and ``i`` alone: a longer set extends a shorter one.
         Several processes may call at once; a damaged folder is made anew.
 
         Args:
             root: cache folder; ``None`` means :func:`cache_root`.
-            num_train: images in ``train2017/``.
-            num_val: images in ``val2017/``.
-            image_size: side of the square images in pixels, at least 64.
+            num_train: samples in the first of ``splits``.
+            num_val: samples in the second.
+            image_size: side of the square images or frames in pixels, at least ``min_size``.
             seed: any non-negative integer.
 
         Returns:
-            The folder with ``annotations/<task>_{train,val}2017.json``, ``train2017/`` and ``val2017/``.
+            The folder.
 
         Raises:
             ValueError: a parameter is out of range.
             UserError: the cache folder can't be written.
         """
-        if min(num_train, num_val) < 1 or image_size < MIN_IMAGE_SIZE or seed < 0:
+        if min(num_train, num_val) < 1 or image_size < self.min_size or seed < 0:
             raise ValueError(
-                f"the {self.name} need num_train >= 1, num_val >= 1, image_size >= {MIN_IMAGE_SIZE} and "
+                f"the {self.name} need num_train >= 1, num_val >= 1, image_size >= {self.min_size} and "
                 f"seed >= 0, got {num_train}, {num_val}, {image_size} and {seed}"
             )
         root = cache_root() if root is None else Path(root)
-        counts = dict(zip(SPLITS, (num_train, num_val), strict=True))
+        counts = dict(zip(self.splits, (num_train, num_val), strict=True))
         folder = root / f"{self.name}_v{self.version}_{num_train}_{num_val}_{image_size}px_seed{seed}"
         if self._is_complete(folder, counts):
             return folder
@@ -88,12 +84,35 @@ class GeneratedSet:
             ) from error
         return folder
 
-    def _annotation_file(self, folder: Path, split: str) -> Path:
-        return folder / "annotations" / f"{self.task}_{split}.json"
+    @abstractmethod
+    def draw_sample(self, random: Callable, size: int, index: int) -> tuple[np.ndarray, Any]:
+        """Draw a sample.
+
+        Args:
+            random: a source of uniform numbers of [0, 1), called as ``random()`` or ``random(shape)``; what
+                a generator's other methods give depends on NumPy.
+            size: side of the images or frames in pixels.
+            index: of the sample in its split, from 0.
+
+        Returns:
+            The sample, and what there is to say about it.
+        """
+
+    @abstractmethod
+    def annotation_file(self, folder: Path, split: str) -> Path:
+        """The file that says what is in the samples of a split."""
+
+    @abstractmethod
+    def write_sample(self, folder: Path, number: int, sample) -> str:
+        """Write a sample, which counts from 1, into ``folder``; returns the file's name."""
+
+    @abstractmethod
+    def annotations(self, entries: list[tuple[str, Any]], size: int) -> str:
+        """The text of an annotation file, from each sample's file name and what there is to say about it."""
 
     def _is_complete(self, folder: Path, counts: dict[str, int]) -> bool:
         return all(
-            self._annotation_file(folder, name).is_file() and len(list(folder.glob(f"{name}/*.jpg"))) == count
+            self.annotation_file(folder, name).is_file() and len(list(folder.glob(f"{name}/*"))) == count
             for name, count in counts.items()
         )
 
@@ -113,16 +132,51 @@ class GeneratedSet:
 
     def _write_split(self, folder: Path, name: str, count: int, size: int, seed: tuple[int, int]) -> None:
         (folder / name).mkdir(parents=True)
-        images, annotations = [], []
+        entries = []
         for index in range(count):
             rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([*seed, index])))
-            picture, objects = self.draw(rng.random, size)
-            file_name = f"{index + 1:012d}.jpg"
-            encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
-            (folder / name / file_name).write_bytes(encoded.tobytes())
-            images.append({"id": index + 1, "file_name": file_name, "width": size, "height": size})
+            sample, said = self.draw_sample(rng.random, size, index)
+            entries.append((self.write_sample(folder / name, index + 1, sample), said))
+        path = self.annotation_file(folder, name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(self.annotations(entries, size), encoding="ascii")
+
+
+@dataclass(frozen=True)
+class CocoSet(GeneratedSet):
+    """Images in COCO's layout: ``train2017/``, ``val2017/``, ``annotations/<task>_{train,val}2017.json``.
+
+    Attributes:
+        task: the beginning of the annotation files' names.
+        categories: COCO's list.
+        draw: from a source of random numbers and a size, makes a picture, uint8 (size, size, 3) BGR, and
+            COCO's annotations of it, without ids.
+    """
+
+    task: str
+    categories: list[dict]
+    draw: Callable[[Callable, int], tuple[np.ndarray, list[dict]]]
+    splits = ("train2017", "val2017")
+    min_size = 64
+
+    def draw_sample(self, random: Callable, size: int, index: int) -> tuple[np.ndarray, list[dict]]:
+        return self.draw(random, size)
+
+    def annotation_file(self, folder: Path, split: str) -> Path:
+        return folder / "annotations" / f"{self.task}_{split}.json"
+
+    def write_sample(self, folder: Path, number: int, sample: np.ndarray) -> str:
+        name = f"{number:012d}.jpg"
+        encoded = cv2.imencode(".jpg", sample, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+        (folder / name).write_bytes(encoded.tobytes())
+        return name
+
+    def annotations(self, entries: list[tuple[str, list[dict]]], size: int) -> str:
+        images, annotations = [], []
+        for number, (name, objects) in enumerate(entries, start=1):
+            images.append({"id": number, "file_name": name, "width": size, "height": size})
             for annotation in objects:
-                annotations.append({"id": len(annotations) + 1, "image_id": index + 1, **annotation})
+                annotations.append({"id": len(annotations) + 1, "image_id": number, **annotation})
         content = {
             "info": {"description": f"attn_mm generated {self.name}", "version": str(self.version)},
             "licenses": [],
@@ -130,9 +184,7 @@ class GeneratedSet:
             "annotations": annotations,
             "categories": self.categories,
         }
-        self._annotation_file(folder, name).parent.mkdir(exist_ok=True)
-        text = json.dumps(content, separators=(",", ":"))
-        self._annotation_file(folder, name).write_text(text, encoding="ascii")
+        return json.dumps(content, separators=(",", ":"))
 
 
 def cache_root() -> Path:

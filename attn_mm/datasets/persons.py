@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attn_mm.datasets.cache import GeneratedSet
+from attn_mm.datasets.cache import CocoSet
 from attn_mm.datasets.figures import KEYPOINTS, between, draw_figure
 from attn_mm.datasets.raster import Patch, blend, box, coverage, mask_of, run_lengths
 from attn_mm.datasets.scenery import background, contrasting_colour, with_noise
@@ -86,7 +86,7 @@ def make_persons(
         "keypoints": list(KEYPOINTS),
         "skeleton": [list(limb) for limb in SKELETON],
     }
-    persons = GeneratedSet("persons", FORMAT_VERSION, "person_keypoints", [category], _annotated_scene)
+    persons = CocoSet("persons", FORMAT_VERSION, "person_keypoints", [category], _annotated_scene)
     return persons.make(root, num_train, num_val, image_size, seed)
 
 

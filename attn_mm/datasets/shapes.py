@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attn_mm.datasets.cache import GeneratedSet
+from attn_mm.datasets.cache import CocoSet
 from attn_mm.datasets.raster import arc, blend, box, coverage, mask_of, run_lengths
 from attn_mm.datasets.scenery import background, contrasting_colour, with_noise
 
@@ -46,7 +46,7 @@ def make_shapes(
     Annotations are in ``annotations/instances_{train,val}2017.json``.
     """
     categories = [{"id": i + 1, "name": n, "supercategory": "shape"} for i, n in enumerate(CLASSES)]
-    shapes = GeneratedSet("shapes", FORMAT_VERSION, "instances", categories, _annotated_scene)
+    shapes = CocoSet("shapes", FORMAT_VERSION, "instances", categories, _annotated_scene)
     return shapes.make(root, num_train, num_val, image_size, seed)
 
 

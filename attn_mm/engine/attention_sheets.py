@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from attn_mm.analysis.attention import contact_sheet, fit_to_image, value_range
-from attn_mm.engine.predictors import View
+from attn_mm.engine.predictors import ClipView, View
 from attn_mm.errors import UserError
 
 
 def find_attention(model: nn.Module) -> Callable[[Tensor], dict[tuple[int, int], Tensor]] | None:
     """A function from a model's input to the masks of its backbone or head; None where neither has any.
 
-    The masks are ``{(stage from 0, flow from 1): (N, 1, h, w)}``. A backbone makes
-    them of the input, a head of the features that the backbone gives.
+    The masks are ``{(stage from 0, flow from 1): (N, 1, h, w)}``, or ``(N, 1, t, h, w)`` of a 3D network.
+    A backbone makes them of the input, a head of the features that the backbone gives.
     """
     backbone, head = getattr(model, "backbone", model), getattr(model, "head", None)
     if hasattr(backbone, "attention_masks"):
@@ -61,7 +61,28 @@ class AttentionSheets:
 
     def __call__(self, view: View) -> np.ndarray:
         """The contact sheet of a view."""
-        masks = self.masks(view)
+        return self._sheet(view.picture, self.masks(view))
+
+    def clip_masks(self, view: ClipView) -> dict[tuple[int, int], np.ndarray]:
+        """The masks of a clip's input, each (frames, H, W), on the pixels of the view's pictures."""
+        with torch.no_grad():
+            found = self.attention(view.inputs)
+        return {key: _over_frames(masks[:, 0], view.pictures) for key, masks in found.items()}
+
+    def of_clip(self, view: ClipView) -> Callable[[int], np.ndarray]:
+        """A function from a frame's index in a clip to its contact sheet."""
+        masks = self.clip_masks(view)
+        return lambda index: self._sheet(view.pictures[index], {key: m[index] for key, m in masks.items()})
+
+    def _sheet(self, picture: np.ndarray, masks: dict[tuple[int, int], np.ndarray]) -> np.ndarray:
         if self.keep_scale and self.limits is None:
             self.limits = {key: value_range(mask) for key, mask in masks.items()}
-        return contact_sheet(view.picture, masks, self.limits)
+        return contact_sheet(picture, masks, self.limits)
+
+
+def _over_frames(masks: Tensor, pictures: list[np.ndarray]) -> np.ndarray:
+    """Masks ``(clips, t, h, w)``, or ``(frames, h, w)`` of a 2D network, on the pixels of the pictures."""
+    clips = masks.float().cpu().numpy()
+    clips = clips[None] if clips.ndim == 3 else clips
+    size = (len(pictures) // len(clips), *pictures[0].shape[:2])
+    return np.concatenate([fit_to_image(clip, size) for clip in clips])

@@ -1,8 +1,9 @@
 """Data that can't be used is named in one line, before a run begins where that can be told.
 
-In training an image that can't be read is named once and another sample takes its place, which is what
-mmengine's data sets do where their pipeline gives None. In evaluation, where a missing image
-would falsify the figures, it ends the run.
+In training a file that can't be read is named once and another sample takes its place, which is what
+mmengine's data sets do where their pipeline gives None. In evaluation an image that can't be read ends
+the run, since it would falsify the figures; a video, of which sets like Kinetics lose some every year,
+is left out and counted.
 """
 
 from __future__ import annotations
@@ -20,19 +21,27 @@ from mmengine.runner import Runner
 from attn_mm.engine.annotations import load_coco
 from attn_mm.engine.configs import walk
 from attn_mm.engine.labels import check_files, check_labels
-from attn_mm.engine.unreadable import ReadImage, SkipUnreadable, flags_of_files
+from attn_mm.engine.stand_ins import StandIn, leave_out_stand_ins
+from attn_mm.engine.unreadable import (
+    KINDS,
+    SkipUnreadable,
+    Unread,
+    flags_of_files,
+    name_unreadable,
+    reading_steps,
+)
 from attn_mm.errors import UserError
 
-# Of a training set's images so many are looked for before training; of a test set's, all.
+# Of a training set's files so many are looked for before training; of a test set's images, all.
 _SAMPLES = 32
 
 
 def watch_data(runner: Runner) -> Runner:
-    """Let ``runner`` check each data set and evaluator that it builds, and guard the reading of images.
+    """Let ``runner`` check each data set and evaluator that it builds, and guard the reading of files.
 
     Raises:
         UserError: from the runner's ``train``, ``val`` and ``test``, before they begin: what the annotations
-            lack, or that images are missing.
+            lack, or that files are missing.
     """
     build_dataloader, build_evaluator = runner.build_dataloader, runner.build_evaluator
     evaluators = [runner.cfg.get(f"{split}_evaluator") or {} for split in ("val", "test")]
@@ -48,7 +57,7 @@ def watch_data(runner: Runner) -> Runner:
         _check_boxes(list(_sources(loader.dataset)), unlabelled)
         for dataset in _sources(loader.dataset):
             check_labels(dataset)
-            _check_images(dataset)
+            _check_missing(dataset)
         guard.take(loader.dataset)
         metainfo.update(getattr(loader.dataset, "metainfo", {}))
         return loader
@@ -59,6 +68,9 @@ def watch_data(runner: Runner) -> Runner:
         for cfg, metric in zip(evaluator if isinstance(evaluator, list) else [evaluator], built.metrics):
             if type(metric).__name__ == "CocoMetric" and cfg.get("ann_file"):
                 _check_metric(metric, cfg["ann_file"], metainfo)
+        if runner.cfg.get("default_scope") == "mmaction":
+            for metric in built.metrics:
+                leave_out_stand_ins(metric)
         return built
 
     runner.build_dataloader, runner.build_evaluator = watched_dataloader, watched_evaluator
@@ -159,23 +171,35 @@ def _has_box(dataset: BaseDataset) -> bool:
     return any(info.get("instances", True) for info in infos)
 
 
-def _check_images(dataset: BaseDataset) -> None:
-    """UserError where images of a test set, or all of a training set's, are missing."""
-    step = 1 if dataset.test_mode else max(1, len(dataset) // _SAMPLES)
+def _check_missing(dataset: BaseDataset) -> None:
+    """UserError where images of a test set are missing, or every file of those that are looked for."""
+    if not len(dataset):
+        return
     # The base class's: what mmpose's adds to each sample takes its time.
-    infos = [BaseDataset.get_data_info(dataset, index) for index in range(0, len(dataset), step)]
-    paths = sorted({info["img_path"] for info in infos if isinstance(info.get("img_path"), str)})
-    missing = [path for path in paths if "://" not in path and not osp.exists(path)]
-    if missing and (dataset.test_mode or len(missing) == len(paths)):
-        others = f" and {len(missing) - 1} more of the images" if len(missing) > 1 else ""
+    first = BaseDataset.get_data_info(dataset, 0)
+    key = next((key for key in KINDS if isinstance(first.get(key), str)), None)
+    if key is None:
+        return
+    all_needed = dataset.test_mode and key == "img_path"
+    step = 1 if all_needed else max(1, len(dataset) // _SAMPLES)
+    paths = sorted({BaseDataset.get_data_info(dataset, index)[key] for index in range(0, len(dataset), step)})
+    missing = [path for path in paths if _is_missing(path)]
+    if missing and (all_needed or len(missing) == len(paths)):
+        many = KINDS[key][1]
+        others = f" and {len(missing) - 1} more of the {many}" if len(missing) > 1 else ""
         raise UserError(
             f"{missing[0]}{others} that {dataset.ann_file} lists: no such file; "
-            "put the images there or name their folder in the config's data_prefix"
+            f"put the {many} there or name their folder in the config's data_prefix"
         )
 
 
+def _is_missing(path: str) -> bool:
+    # Where a video's name has no suffix, .mp4 is meant.
+    return "://" not in path and not osp.exists(path) and not osp.exists(f"{path}.mp4")
+
+
 class _Guard(Hook):
-    """Puts the reading of images under guard, again where another hook gives a data set a new pipeline."""
+    """Puts the reading of files under guard, again where another hook gives a data set a new pipeline."""
 
     priority = "VERY_LOW"
 
@@ -189,14 +213,16 @@ class _Guard(Hook):
         """Guard a data set and all inside it."""
         for node in _tree(dataset):
             steps = getattr(getattr(node, "pipeline", None), "transforms", [])
-            steps[:] = [self._guarded(step, node) for step in steps]
+            # A data set with its own way of fetching may know no other sample in the place of None.
+            if type(node).__getitem__ is BaseDataset.__getitem__:
+                self._let_skip(node, steps)
+            name_unreadable(steps)
 
-    def _guarded(self, step: Callable, dataset) -> Callable:
-        from mmcv.transforms import LoadImageFromFile
-
-        if not isinstance(step, LoadImageFromFile):
-            return step
-        # A data set with its own way of fetching may know no other sample in the place of None.
-        fetches_again = type(dataset).__getitem__ is BaseDataset.__getitem__
-        skip = fetches_again and not dataset.test_mode
-        return SkipUnreadable(step, self._named) if skip else ReadImage(step)
+    def _let_skip(self, dataset: BaseDataset, steps: list[Callable]) -> None:
+        evaluated = dataset.test_mode
+        unread = Unread(self._named, "evaluation" if evaluated else "training", limited=not evaluated)
+        reading = [step for step in reading_steps(steps) if step[1] == "filename" or not evaluated]
+        for place, key, last in reading:
+            steps[place] = SkipUnreadable(steps[place], key, unread, last)
+        if evaluated and reading:
+            dataset.prepare_data = StandIn(dataset, "filename")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import os.path as osp
 import sys
 import tempfile
@@ -25,12 +23,13 @@ from attn_mm.engine.configs import ConfigOptions, load_config
 from attn_mm.engine.files import write_atomically, writing
 from attn_mm.engine.flags import count, positive, score
 from attn_mm.engine.launch import check_checkpoint
+from attn_mm.engine.partial import Partial, identity
 from attn_mm.engine.predictors.detection import check_instances, inference_steps
 from attn_mm.engine.predictors.loading import load_model
 from attn_mm.engine.predictors.persons import person_label
 from attn_mm.engine.progress import progress_bar
-from attn_mm.engine.unreadable import ReadImage, UnreadableImage
-from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.engine.unreadable import ReadFile
+from attn_mm.errors import UnreadableFile, UserError, reports_user_errors
 
 _DESCRIPTION = """\
 Detect the persons in a set of images and write them as COCO results, which top-down pose
@@ -99,7 +98,7 @@ class Images(Dataset):
     def __init__(self, cfg: Config, images: list[dict], folder: str) -> None:
         with DefaultScope.overwrite_default_scope("mmdet"):
             load, *rest = Compose(inference_steps(cfg)).transforms
-        self.pipeline = Compose([ReadImage(load), *rest])
+        self.pipeline = Compose([ReadFile(load, "img_path"), *rest])
         self.images, self.folder = images, folder
 
     def __len__(self) -> int:
@@ -110,7 +109,7 @@ class Images(Dataset):
         path = osp.join(self.folder, image["file_name"])
         try:
             return image["id"], self.pipeline({"img_path": path, "img_id": image["id"]})
-        except UnreadableImage as error:
+        except UnreadableFile as error:
             return image["id"], str(error)
 
 
@@ -132,67 +131,6 @@ def detect_persons(model: nn.Module, label: int, batch: list[dict], score_thr: f
             # A pose estimator can't look into an empty box.
             if x2 - x1 >= 1 and y2 - y1 >= 1
         ]
-
-
-class Partial(contextlib.AbstractContextManager):
-    """What an unfinished run has found, one line of JSON for each image, kept beside the final file.
-
-    Args:
-        path: the file, continued where it exists.
-        about: what the run is made with; its own line, the first.
-
-    Attributes:
-        found: persons by the image's id.
-
-    Raises:
-        UserError: the file is of a run with something else, or can't be written.
-    """
-
-    def __init__(self, path: Path, about: dict) -> None:
-        self.path = path
-        self.found: dict[int | str, list[dict]] = {}
-        with writing(path):
-            self._open(about)
-
-    def _open(self, about: dict) -> None:
-        lines, intact = self._lines()
-        if lines and lines[0] != about:
-            differing = ", ".join(key for key in about if lines[0].get(key) != about[key])
-            raise UserError(
-                f"{self.path} is of an interrupted run with another {differing}: remove it, or name another "
-                "--out"
-            )
-        self.found.update((line["image_id"], line["persons"]) for line in lines[1:])
-        self._file = self.path.open("a")
-        self._file.truncate(intact)
-        if not lines:
-            self._write(about)
-
-    def _lines(self) -> tuple[list[dict], int]:
-        """The lines, and how many bytes they take, without the last one where a kill has torn it."""
-        lines, intact = [], 0
-        for line in self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []:
-            if not line.endswith(b"\n"):
-                break
-            try:
-                lines.append(json.loads(line))
-            except ValueError as error:
-                raise UserError(f"{self.path} is damaged: remove it, or name another --out") from error
-            intact += len(line)
-        return lines, intact
-
-    def _write(self, line: dict) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-
-    def add(self, image_id: int | str, persons: list[dict]) -> None:
-        """Keep the persons of an image."""
-        self.found[image_id] = persons
-        with writing(self.path):
-            self._write({"image_id": image_id, "persons": persons})
-
-    def __exit__(self, *_) -> None:
-        self._file.close()
 
 
 def find_all(
@@ -249,13 +187,13 @@ def make_bbox_file(args: argparse.Namespace) -> None:
     label = person_label(model, cfg)
     about = {
         "config": cfg.pretty_text,
-        "checkpoint": _identity(args.checkpoint),
-        "ann_file": _identity(ann_file),
+        "checkpoint": identity(args.checkpoint),
+        "ann_file": identity(ann_file),
         "img_dir": osp.abspath(folder),
         "score_thr": args.score_thr,
     }
     unfinished = args.out.with_name(f"{args.out.name}.partial")
-    with Partial(unfinished, about) as partial:
+    with Partial(unfinished, about, flag="--out") as partial:
         rest = [image for image in images if image["id"] not in partial.found]
         loader = DataLoader(
             Images(cfg, rest, folder), args.batch_size, num_workers=args.num_workers, collate_fn=list
@@ -273,13 +211,6 @@ def make_bbox_file(args: argparse.Namespace) -> None:
         f"{args.out}: {len(boxes)} persons in {len(partial.found)} images"
         + (f", {skipped} skipped" if skipped else "")
     )
-
-
-def _identity(path: str) -> list:
-    """What tells a file from another of the same name."""
-    if not osp.exists(path):
-        return [path]
-    return [osp.abspath(path), osp.getsize(path), os.stat(path).st_mtime_ns]
 
 
 @reports_user_errors

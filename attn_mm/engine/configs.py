@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.hub import get_config
 
 from attn_mm.engine.annotations import check_bbox_file
+from attn_mm.engine.video_lists import check_video_list
 from attn_mm.errors import UserError
 
 
@@ -125,8 +126,9 @@ def check_data(cfg: Config, splits) -> None:
 
     Raises:
         UserError: an annotation file, image folder or detection file is not there, or the detection file
-            does not fit.
+            or the list of videos does not fit.
     """
+    num_classes = (cfg.model.get("cls_head") or {}).get("num_classes")
     for node in datasets(cfg, splits):
         root = node.get("data_root") or ""
         prefix = node.get("data_prefix") or {}
@@ -135,6 +137,9 @@ def check_data(cfg: Config, splits) -> None:
             _check_exists(osp.join(root, name))
         if node.get("bbox_file"):
             _check_bbox_file(node.bbox_file, osp.join(root, node.ann_file))
+        if str(node.get("type")).rpartition(".")[2] == "VideoDataset" and "://" not in root + node.ann_file:
+            several = node.get("multi_class", False)
+            check_video_list(osp.join(root, node.ann_file), node.get("delimiter", " "), several, num_classes)
     for node in evaluators(cfg, splits):
         _check_exists(node.ann_file)
 

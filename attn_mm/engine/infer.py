@@ -1,27 +1,34 @@
-"""``tools/infer.py``: predict on images or a video; write pictures and one JSON file."""
+"""``tools/infer.py``: predict on images or videos; write pictures and one JSON file."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-import numpy as np
+from mmengine.config import Config
 from mmengine.device import get_device
 
 from attn_mm.engine.attention_sheets import AttentionSheets
 from attn_mm.engine.configs import ConfigOptions, load_config
-from attn_mm.engine.files import write_atomically
 from attn_mm.engine.flags import score
+from attn_mm.engine.infer_actions import run_videos
 from attn_mm.engine.launch import check_checkpoint
-from attn_mm.engine.media import VideoFile, VideoFrames, open_input, read_image, write_image
+from attn_mm.engine.media import (
+    VideoFile,
+    VideoFrames,
+    breaks_off,
+    open_input,
+    open_videos,
+    read_image,
+    write_image,
+)
+from attn_mm.engine.predictions import Predictions, counted
 from attn_mm.engine.predictors import (
     PREDICTORS,
     PersonFinder,
-    Prediction,
     Predictor,
+    Recogniser,
     detected_persons,
     listed_persons,
     load_model,
@@ -32,13 +39,15 @@ from attn_mm.errors import UserError, reports_user_errors
 
 _DESCRIPTION = """\
 Predict on an image, a folder of images or a video, and draw what was found: boxes and masks with
-a config of mmdet, persons' keypoints with a top-down one of mmpose.
+a config of mmdet, persons' keypoints with a top-down one of mmpose. On a video or a folder of videos a
+config of mmaction2 says what is done in it.
 
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth street.jpg
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out drawn --score-thr 0.5
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth clip.mp4 --show-attention
   infer.py configs/pose/simplebaseline_r50_tdaf_anar3.py epoch_210.pth clip.mp4 \\
       --det-config configs/fcos_tdaf_r50.py --det-checkpoint epoch_24.pth
+  infer.py configs/action/tdaf_3dr50_anar5_kinetics400.py epoch_200.pth clips/ --classes kinetics400.txt
 """
 
 _EPILOG = """\
@@ -47,6 +56,8 @@ every flow's and stage's mask over the image, or over each person in it; predict
 boxes are x1, y1, x2, y2 in pixels of the image. docs/inference.md says more.
 """
 
+SCORE_THR = 0.3
+_ACTION_SCOPE = "mmaction"
 _PERSON_FLAGS = ("--det-config", "--det-checkpoint", "--bbox-file", "--ann-file")
 
 
@@ -56,13 +67,17 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file")
-    parser.add_argument("input", type=Path, help="image, folder of images, or video")
+    parser.add_argument(
+        "input",
+        type=Path,
+        help="image, folder of images, or video; for an action config a video or a folder of videos",
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="output folder (default: outputs/NAME OF INPUT)"
     )
     parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
     parser.add_argument(
-        "--score-thr", type=score, default=0.3, metavar="S", help="leave out lower scores (default: 0.3)"
+        "--score-thr", type=score, metavar="S", help=f"leave out lower scores (default: {SCORE_THR})"
     )
     parser.add_argument(
         "--show-attention",
@@ -75,6 +90,12 @@ def parse_args(argv=None) -> argparse.Namespace:
     persons.add_argument("--bbox-file", metavar="FILE.json", help="boxes instead, in COCO's result format")
     persons.add_argument(
         "--ann-file", metavar="FILE.json", help="COCO annotations, which say the file name of each image id"
+    )
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="names of an action config's classes, one a line (default: the checkpoint's, or else numbers)",
     )
     parser.add_argument(
         "--cfg-options",
@@ -97,45 +118,6 @@ def make_output(out: Path, source: Path, attention: bool) -> None:
         folders[-1].mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {out} can't be made ({error.strerror})") from error
-
-
-class Predictions(AbstractContextManager):
-    """What is found; ``predictions.json`` as soon as the work ends, be it with an error.
-
-    Args:
-        out: the output folder.
-        dataset_meta: the model's.
-        about: what the file says first.
-
-    Attributes:
-        records: of each image or frame.
-        skipped: names of the files that can't be read.
-    """
-
-    def __init__(self, out: Path, dataset_meta: dict, **about) -> None:
-        self.out = out
-        self.records: list[dict] = []
-        self.skipped: list[str] = []
-        self._about = {**about, **legend(dataset_meta)}
-
-    @property
-    def extent(self) -> str:
-        """How many images or frames there are."""
-        kind = "frame" if self.records and "frame" in self.records[0] else "image"
-        return _count(len(self.records), kind)
-
-    def add(self, image: np.ndarray, prediction: Prediction, **where) -> None:
-        height, width = image.shape[:2]
-        self.records.append({**where, "width": width, "height": height, "objects": prediction.objects})
-
-    def __exit__(self, kind, *_) -> None:
-        if not self.records:
-            return
-        path = self.out / "predictions.json"
-        content = {**self._about, "results": self.records, "skipped": self.skipped}
-        write_atomically(path, json.dumps(content, indent=1) + "\n")
-        if kind:
-            print(f"ended early: {path} holds what was found in {self.extent}", file=sys.stderr)
 
 
 def run_images(
@@ -176,11 +158,29 @@ def run_video(
                 # A crop's: that of the object found with the highest score, which stands first.
                 attended.write(sheets(prediction.views[0]) if prediction.views else None)
             found.add(frame, prediction, file=name.name, frame=index)
-    if frames.count and len(found.records) < frames.count:
-        print(
-            f"warning: {name} can't be read beyond {found.extent} of the {frames.count} that it says it has",
-            file=sys.stderr,
+    warning = breaks_off(name, len(found.records), frames.count)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def check_action_flags(args: argparse.Namespace, scope: str) -> None:
+    """UserError where a flag is for action configs alone, or for all others."""
+    if args.classes and scope != _ACTION_SCOPE:
+        raise UserError(f"--classes is for action configs, and {args.config} is for {scope}")
+    if args.score_thr is not None and scope == _ACTION_SCOPE:
+        raise UserError(
+            f"--score-thr is not for action configs such as {args.config}: the best classes are shown"
         )
+
+
+def read_classes(path: Path) -> list[str]:
+    """The lines of a text file; UserError where it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8").rstrip().splitlines()
+    except OSError as error:
+        raise UserError(f"--classes {path} can't be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"--classes {path} is no text file") from error
 
 
 def check_person_flags(args: argparse.Namespace, scope: str, is_video: bool) -> None:
@@ -213,34 +213,58 @@ def person_finder(args: argparse.Namespace, source: list[Path] | VideoFrames) ->
 
 def infer(args: argparse.Namespace) -> None:
     """Do what the command line says; UserError where something in it can't be used."""
-    source = open_input(args.input)
-    is_video = isinstance(source, VideoFrames)
     cfg = load_config(args.config, args.cfg_options)
     check_checkpoint(args.checkpoint)
     scope = cfg.get("default_scope")
-    if scope not in PREDICTORS:
-        raise UserError(
-            f"{args.config} is for {scope}; infer.py knows the configs of {', '.join(PREDICTORS)}"
-        )
+    if scope not in (*PREDICTORS, _ACTION_SCOPE):
+        known = ", ".join([*PREDICTORS, _ACTION_SCOPE])
+        raise UserError(f"{args.config} is for {scope}; infer.py knows the configs of {known}")
+    check_action_flags(args, scope)
+    if scope == _ACTION_SCOPE:
+        found, what = infer_actions(args, cfg), ""
+    else:
+        found = infer_objects(args, cfg, scope)
+        number = sum(len(record["objects"]) for record in found.records)
+        what = counted(number, "person" if scope == "mmpose" else "object") + " in "
+    skipped = f", {len(found.skipped)} skipped" if found.skipped else ""
+    print(f"{found.out}: {what}{found.extent}{skipped}")
+
+
+def infer_actions(args: argparse.Namespace, cfg: Config) -> Predictions:
+    """Say what is done in videos."""
+    check_person_flags(args, _ACTION_SCOPE, is_video=True)
+    paths = open_videos(args.input)
+    model = load_model(cfg, args.checkpoint, args.device)
+    recogniser = Recogniser(model, cfg, args.classes and read_classes(args.classes))
+    sheets = AttentionSheets(model, keep_scale=True) if args.show_attention else None
+    found = open_output(args, {"classes": recogniser.classes})
+    run_videos(paths, found, recogniser, sheets)
+    return found
+
+
+def infer_objects(args: argparse.Namespace, cfg: Config, scope: str) -> Predictions:
+    """Find objects or persons in images, or in the frames of a video."""
+    source = open_input(args.input)
+    is_video = isinstance(source, VideoFrames)
     check_person_flags(args, scope, is_video)
     options = {"find_persons": person_finder(args, source)} if scope == "mmpose" else {}
-    out = args.out or Path("outputs", args.input.resolve().stem)
+    score_thr = SCORE_THR if args.score_thr is None else args.score_thr
     model = load_model(cfg, args.checkpoint, args.device)
     sheets = AttentionSheets(model, keep_scale=is_video) if args.show_attention else None
-    predictor = PREDICTORS[scope](model, cfg, args.score_thr, **options)
-    make_output(out, args.input, args.show_attention)
-    found = Predictions(
-        out, model.dataset_meta, config=args.config, checkpoint=args.checkpoint, score_thr=args.score_thr
-    )
+    predictor = PREDICTORS[scope](model, cfg, score_thr, **options)
+    found = open_output(args, model.dataset_meta, score_thr=score_thr)
     if is_video:
         run_video(source, args.input, found, predictor, sheets)
     else:
         run_images(source, found, predictor, sheets)
-    number = sum(len(record["objects"]) for record in found.records)
-    print(
-        f"{out}: {_count(number, 'person' if scope == 'mmpose' else 'object')} in {found.extent}"
-        + (f", {len(found.skipped)} skipped" if found.skipped else "")
-    )
+    return found
+
+
+def open_output(args: argparse.Namespace, dataset_meta: dict, **about) -> Predictions:
+    """Make the folder that the command line says, or names by the input."""
+    out = args.out or Path("outputs", args.input.resolve().stem)
+    make_output(out, args.input, args.show_attention)
+    return Predictions(out, dataset_meta, config=args.config, checkpoint=args.checkpoint, **about)
 
 
 @reports_user_errors
@@ -251,17 +275,3 @@ def main(argv=None) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def legend(dataset_meta: dict) -> dict:
-    """What the numbers in the objects stand for: the classes, or the keypoints and the links between them."""
-    if "keypoint_id2name" not in dataset_meta:
-        return {"classes": dataset_meta["classes"]}
-    return {
-        "keypoints": [name for _, name in sorted(dataset_meta["keypoint_id2name"].items())],
-        "skeleton": [list(link) for link in dataset_meta["skeleton_links"]],
-    }
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -17,8 +17,8 @@ from attn_mm.engine.demo import to_demo
 from attn_mm.errors import UserError
 
 
-def add_common_flags(parser: argparse.ArgumentParser) -> None:
-    """The usual OpenMMLab flags and ``--demo``, ``--data-root``."""
+def add_config_flags(parser: argparse.ArgumentParser) -> None:
+    """What changes a config: the usual OpenMMLab flags and ``--demo``, ``--data-root``."""
     parser.add_argument("--work-dir", metavar="DIR", help="logs, checkpoints and pictures go here")
     parser.add_argument(
         "--demo",
@@ -33,6 +33,11 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help='change the config, such as train_dataloader.batch_size=4 or key="[(a,b),(c,d)]"',
     )
+
+
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of :func:`add_config_flags`, and those of a multi-process run."""
+    add_config_flags(parser)
     parser.add_argument(
         "--launcher",
         choices=["none", "pytorch", "slurm", "mpi"],

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from attn_mm.errors import UserError
+from attn_mm.errors import UnreadableFile, UserError
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -36,7 +36,7 @@ def write_image(path: Path, picture: np.ndarray) -> None:
 
 
 class VideoFrames:
-    """The frames of a video, uint8 BGR, to be iterated once; UserError where it can't be decoded.
+    """The frames of a video, uint8 BGR, to be iterated once; UnreadableFile where it can't be decoded.
 
     Attributes:
         rate: frames per second.
@@ -49,7 +49,7 @@ class VideoFrames:
         self._capture = cv2.VideoCapture(str(path))
         decoded, self._first = self._capture.read()
         if not decoded:
-            raise UserError(
+            raise UnreadableFile(
                 f"{path} can't be read as a video: it is damaged or of a format OpenCV doesn't know"
             )
         rate, count = (self._capture.get(p) for p in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
@@ -62,6 +62,13 @@ class VideoFrames:
             yield frame
             decoded, frame = self._capture.read()
         self._capture.release()
+
+
+def breaks_off(path: Path, seen: int, count: int | None) -> str | None:
+    """What to say of a video with fewer frames than it says it has; None where there is nothing to say."""
+    if not count or seen >= count:
+        return None
+    return f"{path} can't be read beyond {seen} of the {count} frames that it says it has"
 
 
 class VideoFile(AbstractContextManager):
@@ -104,17 +111,41 @@ def open_input(path: Path) -> list[Path] | VideoFrames:
             only the names are looked at.
     """
     if path.is_dir():
-        images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not images:
-            raise UserError(f"{path} holds no image ({' '.join(IMAGE_SUFFIXES)})")
-        return images
-    if not path.is_file():
-        raise UserError(f"{path} does not exist")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return _files(path, "image", IMAGE_SUFFIXES)
+    if _kind(path) == "image":
         read_image(path)
         return [path]
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return VideoFrames(path)
+    return VideoFrames(path)
+
+
+def open_videos(path: Path) -> list[Path]:
+    """The video that ``path`` names, or the videos of a folder.
+
+    Raises:
+        UserError: there is none, or it can't be decoded. Of a folder's videos
+            only the names are looked at.
+    """
+    if path.is_dir():
+        return _files(path, "video", VIDEO_SUFFIXES)
+    if _kind(path) == "image":
+        raise UserError(f"{path} is an image: actions are looked for in videos ({' '.join(VIDEO_SUFFIXES)})")
+    VideoFrames(path)
+    return [path]
+
+
+def _files(folder: Path, kind: str, suffixes: tuple[str, ...]) -> list[Path]:
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes)
+    if not found:
+        raise UserError(f"{folder} holds no {kind} ({' '.join(suffixes)})")
+    return found
+
+
+def _kind(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist")
+    for kind, suffixes in (("image", IMAGE_SUFFIXES), ("video", VIDEO_SUFFIXES)):
+        if path.suffix.lower() in suffixes:
+            return kind
     raise UserError(
         f"{path} is neither an image ({' '.join(IMAGE_SUFFIXES)}) nor a video ({' '.join(VIDEO_SUFFIXES)})"
     )

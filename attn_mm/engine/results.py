@@ -5,25 +5,41 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 
 class KeepMetrics(Hook):
-    """Remembers the metrics of the latest validation or test; ``latest`` is None where there was none."""
+    """Remembers what the latest validation or test gave.
+
+    Attributes:
+        latest: its metrics, or None where there was none.
+        skipped: the files that it has left out, or None where a file that can't be read ends it.
+    """
 
     def __init__(self) -> None:
         self.latest: dict[str, float] | None = None
+        self.skipped: list[str] | None = None
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._keep(metrics, runner.val_evaluator)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._keep(metrics, runner.test_evaluator)
+
+    def _keep(self, metrics: dict[str, float] | None, evaluator: Evaluator) -> None:
         self.latest = dict(metrics or {})
+        # attn_mm.engine.stand_ins gives the metrics this attribute.
+        skipped = [metric.skipped for metric in evaluator.metrics if hasattr(metric, "skipped")]
+        self.skipped = skipped[0] if skipped else None
 
-    after_test_epoch = after_val_epoch
 
-
-def write_results(runner: Runner, name: str, metrics: dict[str, float], **about) -> Path:
+def write_results(runner: Runner, name: str, kept: KeepMetrics, **about) -> Path:
     """Write the metrics and what they are ``about`` as JSON into the run's work dir."""
     path = Path(runner.work_dir) / name
-    record = dict(config=runner.cfg.filename, **about, metrics=metrics)
+    record = dict(config=runner.cfg.filename, **about, metrics=kept.latest)
+    if kept.skipped is not None:
+        record["skipped"] = kept.skipped
     path.write_text(json.dumps(record, indent=2) + "\n")
     return path

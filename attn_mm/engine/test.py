@@ -78,4 +78,4 @@ def main(argv=None) -> None:
     runner.register_hook(metrics)
     runner.test()
     if runner.rank == 0:
-        write_results(runner, "test_results.json", metrics.latest, checkpoint=args.checkpoint)
+        write_results(runner, "test_results.json", metrics, checkpoint=args.checkpoint)

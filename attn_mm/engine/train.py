@@ -9,7 +9,7 @@ import torch
 
 from attn_mm.engine.bad_data import watch_data
 from attn_mm.engine.configs import check_data, drop_pretrained
-from attn_mm.engine.demo.summary import finish_demo
+from attn_mm.engine.demo.summary import finish_demo, more_figures
 from attn_mm.engine.launch import add_common_flags, build_runner, check_checkpoint, open_config
 from attn_mm.engine.results import KeepMetrics, write_results
 from attn_mm.errors import UserError, reports_user_errors
@@ -80,6 +80,8 @@ def main(argv=None) -> None:
     runner.register_hook(metrics)
     runner.train()
     if runner.rank == 0 and metrics.latest is not None:
-        write_results(runner, "results.json", metrics.latest, epoch=runner.epoch, iteration=runner.iter)
+        if args.demo:
+            metrics.latest.update(more_figures(runner))
+        write_results(runner, "results.json", metrics, epoch=runner.epoch, iteration=runner.iter)
         if args.demo:
             finish_demo(runner, metrics.latest, time.monotonic() - started)

@@ -9,6 +9,8 @@ from torch import nn
 
 from attn_mm.graft.units import find_family, forward_owner, plain_convs
 
+_FACTORISED = "mmaction.models.common.conv2plus1d.Conv2plus1d"
+
 
 def stage_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
     """The residual blocks of every stage: of ``layer1``, ``layer2`` and so on.
@@ -89,7 +91,8 @@ def select_convs(
         backbone: a built backbone.
         convs: units by name; of a unit that is made of several convolutions, as an
             :class:`attn_mm.layers.AAConv2d` is, one of them: ``'conv1.qkv'``. Or the size of a
-            kernel, ``'3x3'``: all units that have it.
+            kernel, ``'3x3'``: all units that have it. A (2+1)D convolution stands for both its
+            factors, ``'conv1.conv_s'`` and ``'conv1.conv_t'`` for one.
         stages, blocks: see :func:`select_blocks`. The stages of a VGG are the groups of
             :func:`attn_mm.graft.units.plain_convs`; it has no blocks.
 
@@ -129,7 +132,11 @@ def _find_convs(owner: str, units: dict[str, nn.Module], wanted: str) -> list[nn
             f"convs must be of {', '.join(units)}, which {owner} has, a part of one, or the size of a "
             f"kernel, got {wanted!r}"
         )
-    return sized or [parts[part]]
+    return [factor for conv in sized or [parts[part]] for factor in _factors(conv)]
+
+
+def _factors(conv: nn.Module) -> list[nn.Module]:
+    return [conv.conv_s, conv.conv_t] if forward_owner(conv) == _FACTORISED else [conv]
 
 
 def _places(name: str, places, count: int, has: str) -> list[int]:

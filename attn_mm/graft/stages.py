@@ -40,9 +40,12 @@ def _cifar_stem(backbone: nn.Module, x: Tensor) -> Tensor:
     return backbone.relu(backbone.norm1(backbone.conv1(x)))
 
 
+def _conv_and_pool(backbone: nn.Module, x: Tensor) -> Tensor:
+    return backbone.maxpool(backbone.conv1(x))
+
+
 def _mmaction_stem(backbone: nn.Module, x: Tensor) -> Tensor:
-    x = backbone.conv1(x)
-    return backbone.maxpool(x) if getattr(backbone, "with_pool1", True) else x
+    return _conv_and_pool(backbone, x) if getattr(backbone, "with_pool1", True) else backbone.conv1(x)
 
 
 def _pool2(backbone: nn.Module, x: Tensor) -> Tensor:
@@ -114,6 +117,7 @@ _VGG = Split(_vgg_stages, _vgg_convs, _vgg_indices)
 
 SPLITS: dict[str, Split] = {
     "mmaction.models.backbones.resnet.ResNet": _MMACTION,
+    "mmaction.models.backbones.resnet2plus1d.ResNet2Plus1d": _staged(_conv_and_pool, bare=True),
     "mmaction.models.backbones.resnet3d.ResNet3d": _MMACTION,
     "mmdet.models.backbones.resnet.ResNet": _RESNET,
     "mmpose.models.backbones.resnet.ResNet": _RESNET,

@@ -17,15 +17,16 @@ class LoadReport:
 
     Works through ``load_state_dict`` and through mmengine's own loader, alone
     (``init_cfg``) or inside a detector's checkpoint (``load_from``). Nothing is
-    said where every key has its counterpart.
+    said where every key has its counterpart and is loaded as it is.
     """
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args) -> None:
         own = _reported(self.state_dict())
         given = _reported(key[len(prefix) :] for key in state_dict if key.startswith(prefix))
-        if own != given:
-            print_log(describe_load(self, own, given), logger="current")
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        inflated = local_metadata.get("inflated", 0)
+        if own != given or inflated:
+            print_log(describe_load(self, own, given, inflated), logger="current")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
 
 def _reported(keys: Iterable[str]) -> set[str]:
@@ -33,9 +34,12 @@ def _reported(keys: Iterable[str]) -> set[str]:
     return {key for key in keys if not key.endswith("num_batches_tracked")}
 
 
-def describe_load(module: nn.Module, own: set[str], given: set[str]) -> str:
-    """One line for the keys ``own`` of ``module`` and the keys ``given`` by a checkpoint."""
-    parts = [f"{len(own & given)} of {len(own)} keys loaded"]
+def describe_load(module: nn.Module, own: set[str], given: set[str], inflated: int = 0) -> str:
+    """One line for the keys ``own`` of ``module`` and those ``given``, of which some were ``inflated``."""
+    loaded = len(own & given)
+    parts = [f"{loaded} of {len(own)} keys loaded"]
+    if inflated:
+        parts.append(f"{inflated} inflated and {loaded - inflated} as they are")
     for word, keys in (("new", own - given), ("unexpected", given - own)):
         if keys:
             parts.append(f"{len(keys)} {word} ({_abridge(keys, own & given)})")
@@ -86,12 +90,13 @@ def reports_copies(backbone: nn.Module) -> Iterator[None]:
         for key in new:
             state[key].copy_(before[key])
     own = _reported(state)
-    names = {key: _torchvision_name(key) for key in own}
+    names = {key: torchvision_name(key) for key in own}
     given = _reported(_checkpoint_keys(backbone.pretrained)) - {names[key] for key in own - new}
     print_log(describe_load(backbone, own, (own - new) | given), logger="current")
 
 
-def _torchvision_name(key: str) -> str:
+def torchvision_name(key: str) -> str:
+    """What torchvision, mmdet, mmpose and mmpretrain call the ``key`` of an mmaction ResNet."""
     for pattern, name in _TORCHVISION_NAMES:
         key = re.sub(pattern, name, key)
     return key

@@ -4,6 +4,8 @@ from attn_mm.models import grafts, layers, norms
 from attn_mm.models.attn_backbone import attn_backbone
 from attn_mm.models.attn_fpn import attn_fpn
 from attn_mm.models.flow_pyramid import flow_pyramid
+from attn_mm.models.hara_resnet3d import hara_resnet3d
+from attn_mm.models.inflated import inflated
 from attn_mm.models.ltpa_head import ltpa_head
 from attn_mm.models.mobilenet_v1 import MobileNetV1
 from attn_mm.models.preact_resnet import PreActResNet
@@ -24,6 +26,8 @@ __all__ = [
     "attn_fpn",
     "flow_pyramid",
     "grafts",
+    "hara_resnet3d",
+    "inflated",
     "layers",
     "ltpa_head",
     "norms",

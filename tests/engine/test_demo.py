@@ -11,10 +11,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from attn_mm.datasets import motions
 from attn_mm.datasets.shapes import CLASSES
 from attn_mm.engine import train
 from attn_mm.engine.configs import walk
-from attn_mm.engine.demo import detection, pose, small_images, to_demo
+from attn_mm.engine.demo import action, detection, pose, small_images, to_demo
 from attn_mm.errors import UserError
 
 COCO_POSE = "mmpose::body_2d_keypoint/topdown_heatmap/coco"
@@ -23,12 +24,17 @@ FASTER_RCNN = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
 SSD = "mmdet::ssd/ssd300_coco.py"
 SSD_VOC = "mmdet::pascal_voc/ssd300_voc0712.py"
 SSD_LITE = "mmdet::ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py"
+TSN = "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py"
+TSM = "mmaction::recognition/tsm/tsm_imagenet-pretrained-r50_8xb16-1x1x8-50e_kinetics400-rgb.py"
+SLOWONLY = "mmaction::recognition/slowonly/slowonly_r50_8xb16-4x16x1-256e_kinetics400-rgb.py"
 RUNS = {
     "faster_rcnn": FASTER_RCNN,
     "mask_rcnn": "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py",
     "retinanet": "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py",
     "ssd_voc": SSD_VOC,
     "pose": SIMPLE_BASELINE,
+    "action": SLOWONLY,
+    "action_2d": TSN,
 }
 
 
@@ -71,6 +77,12 @@ def test_demo_of_an_upstream_config(kind, config, tmp_path):
     assert results["epoch"] == 1
     assert (work / "epoch_1.pth").is_file()
     assert len(list((work / "pictures").glob("*.jpg"))) == 6
+    if kind.startswith("action"):
+        assert len(list((work / "pictures").glob("*.mp4"))) == 6
+        figures = results["metrics"]
+        assert {"acc/top1", "acc/top1_shuffled_frames"} < set(figures)
+        of_classes = [figures[f"acc/{name}"] for name in motions.CLASSES[:6]]
+        assert np.mean(of_classes) == pytest.approx(figures["acc/top1"])
 
 
 def test_the_model_stays_but_for_classes_and_origin(repo):
@@ -189,6 +201,73 @@ def test_poses_that_the_demo_cannot_serve(demo, base, message):
         demo(base)
 
 
-def test_only_detection_and_pose():
-    with pytest.raises(UserError, match="--demo works on configs of mmdet and mmpose"):
-        to_demo(Config(dict(default_scope="mmaction", model=dict())))
+@pytest.mark.parametrize("base", [TSN, TSM, SLOWONLY])
+def test_an_action_config_keeps_its_model_but_for_classes_and_frames(demo, config, base):
+    cfg, before = demo(base), Config.fromfile(config(base))
+    assert cfg.model.cls_head.pop("num_classes") == len(motions.CLASSES)
+    assert before.model.cls_head.pop("num_classes") == 400
+    assert cfg.model.cls_head.pop("average_clips") == before.model.cls_head.pop("average_clips") == "prob"
+    for node in walk(cfg.model):
+        if "num_segments" in node:
+            assert node.pop("num_segments") == motions.NUM_FRAMES
+    for model in (cfg.model, before.model):
+        for node in walk(model):
+            for key in ("pretrained", "num_segments", "norm_eval"):
+                node.pop(key, None)
+    assert cfg.model == before.model
+
+
+@pytest.mark.parametrize(("base", "shape"), [(TSN, (16, 3, 44, 44)), (SLOWONLY, (1, 3, 16, 44, 44))])
+def test_a_recogniser_sees_every_frame_in_its_order(demo, base, shape):
+    from mmaction.registry import DATASETS
+
+    from attn_mm.datasets.video import read_frames
+
+    with DefaultScope.overwrite_default_scope("mmaction"):
+        dataset = DATASETS.build(demo(base).val_dataloader.dataset)
+    for index in range(3):
+        sample = dataset[index]
+        assert sample["inputs"].shape == shape
+        assert sample["data_samples"].gt_label.item() == index
+        frames = read_frames(dataset.get_data_info(index)["filename"])
+        seen = sample["inputs"].movedim(-3 if len(shape) == 4 else -4, -1).reshape(frames.shape)
+        assert np.array_equal(seen, frames)
+
+
+class Recorder(torch.nn.Module):
+    """Names the class 0, and keeps what it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.shown = []
+
+    def val_step(self, batch):
+        self.shown += batch["inputs"]
+        return [sample.set_pred_label(0) for sample in batch["data_samples"]]
+
+
+@pytest.mark.parametrize("base", [TSN, SLOWONLY])
+def test_the_control_has_the_same_frames_in_another_order(demo, base):
+    model = Recorder()
+    found = action.examine(model, demo(base))
+    in_order, shuffled = model.shown[:6], model.shown[6:]
+    assert len(shuffled) == 6
+    for one, other in zip(in_order, shuffled, strict=True):
+        one, other = (clip.movedim(2, 1).flatten(0, 1) if base == SLOWONLY else clip for clip in (one, other))
+        assert len(one) == motions.NUM_FRAMES
+        assert not torch.equal(one, other)
+        places = [next(k for k, frame in enumerate(one) if torch.equal(frame, seen)) for seen in other]
+        assert sorted(places) == list(range(motions.NUM_FRAMES))
+    # One video each of the first six classes.
+    assert found.pop("acc/top1_shuffled_frames") == pytest.approx(1 / 6)
+    assert found == {f"acc/{name}": float(label == 0) for label, name in enumerate(motions.CLASSES[:6])}
+
+
+def test_an_action_config_without_frames(demo):
+    with pytest.raises(UserError, match=r"one of Recognizer3D, Recognizer2D; .* is RecognizerGCN"):
+        demo("mmaction::skeleton/stgcn/stgcn_8xb16-joint-u100-80e_ntu60-xsub-keypoint-2d.py")
+
+
+def test_frameworks_without_a_demo():
+    with pytest.raises(UserError, match=r"configs of mmdet, mmpose and mmaction; .* is for mmpretrain"):
+        to_demo(Config(dict(default_scope="mmpretrain", model=dict())))

@@ -522,7 +522,7 @@ def test_a_video_that_stops_early_is_named(plain, tmp_path, capsys):
     result = infer(plain, path, tmp_path / "out")
     number = len(result["results"])
     assert 1 < number < 8
-    said = f"warning: {path} can't be read beyond {number} frames of the 8 that it says it has"
+    said = f"warning: {path} can't be read beyond {number} of the 8 frames that it says it has"
     assert capsys.readouterr().err.splitlines()[-1] == said
 
 

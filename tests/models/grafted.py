@@ -34,6 +34,7 @@ RESNETS = [
     ("mmaction.ResNet3d", 18),
     ("mmaction.ResNet3d", 50),
     ("mmaction.ResNet3dSlowOnly", 50),
+    ("mmaction.ResNet2Plus1d", 18),
 ]
 MOBILE_NETS = [
     ("mmdet.MobileNetV2", None),
@@ -86,7 +87,7 @@ def name(backbone) -> str:
 
 
 def is_3d(backbone) -> bool:
-    return "3d" in backbone[0]
+    return "3d" in backbone[0] or "2Plus1d" in backbone[0]
 
 
 def config(backbone, **options) -> dict:
@@ -104,6 +105,10 @@ def config(backbone, **options) -> dict:
             cfg |= dict(pretrained=None)
         if is_3d(backbone):
             cfg |= dict(base_channels=16, pretrained2d=False)
+            if "2Plus1d" in kind:
+                from mmaction.models import Conv2plus1d
+
+                cfg |= dict(conv_cfg=dict(type=Conv2plus1d))
         elif not kind.startswith("mmaction."):
             cfg |= NARROW
     return cfg | options

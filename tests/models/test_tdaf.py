@@ -45,6 +45,14 @@ BACKBONES = [
     ("mmpretrain.SEResNet", 50),
     ("mmpretrain.ResNet_CIFAR", 18),
 ]
+VIDEO = [
+    ("mmaction.ResNet3d", 18),
+    ("mmaction.ResNet3d", 50),
+    ("mmaction.ResNet3dSlowOnly", 50),
+    ("mmaction.ResNet2Plus1d", 18),
+    ("attn_mm.HaraResNet3d", 50),
+]
+"""Of mmaction; its 2D ResNet can't be narrow, and is in the matrix of the configs."""
 ALL_BACKBONES = pytest.mark.parametrize("backbone", BACKBONES, ids=lambda b: f"{b[0]}-{b[1]}")
 EACH_FRAMEWORK = pytest.mark.parametrize(
     "backbone", [(f"{f}.ResNet", 18) for f in ("mmdet", "mmpose", "mmpretrain")], ids=lambda b: b[0]
@@ -56,7 +64,17 @@ def config(backbone, **options):
     kind, depth = backbone
     pytest.importorskip(f"{kind.split('.')[0]}.models")
     common = dict(SMALL, out_indices=(0, 1, 2, 3), norm_eval=False, frozen_stages=-1)
+    if backbone in VIDEO:
+        conv = pytest.importorskip("mmaction.models").Conv2plus1d if "2Plus1d" in kind else nn.Conv3d
+        common.pop("stem_channels")
+        common |= dict(pretrained2d=False, conv_cfg=dict(type=conv))
     return dict(type=kind, depth=depth, **{**common, **GROUPS.get(kind, {}), **options})
+
+
+def maps_of(net, x):
+    """What ``net`` gives, as a list: mmaction's backbones give one map bare."""
+    y = net(x)
+    return [y] if isinstance(y, torch.Tensor) else list(y)
 
 
 def build(backbone, flows=3, anar=3, **options):
@@ -91,7 +109,7 @@ def backward(outputs):
 
 class TestIsTheRecursionOverTheUpstreamLayers:
     @staticmethod
-    def naive(net, upstream, x):
+    def naive(net, upstream, x, anar):
         """Eqs. 1-5 over a plain upstream backbone for each flow, in the state of ``net``."""
         params, norms = reference.leaves(net.anars), {}
         for name, module in multi_flow_norms(net.anars).items():
@@ -120,7 +138,7 @@ class TestIsTheRecursionOverTheUpstreamLayers:
                     return getattr(plain[n], f"layer{index + 1}")(x)
                 # The stem is whatever upstream's own forward does before its first stage.
                 whole, plain[n].res_layers = plain[n].res_layers, plain[n].res_layers[:1]
-                (y,) = plain[n](x)
+                (y,) = maps_of(plain[n], x)
                 plain[n].res_layers = whole
                 return y
 
@@ -131,16 +149,18 @@ class TestIsTheRecursionOverTheUpstreamLayers:
                 prefix = f"{index}."
                 return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-            return lambda x, n: reference.anar(x, n, 3, pick(params), pick(norms))
+            return lambda x, n: reference.anar(x, n, anar, pick(params), pick(norms))
 
         h, g = [stage(i) for i in range(4)], [attention(i) for i in range(3)]
         return *reference.r2dns(h, g, x, net.flows), plain, params, norms
 
-    def assert_same_run(self, backbone, training, **options):
-        net = shake(build(backbone, **options)).double().train(training)
+    def assert_same_run(self, backbone, training, size=(), anar=3, **options):
+        net = shake(build(backbone, anar=anar, **options)).double().train(training)
         options.pop("flows", None)
-        x = image(dtype=torch.float64)
-        expected, masks, plain, params, norms = self.naive(net, MODELS.build(config(backbone, **options)), x)
+        x = image(*size, dtype=torch.float64)
+        expected, masks, plain, params, norms = self.naive(
+            net, MODELS.build(config(backbone, **options)), x, anar
+        )
         outputs = net(x)
         torch.testing.assert_close(list(outputs), expected, **TOLERANCE)
         if not training:
@@ -171,6 +191,12 @@ class TestIsTheRecursionOverTheUpstreamLayers:
     @ALL_BACKBONES
     def test_three_flows(self, backbone, training):
         self.assert_same_run(backbone, training)
+
+    @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+    @pytest.mark.parametrize("frames", [9, 12])
+    @pytest.mark.parametrize("backbone", VIDEO, ids=lambda b: f"{b[0]}-{b[1]}")
+    def test_of_videos(self, backbone, frames, training):
+        self.assert_same_run(backbone, training, size=(frames, 25, 20), anar=5)
 
     @pytest.mark.parametrize("flows", [2, 4])
     def test_other_numbers_of_flows(self, flows):
@@ -533,6 +559,24 @@ class TestInitialization:
         net.init_weights()
         assert max((mask - 0.5).abs().max() for mask in self.masks(net)) < 0.2
         assert not any(a.mask.bias.any() for a in net.anars)
+
+    @pytest.mark.parametrize("backbone", VIDEO, ids=lambda b: f"{b[0]}-{b[1]}")
+    def test_masks_of_videos_start_near_one_half(self, backbone):
+        net = build(backbone, anar=5)
+        for p in net.anars.parameters():
+            nn.init.constant_(p, 3.0)
+        net.init_weights()
+        masks = net.eval().attention_masks(image(9, 33, 33)).values()
+        assert max((mask - 0.5).abs().max() for mask in masks) < 0.2
+
+    def test_a_video_networks_own_checkpoint_gives_the_anars_too(self, tmp_path):
+        backbone = ("mmaction.ResNet3d", 18)
+        trained = shake(build(backbone))
+        torch.save(dict(state_dict=trained.state_dict()), tmp_path / "tdaf.pth")
+        net = build(backbone, pretrained=str(tmp_path / "tdaf.pth"))
+        net.init_weights()
+        for key, value in trained.state_dict().items():
+            assert torch.equal(net.state_dict()[key], value), key
 
     @EACH_FRAMEWORK
     def test_a_tdaf_checkpoint_as_pretrained_gives_the_anars_too(self, backbone, tmp_path):

@@ -67,17 +67,8 @@ def _mobilenet() -> dict:
 
 def _recognizer(depth: int) -> dict:
     """3D-ResNet: 3x3x3 convolutions throughout, a 7x7x7 stem."""
-    backbone = dict(
-        type="ResNet3d",
-        depth=depth,
-        pretrained2d=False,
-        conv1_kernel=(7, 7, 7),
-        conv1_stride_t=1,
-        pool1_stride_t=2,
-        temporal_strides=(1, 2, 2, 2),
-        inflate_style="3x3x3",
-    )
     head = dict(type="I3DHead", num_classes=400, in_channels=2048)
+    backbone = dict(type="attn_mm.HaraResNet3d", depth=depth)
     return dict(type="Recognizer3D", backbone=backbone, cls_head=head)
 
 

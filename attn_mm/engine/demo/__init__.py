@@ -1,6 +1,6 @@
-"""``--demo``: a config on generated images, small and short enough for a CPU.
+"""``--demo``: a config on generated images or videos, small and short enough for a CPU.
 
-The model stays as configured, but for what the images decide: the number of classes and the sizes
+The model stays as configured, but for what the data decide: the number of classes and the sizes
 that are made for larger inputs. It starts from scratch, with nothing frozen.
 """
 
@@ -10,11 +10,15 @@ from collections.abc import Callable
 
 from mmengine.config import Config
 
-from attn_mm.engine.demo import detection, pose
+from attn_mm.engine.demo import action, detection, pose
 from attn_mm.errors import UserError
 
 # By default_scope, the name under which a framework's configs are known.
-DEMOS: dict[str, Callable[[Config], None]] = {"mmdet": detection.to_demo, "mmpose": pose.to_demo}
+DEMOS: dict[str, Callable[[Config], None]] = {
+    "mmdet": detection.to_demo,
+    "mmpose": pose.to_demo,
+    "mmaction": action.to_demo,
+}
 
 
 def to_demo(cfg: Config) -> None:
@@ -25,5 +29,7 @@ def to_demo(cfg: Config) -> None:
     """
     scope = cfg.get("default_scope")
     if scope not in DEMOS:
-        raise UserError(f"--demo works on configs of {' and '.join(DEMOS)}; {cfg.filename} is for {scope}")
+        *others, last = DEMOS
+        known = f"{', '.join(others)} and {last}"
+        raise UserError(f"--demo works on configs of {known}; {cfg.filename} is for {scope}")
     DEMOS[scope](cfg)

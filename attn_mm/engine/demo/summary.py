@@ -1,4 +1,4 @@
-"""What ``--demo`` shows at its end: figures, the checkpoint, pictures of predictions and of masks."""
+"""What ``--demo`` shows at its end: figures, the checkpoint, pictures of what was found and of masks."""
 
 from __future__ import annotations
 
@@ -13,19 +13,38 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from attn_mm.analysis.frames import frame_sheet
 from attn_mm.engine.attention_sheets import AttentionSheets, find_attention
-from attn_mm.engine.infer import Predictions, make_output, run_images
-from attn_mm.engine.predictors import PersonFinder, Predictor, detector, pose_estimator
+from attn_mm.engine.demo import action
+from attn_mm.engine.infer import make_output, run_images
+from attn_mm.engine.infer_actions import run_videos
+from attn_mm.engine.media import VideoFrames, write_image
+from attn_mm.engine.predictions import Predictions
+from attn_mm.engine.predictors import PersonFinder, Predictor, Recogniser, detector, pose_estimator
 
-NUM_PICTURES = 6
+NUM_PICTURES, NUM_VIDEOS = 6, 8
 _SCORE_THR = 0.3
 
 
+def more_figures(runner: Runner) -> dict[str, float]:
+    """What a demo measures besides the config's metrics."""
+    return action.examine(_trained(runner), runner.cfg) if _of_videos(runner) else {}
+
+
+def _of_videos(runner: Runner) -> bool:
+    return runner.cfg.default_scope == "mmaction"
+
+
+def _trained(runner: Runner) -> nn.Module:
+    return (runner.model.module if is_model_wrapper(runner.model) else runner.model).eval()
+
+
 def finish_demo(runner: Runner, metrics: dict[str, float], seconds: float) -> None:
-    """Draw some held-out images with the trained model, and print what the demo gave."""
-    pictures = draw_predictions(runner, NUM_PICTURES)
-    number = len(_image_paths(runner.val_dataloader.dataset))
-    table = Table(title=f"{Path(runner.cfg.filename).stem}, {number} held-out images")
+    """Draw some held-out images or videos with the trained model, and print what the demo gave."""
+    number, kind = (NUM_VIDEOS, "videos") if _of_videos(runner) else (NUM_PICTURES, "images")
+    pictures = draw_predictions(runner, number)
+    held_out = len(_paths(runner))
+    table = Table(title=f"{Path(runner.cfg.filename).stem}, {held_out} held-out {kind}")
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in metrics.items():
@@ -43,29 +62,45 @@ def finish_demo(runner: Runner, metrics: dict[str, float], seconds: float) -> No
 
 
 def draw_predictions(runner: Runner, number: int) -> Path:
-    """Draw what the trained model finds in the first ``number`` images that it was evaluated on.
+    """Draw what the trained model finds in the first ``number`` images or videos that it was evaluated on.
 
     Returns:
         the folder, as of ``tools/infer.py``.
     """
     dataset = runner.val_dataloader.dataset
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    model.eval()
+    model = _trained(runner)
     model.dataset_meta = dataset.metainfo
-    sheets = AttentionSheets(model) if find_attention(model) else None
-    paths = _image_paths(dataset)[:number]
+    sheets = AttentionSheets(model, keep_scale=_of_videos(runner)) if find_attention(model) else None
+    paths = _paths(runner)[:number]
     out = Path(runner.work_dir, "pictures")
     make_output(out, paths[0], attention=sheets is not None)
-    checkpoint = find_latest_checkpoint(runner.work_dir)
-    about = dict(config=runner.cfg.filename, checkpoint=checkpoint, score_thr=_SCORE_THR)
-    found = Predictions(out, model.dataset_meta, **about)
-    run_images(paths, found, _predictor(model, runner.cfg, dataset), sheets)
+    about = dict(config=runner.cfg.filename, checkpoint=find_latest_checkpoint(runner.work_dir))
+    if _of_videos(runner):
+        recogniser = Recogniser(model, runner.cfg)
+        found = Predictions(out, {"classes": recogniser.classes}, **about)
+        run_videos(paths, found, recogniser, sheets)
+        _write_frames(paths, found, dataset)
+    else:
+        found = Predictions(out, model.dataset_meta, **about, score_thr=_SCORE_THR)
+        run_images(paths, found, _predictor(model, runner.cfg, dataset), sheets)
     return out
 
 
-def _image_paths(dataset: BaseDataset) -> list[Path]:
+def _paths(runner: Runner) -> list[Path]:
+    """The images or videos that the model was evaluated on."""
+    dataset = runner.val_dataloader.dataset
+    key = "filename" if _of_videos(runner) else "img_path"
     # A pose estimator's data set has an entry for each person.
-    return list(dict.fromkeys(Path(dataset.get_data_info(i)["img_path"]) for i in range(len(dataset))))
+    return list(dict.fromkeys(Path(dataset.get_data_info(i)[key]) for i in range(len(dataset))))
+
+
+def _write_frames(paths: list[Path], found: Predictions, dataset: BaseDataset) -> None:
+    """The frames of the data set's first videos as a picture each, with the true class."""
+    for index, (path, record) in enumerate(zip(paths, found.records, strict=True)):
+        best = record["actions"][0]
+        truth = dataset.metainfo["classes"][dataset.get_data_info(index)["label"]]
+        lines = [f"true: {truth}", f"predicted: {best['class']} ({best['score']:.2f})"]
+        write_image(found.out / f"{path.stem}.jpg", frame_sheet(list(VideoFrames(path)), lines))
 
 
 def _predictor(model: nn.Module, cfg, dataset: BaseDataset) -> Predictor:

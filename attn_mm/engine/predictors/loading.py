@@ -57,6 +57,9 @@ def _dataset_meta(cfg: Config, checkpoint: dict) -> dict:
     saved = checkpoint.get("meta") or {}
     # 'CLASSES' is how the versions before mmengine spelt it.
     meta = {key.lower(): value for key, value in saved.get("dataset_meta", saved).items()}
+    if cfg.default_scope == "mmaction":
+        # Its data sets know no names of their classes.
+        return meta
     poses = cfg.default_scope == "mmpose"
     if ("keypoint_id2name" if poses else "classes") not in meta:
         dataset = copy.deepcopy(cfg.test_dataloader.dataset)

@@ -1,0 +1,197 @@
+"""Frames of a video file, by the first of decord, PyAV and OpenCV that is installed.
+
+decord: https://github.com/dmlc/decord; PyAV: https://github.com/PyAV-Org/PyAV; OpenCV: https://opencv.org.
+All three decode with FFmpeg, and give the same frames. PyAV and OpenCV decode a video from its beginning
+up to the last frame that is wanted: their ways of jumping to a frame end at another one in some files.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+
+import cv2
+import numpy as np
+
+from attn_mm.errors import ConfigError, UnreadableFile
+
+
+class Video(ABC):
+    """An open video file.
+
+    Args:
+        path: a local file of any format that FFmpeg knows.
+
+    Attributes:
+        num_frames: how many frames it has.
+        rate: frames per second, or None where the file doesn't say.
+
+    Raises:
+        UnreadableFile: it can't be opened, or has no frame.
+    """
+
+    num_frames: int
+    rate: float | None
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = os.fspath(path)
+        try:
+            self.num_frames, self.rate = self._open()
+            if self.num_frames < 1:
+                raise ValueError("no frame")
+        except Exception as error:
+            # Decoders raise what they like.
+            raise UnreadableFile.after(error, self.path, "a video") from error
+
+    def read(self, indices: Sequence[int]) -> np.ndarray:
+        """Decode frames.
+
+        Args:
+            indices: numbers of the frames, from 0, in any order and as often as wanted.
+
+        Returns:
+            ``(len(indices), height, width, 3)``, uint8, RGB, turned upright where the file says so.
+
+        Raises:
+            UnreadableFile: one of the frames can't be decoded, or there is none of that number.
+        """
+        wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
+        for index in wanted[[0, -1]].tolist():
+            if not 0 <= index < self.num_frames:
+                raise UnreadableFile(f"{self.path} has {self.num_frames} frames: there is no frame {index}")
+        try:
+            return np.asarray(self._decode(wanted.tolist()))[places]
+        except Exception as error:
+            raise UnreadableFile.after(error, self.path, "a video") from error
+
+    @abstractmethod
+    def _open(self) -> tuple[int, float | None]:
+        """The number of frames, and the rate."""
+
+    @abstractmethod
+    def _decode(self, wanted: list[int]) -> np.ndarray | list[np.ndarray]:
+        """The frames of these numbers, which rise; any exception where there are fewer."""
+
+
+class DecordVideo(Video):
+    def _open(self) -> tuple[int, float | None]:
+        import decord
+
+        # FFmpeg would print its own account of a damaged file beside ours.
+        decord.logging.set_level(decord.logging.QUIET)
+        self._reader = decord.VideoReader(self.path, num_threads=1)
+        return len(self._reader), self._reader.get_avg_fps() or None
+
+    def _decode(self, wanted: list[int]) -> np.ndarray | list[np.ndarray]:
+        import decord
+
+        try:
+            return self._reader.get_batch(wanted).asnumpy()
+        except decord.DECORDError:
+            # decord 0.6 can't copy a picture that it has turned to a width such as 1080 (ndarray.cc:171).
+            return OpenCVVideo(self.path)._decode(wanted)
+
+
+class PyAVVideo(Video):
+    def _open(self) -> tuple[int, float | None]:
+        import av
+
+        with av.open(self.path) as container:
+            stream = container.streams.video[0]
+            if stream.duration is None and container.duration is None:
+                raise ValueError("a single picture")
+            # Matroska and WebM name no number of frames. The last packet is an empty one.
+            number = sum(packet.size > 0 for packet in container.demux(stream))
+            return number, float(stream.average_rate) if stream.average_rate else None
+
+    def _decode(self, wanted: list[int]) -> list[np.ndarray]:
+        import av
+
+        with av.open(self.path) as container:
+            return list(_chosen(container.decode(video=0), wanted, _upright))
+
+
+def _upright(frame) -> np.ndarray:
+    return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+
+
+class OpenCVVideo(Video):
+    def _capture(self) -> cv2.VideoCapture:
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        capture = cv2.VideoCapture(self.path)
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+        return capture
+
+    def _open(self) -> tuple[int, float | None]:
+        capture = self._capture()
+        return int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS) or None
+
+    def _decode(self, wanted: list[int]) -> list[np.ndarray]:
+        capture = self._capture()
+        return list(_chosen(iter(capture.grab, False), wanted, lambda _: _retrieved(capture)))
+
+
+def _retrieved(capture: cv2.VideoCapture) -> np.ndarray:
+    _, frame = capture.retrieve()
+    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
+def _chosen(frames: Iterator, wanted: list[int], convert: Callable) -> Iterator[np.ndarray]:
+    """Convert the ``frames`` of these numbers, which rise; ValueError where there are fewer."""
+    left = iter(wanted)
+    following = next(left)
+    for number, frame in enumerate(frames):
+        if number == following:
+            yield convert(frame)
+            following = next(left, None)
+            if following is None:
+                return
+    raise ValueError(f"no frame {following}")
+
+
+DECODERS: dict[str, type[Video]] = {"decord": DecordVideo, "av": PyAVVideo, "cv2": OpenCVVideo}
+
+
+def _is_usable(decoder: str) -> bool:
+    try:
+        module = importlib.import_module(decoder)
+    except (ImportError, OSError):
+        return False
+    # PyAV before 14.2 doesn't say how a picture is to be turned.
+    return decoder != "av" or hasattr(module.VideoFrame, "rotation")
+
+
+def check_decoder(decoder: str | None) -> None:
+    """ConfigError where there is no such decoder."""
+    if decoder is not None and decoder not in DECODERS:
+        raise ConfigError(f"decoder must be one of {', '.join(DECODERS)}, or None; got {decoder!r}")
+
+
+def open_video(path: str | os.PathLike, decoder: str | None = None) -> Video:
+    """Open a video file.
+
+    Args:
+        path: a local file of any format that FFmpeg knows.
+        decoder: ``"decord"``, ``"av"``, ``"cv2"``, or None for the first of them that is installed.
+
+    Raises:
+        UnreadableFile: it can't be opened, or has no frame.
+        ConfigError: there is no such decoder.
+    """
+    check_decoder(decoder)
+    return DECODERS[decoder or next(filter(_is_usable, DECODERS))](path)
+
+
+def read_frames(path: str | os.PathLike, indices: Sequence[int] | None = None) -> np.ndarray:
+    """Frames of a video file, all of them or those of the given numbers.
+
+    Returns:
+        ``(number, height, width, 3)``, uint8, RGB.
+
+    Raises:
+        UnreadableFile: the file is no video or damaged, or there is no such frame.
+    """
+    video = open_video(path)
+    return video.read(range(video.num_frames) if indices is None else indices)

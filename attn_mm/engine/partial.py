@@ -1,0 +1,78 @@
+"""What a long run has found so far, kept in a file from which it goes on after an interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import os.path as osp
+from pathlib import Path
+
+from attn_mm.engine.files import writing
+from attn_mm.errors import UserError
+
+
+class Partial(contextlib.AbstractContextManager):
+    """What an unfinished run has found, one line of JSON for each item, kept beside the final file.
+
+    Args:
+        path: the file, continued where it exists.
+        about: what the run is made with; its own line, the first.
+        flag: of the command line, what names another place.
+
+    Attributes:
+        found: by the item's key, in the order of the lines.
+
+    Raises:
+        UserError: the file is of a run with something else, is damaged, or can't be written.
+    """
+
+    def __init__(self, path: Path, about: dict, flag: str) -> None:
+        self.path, self._advice = path, f"remove it, or name another {flag}"
+        self.found: dict[int | str, object] = {}
+        with writing(path):
+            self._open(about)
+
+    def _open(self, about: dict) -> None:
+        lines, intact = self._lines()
+        if lines and lines[0] != about:
+            differing = ", ".join(key for key in about if lines[0].get(key) != about[key])
+            raise UserError(f"{self.path} is of an interrupted run with another {differing}: {self._advice}")
+        self.found.update((line["key"], line["found"]) for line in lines[1:])
+        self._file = self.path.open("a")
+        self._file.truncate(intact)
+        if not lines:
+            self._write(about)
+
+    def _lines(self) -> tuple[list[dict], int]:
+        """The lines, and how many bytes they take, without the last one where a kill has torn it."""
+        lines, intact = [], 0
+        for line in self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []:
+            if not line.endswith(b"\n"):
+                break
+            try:
+                lines.append(json.loads(line))
+            except ValueError as error:
+                raise UserError(f"{self.path} is damaged: {self._advice}") from error
+            intact += len(line)
+        return lines, intact
+
+    def _write(self, line: dict) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def add(self, key: int | str, found: object) -> None:
+        """Keep what was found of an item; both must be what JSON can hold."""
+        self.found[key] = found
+        with writing(self.path):
+            self._write({"key": key, "found": found})
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+
+def identity(path: str) -> list:
+    """What tells a file from another of the same name."""
+    if not osp.exists(path):
+        return [path]
+    return [osp.abspath(path), osp.getsize(path), os.stat(path).st_mtime_ns]
