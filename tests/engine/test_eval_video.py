@@ -11,6 +11,7 @@ import pytest
 import torch
 from engine import small, small_videos
 from engine.small_videos import CROP, SHORT, SLOWONLY, TSN, action_config, write_list
+from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
 from attn_mm.engine import eval_video, test
@@ -156,7 +157,7 @@ def test_as_many_clips_as_a_video_has(root, tmp_path):
     """mmaction's sampler for all of a video, here in clips of 7 frames one behind the other."""
     cfg = action_config(root)
     pipeline = cfg.test_dataloader.dataset.pipeline
-    whole = dict(type="UntrimmedSampleFrames", clip_len=4, clip_interval=7, frame_interval=2)
+    whole = ConfigDict(type="UntrimmedSampleFrames", clip_len=4, clip_interval=7, frame_interval=2)
     pipeline[1:2] = [whole]
     found = evaluate(command(root, tmp_path, cfg=cfg), tmp_path / "work")
     # The middles of the clips in the six videos, and three crops of each clip.

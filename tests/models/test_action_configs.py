@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from module_parameters import grafts_of_resnet50
 
 from attn_mm.engine.configs import walk
 
@@ -22,8 +23,9 @@ EACH_CONFIG = pytest.mark.parametrize("name", NAMES)
 BACKBONES = ("attn_mm.HaraResNet3d", "ResNet3d", "ResNet3dSlowOnly", "ResNet2Plus1d")
 SIZES = {112: 32, 224: 32, 256: 40}
 """Of the configs' pictures, and here."""
-BLOCKS = {256: 3, 512: 4, 1024: 6, 2048: 3}
-"""Of a ResNet-50, by their width."""
+GRAFTS = grafts_of_resnet50(stages=(0, 1, 2, 3))
+# The kernels of CBAM alone have a third dimension, in each of 16 blocks.
+GRAFTS["cbam"] += 16 * 2 * (7**3 - 7**2)
 
 
 def config(name):
@@ -144,23 +146,9 @@ class TestParameters:
             added = parameters(f"tdaf_{depth}_anar5_kinetics400") - parameters(f"{depth}_kinetics400")
             assert added == 1_398_419
 
-    @pytest.mark.parametrize(
-        "graft, of_block",
-        [
-            ("se", lambda c: 2 * c * (c // 16)),
-            ("fca", lambda c: 2 * c * (c // 16)),
-            ("cbam", lambda c: 2 * c * (c // 16) + 2 * 7**3 + 2),
-            ("eca", lambda c: {256: 5, 512: 5, 1024: 5, 2048: 7}[c]),
-            ("aw", lambda c: 2 * (c // 4) * (c // 64) + 2 * (c // 64) + 2 * (c // 4)),
-            # Two inputs and a bias for each node of a binary tree over c, a slope for all but its root.
-            ("tam", lambda c: 4 * (c - 1) - 1),
-            # The two last stages: from c and c / 4 features to c / 16 each, and to the c / 4.
-            ("td", lambda c: (c + c // 4 + 2 * (c // 4)) * (c // 16) if c > 512 else 0),
-        ],
-    )
-    def test_other_grafts(self, graft, of_block):
-        added = sum(count * of_block(width) for width, count in BLOCKS.items())
-        assert parameters(f"{graft}_3dr50_kinetics400") - parameters("3dr50_kinetics400") == added
+    @pytest.mark.parametrize("graft", GRAFTS)
+    def test_other_grafts(self, graft):
+        assert parameters(f"{graft}_3dr50_kinetics400") - parameters("3dr50_kinetics400") == GRAFTS[graft]
 
     def test_the_table_of_the_docs(self, repo):
         text = (repo / "docs/action.md").read_text()
