@@ -14,6 +14,7 @@ from engine import small, small_videos
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
+from attn_mm.engine import infer_actions
 from attn_mm.engine.attention_sheets import AttentionSheets
 from attn_mm.engine.configs import load_config
 from attn_mm.engine.infer import main
@@ -253,6 +254,29 @@ def test_a_video_that_breaks_off_is_named(plain, clip, tmp_path, capsys):
     said = f"warning: {path} can't be read beyond {frames} of the {3 * SPAN} frames that it says it has"
     assert said in capsys.readouterr().err
     assert len(list(VideoFrames(tmp_path / "out" / "torn.mp4"))) == frames
+
+
+def test_an_interrupted_run_keeps_what_it_has_found(plain, clip, tmp_path, capsys, monkeypatch):
+    folder, out = tmp_path / "clips", tmp_path / "out"
+    folder.mkdir()
+    for name in "abc":
+        shutil.copy(clip, folder / f"{name}.mp4")
+    drawn, draw = [], infer_actions.draw_actions
+
+    def interrupted(frame, actions):
+        drawn.append(frame)
+        if len(drawn) == 2 * 3 * SPAN:
+            raise KeyboardInterrupt
+        return draw(frame, actions)
+
+    monkeypatch.setattr(infer_actions, "draw_actions", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        infer(plain, folder, out)
+    assert stopped.value.code == 130
+    content = json.loads((out / "predictions.json").read_text())
+    assert [record["file"] for record in content["results"]] == ["a.mp4"]
+    said = f"ended early: {out / 'predictions.json'} holds what was found in 1 video"
+    assert capsys.readouterr().err.splitlines()[-2:] == [said, "interrupted"]
 
 
 def fails(capsys, *arguments):
