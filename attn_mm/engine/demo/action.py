@@ -44,6 +44,9 @@ def to_demo(cfg: Config) -> None:
         for key, value in (("num_classes", len(CLASSES)), ("num_segments", NUM_FRAMES)):
             if key in node:
                 node[key] = value
+        if str(node.get("type")).rpartition(".")[2] == "ResNet3d":
+            # I3D's second pooling over time is made for 32 frames: a TDAF's first flow has none left for it.
+            node.with_pool2 = False
     cfg.model.cls_head.average_clips = "prob"
 
     pipeline = [*_whole_video(kind), dict(type="FormatShape", input_format=FORMATS[kind])]
