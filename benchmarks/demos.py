@@ -29,6 +29,17 @@ PAIRS = {
     "Faster R-CNN R50, AW-FPN": ("detection/faster_rcnn_r50_fpn", "detection/faster_rcnn_r50_aw_fpn"),
     "SSD300 VGG16, AW": ("detection/ssd300_vgg16", "detection/ssd300_aw_vgg16"),
     "SimpleBaseline R50, TDAF ANAR-3": ("pose/simplebaseline_r50", "pose/simplebaseline_r50_tdaf_anar3"),
+    "3D-R18, TDAF ANAR-5": ("action/3dr18_kinetics400", "action/tdaf_3dr18_anar5_kinetics400"),
+    "3D-R50, TDAF ANAR-5": ("action/3dr50_kinetics400", "action/tdaf_3dr50_anar5_kinetics400"),
+}
+# What the table shows of the frameworks' metrics, and under which name.
+SHOWN = {
+    "coco/bbox_mAP": "AP",
+    "coco/bbox_mAP_50": "AP50",
+    "coco/AP": "AP",
+    "coco/AP .5": "AP50",
+    "acc/top1": "top-1",
+    "acc/top1_shuffled_frames": "of shuffled frames",
 }
 
 
@@ -75,22 +86,19 @@ def run_demo(config: str, work_dir: Path, threads: int) -> dict:
     return json.loads(record_file.read_text())
 
 
-def figures(record: dict) -> tuple[float, float]:
-    """AP and AP50, by COCO's rules, whatever the framework calls them."""
-    metrics = record["metrics"]
-    names = ("coco/AP", "coco/AP .5") if "coco/AP" in metrics else ("coco/bbox_mAP", "coco/bbox_mAP_50")
-    return tuple(metrics[name] for name in names)
-
-
 def table(pairs: dict[str, list[dict]]) -> str:
     """Markdown."""
-    lines = ["| demo | config | AP | AP50 | cores | time |", "| --- | --- | ---: | ---: | ---: | ---: |"]
+    lines = ["| demo | config | held-out data | cores | time |", "| --- | --- | --- | ---: | ---: |"]
     for name, records in pairs.items():
         for kind, record in zip(("plain", "attention"), records, strict=True):
-            ap, ap50 = figures(record)
+            figures = [
+                f"{shown} {record['metrics'][metric]:.3f}"
+                for metric, shown in SHOWN.items()
+                if metric in record["metrics"]
+            ]
             lines.append(
                 f"| {name if kind == 'attention' else name.partition(',')[0]} | `{record['config']}` "
-                f"| {ap:.3f} | {ap50:.3f} | {record['threads']} | {record['minutes']:.1f} min |"
+                f"| {', '.join(figures)} | {record['threads']} | {record['minutes']:.1f} min |"
             )
     return "\n".join(lines) + "\n"
 

@@ -1,8 +1,8 @@
 """A generated action data set: short videos of shapes in motion, made in seconds and kept in a cache.
 
 A video has three shots, each of a light shape on a dark, textured background: in the first the shape moves
-to the right or to the left, in the second it grows or shrinks, in the third it turns clockwise or
-counter-clockwise. That makes eight classes. A shot of a shape that moves to the left is one of a shape that
+to the right or to the left, in the second it grows or shrinks, in the third it swings about a point to its
+left, clockwise (downwards) or counter-clockwise. That makes eight classes. A shot of a shape that moves to the left is one of a shape that
 moves to the right, played backwards, and so are the others. All classes so have the same frames, drawn by
 the same chances, in another order: a frame tells nothing, and who sees the frames of videos in random
 order is right once in eight times, whatever it makes of them.
@@ -41,11 +41,15 @@ FRAME_RATE = 8
 
 # Those that look different when turned.
 SHAPES = ("square", "triangle", "star", "cross")
-# A shape's radius, and how far it moves, in fractions of the frame's side.
-RADIUS_RANGE, TURNING_RADIUS_RANGE, TRAVEL_RANGE = (0.12, 0.2), (0.22, 0.4), (0.3, 0.45)
+# A shape's radius, how far it moves, and how far it is from the point that it turns about, in fractions of
+# the frame's side.
+RADIUS_RANGE, TRAVEL_RANGE, ARM_RANGE = (0.12, 0.2), (0.3, 0.45), (0.22, 0.3)
 # By how much it grows in a shot, and how far it turns from a frame to the next: less than half of the angle
 # after which a star looks as before.
 GROWTH_RANGE, TURN_RANGE = (1.8, 2.6), (math.pi / 15, math.pi / 10)
+# Where it is in the middle of its turn: to the right of that point, give or take. From anywhere, a turn is
+# a motion to every side, and a short training learns no direction from it.
+MIDDLE_RANGE = (-math.pi / 6, math.pi / 6)
 
 # The most of a background's colours, and the least of a shape's, of 255. Were a shape lighter here and darker
 # there, an edge that gets lighter would tell no direction, and a short training would learn none.
@@ -149,10 +153,14 @@ def _growing(random: Callable, size: int, progress: np.ndarray) -> list[Stance]:
 
 
 def _turning(random: Callable, size: int, progress: np.ndarray) -> list[Stance]:
-    radius, step = size * between(random, *TURNING_RADIUS_RANGE), between(random, *TURN_RANGE)
-    centre, middle = _place(random, size, (radius, radius)), 2 * math.pi * random()
-    reach = step * (len(progress) - 1) / 2
-    return [(centre, radius, middle + reach * p) for p in progress]
+    radius, arm = size * between(random, *RADIUS_RANGE), size * between(random, *ARM_RANGE)
+    step, middle, start = between(random, *TURN_RANGE), between(random, *MIDDLE_RANGE), 2 * math.pi * random()
+    pivot = _place(random, size, (radius + arm, radius + arm))
+    turned = step * (len(progress) - 1) / 2 * progress
+    return [
+        (pivot + arm * np.array([math.cos(angle), math.sin(angle)]), radius, start + angle)
+        for angle in middle + turned
+    ]
 
 
 def _place(random: Callable, size: int, reach: tuple[float, float]) -> np.ndarray:

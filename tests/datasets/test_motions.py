@@ -50,8 +50,9 @@ def middle(frame):
 
 
 def difference_after_turn(before, after, degrees):
-    """How far a frame, turned clockwise about the shape's middle, is from another one."""
+    """How far a frame, its shape moved to that of another and turned clockwise, is from this one."""
     turn = cv2.getRotationMatrix2D(middle(before), -degrees, 1.0)
+    turn[:, 2] += np.subtract(middle(after), middle(before))
     turned = cv2.warpAffine(light(before).astype(np.float32), turn, (SIZE, SIZE))
     return np.abs(turned - light(after)).sum()
 
@@ -85,6 +86,8 @@ def test_the_names_say_what_is_seen(videos, label):
         areas = [light(frame).sum() for frame in sizing]
         assert (growing * np.diff(areas) > 0).all()
         assert max(areas) > 1.5 * min(areas)
+        heights = np.array([middle(frame)[1] for frame in turning])
+        assert (clockwise * np.diff(heights) > 0.5).all()
         for before, after in itertools.pairwise(turning):
             with_it, against_it = (
                 difference_after_turn(before, after, clockwise * sign * 15) for sign in (1, -1)

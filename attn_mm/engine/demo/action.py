@@ -21,7 +21,7 @@ from attn_mm.errors import UserError
 
 FRAME_SIZE = 44
 BATCH_SIZE = 8
-EPOCHS = 4
+EPOCHS = 2
 # What a recogniser takes: clips of frames, or frames as so many images.
 FORMATS = {"Recognizer3D": "NCTHW", "Recognizer2D": "NCHW"}
 
