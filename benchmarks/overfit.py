@@ -36,7 +36,7 @@ class KeepLosses(Hook):
         self.losses: list[float] = []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        self.losses.append(float(outputs["loss"]))
+        self.losses.append(outputs["loss"].item())
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -56,8 +56,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def write_subset(ann_file: Path, out: Path, count: int) -> None:
-    """The first ``count`` images that have annotations, and these."""
+def write_subset(ann_file: Path, out: Path, count: int) -> int:
+    """Write the first ``count`` images that have annotations, and these; return how many there were."""
     content = load_annotated(str(ann_file))
     annotated = {annotation["image_id"] for annotation in content["annotations"]}
     content["images"] = [image for image in content["images"] if image["id"] in annotated][:count]
@@ -67,12 +67,13 @@ def write_subset(ann_file: Path, out: Path, count: int) -> None:
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in chosen]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(content))
+    return len(content["images"])
 
 
-def to_overfit(cfg, args: argparse.Namespace) -> None:
-    """Point a config's demo at a few real images, and train on what is evaluated."""
+def to_overfit(cfg, args: argparse.Namespace) -> int:
+    """Point a config's demo at a few real images, and train on what is evaluated; return how many."""
     ann_file = args.work_dir / "annotations.json"
-    write_subset(args.ann_file, ann_file, args.images)
+    images = write_subset(args.ann_file, ann_file, args.images)
     heads = [node.num_classes for node in walk(cfg.model) if "num_classes" in node]
     to_demo(cfg)
     for node, number in zip((n for n in walk(cfg.model) if "num_classes" in n), heads):
@@ -86,7 +87,7 @@ def to_overfit(cfg, args: argparse.Namespace) -> None:
             pipeline=[step for step in loader.dataset.pipeline if not step["type"].startswith("Random")],
         )
         loader.dataset.pop("metainfo", None)
-        loader.batch_size = args.batch_size or (args.images if heads else 16)
+        loader.batch_size = args.batch_size or (images if heads else 16)
         for node in walk(loader.dataset.pipeline):
             if node.get("type") == "Resize":
                 node.scale = (args.size, args.size)
@@ -103,6 +104,7 @@ def to_overfit(cfg, args: argparse.Namespace) -> None:
     cfg.default_hooks.checkpoint = dict(type="CheckpointHook", by_epoch=False, interval=args.iterations)
     cfg.log_processor = dict(by_epoch=False)
     cfg.work_dir, cfg.launcher = str(args.work_dir), "none"
+    return images
 
 
 @reports_user_errors
@@ -111,7 +113,7 @@ def main(argv=None) -> None:
     cfg = load_config(args.config)
     if not args.img_dir.is_dir():
         raise UserError(f"--img-dir {args.img_dir} is no folder")
-    to_overfit(cfg, args)
+    images = to_overfit(cfg, args)
     merge_options(cfg, args.cfg_options or {})
     runner = watch_data(build_runner(cfg))
     losses, metrics = KeepLosses(), KeepMetrics()
@@ -121,21 +123,21 @@ def main(argv=None) -> None:
     last = losses.losses[-10:]
     record = dict(
         config=args.config,
-        images=args.images,
+        images=images,
         iterations=args.iterations,
         torch=torch.__version__,
         loss_first=losses.losses[0],
         loss_last=sum(last) / len(last),
-        losses=[round(loss, 4) for loss in losses.losses],
-        metrics=metrics.latest,
+        losses=[float(f"{loss:.4g}") for loss in losses.losses],
+        metrics={name: float(value) for name, value in metrics.latest.items()},
     )
-    pictures = draw_predictions(runner, args.images)
+    pictures = draw_predictions(runner, images)
     path = args.work_dir / "overfit.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in record["metrics"].items())
     print(
-        f"loss {record['loss_first']:.3f} -> {record['loss_last']:.3f} "
-        f"({record['loss_first'] / record['loss_last']:.1f} times lower), "
-        f"{record['metrics']}, {path}, {pictures}"
+        f"loss {record['loss_first']:.3g} -> {record['loss_last']:.3g} "
+        f"({record['loss_first'] / record['loss_last']:.1f} times lower), {figures}, {path}, {pictures}"
     )
 
 

@@ -33,7 +33,10 @@ def flags(tmp_path):
 
 
 def test_what_was_learnt_is_drawn(overfit, flags, small_demos, tmp_path):
-    overfit.main([*flags(), "--images", "2", "--iterations", "2", "--batch-size", "2"])
+    small.write_annotations(tmp_path, small.coco_set(tmp_path, number=2))
+    overfit.main([*flags(), "--images", "3", "--iterations", "2", "--batch-size", "2"])
+    record = json.loads((tmp_path / "work" / "overfit.json").read_text())
+    assert record["images"] == 2 and min(record["losses"]) > 0
     pictures = tmp_path / "work" / "pictures"
     assert sorted(path.name for path in pictures.iterdir()) == ["0000.jpg", "0001.jpg", "predictions.json"]
     content = json.loads((pictures / "predictions.json").read_text())
