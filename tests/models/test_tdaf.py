@@ -154,10 +154,10 @@ class TestIsTheRecursionOverTheUpstreamLayers:
         h, g = [stage(i) for i in range(4)], [attention(i) for i in range(3)]
         return *reference.r2dns(h, g, x, net.flows), plain, params, norms
 
-    def assert_same_run(self, backbone, training, size=(), anar=3, **options):
+    def assert_same_run(self, backbone, training, size=(), batch=2, anar=3, **options):
         net = shake(build(backbone, anar=anar, **options)).double().train(training)
         options.pop("flows", None)
-        x = image(*size, dtype=torch.float64)
+        x = image(*size, batch=batch, dtype=torch.float64)
         expected, masks, plain, params, norms = self.naive(
             net, MODELS.build(config(backbone, **options)), x, anar
         )
@@ -196,7 +196,8 @@ class TestIsTheRecursionOverTheUpstreamLayers:
     @pytest.mark.parametrize("frames", [9, 12])
     @pytest.mark.parametrize("backbone", VIDEO, ids=lambda b: f"{b[0]}-{b[1]}")
     def test_of_videos(self, backbone, frames, training):
-        self.assert_same_run(backbone, training, size=(frames, 25, 20), anar=5)
+        # Maps end with one place: a norm over two values would make a difference of rounding a large one.
+        self.assert_same_run(backbone, training, size=(frames, 25, 20), batch=8, anar=5)
 
     @pytest.mark.parametrize("flows", [2, 4])
     def test_other_numbers_of_flows(self, flows):
