@@ -1,4 +1,4 @@
-"""Generated data sets in COCO's layout: made in seconds, kept in a cache, the same on every machine."""
+"""Generated data sets, made in seconds, kept in a cache, the same on every machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from attn_mm.errors import UserError
 
 SPLITS = ("train2017", "val2017")
-MIN_IMAGE_SIZE = 64
+MIN_IMAGE_SIZE = 32
 MAX_RENAMES = 10
 
 
@@ -54,7 +54,7 @@ class GeneratedSet:
             root: cache folder; ``None`` means :func:`cache_root`.
             num_train: images in ``train2017/``.
             num_val: images in ``val2017/``.
-            image_size: side of the square images in pixels, at least 64.
+            image_size: side of the square images in pixels, at least 32.
             seed: any non-negative integer.
 
         Returns:
@@ -123,16 +123,32 @@ class GeneratedSet:
             images.append({"id": index + 1, "file_name": file_name, "width": size, "height": size})
             for annotation in objects:
                 annotations.append({"id": len(annotations) + 1, "image_id": index + 1, **annotation})
-        content = {
+        self._annotation_file(folder, name).parent.mkdir(exist_ok=True)
+        text = json.dumps(self._content(images, annotations), separators=(",", ":"))
+        self._annotation_file(folder, name).write_text(text, encoding="ascii")
+
+    def _content(self, images: list[dict], annotations: list[dict]) -> dict:
+        """What an annotation file holds."""
+        return {
             "info": {"description": f"attn_mm generated {self.name}", "version": str(self.version)},
             "licenses": [],
             "images": images,
             "annotations": annotations,
             "categories": self.categories,
         }
-        self._annotation_file(folder, name).parent.mkdir(exist_ok=True)
-        text = json.dumps(content, separators=(",", ":"))
-        self._annotation_file(folder, name).write_text(text, encoding="ascii")
+
+
+class LabelledSet(GeneratedSet):
+    """One class an image, each image with one annotation; the files are in mmengine's format."""
+
+    def _content(self, images: list[dict], annotations: list[dict]) -> dict:
+        return {
+            "metainfo": {"classes": [category["name"] for category in self.categories]},
+            "data_list": [
+                {"img_path": image["file_name"], "gt_label": annotation["category_id"] - 1}
+                for image, annotation in zip(images, annotations, strict=True)
+            ],
+        }
 
 
 def cache_root() -> Path:

@@ -7,13 +7,13 @@ import shutil
 
 import pytest
 
-from attn_mm.datasets import cache, persons, shapes
+from attn_mm.datasets import cache, persons, pictures, shapes
 from attn_mm.errors import UserError
 
 SMALL = {"num_train": 6, "num_val": 2, "image_size": 64, "seed": 3}
 
 
-@pytest.fixture(params=[shapes, persons], ids=["shapes", "persons"])
+@pytest.fixture(params=[shapes, persons, pictures], ids=["shapes", "persons", "pictures"])
 def module(request):
     return request.param
 
@@ -143,7 +143,7 @@ def test_a_cache_that_cannot_be_written_names_the_way_out(module, tmp_path):
         make(module, tmp_path / "file")
 
 
-@pytest.mark.parametrize("change", [{"num_train": 0}, {"num_val": 0}, {"image_size": 63}, {"seed": -1}])
+@pytest.mark.parametrize("change", [{"num_train": 0}, {"num_val": 0}, {"image_size": 31}, {"seed": -1}])
 def test_parameters_out_of_range(module, tmp_path, change):
     with pytest.raises(ValueError, match=str(next(iter(change.values())))):
         make(module, tmp_path, **change)

@@ -189,6 +189,6 @@ def test_poses_that_the_demo_cannot_serve(demo, base, message):
         demo(base)
 
 
-def test_only_detection_and_pose():
-    with pytest.raises(UserError, match="--demo works on configs of mmdet and mmpose"):
+def test_frameworks_without_a_demo():
+    with pytest.raises(UserError, match="--demo works on configs of mmdet, mmpose, mmpretrain;"):
         to_demo(Config(dict(default_scope="mmaction", model=dict())))

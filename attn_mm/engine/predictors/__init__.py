@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from attn_mm.engine.predictors.classification import classifier, score_threshold
 from attn_mm.engine.predictors.detection import detector
 from attn_mm.engine.predictors.loading import load_model
 from attn_mm.engine.predictors.persons import PersonFinder, detected_persons, listed_persons, whole_image
@@ -9,7 +10,11 @@ from attn_mm.engine.predictors.pose import pose_estimator
 from attn_mm.engine.predictors.prediction import Prediction, Predictor, View
 
 # By default_scope, the name under which a framework's configs are known.
-PREDICTORS: dict[str, Callable[..., Predictor]] = {"mmdet": detector, "mmpose": pose_estimator}
+PREDICTORS: dict[str, Callable[..., Predictor]] = {
+    "mmdet": detector,
+    "mmpose": pose_estimator,
+    "mmpretrain": classifier,
+}
 
 __all__ = [
     "PREDICTORS",
@@ -17,10 +22,12 @@ __all__ = [
     "Prediction",
     "Predictor",
     "View",
+    "classifier",
     "detected_persons",
     "detector",
     "listed_persons",
     "load_model",
     "pose_estimator",
+    "score_threshold",
     "whole_image",
 ]
