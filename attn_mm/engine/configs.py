@@ -132,18 +132,19 @@ def check_data(cfg: Config, splits) -> None:
         prefix = node.get("data_prefix") or {}
         wanted = [node.get("ann_file"), *(prefix.values() if isinstance(prefix, dict) else [prefix])]
         for name in filter(None, wanted):
-            _check_exists(osp.join(root, name))
+            check_exists(osp.join(root, name))
         if node.get("bbox_file"):
             _check_bbox_file(node.bbox_file, osp.join(root, node.ann_file))
     for node in evaluators(cfg, splits):
-        _check_exists(node.ann_file)
+        check_exists(node.ann_file)
 
 
 def _is_missing(path: str) -> bool:
     return "://" not in path and not osp.exists(path)
 
 
-def _check_exists(path: str) -> None:
+def check_exists(path: str) -> None:
+    """UserError, with the ways out, where a file or folder of the data is not there."""
     if _is_missing(path):
         raise UserError(
             f"{osp.abspath(path)} is missing: put the data set there (docs/data.md says how), "

@@ -25,6 +25,7 @@ from attn_mm.engine.predictors import (
     detected_persons,
     listed_persons,
     load_model,
+    score_threshold,
     whole_image,
 )
 from attn_mm.engine.progress import progress_bar
@@ -32,7 +33,8 @@ from attn_mm.errors import UserError, reports_user_errors
 
 _DESCRIPTION = """\
 Predict on an image, a folder of images or a video, and draw what was found: boxes and masks with
-a config of mmdet, persons' keypoints with a top-down one of mmpose.
+a config of mmdet, persons' keypoints with a top-down one of mmpose, the five likeliest classes with
+one of mmpretrain.
 
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth street.jpg
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out drawn --score-thr 0.5
@@ -43,9 +45,15 @@ a config of mmdet, persons' keypoints with a top-down one of mmpose.
 
 _EPILOG = """\
 In the output folder: the pictures (or the video) under the inputs' names; attention/, with
-every flow's and stage's mask over the image, or over each person in it; predictions.json, whose
+every flow's and stage's mask over the image (for a classifier, the part of it that the network
+sees), or over each person in it; predictions.json, whose
 boxes are x1, y1, x2, y2 in pixels of the image. docs/inference.md says more.
 """
+
+# What the objects of a framework's predictions are called.
+_NOUNS = {"mmdet": "object", "mmpose": "person", "mmpretrain": "label"}
+# The score from which on objects and persons count.
+_SCORE_THR = 0.3
 
 _PERSON_FLAGS = ("--det-config", "--det-checkpoint", "--bbox-file", "--ann-file")
 
@@ -62,12 +70,15 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
     parser.add_argument(
-        "--score-thr", type=score, default=0.3, metavar="S", help="leave out lower scores (default: 0.3)"
+        "--score-thr",
+        type=score,
+        metavar="S",
+        help="leave out lower scores (default: 0.3; of a multi-label classifier 0.5, of another one's none)",
     )
     parser.add_argument(
         "--show-attention",
         action="store_true",
-        help="also draw the attention masks of the backbone, or of the pose head",
+        help="also draw the attention masks of the backbone, or of the head",
     )
     persons = parser.add_argument_group("where a pose config looks for persons (default: an image is one)")
     persons.add_argument("--det-config", metavar="FILE", help="config of a detector of persons, of mmdet")
@@ -226,6 +237,8 @@ def infer(args: argparse.Namespace) -> None:
     options = {"find_persons": person_finder(args, source)} if scope == "mmpose" else {}
     out = args.out or Path("outputs", args.input.resolve().stem)
     model = load_model(cfg, args.checkpoint, args.device)
+    if args.score_thr is None:
+        args.score_thr = score_threshold(model) if scope == "mmpretrain" else _SCORE_THR
     sheets = AttentionSheets(model, keep_scale=is_video) if args.show_attention else None
     predictor = PREDICTORS[scope](model, cfg, args.score_thr, **options)
     make_output(out, args.input, args.show_attention)
@@ -238,7 +251,7 @@ def infer(args: argparse.Namespace) -> None:
         run_images(source, found, predictor, sheets)
     number = sum(len(record["objects"]) for record in found.records)
     print(
-        f"{out}: {_count(number, 'person' if scope == 'mmpose' else 'object')} in {found.extent}"
+        f"{out}: {_count(number, _NOUNS[scope])} in {found.extent}"
         + (f", {len(found.skipped)} skipped" if found.skipped else "")
     )
 

@@ -11,6 +11,7 @@ from attn_mm.models.tdaf import tdaf
 from attn_mm.models.tdaf_head import tdaf_head
 from attn_mm.models.vgg_att import VGG, VGGGAP, VGGPAN, VGGAtt
 from attn_mm.models.wide_resnet import WideResNet
+from attn_mm.models.wsdan import wsdan, wsdan_head
 
 __all__ = [
     "VGG",
@@ -29,4 +30,6 @@ __all__ = [
     "norms",
     "tdaf",
     "tdaf_head",
+    "wsdan",
+    "wsdan_head",
 ]

@@ -10,11 +10,21 @@ from collections.abc import Callable
 
 from mmengine.config import Config
 
-from attn_mm.engine.demo import detection, pose
+from attn_mm.engine.demo import classification, detection, multilabel, pose
 from attn_mm.errors import UserError
 
+
+def _classifier_to_demo(cfg: Config) -> None:
+    kind = multilabel if multilabel.is_multilabel(cfg) else classification
+    kind.to_demo(cfg)
+
+
 # By default_scope, the name under which a framework's configs are known.
-DEMOS: dict[str, Callable[[Config], None]] = {"mmdet": detection.to_demo, "mmpose": pose.to_demo}
+DEMOS: dict[str, Callable[[Config], None]] = {
+    "mmdet": detection.to_demo,
+    "mmpose": pose.to_demo,
+    "mmpretrain": _classifier_to_demo,
+}
 
 
 def to_demo(cfg: Config) -> None:
@@ -25,5 +35,5 @@ def to_demo(cfg: Config) -> None:
     """
     scope = cfg.get("default_scope")
     if scope not in DEMOS:
-        raise UserError(f"--demo works on configs of {' and '.join(DEMOS)}; {cfg.filename} is for {scope}")
+        raise UserError(f"--demo works on configs of {', '.join(DEMOS)}; {cfg.filename} is for {scope}")
     DEMOS[scope](cfg)

@@ -15,7 +15,14 @@ from torch import nn
 
 from attn_mm.engine.attention_sheets import AttentionSheets, find_attention
 from attn_mm.engine.infer import Predictions, make_output, run_images
-from attn_mm.engine.predictors import PersonFinder, Predictor, detector, pose_estimator
+from attn_mm.engine.predictors import (
+    PersonFinder,
+    Predictor,
+    classifier,
+    detector,
+    pose_estimator,
+    score_threshold,
+)
 
 NUM_PICTURES = 6
 _SCORE_THR = 0.3
@@ -57,7 +64,8 @@ def draw_predictions(runner: Runner, number: int) -> Path:
     out = Path(runner.work_dir, "pictures")
     make_output(out, paths[0], attention=sheets is not None)
     checkpoint = find_latest_checkpoint(runner.work_dir)
-    about = dict(config=runner.cfg.filename, checkpoint=checkpoint, score_thr=_SCORE_THR)
+    score_thr = score_threshold(model) if runner.cfg.default_scope == "mmpretrain" else _SCORE_THR
+    about = dict(config=runner.cfg.filename, checkpoint=checkpoint, score_thr=score_thr)
     found = Predictions(out, model.dataset_meta, **about)
     run_images(paths, found, _predictor(model, runner.cfg, dataset), sheets)
     return out
@@ -71,6 +79,8 @@ def _image_paths(dataset: BaseDataset) -> list[Path]:
 def _predictor(model: nn.Module, cfg, dataset: BaseDataset) -> Predictor:
     if cfg.default_scope == "mmpose":
         return pose_estimator(model, cfg, score_thr=_SCORE_THR, find_persons=_annotated_persons(dataset))
+    if cfg.default_scope == "mmpretrain":
+        return classifier(model, cfg, score_threshold(model))
     return detector(model, cfg, score_thr=_SCORE_THR)
 
 
