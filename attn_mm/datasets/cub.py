@@ -15,7 +15,7 @@ from attn_mm.registry import DATASETS
 
 @DATASETS.register_module()
 class CUBBoxes(CUB):
-    """mmpretrain's ``CUB``, each sample with its ``bbox`` for ``attn_mm.CropToBox``: x1, y1, x2, y2 in pixels.
+    """mmpretrain's ``CUB``, each sample with a ``bbox`` for ``attn_mm.CropToBox``: x1, y1, x2, y2 in pixels.
 
     Raises:
         UserError: ``bounding_boxes.txt`` is missing, or lacks an image.

@@ -7,6 +7,7 @@ from attn_mm.models.flow_pyramid import flow_pyramid
 from attn_mm.models.ltpa_head import ltpa_head
 from attn_mm.models.mobilenet_v1 import MobileNetV1
 from attn_mm.models.preact_resnet import PreActResNet
+from attn_mm.models.resnext_cifar import resnext_cifar
 from attn_mm.models.tdaf import tdaf
 from attn_mm.models.tdaf_head import tdaf_head
 from attn_mm.models.vgg_att import VGG, VGGGAP, VGGPAN, VGGAtt
@@ -28,6 +29,7 @@ __all__ = [
     "layers",
     "ltpa_head",
     "norms",
+    "resnext_cifar",
     "tdaf",
     "tdaf_head",
     "wsdan",
