@@ -68,7 +68,7 @@ def fit_classifier(cfg: Config, size: int, classes: int) -> None:
     cfg.data_preprocessor.update(to_rgb=True, num_classes=classes)
     for node in list(walk(cfg.model)):
         if node.get("type") == "VGG" and node.get("num_classes", -1) > 0:
-            _replace_vgg_classifier(cfg.model, node)
+            _replace_vgg_classifier(cfg.model, node, classes)
         if "img_size" in node:
             node.img_size = size
         if "num_classes" in node:
@@ -78,13 +78,13 @@ def fit_classifier(cfg: Config, size: int, classes: int) -> None:
             node.topk = (1,)
 
 
-def _replace_vgg_classifier(model: ConfigDict, backbone: ConfigDict) -> None:
+def _replace_vgg_classifier(model: ConfigDict, backbone: ConfigDict, classes: int) -> None:
     """mmpretrain's VGG holds its linear layers itself, for inputs of 224x224 alone."""
     del backbone.num_classes
     model.neck = ConfigDict(type="GlobalAveragePooling")
     model.head = ConfigDict(
         type="StackedLinearClsHead",
-        num_classes=len(CLASSES),
+        num_classes=classes,
         in_channels=512,
         mid_channels=[512],
         loss=dict(type="CrossEntropyLoss"),
