@@ -18,7 +18,7 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
 from attn_mm.engine.annotations import load_coco
-from attn_mm.engine.configs import check_exists, walk
+from attn_mm.engine.configs import walk
 from attn_mm.engine.labels import check_files, check_labels
 from attn_mm.engine.unreadable import ReadImage, SkipUnreadable, flags_of_files
 from attn_mm.errors import UserError
@@ -68,23 +68,19 @@ def watch_data(runner: Runner) -> Runner:
 
 @contextlib.contextmanager
 def _explained(cfg, explain: Callable[[ConfigDict], object]) -> Iterator[None]:
-    """Where building ``cfg`` fails, let ``explain`` look for the fault in what names files."""
+    """Where building ``cfg`` fails, let ``explain`` look for the fault in what names an annotation file."""
     try:
         yield
     except UserError:
         raise
     except Exception:
         for node in walk(cfg):
-            if node.get("ann_file") or node.get("data_root"):
+            if node.get("ann_file"):
                 explain(node)
         raise
 
 
 def _explain_dataset(cfg: ConfigDict) -> None:
-    if not cfg.get("ann_file"):
-        # What lies below the root of such a data set has names of its own.
-        check_exists(cfg.data_root)
-        return
     dataset = DATASETS.build(dict(cfg, lazy_init=True, serialize_data=False))
     check_files(dataset)
     dataset.full_init()
@@ -95,7 +91,7 @@ def _explain_dataset(cfg: ConfigDict) -> None:
 def _explain_metric(cfg: ConfigDict) -> None:
     # Another metric's file may be of another format.
     kind = cfg.get("type")
-    if getattr(kind, "__name__", str(kind)).rpartition(".")[2] == "CocoMetric" and cfg.get("ann_file"):
+    if getattr(kind, "__name__", str(kind)).rpartition(".")[2] == "CocoMetric":
         load_coco(cfg.ann_file)
 
 

@@ -135,19 +135,18 @@ def check_data(cfg: Config, splits) -> None:
             wanted.append(node.get("split"))
         # A set that names no file below its root knows its own.
         for name in [*filter(None, wanted)] or [""] * bool(root):
-            check_exists(osp.join(root, name))
+            _check_exists(osp.join(root, name))
         if node.get("bbox_file"):
             _check_bbox_file(node.bbox_file, osp.join(root, node.ann_file))
     for node in evaluators(cfg, splits):
-        check_exists(node.ann_file)
+        _check_exists(node.ann_file)
 
 
 def _is_missing(path: str) -> bool:
     return "://" not in path and not osp.exists(path)
 
 
-def check_exists(path: str) -> None:
-    """UserError, with the ways out, where a file or folder of the data is not there."""
+def _check_exists(path: str) -> None:
     if _is_missing(path):
         raise UserError(
             f"{osp.abspath(path)} is missing: put the data set there (docs/data.md says how), "

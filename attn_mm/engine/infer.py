@@ -33,8 +33,8 @@ from attn_mm.errors import UserError, reports_user_errors
 
 _DESCRIPTION = """\
 Predict on an image, a folder of images or a video, and draw what was found: boxes and masks with
-a config of mmdet, persons' keypoints with a top-down one of mmpose, the five likeliest classes with
-one of mmpretrain.
+a config of mmdet, persons' keypoints with a top-down one of mmpose, the five likeliest classes, or all
+likely labels, with one of mmpretrain.
 
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth street.jpg
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out drawn --score-thr 0.5
