@@ -8,7 +8,7 @@ from attn_mm.registry import MODELS
 
 if TYPE_CHECKING:
     from attn_mm.models.wsdan_classifier import WSDAN
-    from attn_mm.models.wsdan_head import WSDANHead
+    from attn_mm.models.wsdan_cls_head import WSDANHead
 
 
 @MODELS.register_module(name="WSDAN")
@@ -21,7 +21,7 @@ def wsdan(**options) -> WSDAN:
 
 @MODELS.register_module(name="WSDANHead")
 def wsdan_head(**options) -> WSDANHead:
-    """Build :class:`attn_mm.models.wsdan_head.WSDANHead`, which says what ``options`` there are."""
-    from attn_mm.models.wsdan_head import WSDANHead
+    """Build :class:`attn_mm.models.wsdan_cls_head.WSDANHead`, which says what ``options`` there are."""
+    from attn_mm.models.wsdan_cls_head import WSDANHead
 
     return WSDANHead(**options)

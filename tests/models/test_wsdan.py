@@ -85,6 +85,18 @@ def test_every_parameter_trains():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
+def test_the_centres_follow_the_images_of_all_processes(monkeypatch):
+    head = build().head
+    here, there = torch.randn(2, 2, 256, dtype=torch.float64)
+    others = {torch.float64: there, torch.int64: torch.tensor([1, 1])}
+    gather = "attn_mm.models.wsdan_cls_head.all_gather"
+    monkeypatch.setattr(gather, lambda tensor: [tensor, others[tensor.dtype]])
+    head.centre_loss(here, torch.tensor([2, 0]))
+    centres = reference.Centres(3, 256, 0.05, normalise=True)
+    centres.update(torch.cat([here, there]), [2, 0, 1, 1])
+    torch.testing.assert_close(head.centres.centres.tolist(), centres.centres)
+
+
 def test_what_it_refuses():
     head = dict(type="LinearClsHead", num_classes=3, in_channels=64)
     with pytest.raises(ConfigError, match=r"needs a head of type attn_mm\.WSDANHead, got LinearClsHead"):
