@@ -19,7 +19,7 @@ CONFIGS = ROOT / "configs" / "classification"
 _HEAD = """\
 # Classification
 
-Written by `python -m attn_mm.engine.classification_index`. Every row of the papers' tables is a config of
+Written by `python -m attn_mm.engine.classification_index`. The rows of the papers' tables are configs of
 [configs/classification](../configs/classification), named after the paper whose recipe it has, the
 network with its attention, and the data set: `tam_r50_se_cifar100` is TAM's ResNet-50 with SE on CIFAR-100. A
 config is its plain network's and a short difference; that one is a set with the paper's schedule, and a

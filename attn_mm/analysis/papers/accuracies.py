@@ -281,8 +281,9 @@ TABLES = [
                 "vgg_att3_concat_pc": "26.95",
             },
         ),
-        "They start from the CIFAR-100 config's last checkpoint in `work_dirs`; `--cfg-options "
-        "load_from=FILE` names another one. Its last linear layer does not fit and starts anew.",
+        "VGG-GAP and RN-34 the paper takes from others. The configs start from the last checkpoint of the "
+        "CIFAR-100 one in `work_dirs`; `--cfg-options load_from=FILE` names another. Its last linear layer "
+        "does not fit and starts anew.",
     ),
     Table(
         "TAM, table 1",
