@@ -62,7 +62,7 @@ class WSDAN(ImageClassifier):
         both = self.head.pre_logits(self.extract_feat(augmented))
         scores = self.head.classify(torch.cat([features, both]))
         loss = self.head.loss_module(scores, labels.repeat(3), avg_factor=len(scores))
-        return dict(loss=loss, loss_centre=self.head.centre_loss(features, labels))
+        return dict(loss_cls=loss, loss_centre=self.head.centre_loss(features, labels))
 
     def augment(self, inputs: Tensor, maps: Tensor) -> Tensor:
         """Images ``(N, 3, H, W)`` and maps ``(N, M, h, w)`` -> ``(2N, 3, H, W)``: cropped, then erased.
