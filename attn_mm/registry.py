@@ -1,11 +1,27 @@
 """The scope ``attn_mm``: ``type='attn_mm.X'`` resolves from any framework's config, no import line."""
 
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 MODELS = Registry("model", parent=MMENGINE_MODELS, scope="attn_mm", locations=["attn_mm.models"])
-TRANSFORMS = Registry(
-    "transform", parent=MMENGINE_TRANSFORMS, scope="attn_mm", locations=["attn_mm.datasets.transforms"]
-)
 GRAFTS = Registry("graft", scope="attn_mm", locations=["attn_mm.models.grafts"])
+
+_CLASSIFICATION = [
+    "attn_mm.datasets.cifar",
+    "attn_mm.datasets.coco_labels",
+    "attn_mm.datasets.cub",
+    "attn_mm.datasets.imagenet_v2",
+    "attn_mm.datasets.stanford_dogs",
+    "attn_mm.datasets.svhn",
+]
+"""Modules of mmpretrain's data sets, which import it: when a config names one of them."""
+
+DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, scope="attn_mm", locations=_CLASSIFICATION)
+TRANSFORMS = Registry(
+    "transform",
+    parent=MMENGINE_TRANSFORMS,
+    scope="attn_mm",
+    locations=["attn_mm.datasets.transforms", "attn_mm.datasets.video_transforms"],
+)

@@ -44,13 +44,18 @@ def coco_tiny(real_data: Path) -> Path:
 @pytest.fixture
 def small_demos(monkeypatch, tmp_path_factory):
     """Demos on a few images or videos: the whole generated sets are some seconds' work."""
-    from attn_mm.engine.demo import action, detection, pose
+    from attn_mm.engine.demo import action, classification, detection, multilabel, pose
 
     root = tmp_path_factory.getbasetemp() / "cache"
     shapes, persons, motions = detection.make_shapes, pose.make_persons, action.make_motions
-    monkeypatch.setattr(detection, "make_shapes", lambda **size: shapes(root, num_train=8, num_val=6, **size))
+    pictures = classification.make_pictures
+    for demo in (detection, multilabel):
+        monkeypatch.setattr(demo, "make_shapes", lambda **size: shapes(root, num_train=8, num_val=6, **size))
     monkeypatch.setattr(pose, "make_persons", lambda: persons(root, num_train=4, num_val=6))
     monkeypatch.setattr(action, "make_motions", lambda **size: motions(root, num_train=4, num_val=6, **size))
+    monkeypatch.setattr(
+        classification, "make_pictures", lambda **size: pictures(root, num_train=8, num_val=6, **size)
+    )
 
 
 @pytest.fixture

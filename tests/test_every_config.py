@@ -63,5 +63,6 @@ def test_builds_trains_a_step_and_evaluates(name, tmp_path, small_demos):
     for key, p in trained.items():
         assert p.grad is not None and p.grad.isfinite().all(), key
     metrics = runner.test()
-    assert all(-1 <= value <= 1 for value in metrics.values())
+    largest = 100 if cfg.default_scope == "mmpretrain" else 1
+    assert all(-1 <= value <= largest for value in metrics.values())
     assert any(value >= 0 for value in metrics.values()), "nothing was evaluated"

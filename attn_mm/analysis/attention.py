@@ -86,7 +86,8 @@ def contact_sheet(
     Args:
         image: (H, W, 3) uint8 BGR.
         masks: ``{(stage from 0, flow from 1): (h, w)}`` over the whole image; the
-            flow is the one that the mask multiplies, made by the flow before it.
+            flow is the one that the mask multiplies, made by the flow before it; it is 0
+            where there are no flows, as in a classifier's head.
         limits: the values of the colour scales' ends, by the same keys; ``None``
             means each mask's own :func:`value_range`.
 
@@ -106,7 +107,7 @@ def contact_sheet(
     rows += [[None] * (1 + len(stages)) for _ in flows[1:]]
     for (stage, flow), mask in masks.items():
         ends = limits[stage, flow] if limits else value_range(mask)
-        title = f"stage {stage + 1}, flow {flow - 1} -> {flow}"
+        title = f"stage {stage + 1}, flow {flow - 1} -> {flow}" if flow else f"map {stage + 1}"
         rows[flows.index(flow)][1 + stages.index(stage)] = _panel(overlay(small, mask, ends), title, ends)
     blank = np.full_like(rows[0][0], 255)
     grid = [np.hstack([blank if panel is None else panel for panel in row]) for row in rows]

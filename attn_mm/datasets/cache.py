@@ -143,23 +143,22 @@ class GeneratedSet(ABC):
 
 
 @dataclass(frozen=True)
-class CocoSet(GeneratedSet):
-    """Images in COCO's layout: ``train2017/``, ``val2017/``, ``annotations/<task>_{train,val}2017.json``.
+class ImageSet(GeneratedSet):
+    """Images in ``train2017/`` and ``val2017/``, annotated in ``annotations/<task>_{train,val}2017.json``.
 
     Attributes:
         task: the beginning of the annotation files' names.
         categories: COCO's list.
         draw: from a source of random numbers and a size, makes a picture, uint8 (size, size, 3) BGR, and
-            COCO's annotations of it, without ids.
+            what the annotations say of it.
     """
 
     task: str
     categories: list[dict]
-    draw: Callable[[Callable, int], tuple[np.ndarray, list[dict]]]
+    draw: Callable[[Callable, int], tuple[np.ndarray, Any]]
     splits = ("train2017", "val2017")
-    min_size = 64
 
-    def draw_sample(self, random: Callable, size: int, index: int) -> tuple[np.ndarray, list[dict]]:
+    def draw_sample(self, random: Callable, size: int, index: int) -> tuple[np.ndarray, Any]:
         return self.draw(random, size)
 
     def annotation_file(self, folder: Path, split: str) -> Path:
@@ -170,6 +169,12 @@ class CocoSet(GeneratedSet):
         encoded = cv2.imencode(".jpg", sample, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
         (folder / name).write_bytes(encoded.tobytes())
         return name
+
+
+class CocoSet(ImageSet):
+    """In COCO's format; of an image ``draw`` says a list of its annotations, without ids."""
+
+    min_size = 64
 
     def annotations(self, entries: list[tuple[str, list[dict]]], size: int) -> str:
         images, annotations = [], []
@@ -183,6 +188,19 @@ class CocoSet(GeneratedSet):
             "images": images,
             "annotations": annotations,
             "categories": self.categories,
+        }
+        return json.dumps(content, separators=(",", ":"))
+
+
+class LabelledSet(ImageSet):
+    """In the format of mmengine's ``BaseDataset``; of an image ``draw`` says the place of its category."""
+
+    min_size = 32
+
+    def annotations(self, entries: list[tuple[str, int]], size: int) -> str:
+        content = {
+            "metainfo": {"classes": [category["name"] for category in self.categories]},
+            "data_list": [{"img_path": name, "gt_label": label} for name, label in entries],
         }
         return json.dumps(content, separators=(",", ":"))
 

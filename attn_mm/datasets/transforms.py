@@ -1,68 +1,78 @@
-"""Steps of a mmaction pipeline that decode a video, whichever decoder is installed.
-
-In place of mmaction's ``DecordInit`` and ``DecordDecode``, around any of its samplers::
-
-    dict(type="attn_mm.OpenVideo"),
-    dict(type="SampleFrames", clip_len=16, frame_interval=4),
-    dict(type="attn_mm.ReadFrames"),
-"""
+"""Steps of mmpretrain's pipelines that it doesn't have itself."""
 
 from __future__ import annotations
 
-import os.path as osp
+from typing import Literal
 
-import numpy as np
+from mmcv.transforms import BaseTransform, LoadImageFromFile
 
-from attn_mm.datasets.video import check_decoder, open_video
 from attn_mm.registry import TRANSFORMS
 
+CORNERS = ("top left", "top right", "bottom left", "bottom right", "centre")
+
 
 @TRANSFORMS.register_module()
-class OpenVideo:
-    """Open ``filename``: adds ``video_reader``, ``total_frames``, and ``avg_fps`` where the file says it.
+class LoadImage(LoadImageFromFile):
+    """mmcv's ``LoadImageFromFile``, for a sample whose data set has its image already, too."""
+
+    def transform(self, results: dict) -> dict | None:
+        if "img" not in results:
+            return super().transform(results)
+        shape = results["img"].shape[:2]
+        return dict(results, img_shape=shape, ori_shape=shape)
+
+
+@TRANSFORMS.register_module()
+class CropToBox(BaseTransform):
+    """Leave what lies in the sample's ``bbox`` (x1, y1, x2, y2), rounded outwards; all if it has none."""
+
+    def transform(self, results: dict) -> dict:
+        if "bbox" not in results:
+            return results
+        x1, y1, x2, y2 = results["bbox"]
+        # Negated twice: rounded up.
+        rows, columns = slice(max(0, int(y1)), -int(-y2 // 1)), slice(max(0, int(x1)), -int(-x2 // 1))
+        image = results["img"][rows, columns]
+        return dict(results, img=image, img_shape=image.shape[:2])
+
+
+@TRANSFORMS.register_module()
+class CornerCrop(BaseTransform):
+    """One of the five crops of Krizhevsky et al., ImageNet Classification with Deep Convolutional
+    Neural Networks, NIPS 2012, section 4.1 (https://doi.org/10.1145/3065386).
+
+    With both flips, in mmcv's ``TestTimeAug``, they are the ten of a 10-crop test.
 
     Args:
-        decoder: ``"decord"``, ``"av"``, ``"cv2"``, or None for the first of them that is installed.
+        crop_size: side of the square crop in pixels.
+        corner: one of ``'top left'``, ``'top right'``, ``'bottom left'``, ``'bottom right'``, ``'centre'``,
+            of which the last is where torchvision's ``five_crop`` has it.
 
     Raises:
-        ConfigError: there is no such decoder.
-        UnreadableFile: when called, where the file can't be opened.
+        ValueError: an unknown ``corner``; when called, an image smaller than the crop.
     """
 
-    def __init__(self, decoder: str | None = None) -> None:
-        check_decoder(decoder)
-        self.decoder = decoder
+    def __init__(
+        self,
+        crop_size: int,
+        corner: Literal["top left", "top right", "bottom left", "bottom right", "centre"],
+    ) -> None:
+        if corner not in CORNERS:
+            raise ValueError(f"corner must be one of {', '.join(CORNERS)}, got {corner!r}")
+        self.crop_size, self.corner = crop_size, corner
 
-    def __call__(self, results: dict) -> dict:
-        path = results["filename"]
-        # As DecordInit does: some lists name videos without a suffix.
-        video = open_video(path if osp.splitext(path)[1] else f"{path}.mp4", self.decoder)
-        return dict(results, video_reader=video, total_frames=video.num_frames, avg_fps=video.rate)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(decoder={self.decoder!r})"
-
-
-@TRANSFORMS.register_module()
-class ReadFrames:
-    """Decode the frames ``frame_inds`` of ``video_reader`` to ``imgs``, each (height, width, 3), uint8, RGB.
-
-    Adds ``original_shape`` and ``img_shape``, (height, width). Relative boxes, ``gt_bboxes`` and
-    ``proposals``, get pixels as their unit. The video is closed.
-
-    Raises:
-        UnreadableFile: when called, where one of the frames can't be decoded.
-    """
-
-    def __call__(self, results: dict) -> dict:
-        frames = results["video_reader"].read(results["frame_inds"].ravel())
-        results = dict(results, video_reader=None, imgs=list(frames))
-        height, width = frames.shape[1:3]
-        results["original_shape"] = results["img_shape"] = (height, width)
-        for key in ("gt_bboxes", "proposals"):
-            if results.get(key) is not None:
-                results[key] = (results[key] * np.array([width, height, width, height])).astype(np.float32)
-        return results
+    def transform(self, results: dict) -> dict:
+        height, width = results["img"].shape[:2]
+        size = self.crop_size
+        if min(height, width) < size:
+            raise ValueError(f"a crop of {size} x {size} pixels needs a larger image than {width} x {height}")
+        if self.corner == "centre":
+            top, left = round((height - size) / 2), round((width - size) / 2)
+        else:
+            top = 0 if self.corner.startswith("top") else height - size
+            left = 0 if self.corner.endswith("left") else width - size
+        image = results["img"][top : top + size, left : left + size]
+        return dict(results, img=image, img_shape=(size, size))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        return f"{type(self).__name__}(crop_size={self.crop_size}, corner={self.corner!r})"

@@ -43,7 +43,7 @@ class AttentionSheets:
         if attention is None:
             name = type(getattr(model, "backbone", model)).__name__
             raise UserError(
-                f"--show-attention: {name} has no attention masks; use a config whose backbone or pose head "
+                f"--show-attention: {name} has no attention masks; use a config whose backbone or head "
                 "makes some, such as configs/fcos_tdaf_r50.py"
             )
         self.attention, self.keep_scale = attention, keep_scale

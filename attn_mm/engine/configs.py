@@ -133,7 +133,10 @@ def check_data(cfg: Config, splits) -> None:
         root = node.get("data_root") or ""
         prefix = node.get("data_prefix") or {}
         wanted = [node.get("ann_file"), *(prefix.values() if isinstance(prefix, dict) else [prefix])]
-        for name in filter(None, wanted):
+        if str(node.get("type")).rpartition(".")[2] == "ImageNet":
+            wanted.append(node.get("split"))
+        # A set that names no file below its root knows its own.
+        for name in [*filter(None, wanted)] or [""] * bool(root):
             _check_exists(osp.join(root, name))
         if node.get("bbox_file"):
             _check_bbox_file(node.bbox_file, osp.join(root, node.ann_file))

@@ -32,6 +32,7 @@ from attn_mm.engine.predictors import (
     detected_persons,
     listed_persons,
     load_model,
+    score_threshold,
     whole_image,
 )
 from attn_mm.engine.progress import progress_bar
@@ -39,8 +40,9 @@ from attn_mm.errors import UserError, reports_user_errors
 
 _DESCRIPTION = """\
 Predict on an image, a folder of images or a video, and draw what was found: boxes and masks with
-a config of mmdet, persons' keypoints with a top-down one of mmpose. On a video or a folder of videos a
-config of mmaction2 says what is done in it.
+a config of mmdet, persons' keypoints with a top-down one of mmpose, the five likeliest classes, or all
+likely labels, with one of mmpretrain. On a video or a folder of videos a config of mmaction2 says what
+is done in it.
 
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth street.jpg
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out drawn --score-thr 0.5
@@ -52,11 +54,15 @@ config of mmaction2 says what is done in it.
 
 _EPILOG = """\
 In the output folder: the pictures (or the video) under the inputs' names; attention/, with
-every flow's and stage's mask over the image, or over each person in it; predictions.json, whose
+every flow's and stage's mask over the image (for a classifier, the part of it that the network
+sees), or over each person in it; predictions.json, whose
 boxes are x1, y1, x2, y2 in pixels of the image. docs/inference.md says more.
 """
 
-SCORE_THR = 0.3
+# What the objects of a framework's predictions are called.
+_NOUNS = {"mmdet": "object", "mmpose": "person", "mmpretrain": "label"}
+# The score from which on objects and persons count.
+_SCORE_THR = 0.3
 _ACTION_SCOPE = "mmaction"
 _PERSON_FLAGS = ("--det-config", "--det-checkpoint", "--bbox-file", "--ann-file")
 
@@ -77,12 +83,15 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
     parser.add_argument(
-        "--score-thr", type=score, metavar="S", help=f"leave out lower scores (default: {SCORE_THR})"
+        "--score-thr",
+        type=score,
+        metavar="S",
+        help="leave out lower scores (default: 0.3; of a multi-label classifier 0.5, of another one's none)",
     )
     parser.add_argument(
         "--show-attention",
         action="store_true",
-        help="also draw the attention masks of the backbone, or of the pose head",
+        help="also draw the attention masks of the backbone, or of the head",
     )
     persons = parser.add_argument_group("where a pose config looks for persons (default: an image is one)")
     persons.add_argument("--det-config", metavar="FILE", help="config of a detector of persons, of mmdet")
@@ -225,7 +234,7 @@ def infer(args: argparse.Namespace) -> None:
     else:
         found = infer_objects(args, cfg, scope)
         number = sum(len(record["objects"]) for record in found.records)
-        what = counted(number, "person" if scope == "mmpose" else "object") + " in "
+        what = counted(number, _NOUNS[scope]) + " in "
     skipped = f", {len(found.skipped)} skipped" if found.skipped else ""
     print(f"{found.out}: {what}{found.extent}{skipped}")
 
@@ -248,8 +257,10 @@ def infer_objects(args: argparse.Namespace, cfg: Config, scope: str) -> Predicti
     is_video = isinstance(source, VideoFrames)
     check_person_flags(args, scope, is_video)
     options = {"find_persons": person_finder(args, source)} if scope == "mmpose" else {}
-    score_thr = SCORE_THR if args.score_thr is None else args.score_thr
     model = load_model(cfg, args.checkpoint, args.device)
+    score_thr = args.score_thr
+    if score_thr is None:
+        score_thr = score_threshold(model) if scope == "mmpretrain" else _SCORE_THR
     sheets = AttentionSheets(model, keep_scale=is_video) if args.show_attention else None
     predictor = PREDICTORS[scope](model, cfg, score_thr, **options)
     found = open_output(args, model.dataset_meta, score_thr=score_thr)

@@ -64,8 +64,8 @@ def _apply_flags(cfg, args: argparse.Namespace) -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == "auto" else args.resume
-        if cfg.load_from:
-            check_checkpoint(cfg.load_from)
+    if cfg.get("load_from"):
+        check_checkpoint(cfg.load_from)
 
 
 @reports_user_errors

@@ -3,9 +3,11 @@
 from attn_mm.layers.aa_conv import AAConv2d
 from attn_mm.layers.anar import ANAR
 from attn_mm.layers.aw_conv import AWConv2d, AWConv3d
+from attn_mm.layers.bap import bilinear_attention_pooling
 from attn_mm.layers.cbam import CBAM
 from attn_mm.layers.eca import ECA
 from attn_mm.layers.fca import FCA
+from attn_mm.layers.feature_centres import FeatureCentres
 from attn_mm.layers.flows import flow
 from attn_mm.layers.ltpa import LearnToPayAttention, ProgressiveGate
 from attn_mm.layers.mfbn import MFBN, MFBN2d, MFBN3d, MFSyncBN, convert_multi_flow
@@ -27,6 +29,7 @@ __all__ = [
     "AAConv2d",
     "AWConv2d",
     "AWConv3d",
+    "FeatureCentres",
     "LearnToPayAttention",
     "MFBN2d",
     "MFBN3d",
@@ -34,6 +37,7 @@ __all__ = [
     "ProgressiveGate",
     "TopDownAttention",
     "as_written",
+    "bilinear_attention_pooling",
     "convert_multi_flow",
     "flow",
     "r2dns",

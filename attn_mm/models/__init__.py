@@ -9,10 +9,12 @@ from attn_mm.models.inflated import inflated
 from attn_mm.models.ltpa_head import ltpa_head
 from attn_mm.models.mobilenet_v1 import MobileNetV1
 from attn_mm.models.preact_resnet import PreActResNet
+from attn_mm.models.resnext_cifar import resnext_cifar
 from attn_mm.models.tdaf import tdaf
 from attn_mm.models.tdaf_head import tdaf_head
 from attn_mm.models.vgg_att import VGG, VGGGAP, VGGPAN, VGGAtt
 from attn_mm.models.wide_resnet import WideResNet
+from attn_mm.models.wsdan import wsdan, wsdan_head
 
 __all__ = [
     "VGG",
@@ -31,6 +33,9 @@ __all__ = [
     "layers",
     "ltpa_head",
     "norms",
+    "resnext_cifar",
     "tdaf",
     "tdaf_head",
+    "wsdan",
+    "wsdan_head",
 ]

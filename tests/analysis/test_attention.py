@@ -109,6 +109,8 @@ def test_contact_sheet_names_each_mask_and_its_scale():
     other_title, other_scale = strips((1, 2), mask)
     assert (title != other_title).any()
     assert (scale == other_scale).all()
+    of_no_flow, _ = strips((0, 0), mask)
+    assert (of_no_flow != strips((0, 1), mask)[0]).any()
     other_title, other_scale = strips((0, 2), mask, (0.0, 2.0))
     assert (title == other_title).all()
     assert (scale != other_scale).any()

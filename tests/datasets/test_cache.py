@@ -7,11 +7,11 @@ import shutil
 
 import pytest
 
-from attn_mm.datasets import cache, motions, persons, shapes
+from attn_mm.datasets import cache, motions, persons, pictures, shapes
 from attn_mm.errors import UserError
 
 SMALL = {"num_train": 6, "num_val": 2, "image_size": 64, "seed": 3}
-DRAW = {shapes: "draw_scene", persons: "draw_scene", motions: "draw_video"}
+DRAW = {shapes: "draw_scene", persons: "draw_scene", pictures: "draw_scene", motions: "draw_video"}
 
 
 @pytest.fixture(params=DRAW, ids=lambda module: module.__name__.rpartition(".")[2])

@@ -212,15 +212,15 @@ def test_the_suffix_may_be_left_out(whole):
 @pytest.mark.parametrize("framework", ["mmengine", "mmaction"])
 def test_the_steps_are_found_from_every_scope(framework):
     registry = pytest.importorskip(f"{framework}.registry").TRANSFORMS
-    from attn_mm.datasets import transforms
+    from attn_mm.datasets import video_transforms
 
-    assert registry.get("attn_mm.OpenVideo") is transforms.OpenVideo
-    assert registry.get("attn_mm.ReadFrames") is transforms.ReadFrames
+    assert registry.get("attn_mm.OpenVideo") is video_transforms.OpenVideo
+    assert registry.get("attn_mm.ReadFrames") is video_transforms.ReadFrames
     assert registry.get("OpenVideo") is None
 
 
 def test_an_unknown_decoder():
-    from attn_mm.datasets.transforms import OpenVideo
+    from attn_mm.datasets.video_transforms import OpenVideo
 
     with pytest.raises(ConfigError, match="decoder must be one of decord, av, cv2, or None; got 'ffmpeg'"):
         OpenVideo(decoder="ffmpeg")

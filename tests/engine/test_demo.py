@@ -269,5 +269,5 @@ def test_an_action_config_without_frames(demo):
 
 
 def test_frameworks_without_a_demo():
-    with pytest.raises(UserError, match=r"configs of mmdet, mmpose and mmaction; .* is for mmpretrain"):
-        to_demo(Config(dict(default_scope="mmpretrain", model=dict())))
+    with pytest.raises(UserError, match=r"of mmdet, mmpose, mmaction and mmpretrain; .* is for mmseg"):
+        to_demo(Config(dict(default_scope="mmseg", model=dict())))

@@ -25,17 +25,9 @@ _NOTES = {
 _CHANNELS = {"R18": 512, "R34": 512, "WRN-16-8": 512}
 
 
-def _resnext() -> dict:
-    """ResNeXt-50 with the stem for 32x32 images, which mmpretrain has for its ResNet alone."""
-    from mmpretrain.models.backbones import ResNet_CIFAR, ResNeXt
-
-    small = type("ResNeXt_CIFAR", (ResNeXt, ResNet_CIFAR), {})
-    return dict(type=small, depth=50, groups=32, width_per_group=4)
-
-
 def _backbone(name: str) -> dict:
     if name == "RX50 (32x4d)":
-        return _resnext()
+        return dict(type="attn_mm.ResNeXtCIFAR", depth=50, groups=32, width_per_group=4)
     if name == "WRN-16-8":
         return dict(type="attn_mm.WideResNet", depth=16, widen_factor=8)
     return cifar_resnet(int(name[1:]))

@@ -10,14 +10,21 @@ from collections.abc import Callable
 
 from mmengine.config import Config
 
-from attn_mm.engine.demo import action, detection, pose
+from attn_mm.engine.demo import action, classification, detection, multilabel, pose
 from attn_mm.errors import UserError
+
+
+def _classifier_to_demo(cfg: Config) -> None:
+    kind = multilabel if multilabel.is_multilabel(cfg) else classification
+    kind.to_demo(cfg)
+
 
 # By default_scope, the name under which a framework's configs are known.
 DEMOS: dict[str, Callable[[Config], None]] = {
     "mmdet": detection.to_demo,
     "mmpose": pose.to_demo,
     "mmaction": action.to_demo,
+    "mmpretrain": _classifier_to_demo,
 }
 
 

@@ -20,7 +20,15 @@ from attn_mm.engine.infer import make_output, run_images
 from attn_mm.engine.infer_actions import run_videos
 from attn_mm.engine.media import VideoFrames, write_image
 from attn_mm.engine.predictions import Predictions
-from attn_mm.engine.predictors import PersonFinder, Predictor, Recogniser, detector, pose_estimator
+from attn_mm.engine.predictors import (
+    PersonFinder,
+    Predictor,
+    Recogniser,
+    classifier,
+    detector,
+    pose_estimator,
+    score_threshold,
+)
 
 NUM_PICTURES, NUM_VIDEOS = 6, 8
 _SCORE_THR = 0.3
@@ -81,8 +89,9 @@ def draw_predictions(runner: Runner, number: int) -> Path:
         run_videos(paths, found, recogniser, sheets)
         _write_frames(paths, found, dataset)
     else:
-        found = Predictions(out, model.dataset_meta, **about, score_thr=_SCORE_THR)
-        run_images(paths, found, _predictor(model, runner.cfg, dataset), sheets)
+        score_thr = score_threshold(model) if runner.cfg.default_scope == "mmpretrain" else _SCORE_THR
+        found = Predictions(out, model.dataset_meta, **about, score_thr=score_thr)
+        run_images(paths, found, _predictor(model, runner.cfg, dataset, score_thr), sheets)
     return out
 
 
@@ -103,10 +112,11 @@ def _write_frames(paths: list[Path], found: Predictions, dataset: BaseDataset) -
         write_image(found.out / f"{path.stem}.jpg", frame_sheet(list(VideoFrames(path)), lines))
 
 
-def _predictor(model: nn.Module, cfg, dataset: BaseDataset) -> Predictor:
+def _predictor(model: nn.Module, cfg, dataset: BaseDataset, score_thr: float | None) -> Predictor:
     if cfg.default_scope == "mmpose":
-        return pose_estimator(model, cfg, score_thr=_SCORE_THR, find_persons=_annotated_persons(dataset))
-    return detector(model, cfg, score_thr=_SCORE_THR)
+        return pose_estimator(model, cfg, score_thr, find_persons=_annotated_persons(dataset))
+    predictor = classifier if cfg.default_scope == "mmpretrain" else detector
+    return predictor(model, cfg, score_thr)
 
 
 def _annotated_persons(dataset: BaseDataset) -> PersonFinder:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from attn_mm.engine.predictors.action import ClipView, Recogniser, draw_actions
+from attn_mm.engine.predictors.classification import classifier, score_threshold
 from attn_mm.engine.predictors.detection import detector
 from attn_mm.engine.predictors.loading import load_model
 from attn_mm.engine.predictors.persons import PersonFinder, detected_persons, listed_persons, whole_image
@@ -10,7 +11,11 @@ from attn_mm.engine.predictors.pose import pose_estimator
 from attn_mm.engine.predictors.prediction import Prediction, Predictor, View
 
 # For images, by default_scope, the name under which a framework's configs are known.
-PREDICTORS: dict[str, Callable[..., Predictor]] = {"mmdet": detector, "mmpose": pose_estimator}
+PREDICTORS: dict[str, Callable[..., Predictor]] = {
+    "mmdet": detector,
+    "mmpose": pose_estimator,
+    "mmpretrain": classifier,
+}
 
 __all__ = [
     "PREDICTORS",
@@ -20,11 +25,13 @@ __all__ = [
     "Predictor",
     "Recogniser",
     "View",
+    "classifier",
     "detected_persons",
     "detector",
     "draw_actions",
     "listed_persons",
     "load_model",
     "pose_estimator",
+    "score_threshold",
     "whole_image",
 ]

@@ -66,6 +66,11 @@ def _dataset_meta(cfg: Config, checkpoint: dict) -> dict:
         # Only its classes or keypoints are wanted.
         dataset.update(lazy_init=True, pipeline=[])
         meta = DATASETS.build(dataset).metainfo
+        if not poses and "classes" not in meta:
+            raise UserError(
+                f"neither the checkpoint nor the test set of {cfg.filename} names the classes: "
+                "give the set metainfo=dict(classes=(...))"
+            )
     if poses:
         return meta
     palette = meta.get("palette")

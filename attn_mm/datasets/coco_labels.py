@@ -1,0 +1,100 @@
+"""COCO as a multi-label set: which of its classes an image shows.
+
+Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014 (https://arxiv.org/abs/1405.0312).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import ClassVar
+
+from mmpretrain.datasets import MultiLabelDataset
+
+from attn_mm.errors import UserError
+from attn_mm.registry import DATASETS
+
+# fmt: off
+CLASSES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
+    "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee",
+    "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard",
+    "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple",
+    "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch",
+    "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard",
+    "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase",
+    "scissors", "teddy bear", "hair drier", "toothbrush",
+)
+# fmt: on
+
+_LISTS = {
+    "images": ("id", "file_name"),
+    "annotations": ("image_id", "category_id"),
+    "categories": ("id", "name"),
+}
+
+
+@DATASETS.register_module()
+class CocoLabels(MultiLabelDataset):
+    """mmpretrain's ``MultiLabelDataset`` with the labels of COCO's ``instances`` files.
+
+    An image has a class if it has any annotation of it, however small, crowds included; images without any
+    annotation are left out, of training and of evaluation. So does the code of Ridnik et al., Asymmetric
+    Loss for Multi-Label Classification, ICCV 2021 (https://github.com/Alibaba-MIIL/ASL).
+
+    Args:
+        ann_file: a file in the format of ``instances_train2017.json``.
+        dataset: what mmpretrain's ``BaseDataset`` takes; other classes than COCO's are named by
+            ``metainfo=dict(classes=...)``.
+
+    Raises:
+        UserError: the file can't be read or is not of that format, lacks a class, or leaves no image.
+    """
+
+    METAINFO: ClassVar = {"classes": CLASSES}
+
+    def load_data_list(self) -> list[dict]:
+        content = _read(self.ann_file)
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        labels = {name: label for label, name in enumerate(self.metainfo["classes"])}
+        lacking = [name for name in labels if name not in names.values()]
+        if lacking:
+            raise UserError(
+                f"{self.ann_file} has no category {lacking[0]!r}"
+                + (f", nor {len(lacking) - 1} more of the config's classes" if len(lacking) > 1 else "")
+                + ": name those that it has with metainfo=dict(classes=...)"
+            )
+        shown = defaultdict(set)
+        for annotation in content["annotations"]:
+            shown[annotation["image_id"]].add(names.get(annotation["category_id"]))
+        images = [image for image in content["images"] if image["id"] in shown]
+        if not images:
+            raise UserError(f"{self.ann_file} has no annotated image")
+        return [
+            {
+                "img_id": image["id"],
+                "img_path": str(Path(self.img_prefix, image["file_name"])),
+                "gt_label": sorted(labels[name] for name in shown[image["id"]] if name in labels),
+            }
+            for image in images
+        ]
+
+
+def _read(path: str) -> dict:
+    try:
+        content = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON file: {error}") from error
+    for name, keys in _LISTS.items():
+        entries = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(entries, list):
+            raise UserError(f"{path} is no COCO annotation file: it has no list of {name}")
+        for place, entry in enumerate(entries):
+            for key in keys:
+                if not isinstance(entry, dict) or key not in entry:
+                    raise UserError(f"{path}: {name}[{place}] has no {key}")
+    return content

@@ -1,0 +1,68 @@
+"""Steps of a mmaction pipeline that decode a video, whichever decoder is installed.
+
+In place of mmaction's ``DecordInit`` and ``DecordDecode``, around any of its samplers::
+
+    dict(type="attn_mm.OpenVideo"),
+    dict(type="SampleFrames", clip_len=16, frame_interval=4),
+    dict(type="attn_mm.ReadFrames"),
+"""
+
+from __future__ import annotations
+
+import os.path as osp
+
+import numpy as np
+
+from attn_mm.datasets.video import check_decoder, open_video
+from attn_mm.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class OpenVideo:
+    """Open ``filename``: adds ``video_reader``, ``total_frames``, and ``avg_fps`` where the file says it.
+
+    Args:
+        decoder: ``"decord"``, ``"av"``, ``"cv2"``, or None for the first of them that is installed.
+
+    Raises:
+        ConfigError: there is no such decoder.
+        UnreadableFile: when called, where the file can't be opened.
+    """
+
+    def __init__(self, decoder: str | None = None) -> None:
+        check_decoder(decoder)
+        self.decoder = decoder
+
+    def __call__(self, results: dict) -> dict:
+        path = results["filename"]
+        # As DecordInit does: some lists name videos without a suffix.
+        video = open_video(path if osp.splitext(path)[1] else f"{path}.mp4", self.decoder)
+        return dict(results, video_reader=video, total_frames=video.num_frames, avg_fps=video.rate)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(decoder={self.decoder!r})"
+
+
+@TRANSFORMS.register_module()
+class ReadFrames:
+    """Decode the frames ``frame_inds`` of ``video_reader`` to ``imgs``, each (height, width, 3), uint8, RGB.
+
+    Adds ``original_shape`` and ``img_shape``, (height, width). Relative boxes, ``gt_bboxes`` and
+    ``proposals``, get pixels as their unit. The video is closed.
+
+    Raises:
+        UnreadableFile: when called, where one of the frames can't be decoded.
+    """
+
+    def __call__(self, results: dict) -> dict:
+        frames = results["video_reader"].read(results["frame_inds"].ravel())
+        results = dict(results, video_reader=None, imgs=list(frames))
+        height, width = frames.shape[1:3]
+        results["original_shape"] = results["img_shape"] = (height, width)
+        for key in ("gt_bboxes", "proposals"):
+            if results.get(key) is not None:
+                results[key] = (results[key] * np.array([width, height, width, height])).astype(np.float32)
+        return results
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"

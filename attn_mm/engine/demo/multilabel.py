@@ -1,0 +1,55 @@
+"""``--demo`` of a multi-label classifier: which of six shapes the detectors' generated images show."""
+
+from __future__ import annotations
+
+from mmengine.config import Config, ConfigDict
+
+from attn_mm.datasets.shapes import CLASSES, make_shapes
+from attn_mm.engine.configs import drop_pretrained
+from attn_mm.engine.demo.classification import fit_classifier
+from attn_mm.engine.demo.training import dataloader, set_schedule
+
+IMAGE_SIZE = 96
+BATCH_SIZE = 16
+EPOCHS = 10
+
+
+def is_multilabel(cfg: Config) -> bool:
+    """Whether an mmpretrain config's head is one of the multi-label ones."""
+    from mmpretrain.models.heads import MultiLabelClsHead
+    from mmpretrain.registry import MODELS
+
+    head = MODELS.get((cfg.model.get("head") or {}).get("type", ""))
+    return isinstance(head, type) and issubclass(head, MultiLabelClsHead)
+
+
+def to_demo(cfg: Config) -> None:
+    """Turn an mmpretrain config of a multi-label classifier into its demo, in place."""
+    drop_pretrained(cfg)
+    fit_classifier(cfg, IMAGE_SIZE, len(CLASSES))
+    root = str(make_shapes(image_size=IMAGE_SIZE))
+
+    load = dict(type="LoadImageFromFile")
+    train = [load, dict(type="RandomFlip", prob=0.5, direction="horizontal"), dict(type="PackInputs")]
+    cfg.train_dataloader = dataloader(BATCH_SIZE, _dataset(root, "train2017", train), shuffle=True)
+    cfg.val_dataloader = cfg.test_dataloader = dataloader(
+        BATCH_SIZE, _dataset(root, "val2017", [load, dict(type="PackInputs")]), shuffle=False
+    )
+    cfg.val_evaluator = cfg.test_evaluator = [
+        ConfigDict(type="AveragePrecision"),
+        ConfigDict(type="MultiLabelMetric", thr=0.5, average="macro"),
+        ConfigDict(type="MultiLabelMetric", thr=0.5, average="micro"),
+    ]
+    set_schedule(cfg, EPOCHS, lr=1e-3)
+
+
+def _dataset(root: str, split: str, pipeline: list[dict]) -> dict:
+    return dict(
+        type="attn_mm.CocoLabels",
+        data_root=root,
+        ann_file=f"annotations/instances_{split}.json",
+        data_prefix=f"{split}/",
+        metainfo=dict(classes=CLASSES),
+        test_mode=split != "train2017",
+        pipeline=pipeline,
+    )

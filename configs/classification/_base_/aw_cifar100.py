@@ -1,0 +1,1 @@
+_base_ = ["./runtime.py", "./sets/cifar100.py", "./recipes/aw_cifar100.py"]

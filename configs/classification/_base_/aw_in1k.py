@@ -1,0 +1,1 @@
+_base_ = ["./runtime.py", "./sets/in1k.py", "./recipes/aw_in1k.py"]

@@ -1,0 +1,1 @@
+_base_ = ["./runtime.py", "./sets/svhn.py", "./recipes/ltpa_vgg_svhn.py"]

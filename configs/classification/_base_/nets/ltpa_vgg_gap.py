@@ -1,0 +1,6 @@
+model = dict(
+    type="ImageClassifier",
+    backbone=dict(type="attn_mm.VGGGAP"),
+    neck=dict(type="GlobalAveragePooling"),
+    head=dict(type="LinearClsHead", in_channels=512, loss=dict(type="CrossEntropyLoss")),
+)
