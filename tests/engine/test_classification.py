@@ -57,8 +57,7 @@ def config(root, **model) -> Config:
         head=dict(type="LinearClsHead", in_channels=64, num_classes=len(CLASSES)),
     )
     if model:
-        del cfg.model["neck"]
-        cfg.model.update(model)
+        cfg.model = dict(model, type="ImageClassifier")
     cfg.data_preprocessor.update(num_classes=len(CLASSES), mean=MEAN, std=STD)
     dataset = dict(type="CustomDataset", data_root=str(root / "images"), metainfo=dict(classes=CLASSES))
     for node in walk([cfg.test_pipeline, cfg.tta_pipeline]):
@@ -124,7 +123,7 @@ def test_ten_crops_are_averaged(images, tmp_path, monkeypatch):
 
 def test_configs_without_several_crops(images, tmp_path, capsys):
     cfg = config(tmp_path)
-    del cfg["tta_pipeline"]
+    cfg.pop("tta_pipeline")
     with pytest.raises(SystemExit) as stopped:
         test.main([*saved(cfg, tmp_path), "--tta"])
     assert stopped.value.code == 2

@@ -112,7 +112,7 @@ def _write_frames(paths: list[Path], found: Predictions, dataset: BaseDataset) -
         write_image(found.out / f"{path.stem}.jpg", frame_sheet(list(VideoFrames(path)), lines))
 
 
-def _predictor(model: nn.Module, cfg, dataset: BaseDataset, score_thr: float | None) -> Predictor:
+def _predictor(model: nn.Module, cfg, dataset: BaseDataset, score_thr: float) -> Predictor:
     if cfg.default_scope == "mmpose":
         return pose_estimator(model, cfg, score_thr, find_persons=_annotated_persons(dataset))
     predictor = classifier if cfg.default_scope == "mmpretrain" else detector

@@ -25,7 +25,9 @@ def load_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
     """
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         content = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu")
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        # mmpretrain's configs have it beside the model, where mmengine's runner takes it from.
+        preprocessor = {"data_preprocessor": cfg.data_preprocessor} if "data_preprocessor" in cfg else {}
+        model = revert_sync_batchnorm(MODELS.build({**preprocessor, **cfg.model}))
         _fill(model, content.get("state_dict", content), f"{checkpoint} does not fit {cfg.filename}")
         model.dataset_meta = _dataset_meta(cfg, content)
     try:

@@ -1,0 +1,171 @@
+"""What attention is worth on CIFAR-10: one recipe, several seeds, a table.
+
+    cifar10.py --data-root cifar10 --work-dir out --amp                              # on a GPU
+    cifar10.py --data-root cifar10 --work-dir out --width 16 --images 10000 --epochs 4   # on a CPU
+    cifar10.py --data-root cifar10 --work-dir out plain tam --seeds 5                # some networks
+
+The networks are a ResNet-18 for CIFAR, plain and with each attention, and the attention VGG beside its
+baseline (these two in full width only). The recipe: SGD with Nesterov momentum 0.9 and weight decay
+5e-4, batches of 128, the learning rate up to 0.1 in a fifth of the steps and down to 0, crops of the
+zero-padded image, flips. Runs that have ended are not run again: after an interruption the same
+command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from attn_mm.engine.configs import load_config, set_data_root
+from attn_mm.engine.files import write_atomically
+from attn_mm.engine.launch import build_runner
+from attn_mm.engine.results import KeepMetrics
+from attn_mm.errors import UserError, reports_user_errors
+
+ROOT = Path(__file__).parents[1]
+FULL_WIDTH, NUM_IMAGES, BATCH_SIZE = 64, 50000, 128
+# What each network adds to the plain ResNet-18.
+GRAFTS = {
+    "plain": None,
+    "se": dict(type="attn_mm.SE"),
+    "cbam": dict(type="attn_mm.CBAM"),
+    "tam": dict(type="attn_mm.TAM"),
+    "td": dict(type="attn_mm.TD", mode="joint"),
+    "aw": dict(type="attn_mm.AWConv", convs=("3x3",)),
+    "tdaf": dict(type="attn_mm.TDAF", flows=3, anar=3),
+}
+VGGS = {"vgg": "ltpa_vgg_cifar10", "vgg_att2": "ltpa_vgg_att2_concat_pc_cifar10"}
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "nets", nargs="*", metavar="NET", help=f"of {', '.join([*GRAFTS, *VGGS])} (default: all)"
+    )
+    parser.add_argument("--data-root", required=True, help="folder of CIFAR-10")
+    parser.add_argument("--work-dir", type=Path, required=True, help="cifar10.json, cifar10.md, the runs")
+    parser.add_argument("--seeds", type=int, default=2, help="runs of each network (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=30, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=NUM_IMAGES, help="images to train on (default: all)")
+    parser.add_argument(
+        "--width", type=int, default=FULL_WIDTH, help="channels of the first stage (default: %(default)s)"
+    )
+    parser.add_argument("--amp", action="store_true", help="bfloat16 and channels_last")
+    return parser.parse_args(argv)
+
+
+def check(args: argparse.Namespace) -> None:
+    """UserError where the networks asked for don't exist, or not in this width."""
+    known = [*GRAFTS, *VGGS]
+    for net in args.nets:
+        if net not in known:
+            raise UserError(f"there is no network {net}: expected {', '.join(known)}")
+        if net in VGGS and args.width != FULL_WIDTH:
+            raise UserError(f"{net} has no other width: leave --width out")
+    if not 1 <= args.images <= NUM_IMAGES:
+        raise UserError(f"--images {args.images}: expected 1 to {NUM_IMAGES}")
+
+
+def network(net: str, width: int) -> Config:
+    """The config of a network."""
+    if net in VGGS:
+        return load_config(str(ROOT / f"configs/classification/{VGGS[net]}.py"))
+    cfg = load_config(str(ROOT / "configs/classification/tam_r18_cifar10.py"))
+    cfg.model.backbone.update(stem_channels=width, base_channels=width)
+    cfg.model.head.in_channels = 8 * width
+    graft, plain = GRAFTS[net], cfg.model.backbone
+    if net == "tdaf":
+        cfg.model.backbone = dict(graft, backbone=plain)
+    elif graft:
+        cfg.model.backbone = dict(type="attn_mm.AttnBackbone", backbone=plain, grafts=[graft])
+    return cfg
+
+
+def set_recipe(cfg: Config, args: argparse.Namespace, seed: int) -> None:
+    """The same data, schedule and optimiser for every network."""
+    set_data_root(cfg, args.data_root)
+    # The folders come class by class: every so many images are of all classes alike.
+    cfg.train_dataloader.dataset.indices = [index * NUM_IMAGES // args.images for index in range(args.images)]
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.update(batch_size=BATCH_SIZE, num_workers=0, persistent_workers=False)
+    steps = args.epochs * -(-args.images // BATCH_SIZE)
+    warmup = max(1, steps // 5)
+    cfg.train_cfg = dict(by_epoch=True, max_epochs=args.epochs, val_interval=args.epochs)
+    cfg.optim_wrapper = dict(
+        type="AmpOptimWrapper" if args.amp else "OptimWrapper",
+        optimizer=dict(type="SGD", lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        **(dict(dtype="bfloat16") if args.amp else {}),
+    )
+    cfg.param_scheduler = [
+        dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=warmup),
+        dict(type="CosineAnnealingLR", by_epoch=False, begin=warmup, end=steps, T_max=steps - warmup),
+    ]
+    cfg.randomness = dict(seed=seed)
+    cfg.default_hooks.checkpoint = dict(type="CheckpointHook", interval=args.epochs)
+    cfg.launcher, cfg.resume = "none", False
+
+
+def train(net: str, seed: int, args: argparse.Namespace) -> dict:
+    """The record of a run, which is made unless it has been."""
+    folder = args.work_dir / f"{net}_{seed}"
+    record_file = folder / "run.json"
+    if not record_file.exists():
+        cfg = network(net, args.width)
+        set_recipe(cfg, args, seed)
+        cfg.work_dir = str(folder)
+        started = time.monotonic()
+        runner = build_runner(cfg)
+        if args.amp:
+            runner.model.to(memory_format=torch.channels_last)
+        metrics = KeepMetrics()
+        runner.register_hook(metrics)
+        runner.train()
+        record = dict(
+            net=net,
+            seed=seed,
+            parameters=sum(weight.numel() for weight in runner.model.parameters()),
+            top1=float(metrics.latest["accuracy/top1"]),
+            minutes=round((time.monotonic() - started) / 60, 1),
+        )
+        write_atomically(record_file, json.dumps(record) + "\n")
+    return json.loads(record_file.read_text())
+
+
+def table(runs: list[dict]) -> str:
+    """Markdown: the mean top-1 accuracy of each network in per cent, and that of each seed."""
+    lines = ["| network | parameters | top-1, mean | of each seed |", "| --- | ---: | ---: | --- |"]
+    for net in dict.fromkeys(run["net"] for run in runs):
+        mine = [run for run in runs if run["net"] == net]
+        top1 = [run["top1"] for run in mine]
+        lines.append(
+            f"| {net} | {mine[0]['parameters'] / 1e6:.3f} M | {statistics.mean(top1):.2f} "
+            f"| {', '.join(f'{value:.2f}' for value in top1)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+@reports_user_errors
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    check(args)
+    nets = args.nets or [*GRAFTS, *(VGGS if args.width == FULL_WIDTH else ())]
+    runs = [train(net, seed, args) for seed in range(args.seeds) for net in nets]
+    runs.sort(key=lambda run: (nets.index(run["net"]), run["seed"]))
+    about = {name: getattr(args, name) for name in ("epochs", "images", "width", "amp")}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    record = dict(torch=torch.__version__, device=device, **about, runs=runs)
+    write_atomically(args.work_dir / "cifar10.json", json.dumps(record, indent=1) + "\n")
+    write_atomically(args.work_dir / "cifar10.md", table(runs))
+    print(table(runs))
+
+
+if __name__ == "__main__":
+    main()
