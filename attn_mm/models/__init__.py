@@ -3,6 +3,7 @@
 from attn_mm.models import grafts, layers, norms
 from attn_mm.models.attn_backbone import attn_backbone
 from attn_mm.models.attn_fpn import attn_fpn
+from attn_mm.models.deployed import deployed
 from attn_mm.models.flow_pyramid import flow_pyramid
 from attn_mm.models.ltpa_head import ltpa_head
 from attn_mm.models.mobilenet_v1 import MobileNetV1
@@ -22,6 +23,7 @@ __all__ = [
     "WideResNet",
     "attn_backbone",
     "attn_fpn",
+    "deployed",
     "flow_pyramid",
     "grafts",
     "layers",
