@@ -6,9 +6,10 @@
     python -m benchmarks.latency --work-dir out --quick                   # a tiny network, in seconds
 
 The forms of a case take turns within one process: `ours`, `naive` (the formulas as they are written,
-without the exact shortcuts) and `plain`, the backbone alone. A ratio is a form's time over the plain
-backbone's in the same turn; the tables give the median of all turns and the quartiles. A training step
-is forward and backward, without an optimizer. latency.json keeps what is measured: the same command
+without the exact shortcuts), `plain`, the backbone alone, and in inference `folded` and `plain folded`,
+both with their norms folded into their convolutions. A ratio is a form's time over another's in the same
+turn; the tables give the median of all turns and the quartiles. A training step is forward and backward,
+without an optimizer. latency.json keeps what is measured: the same command
 goes on after an interruption and adds to it.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import json
 import platform
 import random
@@ -37,6 +39,7 @@ from attn_mm.engine.files import write_atomically
 from attn_mm.engine.flags import positive
 from attn_mm.engine.progress import progress_bar
 from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.graft.fuse import fuse
 from attn_mm.layers import as_written
 from benchmarks.networks import BACKBONES, MODULES, USUAL, config
 from benchmarks.published import PUBLISHED
@@ -179,7 +182,14 @@ def forms_of(case: Case, device: str) -> dict[str, Form]:
             ours()
 
     forms = {"plain": Form(plain, make_step(plain, x, case)), "ours": Form(own, ours)}
-    return forms if case.module in _WITHOUT_NAIVE else forms | {"naive": Form(own, naive)}
+    if case.module not in _WITHOUT_NAIVE:
+        forms["naive"] = Form(own, naive)
+    if case.mode == "inference":
+        for name, net in (("folded", own), ("plain folded", plain)):
+            folded = copy.deepcopy(net)
+            fuse(folded)
+            forms[name] = Form(folded, make_step(folded, x, case))
+    return forms
 
 
 def seconds(step: Callable[[], None], clock: str, device: str) -> float:
@@ -245,13 +255,16 @@ def measure(case: Case, args: argparse.Namespace) -> dict:
     )
 
 
-def ratio(record: dict, form: str) -> dict[str, float]:
-    """Median and quartiles of a form's time over the plain backbone's in the same turn."""
-    return summary([own / plain for own, plain in zip(record["seconds"][form], record["seconds"]["plain"])])
+def ratio(record: dict, form: str, to: str = "plain") -> dict[str, float] | None:
+    """Median and quartiles of a form's time over another's in the same turn; None without that form."""
+    times = record["seconds"]
+    if form not in times:
+        return None
+    return summary([own / other for own, other in zip(times[form], times[to])])
 
 
-def _cell(values: dict[str, float]) -> str:
-    return f"{values['median']:.3f} ({values['q1']:.3f}-{values['q3']:.3f})"
+def _cell(values: dict[str, float] | None) -> str:
+    return "" if values is None else f"{values['median']:.3f} ({values['q1']:.3f}-{values['q3']:.3f})"
 
 
 def _rows(records: list[dict]) -> Iterator[tuple[str, ...]]:
@@ -267,7 +280,9 @@ def _rows(records: list[dict]) -> Iterator[tuple[str, ...]]:
             str(record["batch"]),
             f"{record['params']['ours'] / record['params']['plain']:.3f}",
             _cell(ratio(record, "ours")),
-            _cell(ratio(record, "naive")) if "naive" in record["seconds"] else "",
+            _cell(ratio(record, "naive")),
+            _cell(ratio(record, "folded")),
+            _cell(ratio(record, "folded", to="plain folded")),
             f"{memory['ours'] / memory['plain']:.3f}",
             f"{memory['naive'] / memory['plain']:.3f}" if "naive" in memory else "",
             f"{1000 * plain:.1f}",
@@ -280,6 +295,8 @@ _HEADER = (
     "parameters",
     "ours",
     "naive",
+    "folded",
+    "both folded",
     "memory, ours",
     "memory, naive",
     "plain, ms",
@@ -290,7 +307,8 @@ _HEADER = (
 def about_lines(about: dict) -> list[str]:
     return [
         "Ratios to the plain backbone: of parameters; of time, the median (and quartiles) of "
-        f"{about['repeats']} turns; of a step's peak memory, weights and gradients included.",
+        f"{about['repeats']} turns; of a step's peak memory, weights and gradients included. Both "
+        "folded: to the plain backbone that is folded, too.",
         "",
         f"{about['device']}, torch {about['torch']}, {about['threads']} threads, {about['clock']} clock.",
     ]
@@ -340,8 +358,7 @@ def plot(records: list[dict], path: Path) -> None:
         color = f"C{names.index(record['module']) % 10}"
         at = record["params"]["ours"] / record["params"]["plain"]
         for form, filled in (("ours", True), ("naive", False)):
-            if form in record["seconds"]:
-                values = ratio(record, form)
+            if (values := ratio(record, form)) is not None:
                 axes.errorbar(
                     at,
                     values["median"],

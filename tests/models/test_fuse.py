@@ -24,6 +24,8 @@ FLOWS = {
         dict(type="attn_mm.AWConv", stages=(1,)),
         dict(type="attn_mm.CBAM", stages=(0,)),
     ],
+    "TD-m0": [dict(type="attn_mm.TD", distance=0)],
+    "TD-AW": [dict(type="attn_mm.TD"), dict(type="attn_mm.AWConv")],
     "FlowPyramid": [dict(type="attn_mm.FlowPyramid", flows=2)],
 }
 CASES = [(("mmdet.ResNet", 18), graft) for graft in (*GRAFTS, *FLOWS)]
