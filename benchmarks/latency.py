@@ -16,13 +16,14 @@ goes on after an interruption and adds to it.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import copy
 import json
 import platform
 import random
 import statistics
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -99,6 +100,10 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a tiny network, batch 2, 3 turns")
     parser.add_argument("--work-dir", type=Path, required=True, help="latency.json, .md and .png go here")
     args = parser.parse_args(argv)
+    if args.repeats < 2:
+        parser.error("--repeats must be at least 2: quartiles of one turn say nothing")
+    if args.quick and args.papers:
+        parser.error("--quick and --papers exclude each other")
     if args.quick:
         args.backbones, args.batch, args.repeats = ["tiny"], [2], 3
     return args
@@ -217,8 +222,10 @@ def peak_memory(form: Form, device: str) -> int:
         form.step()
         return weights + torch.cuda.max_memory_allocated(device) - before
     activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True, acc_events=True) as profiler:
-        form.step()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*Profiler clears events")
+        with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
+            form.step()
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     held = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
@@ -431,11 +438,18 @@ def main(argv=None) -> None:
     path = args.work_dir / "latency.json"
     record = open_record(path, about)
     todo = [case for case in chosen_cases(args) if case.key not in record["cases"]]
-    with contextlib.suppress(KeyboardInterrupt), progress_bar() as progress:
+    interrupted = False
+    with progress_bar() as progress:
         task = progress.add_task("cases", total=len(todo))
         for case in todo:
             progress.update(task, description=case.key)
-            record["cases"][case.key] = measure(case, args)
+            try:
+                record["cases"][case.key] = measure(case, args)
+            except torch.cuda.OutOfMemoryError:
+                progress.console.print(f"left out, for want of memory: {case.key}", markup=False)
+            except KeyboardInterrupt:
+                interrupted = True
+                break
             write_atomically(path, json.dumps(record, indent=1) + "\n")
             progress.advance(task)
     records = list(record["cases"].values())
@@ -447,9 +461,8 @@ def main(argv=None) -> None:
     if records:
         plot(records, args.work_dir / "latency.png")
     print(text, end="")
-    missing = sum(case.key not in record["cases"] for case in chosen_cases(args))
-    if missing:
-        print(f"interrupted: {missing} cases are left; the same command goes on")
+    if interrupted:
+        print("interrupted: the same command goes on", file=sys.stderr)
         raise SystemExit(130)
 
 

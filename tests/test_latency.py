@@ -61,3 +61,58 @@ def test_a_foreign_file_is_kept(latency, tmp_path, capsys):
         latency.main(["--quick", "--threads", "1", "--work-dir", str(tmp_path)])
     assert "no record of this benchmark" in capsys.readouterr().err
     assert (tmp_path / "latency.json").read_text() == "[1]"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--repeats", "1"], "--repeats must be at least 2"),
+        (["--quick", "--papers"], "exclude each other"),
+        (["--modules", "XY"], "invalid choice: 'XY'"),
+    ],
+)
+def test_mistakes(latency, tmp_path, capsys, flags, said):
+    with pytest.raises(SystemExit) as stopped:
+        latency.main([*flags, "--work-dir", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_interruption_keeps_what_is_measured(latency, tmp_path, capsys, monkeypatch):
+    def measure(case, args):
+        if case.mode == "training":
+            raise KeyboardInterrupt
+        return dict(
+            case._asdict(),
+            params=dict(plain=10, ours=11),
+            seconds=dict(plain=[1.0, 1.0], ours=[1.5, 1.5]),
+            memory=dict(plain=100, ours=110),
+        )
+
+    monkeypatch.setattr(latency, "measure", measure)
+    with pytest.raises(SystemExit) as stopped:
+        latency.main(["--quick", "--modules", "SE", "--threads", "1", "--work-dir", str(tmp_path)])
+    assert stopped.value.code == 130
+    assert list(json.loads((tmp_path / "latency.json").read_text())["cases"]) == [
+        "SE tiny inference nchw fp32 2"
+    ]
+    assert "1.500 (1.500-1.500)" in (tmp_path / "latency.md").read_text()
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_what_the_papers_publish_stands_beside_what_is_measured(latency):
+    record = dict(
+        module="TD",
+        backbone="r50",
+        mode="inference",
+        layout="nchw",
+        dtype="fp32",
+        batch=8,
+        params=dict(plain=10, ours=11),
+        seconds=dict(plain=[1.0, 1.0], ours=[1.04, 1.04]),
+        memory=dict(plain=100, ours=101),
+    )
+    about = dict(repeats=2, device="a CPU", torch="2", threads=1, clock="wall")
+    (row,) = [line for line in latency.papers_report([record], about).splitlines() if "TD, table 1" in line]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[-4:] == ["1.16", "1.040 (1.040-1.040)", "1.01", "1.01"]
