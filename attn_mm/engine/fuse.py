@@ -102,7 +102,7 @@ def _tensors(outputs) -> Iterator[Tensor]:
 
 def difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """The largest difference of an output, as a share of its largest value; inf where they don't match."""
-    if [y.shape for y in outputs] != [y.shape for y in expected]:
+    if not outputs or [y.shape for y in outputs] != [y.shape for y in expected]:
         return float("inf")
     shares = [
         float((y - reference).abs().max() / reference.abs().max().clamp_min(torch.finfo(y.dtype).tiny))

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from attn_mm.engine import fuse as tool
 from attn_mm.engine.configs import load_config
 from attn_mm.engine.infer import main as infer
+from attn_mm.engine.test import main as evaluate
 
 
 def tdaf(backbone: dict, flows: int = 3) -> dict:
@@ -95,6 +96,9 @@ def test_predicts_the_same(framework, make, shape, tmp_path, capsys):
         paths = [tmp_path / name for name in ("net_deployed.py", "net_deployed.pth", "picture.png")]
         infer([*map(str, paths), *flags])
         assert (tmp_path / "out" / "predictions.json").exists()
+        small.write_annotations(tmp_path, small.coco_set(tmp_path, number=2))
+        evaluate([*map(str, paths[:2]), "--work-dir", str(tmp_path / "work")])
+        assert (tmp_path / "work" / "test_results.json").exists()
 
 
 BARE = """
@@ -116,17 +120,20 @@ def bare(tmp_path):
     return make
 
 
-def test_onnx(bare, tmp_path, capsys):
+def test_onnx(tmp_path, capsys):
+    """A whole detector, in ONNX Runtime, with another batch than that of the export."""
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
+    pytest.importorskip("mmdet.models")
+    flags = trained(detector(tmp_path), tmp_path)
     path = tmp_path / "net.onnx"
-    flags = bare("dict(type='attn_mm.TDAF', flows=2, width=32)")
-    tool.main([*flags, "--shape", "3", "33", "47", "--onnx", str(path)])
-    off = float(re.search(r"47; outputs differ by (\S+)", capsys.readouterr().out)[1])
+    tool.main([*flags, "--shape", "3", "64", "96", "--onnx", str(path)])
+    off = float(re.search(r"96; outputs differ by (\S+)", capsys.readouterr().out)[1])
     assert off <= 1e-4
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (y,) = session.run(None, {session.get_inputs()[0].name: torch.rand(3, 3, 33, 47).numpy()})
-    assert y.shape[0] == 3
+    maps = session.run(None, {session.get_inputs()[0].name: torch.rand(3, 3, 64, 96).numpy()})
+    # Scores, boxes and centerness of five levels.
+    assert len(maps) == 15 and all(len(y) == 3 for y in maps)
 
 
 def test_mistakes(bare, tmp_path, capsys):
@@ -169,5 +176,6 @@ def test_nothing_to_fold(bare, capsys):
 def test_difference():
     ones = torch.ones(2, 3)
     assert tool.difference([ones * 1.5, ones], [ones, ones]) == 0.5
-    assert tool.difference([ones], [ones, ones]) == tool.difference([ones[:1]], [ones]) == float("inf")
+    assert tool.difference([], []) == tool.difference([ones], [ones, ones]) == float("inf")
+    assert tool.difference([ones[:1]], [ones]) == float("inf")
     assert tool.difference([ones * float("nan"), ones], [ones, ones]) == float("inf")
