@@ -50,7 +50,7 @@ def as_torch(conv: nn.Module) -> nn.Module:
     """
     from mmcv.cnn.bricks import wrappers
 
-    for wrapper, plain in ((wrappers.Conv2d, nn.Conv2d), (wrappers.Conv3d, nn.Conv3d)):
-        if type(conv) is wrapper:
-            conv.__class__ = plain
+    for name in ("Conv2d", "Conv3d", "ConvTranspose2d", "ConvTranspose3d"):
+        if type(conv) is getattr(wrappers, name):
+            conv.__class__ = getattr(nn, name)
     return conv

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from attn_mm.graft.checkpointing import checkpoint_by_flow
 from attn_mm.graft.numbers import check_whole
-from attn_mm.graft.stages import SPLITS, find_split
+from attn_mm.graft.stages import SPLITS, Stage, find_split
 from attn_mm.graft.starts import OwnStart
 from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import forward_owner
@@ -27,9 +27,13 @@ from attn_mm.registry import GRAFTS, MODELS
 class TDAFMixin:
     """Mixin: the backbone's stages run in several flows, each masked by the one before."""
 
+    def flow_stages(self) -> list[Stage]:
+        """What the flows run: the backbone's stages, the stem being part of the first."""
+        return SPLITS[self.upstream_forward].stages(self)
+
     def _recur(self, x: Tensor, masks=None) -> list[Tensor]:
         return r2dns(
-            SPLITS[self.upstream_forward].stages(self),
+            self.flow_stages(),
             self.anars,
             x,
             self.flows,

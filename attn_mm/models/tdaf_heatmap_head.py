@@ -56,9 +56,10 @@ class DeconvFlows(nn.Sequential):
 
     def forward(self, x: Tensor | Sequence[Tensor], masks: dict | None = None) -> Tensor:
         """The last flow's map, 2^L times the size of ``x``; see :func:`attn_mm.layers.r2dns`."""
-        return r2dns(self._stages(), self.anars, x, self.flows, self.eta, self.first_mask, masks)[-1]
+        return r2dns(self.flow_stages(), self.anars, x, self.flows, self.eta, self.first_mask, masks)[-1]
 
-    def _stages(self) -> list[Callable[[Tensor], Tensor]]:
+    def flow_stages(self) -> list[Callable[[Tensor], Tensor]]:
+        """What the flows run: a deconvolution, its norm and its ReLU each."""
         layers = [layer for layer in self if layer is not self.anars]
         starts = range(0, len(layers), LAYERS_OF_A_STAGE)
         return [partial(_in_turn, layers[start : start + LAYERS_OF_A_STAGE]) for start in starts]

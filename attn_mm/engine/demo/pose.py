@@ -49,7 +49,8 @@ def _codec(cfg: Config) -> ConfigDict:
     """What the model's head decodes with."""
     head = cfg.model.get("head") or {}
     codec = head.get("decoder")
-    if cfg.model.type != "TopdownPoseEstimator" or not isinstance(codec, dict) or codec.type not in CODECS:
+    kind = cfg.model.get("of", cfg.model.type)  # of a deployed model
+    if kind != "TopdownPoseEstimator" or not isinstance(codec, dict) or codec.type not in CODECS:
         raise UserError(
             f"--demo works on top-down pose configs whose codec is one of {', '.join(CODECS)}; "
             f"that of {cfg.filename} is {codec.type if isinstance(codec, dict) else codec}"

@@ -28,7 +28,7 @@ def load_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
         # mmpretrain's configs have it beside the model, where mmengine's runner takes it from.
         preprocessor = {"data_preprocessor": cfg.data_preprocessor} if "data_preprocessor" in cfg else {}
         model = revert_sync_batchnorm(MODELS.build({**preprocessor, **cfg.model}))
-        _fill(model, content.get("state_dict", content), f"{checkpoint} does not fit {cfg.filename}")
+        fill(model, content.get("state_dict", content), f"{checkpoint} does not fit {cfg.filename}")
         model.dataset_meta = _dataset_meta(cfg, content)
     try:
         model.to(device)
@@ -37,7 +37,8 @@ def load_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
     return model.eval()
 
 
-def _fill(model: nn.Module, weights: dict, complaint: str) -> None:
+def fill(model: nn.Module, weights: dict, complaint: str) -> None:
+    """Give ``model`` a checkpoint's weights; UserError, after the ``complaint``, where they don't fit it."""
     weights = {str(key).removeprefix("module."): value for key, value in weights.items()}
     advice = "use the config that its training left beside it"
     try:

@@ -1,0 +1,276 @@
+"""Fold a network for deployment: every batch norm that follows a convolution goes into that convolution.
+
+What stands before a norm is known by the rules of the module that holds both, not by the order in which they
+are registered: a convolution that runs under several norms, as in a block with top-down feedback or in a
+network of several flows, gets a copy for each. The result computes what the network computes in eval mode,
+and can't be trained any more.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from attn_mm.graft.blocks import FeedbackMixin
+from attn_mm.graft.fold import FlowConv, compose, fold, why_not
+from attn_mm.graft.stages import SPLITS
+from attn_mm.graft.swap import as_torch, swap_class
+from attn_mm.graft.units import FAMILIES, Unit
+from attn_mm.layers.aw_attention import AWAttention
+
+Flows = dict[nn.Module, range]
+
+
+class Fused(NamedTuple):
+    """What :func:`fuse` has done.
+
+    Attributes:
+        folded: how many norms are folded into convolutions.
+        left: why each of the others, by its name, is not.
+    """
+
+    folded: int
+    left: dict[str, str]
+
+
+def fuse(model: nn.Module) -> Fused:
+    """Fold the batch norms of ``model`` into its convolutions, in place, and put it into eval mode.
+
+    In blocks with top-down feedback (:class:`attn_mm.graft.blocks.FeedbackMixin`) every step gets its own
+    convolutions, and the first matrix of the attention goes into those whose output it alone sees. Of a
+    multi-flow norm every flow that runs it gets its own convolution.
+
+    Whatever is not known stays as it is, which is exact too.
+    """
+    model.eval()
+    before = sum(isinstance(module, _BatchNorm) for module in model.modules())
+    flows = _flows(model)
+    left: dict[nn.Module, str] = {}
+    blocks = [block for block in model.modules() if isinstance(block, FeedbackMixin)]
+    stepped = {norm for block in blocks for step in _steps(block) for norm in step.values()}
+    # What is inside a convolution, such as the attention on its weights, comes before it is copied.
+    for module in reversed(list(model.modules())):
+        for conv_name, norm_name in _pairs(module):
+            norm = module.get_submodule(norm_name)
+            if isinstance(norm, _BatchNorm) and norm not in stepped:
+                _fold_pair(module, conv_name, norm_name, flows, left)
+    for block in blocks:
+        if not isinstance(block, FoldedFeedbackMixin):
+            _fold_feedback(block, flows, left)
+    _forget_lost_grafts(model)
+    rest = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    unknown = "no convolution is known that it alone follows"
+    return Fused(before - len(rest), {name: left.get(norm, unknown) for name, norm in rest.items()})
+
+
+def _fold_pair(owner: nn.Module, conv_name: str, norm_name: str, flows: Flows, left: dict) -> None:
+    conv, norm = _plain(owner.get_submodule(conv_name)), owner.get_submodule(norm_name)
+    reason = why_not(conv, norm)
+    if reason:
+        left[norm] = reason
+        return
+    _put(owner, conv_name, fold(conv, norm, flows.get(norm)))
+    _put(owner, norm_name, nn.Identity())
+
+
+def _plain(conv: nn.Module) -> nn.Module:
+    return as_torch(conv) if "mmcv" in sys.modules else conv
+
+
+def _put(owner: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    owner.get_submodule(parent)._modules[attribute] = module
+
+
+def _forget_lost_grafts(model: nn.Module) -> None:
+    """Take what has become a copy for each flow from the names of grafted modules."""
+    for module in model.modules():
+        if hasattr(module, "grafted"):
+            names = dict(module.named_modules())
+            module.grafted = [name for name in module.grafted if name in names]
+
+
+def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
+    """Names, within ``module``, of each child whose output goes to a norm alone, and of that norm."""
+    if isinstance(module, nn.Sequential):
+        if type(module).forward is nn.Sequential.forward or hasattr(module, "flow_stages"):
+            names = [name for name in module._modules if name != "anars"]
+            yield from pairwise(names)
+    elif isinstance(module, AWAttention):
+        yield from (("conv1", "norm1"), ("conv2", "norm2"))
+    elif getattr(module, "norm_name", None) and hasattr(module, "conv"):
+        # A ConvModule of mmcv's.
+        order = getattr(module, "order", ())
+        if ("conv", "norm") in pairwise(order):
+            yield "conv", module.norm_name
+    elif (family := FAMILIES.get(_upstream_forward(module))) is not None:
+        names = {inner: name for name, inner in module.named_modules()}
+        for unit in family.units(module):
+            if unit.whole is None and unit.norm in names:
+                yield names[unit.conv], names[unit.norm]
+    elif _upstream_forward(module) in SPLITS:
+        stem = "conv1", getattr(module, "norm1_name", "")
+        if set(stem) <= set(module._modules):
+            yield stem
+
+
+def _upstream_forward(module: nn.Module) -> str:
+    """The full name of the class that defines the forward which grafts have found ``module`` with."""
+    upstream = getattr(type(module), "swapped_from", (type(module),))[0]
+    cls = next(cls for cls in upstream.__mro__ if "forward" in vars(cls))
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _flows(model: nn.Module) -> Flows:
+    """The flows that run each module of a recursion; a module that is not in it runs in all."""
+    flows: Flows = {}
+    for owner in model.modules():
+        if not hasattr(owner, "flow_stages"):
+            continue
+        stages, count = owner.flow_stages(), owner.flows
+        first = [max(0, count - len(stages) + index) for index in range(len(stages))]
+        flows |= dict.fromkeys(owner.modules(), range(first[0], count))
+        for index, stage in enumerate(stages):
+            for part in _parts(stage, owner):
+                flows |= dict.fromkeys(part.modules(), range(first[index], count))
+        for index, attention in enumerate(owner.anars):
+            # The last flow's output is attended, and attends nothing.
+            flows |= dict.fromkeys(attention.modules(), range(first[index], count - 1))
+    return flows
+
+
+def _parts(stage: Callable[[Tensor], Tensor], owner: nn.Module) -> Iterator[nn.Module]:
+    """The modules that make up ``stage``, as far as they are told apart from their ``owner``."""
+    if isinstance(stage, nn.Module):
+        yield stage
+    elif isinstance(stage, partial):
+        for argument in stage.args:
+            for part in argument if isinstance(argument, list) else [argument]:
+                if isinstance(part, nn.Module) and part is not owner:
+                    yield part
+
+
+class FoldedTopDown(nn.Module):
+    """What is left of a folded block's feedback.
+
+    Args:
+        attention: of the block; its first matrix is in ``tops``, or follows the pooling there.
+        inner: for each pass but the last, the re-run units but the last, folded.
+        tops: for each pass but the last, what makes the pooled top of those.
+    """
+
+    def __init__(self, attention: nn.Module, inner: list[nn.ModuleDict], tops: list[nn.Module]) -> None:
+        super().__init__()
+        self.attention = attention
+        self.inner = nn.ModuleList(inner)
+        self.tops = nn.ModuleList(tops)
+        self.distance = len(inner[0]) + 1
+        # Of FeedbackMixin: nothing is to be repeated from other norms.
+        self.norms, self.norms_given = (), True
+
+    def extra_repr(self) -> str:
+        return f"steps={len(self.tops) + 1}, distance={self.distance}"
+
+
+class PooledTop(nn.Module):
+    """The average of a convolution's output, times a matrix where there is one left.
+
+    Args:
+        conv: the convolution, the norm behind it folded in, and the matrix too where that can be.
+        mlp: the matrix as a 1x1 convolution, or None.
+    """
+
+    def __init__(self, conv: nn.Module, mlp: nn.Module | None) -> None:
+        super().__init__()
+        self.conv = conv
+        self.mlp = mlp
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, *size)`` -> ``(N, h, 1, 1)``, or ``(N, h, 1, 1, 1)`` for video."""
+        space = tuple(range(2, x.dim()))
+        conv = self.conv.running() if isinstance(self.conv, FlowConv) else self.conv
+        if _commutes_with_mean(conv):
+            top = conv(x.mean(space, keepdim=True))
+        else:
+            top = conv(x).mean(space, keepdim=True)
+        return top if self.mlp is None else self.mlp(top)
+
+
+def _commutes_with_mean(conv: nn.Module) -> bool:
+    """Whether ``conv`` is the same matrix, and the same bias, at every position of its input."""
+    return (
+        type(conv) in (nn.Conv2d, nn.Conv3d)
+        and set(conv.kernel_size) == set(conv.stride) == {1}
+        and (conv.padding in ("same", "valid") or set(conv.padding) == {0})
+    )
+
+
+class FoldedFeedbackMixin(FeedbackMixin):
+    """Mixin: the passes of a block with feedback have convolutions of their own."""
+
+    td: FoldedTopDown
+
+    def _branch(self, x: Tensor) -> Tensor:
+        units = self.family.units(self)
+        first = len(units) - self.td.distance
+        for unit in units[:first]:
+            x = self._run(unit, x, unit.norm)
+        rerun = units[first:]
+        for inner, top_of in zip(self.td.inner, self.td.tops):
+            top = x
+            for unit in rerun[:-1]:
+                top = self._run(unit._replace(conv=inner[unit.name], whole=None), top, unit.norm)
+            x = self.td.attention.modulate(x, top_of(top))
+        for unit in rerun:
+            x = self._run(unit, x, unit.norm)
+        return x
+
+
+def _rerun(block: nn.Module) -> list[Unit]:
+    units = block.family.units(block)
+    return units[len(units) - block.td.distance :]
+
+
+def _steps(block: nn.Module) -> list[dict[str, nn.Module]]:
+    """The norms of the re-run units, by the unit's name, in every step."""
+    return [{unit.name: unit.norm for unit in _rerun(block)}, *(dict(step) for step in block.td.norms)]
+
+
+def _fold_feedback(block: nn.Module, flows: Flows, left: dict[nn.Module, str]) -> None:
+    """Fold the re-run units of ``block`` where all of them can be."""
+    rerun, steps = _rerun(block), _steps(block)
+    reasons = {
+        step[unit.name]: why_not(_plain(unit.conv), step[unit.name]) for unit in rerun for step in steps
+    }
+    if any(reasons.values()):
+        left |= {norm: reason or "another norm of its feedback can't be" for norm, reason in reasons.items()}
+        return
+    if not rerun:
+        return
+
+    def folded(unit: Unit, step: dict[str, nn.Module]) -> nn.Module:
+        norm = step[unit.name]
+        return fold(unit.conv, norm, flows.get(norm))
+
+    *inner, last = rerun
+    attention = block.td.attention
+    tops = [_pooled_top(folded(last, step), attention.top_mlp) for step in steps[:-1]]
+    convs = [nn.ModuleDict({unit.name: folded(unit, step) for unit in inner}) for step in steps[:-1]]
+    names = {module: name for name, module in block.named_modules()}
+    for unit in rerun:
+        _put(block, names[unit.conv], folded(unit, steps[-1]))
+        _put(block, names[unit.norm], nn.Identity())
+    attention.top_mlp = nn.Identity()
+    block.td = FoldedTopDown(attention, convs, tops)
+    swap_class(block, FoldedFeedbackMixin)
+
+
+def _pooled_top(conv: nn.Module, top_mlp: nn.Module) -> PooledTop:
+    composed = compose(conv, top_mlp)
+    return PooledTop(conv, top_mlp) if composed is None else PooledTop(composed, None)

@@ -1,0 +1,470 @@
+"""What attention costs: the time and memory of a step over those of the plain backbone.
+
+    python -m benchmarks.latency --work-dir out                           # TD, AW, TAM, TDAF on a ResNet-50
+    python -m benchmarks.latency --work-dir out --modules TD --backbones r18 r50 --layout channels_last
+    python -m benchmarks.latency --work-dir out --papers                  # beside what the papers publish
+    python -m benchmarks.latency --work-dir out --quick                   # a tiny network, in seconds
+
+The forms of a case take turns within one process: `ours`, `naive` (the formulas as they are written,
+without the exact shortcuts), `plain`, the backbone alone, and in inference `folded` and `plain folded`,
+both with their norms folded into their convolutions. A ratio is a form's time over another's in the same
+turn; the tables give the median of all turns and the quartiles. A training step is forward and backward,
+without an optimizer. latency.json keeps what is measured: the same command
+goes on after an interruption and adds to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import random
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from mmengine.device import get_device
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from attn_mm.analysis.tables import markdown_table
+from attn_mm.engine.cpu import keep_freed_memory
+from attn_mm.engine.files import write_atomically
+from attn_mm.engine.flags import positive
+from attn_mm.engine.progress import progress_bar
+from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.graft.fuse import fuse
+from attn_mm.layers import as_written
+from benchmarks.networks import BACKBONES, MODULES, USUAL, config
+from benchmarks.published import PUBLISHED
+
+_FORMATS = {"nchw": {}, "channels_last": {4: torch.channels_last, 5: torch.channels_last_3d}}
+_MODES = ("inference", "training")
+# They have no shortcuts: both forms are one.
+_WITHOUT_NAIVE = {"SE", "CBAM", "ECA", "FCA"}
+
+
+class Case(NamedTuple):
+    """One row of the table."""
+
+    module: str
+    backbone: str
+    mode: str
+    layout: str
+    dtype: str
+    batch: int
+
+    @property
+    def key(self) -> str:
+        return " ".join(map(str, self))
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.latency",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+    def choices(flag: str, known: Sequence[str], default: Sequence[str], text: str) -> None:
+        parser.add_argument(
+            flag, nargs="+", choices=list(known), default=list(default), metavar="NAME", help=text
+        )
+
+    choices("--modules", MODULES, USUAL, f"any of {', '.join(MODULES)} (default: {' '.join(USUAL)})")
+    choices("--backbones", BACKBONES, ["r50"], f"any of {', '.join(BACKBONES)} (default: r50)")
+    choices("--mode", _MODES, _MODES, "inference, training (default: both)")
+    choices("--layout", _FORMATS, ["nchw"], "nchw, channels_last (default: nchw)")
+    choices("--dtype", ["fp32", "bf16"], ["fp32"], "fp32, bf16 by autocast (default: fp32)")
+    parser.add_argument("--batch", nargs="+", type=positive, default=[8], metavar="N", help="default: 8")
+    parser.add_argument("--repeats", type=positive, default=15, help="turns (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU")
+    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
+    parser.add_argument(
+        "--clock",
+        choices=["wall", "cpu"],
+        default="wall",
+        help="cpu counts the processor's time of this process alone: for a machine that is busy with other "
+        "work, with --threads 1 (default: wall)",
+    )
+    parser.add_argument(
+        "--papers", action="store_true", help="the modules and backbones of the papers' tables"
+    )
+    parser.add_argument("--quick", action="store_true", help="a tiny network, batch 2, 3 turns")
+    parser.add_argument("--work-dir", type=Path, required=True, help="latency.json, .md and .png go here")
+    args = parser.parse_args(argv)
+    if args.repeats < 2:
+        parser.error("--repeats must be at least 2: quartiles of one turn say nothing")
+    if args.quick and args.papers:
+        parser.error("--quick and --papers exclude each other")
+    if args.quick:
+        args.backbones, args.batch, args.repeats = ["tiny"], [2], 3
+    return args
+
+
+def chosen_cases(args: argparse.Namespace) -> list[Case]:
+    """The cases that the command line asks for."""
+    nets = list(product(args.modules, args.backbones))
+    if args.papers:
+        nets = list(dict.fromkeys((row.module, row.backbone) for row in PUBLISHED))
+    return [
+        Case(module, backbone, *rest)
+        for module, backbone in nets
+        for rest in product(args.mode, args.layout, args.dtype, args.batch)
+    ]
+
+
+def build(case: Case, module: str | None, device: str) -> nn.Module:
+    """The network of ``case`` with that module or, for None, without."""
+    torch.manual_seed(0)
+    try:
+        net = MODELS.build(config(case.backbone, module))
+    except (KeyError, UserError) as error:
+        raise UserError(f"{module or 'plain'} {case.backbone} can't be built: {error}") from error
+    for parameter in net.parameters():
+        if memory_format := _FORMATS[case.layout].get(parameter.dim()):
+            parameter.data = parameter.data.contiguous(memory_format=memory_format)
+    net.to(device).train(case.mode == "training")
+    return net
+
+
+def images(case: Case, device: str) -> Tensor:
+    x = torch.randn(case.batch, *BACKBONES[case.backbone].shape, device=device)
+    return x.contiguous(memory_format=_FORMATS[case.layout].get(x.dim(), torch.contiguous_format))
+
+
+def make_step(net: nn.Module, x: Tensor, case: Case) -> Callable[[], None]:
+    """A step of inference or training as a function."""
+    autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=case.dtype == "bf16")
+
+    def forward() -> tuple[Tensor, ...]:
+        with autocast:
+            maps = net(x)
+        return (maps,) if isinstance(maps, Tensor) else tuple(maps)
+
+    if case.mode == "inference":
+
+        def infer() -> None:
+            with torch.inference_mode():
+                forward()
+
+        return infer
+
+    grads: list[Tensor] = []
+
+    def train() -> None:
+        net.zero_grad(set_to_none=True)
+        maps = forward()
+        if not grads:
+            grads.extend(torch.randn_like(y) for y in maps)
+        torch.autograd.backward(maps, grads)
+
+    return train
+
+
+class Form(NamedTuple):
+    """A way to do what a case is about."""
+
+    net: nn.Module
+    step: Callable[[], None]
+
+
+def forms_of(case: Case, device: str) -> dict[str, Form]:
+    """The forms of ``case``, by name."""
+    x = images(case, device)
+    plain, own = build(case, None, device), build(case, case.module, device)
+    ours = make_step(own, x, case)
+
+    def naive() -> None:
+        with as_written():
+            ours()
+
+    forms = {"plain": Form(plain, make_step(plain, x, case)), "ours": Form(own, ours)}
+    if case.module not in _WITHOUT_NAIVE:
+        forms["naive"] = Form(own, naive)
+    if case.mode == "inference":
+        for name, net in (("folded", own), ("plain folded", plain)):
+            folded = copy.deepcopy(net)
+            fuse(folded)
+            forms[name] = Form(folded, make_step(folded, x, case))
+    return forms
+
+
+def seconds(step: Callable[[], None], clock: str, device: str) -> float:
+    """How long ``step`` takes."""
+    now = time.perf_counter if clock == "wall" else time.process_time
+    _finish(device)
+    started = now()
+    step()
+    _finish(device)
+    return now() - started
+
+
+def _finish(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(form: Form, device: str) -> int:
+    """The most bytes that the network and its step hold at once: weights, gradients, maps and work space."""
+    form.net.zero_grad(set_to_none=True)
+    weights = sum(t.numel() * t.element_size() for t in (*form.net.parameters(), *form.net.buffers()))
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        form.step()
+        return weights + torch.cuda.max_memory_allocated(device) - before
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*Profiler clears events")
+        with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
+            form.step()
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return weights + peak
+
+
+def summary(ratios: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    q1, median, q3 = statistics.quantiles(ratios, n=4, method="inclusive")
+    return dict(median=median, q1=q1, q3=q3)
+
+
+def measure(case: Case, args: argparse.Namespace) -> dict:
+    """The record of one case."""
+    forms = forms_of(case, args.device)
+    for form in forms.values():
+        for _ in range(2):
+            form.step()
+    times: dict[str, list[float]] = {name: [] for name in forms}
+    order = list(forms)
+    shuffle = random.Random(0).shuffle
+    for _ in range(args.repeats):
+        # Whoever comes first finds other caches than whoever comes last.
+        shuffle(order)
+        for name in order:
+            times[name].append(seconds(forms[name].step, args.clock, args.device))
+    return dict(
+        case._asdict(),
+        params={name: sum(p.numel() for p in form.net.parameters()) for name, form in forms.items()},
+        seconds=times,
+        memory={name: peak_memory(form, args.device) for name, form in forms.items()},
+    )
+
+
+def ratio(record: dict, form: str, to: str = "plain") -> dict[str, float] | None:
+    """Median and quartiles of a form's time over another's in the same turn; None without that form."""
+    times = record["seconds"]
+    if form not in times:
+        return None
+    return summary([own / other for own, other in zip(times[form], times[to])])
+
+
+def _cell(values: dict[str, float] | None) -> str:
+    return "" if values is None else f"{values['median']:.3f} ({values['q1']:.3f}-{values['q3']:.3f})"
+
+
+def _rows(records: list[dict]) -> Iterator[tuple[str, ...]]:
+    for record in records:
+        memory = record["memory"]
+        plain = statistics.median(record["seconds"]["plain"])
+        yield (
+            record["module"],
+            record["backbone"],
+            record["mode"],
+            record["layout"],
+            record["dtype"],
+            str(record["batch"]),
+            f"{record['params']['ours'] / record['params']['plain']:.3f}",
+            _cell(ratio(record, "ours")),
+            _cell(ratio(record, "naive")),
+            _cell(ratio(record, "folded")),
+            _cell(ratio(record, "folded", to="plain folded")),
+            f"{memory['ours'] / memory['plain']:.3f}",
+            f"{memory['naive'] / memory['plain']:.3f}" if "naive" in memory else "",
+            f"{1000 * plain:.1f}",
+            f"{memory['plain'] / 2**20:.0f}",
+        )
+
+
+_HEADER = (
+    *Case._fields,
+    "parameters",
+    "ours",
+    "naive",
+    "folded",
+    "both folded",
+    "memory, ours",
+    "memory, naive",
+    "plain, ms",
+    "plain, MiB",
+)
+
+
+def about_lines(about: dict) -> list[str]:
+    return [
+        "Ratios to the plain backbone: of parameters; of time, the median (and quartiles) of "
+        f"{about['repeats']} turns; of a step's peak memory, weights and gradients included. Both "
+        "folded: to the plain backbone that is folded, too.",
+        "",
+        f"{about['device']}, torch {about['torch']}, {about['threads']} threads, {about['clock']} clock.",
+    ]
+
+
+def report(records: list[dict], about: dict) -> str:
+    """The table as Markdown."""
+    table = markdown_table(_HEADER, list(_rows(records)), _HEADER[5:])
+    return "\n".join(["# Latency", "", *about_lines(about), "", table]) + "\n"
+
+
+def papers_report(records: list[dict], about: dict) -> str:
+    """What the papers publish beside what is measured, as Markdown."""
+    header = ("where", "module", "backbone", "mode", "published", "ours", "published memory", "ours, memory")
+    rows = []
+    for row in PUBLISHED:
+        for record in records:
+            if (record["module"], record["backbone"], record["mode"]) != (row.module, row.backbone, row.mode):
+                continue
+            memory = record["memory"]["ours"] / record["memory"]["plain"]
+            rows.append(
+                (
+                    row.where,
+                    row.module,
+                    row.backbone,
+                    f"{row.mode}, {record['layout']} {record['dtype']}, batch {record['batch']}",
+                    f"{row.time:.2f}",
+                    _cell(ratio(record, "ours")),
+                    f"{row.memory:.2f}" if row.memory else "",
+                    f"{memory:.2f}" if row.memory else "",
+                )
+            )
+    table = markdown_table(header, rows, header[4:]) if rows else "Nothing of the papers' is measured yet."
+    return "\n".join(["# What the papers publish", "", *about_lines(about), "", table]) + "\n"
+
+
+def plot(records: list[dict], path: Path) -> None:
+    """Parameters against time, both over the plain backbone's."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    names = sorted({record["module"] for record in records})
+    for record in records:
+        color = f"C{names.index(record['module']) % 10}"
+        at = record["params"]["ours"] / record["params"]["plain"]
+        for form, filled in (("ours", True), ("naive", False)):
+            if (values := ratio(record, form)) is not None:
+                axes.errorbar(
+                    at,
+                    values["median"],
+                    [[values["median"] - values["q1"]], [values["q3"] - values["median"]]],
+                    fmt="o" if record["mode"] == "inference" else "s",
+                    color=color,
+                    markerfacecolor=color if filled else "white",
+                    capsize=2,
+                )
+    for index, name in enumerate(names):
+        axes.plot([], [], "o", color=f"C{index % 10}", label=name)
+    for marker, face, label in (
+        ("o", "gray", "inference"),
+        ("s", "gray", "training"),
+        ("o", "white", "naive"),
+    ):
+        axes.plot([], [], marker, color="gray", markerfacecolor=face, label=label)
+    axes.axhline(1, color="gray", linewidth=0.8)
+    axes.set_xlabel("parameters / those of the plain backbone")
+    axes.set_ylabel("time of a step / that of the plain backbone")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def open_record(path: Path, about: dict) -> dict:
+    """What ``path`` holds, or an empty record; UserError where it was measured otherwise."""
+    if not path.exists():
+        return dict(about=about, cases={})
+    try:
+        record = json.loads(path.read_text())
+        held = {name: record["about"].get(name) for name in about}
+        record["cases"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no record of this benchmark; name another --work-dir") from error
+    differs = [f"{name} {held[name]}, now {about[name]}" for name in about if held[name] != about[name]]
+    if differs:
+        raise UserError(f"{path} was measured with {'; '.join(differs)}: name another --work-dir")
+    return record
+
+
+@reports_user_errors
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    torch.set_num_threads(args.threads)
+    if args.device == "cpu":
+        keep_freed_memory()
+    try:
+        torch.empty(1, device=args.device)
+        args.work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--work-dir {args.work_dir} can't be made ({error.strerror})") from error
+    except (AssertionError, RuntimeError) as error:
+        raise UserError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
+    about = dict(
+        device=device_name(args.device),
+        torch=torch.__version__,
+        threads=args.threads,
+        repeats=args.repeats,
+        clock=args.clock,
+    )
+    path = args.work_dir / "latency.json"
+    record = open_record(path, about)
+    todo = [case for case in chosen_cases(args) if case.key not in record["cases"]]
+    interrupted = False
+    with progress_bar() as progress:
+        task = progress.add_task("cases", total=len(todo))
+        for case in todo:
+            progress.update(task, description=case.key)
+            try:
+                record["cases"][case.key] = measure(case, args)
+            except torch.cuda.OutOfMemoryError:
+                progress.console.print(f"left out, for want of memory: {case.key}", markup=False)
+            except KeyboardInterrupt:
+                interrupted = True
+                break
+            write_atomically(path, json.dumps(record, indent=1) + "\n")
+            progress.advance(task)
+    records = list(record["cases"].values())
+    text = report(records, about)
+    write_atomically(args.work_dir / "latency.md", text)
+    if args.papers:
+        text = papers_report(records, about)
+        write_atomically(args.work_dir / "papers.md", text)
+    if records:
+        plot(records, args.work_dir / "latency.png")
+    print(text, end="")
+    if interrupted:
+        print("interrupted: the same command goes on", file=sys.stderr)
+        raise SystemExit(130)
+
+
+if __name__ == "__main__":
+    main()
