@@ -42,6 +42,13 @@ def coco_tiny(real_data: Path) -> Path:
 
 
 @pytest.fixture
+def quick_runs(monkeypatch):
+    """Runs without what takes most of a short one's time: the config's layout, the report of the machine."""
+    monkeypatch.setattr("mmengine.config.config.FormatCode", lambda text, **_: (text, False))
+    monkeypatch.setattr("mmengine.runner.runner.collect_env", dict)
+
+
+@pytest.fixture
 def small_demos(monkeypatch, tmp_path_factory):
     """Demos on a few images or videos: the whole generated sets are some seconds' work."""
     from attn_mm.engine.demo import action, classification, detection, multilabel, pose

@@ -37,7 +37,7 @@ def test_there_are_configs():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_builds_trains_a_step_and_evaluates(name, tmp_path, small_demos):
+def test_builds_trains_a_step_and_evaluates(name, tmp_path, small_demos, quick_runs):
     cfg = load_config(str(CONFIGS / name))
     pytest.importorskip(f"{cfg.default_scope}.models")
     to_demo(cfg)

@@ -21,17 +21,11 @@ from attn_mm.engine.labels import check_labels
 
 pytest.importorskip("mmdet")
 pytest.importorskip("mmpose")
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 CONFIGS = {"detection": detection_config, "pose": pose_config}
 both_tasks = pytest.mark.parametrize("task", CONFIGS)
 workers = pytest.mark.parametrize("num_workers", [0, 2])
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Without what takes most of a short run's time: the config's layout, and the report of the machine."""
-    monkeypatch.setattr("mmengine.config.config.FormatCode", lambda text, **_: (text, False))
-    monkeypatch.setattr("mmengine.runner.runner.collect_env", dict)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from attn_mm.engine import bad_data, stand_ins, test, train, unreadable
 
 pytest.importorskip("mmaction")
 pytest.importorskip("decord")
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 workers = pytest.mark.parametrize("num_workers", [0, 2])
 DECODERS = {
@@ -27,13 +28,6 @@ DECODERS = {
     "OpenCV": (dict(type="attn_mm.OpenVideo", decoder="cv2"), dict(type="attn_mm.ReadFrames")),
 }
 NUMBERS = itertools.count()
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Without what takes most of a short run's time: the config's layout, and the report of the machine."""
-    monkeypatch.setattr("mmengine.config.config.FormatCode", lambda text, **_: (text, False))
-    monkeypatch.setattr("mmengine.runner.runner.collect_env", dict)
 
 
 @pytest.fixture

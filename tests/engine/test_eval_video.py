@@ -19,17 +19,11 @@ from attn_mm.engine.video_views import set_views
 
 pytest.importorskip("mmaction")
 pytest.importorskip("decord")
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
 # By what place the true class has among a video's scores: two are first, four among the first five.
 PLACES = [0, 2, 0, 4, 5, 7]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Without what takes most of a short run's time: the config's layout, and the report of the machine."""
-    monkeypatch.setattr("mmengine.config.config.FormatCode", lambda text, **_: (text, False))
-    monkeypatch.setattr("mmengine.runner.runner.collect_env", dict)
 
 
 @pytest.fixture(scope="module")
