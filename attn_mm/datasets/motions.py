@@ -4,7 +4,7 @@ A video has three shots, each of a light shape on a dark, textured background: i
 to the right or to the left, in the second it grows or shrinks, in the third it swings about a point to its
 left, clockwise (downwards) or counter-clockwise. That makes eight classes. A shot of a shape that moves to
 the left is one of a shape that moves to the right, played backwards, and so are the others. All classes so
-have the same frames, drawn by the same chances, in another order: a frame tells nothing, and who sees the
+have the same drawn frames, by the same chances, in another order: a frame tells nothing, and who sees the
 frames of videos in random order is right once in eight times, whatever it makes of them.
 """
 

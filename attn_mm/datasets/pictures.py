@@ -26,7 +26,7 @@ SIZE_RANGE = (0.5, 0.9)
 
 def make_pictures(
     root: str | os.PathLike | None = None,
-    num_train: int = 1000,
+    num_train: int = 2000,
     num_val: int = 200,
     image_size: int = 32,
     seed: int = 0,

@@ -62,7 +62,9 @@ class Video(ABC):
             if not 0 <= index < self.num_frames:
                 raise UnreadableFile(f"{self.path} has {self.num_frames} frames: there is no frame {index}")
         try:
-            return np.asarray(self._decode(wanted.tolist()))[places]
+            frames = np.asarray(self._decode(wanted.tolist()))
+            # A whole video in its order need not be held twice.
+            return frames if np.array_equal(places, np.arange(len(wanted))) else frames[places]
         except Exception as error:
             raise UnreadableFile.after(error, self.path, "a video") from error
 

@@ -44,6 +44,39 @@ class OpenVideo:
 
 
 @TRANSFORMS.register_module()
+class SampleWholeVideo:
+    """Choose all frames, in clips that don't overlap: adds ``frame_inds``, ``num_clips`` and the clips' form.
+
+    A rest of more than half a clip is one too, its last frame repeated, and so is a video that is
+    shorter than a clip. mmaction's ``UntrimmedSampleFrames`` with a ``clip_interval`` of ``clip_len`` chooses
+    the same, but fails on a video of up to half a clip.
+
+    Args:
+        clip_len: frames of a clip.
+    """
+
+    frame_interval = 1
+
+    def __init__(self, clip_len: int) -> None:
+        self.clip_len = clip_len
+
+    def __call__(self, results: dict) -> dict:
+        total = results["total_frames"]
+        starts = np.arange(0, max(1, total - self.clip_len // 2), self.clip_len)
+        places = np.minimum(starts[:, None] + np.arange(self.clip_len), total - 1)
+        return dict(
+            results,
+            frame_inds=(places.ravel() + results["start_index"]).astype(np.int32),
+            clip_len=self.clip_len,
+            frame_interval=self.frame_interval,
+            num_clips=len(starts),
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(clip_len={self.clip_len})"
+
+
+@TRANSFORMS.register_module()
 class ReadFrames:
     """Decode the frames ``frame_inds`` of ``video_reader`` to ``imgs``, each (height, width, 3), uint8, RGB.
 

@@ -191,7 +191,7 @@ def evaluate(args: argparse.Namespace) -> None:
         loader = DataLoader(Videos(dataset, rest), num_workers=args.num_workers, collate_fn=list)
         skipped = judge_all(loader, model, partial, len(dataset))
     if not partial.found:
-        unfinished.unlink()
+        unfinished.unlink(missing_ok=True)
         raise none_readable(dataset, "filename")
     videos = [partial.found[index] for index in sorted(partial.found)]
     record = {
@@ -203,7 +203,7 @@ def evaluate(args: argparse.Namespace) -> None:
         "skipped": [dataset.get_data_info(index)["filename"] for index in skipped],
     }
     write_atomically(results, json.dumps(record, indent=2) + "\n")
-    unfinished.unlink()
+    unfinished.unlink(missing_ok=True)
     for name, value in record["metrics"].items():
         print(f"{name:>12}  {value:.4f}")
     print(f"{results}: {len(videos)} videos" + (f", {len(skipped)} skipped" if skipped else ""))

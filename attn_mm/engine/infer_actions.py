@@ -41,6 +41,9 @@ def run_videos(
                 _say(progress, f"skipped: {error}")
                 found.skipped.append(path.name)
                 continue
+            if sheets:
+                # Each video has its own scales.
+                sheets.limits = None
             attention = VideoFile(found.out / "attention" / name, frames.rate)
             scores, seen = _predict(path, frames.count, recogniser, sheets, attention, progress)
             warning = breaks_off(path, seen, frames.count)
@@ -55,7 +58,7 @@ def run_videos(
 
 
 def _names(paths: list[Path]) -> list[str]:
-    """The names of the MP4 files that are written, no two the same."""
+    """The names of the MP4 files that are written: those of ``a.avi`` and ``a.mov`` differ."""
     stems = Counter(path.stem for path in paths)
     return [f"{path.stem if stems[path.stem] == 1 else path.name}.mp4" for path in paths]
 
@@ -95,8 +98,10 @@ def _draw(
     path: Path, rate: float, target: Path, actions: list[dict], count: int, progress: Progress
 ) -> tuple[int, int]:
     """Write a video with the actions drawn on it; returns the height and width that it had before."""
+    task = progress.add_task(f"drawing {path.name}", total=count)
     with VideoFile(target, rate) as drawn:
-        frames = VideoFrames(path)
-        for frame in progress.track(frames, total=count, description=f"drawing {path.name}"):
+        for frame in VideoFrames(path):
             drawn.write(draw_actions(frame, actions))
+            progress.advance(task)
+    progress.remove_task(task)
     return frame.shape[:2]

@@ -54,6 +54,8 @@ class Partial(contextlib.AbstractContextManager):
                 lines.append(json.loads(line))
             except ValueError as error:
                 raise UserError(f"{self.path} is damaged: {self._advice}") from error
+            if not isinstance(lines[-1], dict) or (intact and lines[-1].keys() != {"key", "found"}):
+                raise UserError(f"{self.path} is damaged: {self._advice}")
             intact += len(line)
         return lines, intact
 

@@ -45,13 +45,13 @@ def _only(cfg: Config, pipeline: list[ConfigDict], kinds: list[str], flag: str) 
 
 
 def _set_clips(cfg: Config, pipeline: list[ConfigDict], clips: int) -> None:
-    sampler = _only(cfg, pipeline, ["SampleFrames", "UntrimmedSampleFrames"], "--clips")
+    sampler = _only(cfg, pipeline, ["SampleFrames", "UntrimmedSampleFrames", "SampleWholeVideo"], "--clips")
     if any(node.get("num_segments") for node in walk(cfg.model)):
         raise UserError(
             f"--clips: the network of {cfg.filename} mixes the frames of all clips and fixes their number, "
             "num_segments; leave the flag out"
         )
-    sampler.type = sampler.type.replace("Untrimmed", "")
+    sampler.type = "SampleFrames"
     sampler.pop("clip_interval", None)
     sampler.update(num_clips=clips, twice_sample=False, test_mode=True)
 

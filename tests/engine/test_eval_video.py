@@ -285,7 +285,10 @@ def test_mistakes(root, tmp_path, capsys):
     line = faulty(without("ThreeCrop"), "--crops", 3)
     assert "--crops needs one CenterCrop or ThreeCrop or TenCrop in the test pipeline" in line
     line = faulty(lambda _, dataset: dataset.pipeline[1].update(type="DenseSampleFrames"), "--clips", 3)
-    assert "--clips needs one SampleFrames or UntrimmedSampleFrames in the test pipeline" in line
+    assert (
+        "--clips needs one SampleFrames or UntrimmedSampleFrames or SampleWholeVideo in the test pipeline"
+        in line
+    )
     line = faulty(lambda cfg, _: cfg.model.backbone.update(num_segments=3), "--clips", 3)
     assert "mixes the frames of all clips and fixes their number, num_segments" in line
     line = faulty(lambda _, dataset: dataset.update(multi_class=True, num_classes=8))

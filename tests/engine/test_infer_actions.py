@@ -183,6 +183,19 @@ def test_attention_of_a_video(kind, frames, models, tmp_path):
     assert place == frames
 
 
+def test_each_video_has_its_own_scales(models, tmp_path):
+    for folder, names in {"both": ("a", "b"), "alone": ("b",)}.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            small_videos.write_video(tmp_path / folder / f"{name}.mp4", 9, seed=ord(name))
+        infer(models["3d"], tmp_path / folder, tmp_path / f"{folder}_out", "--show-attention")
+    both, alone = (
+        list(VideoFrames(tmp_path / f"{x}_out" / "attention" / "b.mp4")) for x in ("both", "alone")
+    )
+    assert len(both) == 9
+    assert np.array_equal(both, alone)
+
+
 def test_pictures_are_what_the_network_was_shown(models, clip):
     cfg = load_config(models["3d"][0])
     recogniser = Recogniser(load_model(cfg, models["3d"][1], "cpu"), cfg)

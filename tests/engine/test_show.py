@@ -55,10 +55,10 @@ def test_pictures_are_in_the_named_folder(config, spread, names, threshold, root
 
 def test_a_config_without_the_hook(root, tmp_path, capsys):
     cfg = small.pose_config(root)
-    cfg.default_hooks.visualization = dict(type="VisualizationHook")
+    cfg.default_hooks.visualization = dict(type="mmengine.NaiveVisualizationHook")
     model = small.dump(cfg, tmp_path / "config.py"), small.save_weights(cfg, tmp_path / "x.pth")
     with pytest.raises(SystemExit) as stopped:
         test.main([*model, "--show-dir", "shown"])
     assert stopped.value.code == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "need a DetVisualizationHook or PoseVisualizationHook" in line
+    assert "need a DetVisualizationHook or PoseVisualizationHook or VisualizationHook, and" in line

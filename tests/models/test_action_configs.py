@@ -180,6 +180,16 @@ class TestProtocol:
     def test_testing_sees_the_video_once(self):
         assert sampled(config("3dr50_kinetics400").test_pipeline[1], 48) == list(range(48))
 
+    @pytest.mark.parametrize("total", [9, 16, 24, 25, 100])
+    def test_testing_sees_the_clips_of_mmaction(self, total):
+        theirs = dict(type="mmaction.UntrimmedSampleFrames", clip_len=16, clip_interval=16)
+        assert sampled(config("3dr50_kinetics400").test_pipeline[1], total) == sampled(theirs, total)
+
+    @pytest.mark.parametrize("total", [1, 5, 8])
+    def test_a_very_short_video_is_one_clip(self, total):
+        clip = sampled(config("3dr50_kinetics400").test_pipeline[1], total)
+        assert clip == [*range(total), *[total - 1] * (16 - total)]
+
     def test_crops_are_those_of_the_paper(self):
         (crop,) = [s for s in config("3dr50_kinetics400").train_pipeline if s.type == "MultiScaleCrop"]
         assert crop.scales == tuple(round(2 ** (-k / 4), 4) for k in range(5))

@@ -17,7 +17,7 @@ MAX_SIZE = 80
 # What larger ones become.
 REDUCED_SIZE = 64
 BATCH_SIZE = 16
-EPOCHS = 4
+EPOCHS = 8
 KINDS = ("ImageClassifier", "attn_mm.WSDAN")
 
 _SIZED = ("crop_size", "scale")

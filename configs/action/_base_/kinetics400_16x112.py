@@ -24,7 +24,7 @@ val_pipeline = [
 test_pipeline = [
     open_video,
     # The whole video in clips that don't overlap.
-    dict(type="UntrimmedSampleFrames", clip_len=16, clip_interval=16),
+    dict(type="attn_mm.SampleWholeVideo", clip_len=16),
     read_frames,
     *center,
     *pack,

@@ -1,0 +1,40 @@
+"""What an interrupted run has found: continued, and refused where it is not its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from attn_mm.engine.partial import Partial
+from attn_mm.errors import UserError
+
+ABOUT = {"clips": 2}
+
+
+def test_a_torn_last_line_is_dropped(tmp_path):
+    path = tmp_path / "x.partial"
+    with Partial(path, ABOUT, flag="--out") as partial:
+        partial.add(3, [1.5])
+        partial.add(4, None)
+    path.write_text(path.read_text()[:-3])
+    with Partial(path, ABOUT, flag="--out") as partial:
+        assert partial.found == {3: [1.5]}
+        partial.add(5, "x")
+    with Partial(path, ABOUT, flag="--out") as partial:
+        assert partial.found == {3: [1.5], 5: "x"}
+
+
+@pytest.mark.parametrize("lines", ["5\n", "[]\n", "{\n", '{"clips": 2}\n{"key": 1}\n', '{"clips": 2}\n7\n'])
+def test_what_no_run_has_written(tmp_path, lines):
+    path = tmp_path / "x.partial"
+    path.write_text(lines)
+    with pytest.raises(UserError, match=r"x\.partial is damaged: remove it, or name another --out"):
+        Partial(path, ABOUT, flag="--out")
+    assert path.read_text() == lines
+
+
+def test_a_run_with_something_else(tmp_path):
+    path = tmp_path / "x.partial"
+    with Partial(path, ABOUT, flag="--out"):
+        pass
+    with pytest.raises(UserError, match="of an interrupted run with another clips"):
+        Partial(path, {"clips": 3}, flag="--out")
