@@ -21,7 +21,7 @@ from attn_mm.engine.labels import check_labels
 
 pytest.importorskip("mmdet")
 pytest.importorskip("mmpose")
-pytestmark = pytest.mark.usefixtures("quick_runs")
+pytestmark = pytest.mark.usefixtures("quick_runs", "workers_gone")
 
 CONFIGS = {"detection": detection_config, "pose": pose_config}
 both_tasks = pytest.mark.parametrize("task", CONFIGS)

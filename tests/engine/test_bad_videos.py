@@ -19,7 +19,7 @@ from attn_mm.engine import bad_data, stand_ins, test, train, unreadable
 
 pytest.importorskip("mmaction")
 pytest.importorskip("decord")
-pytestmark = pytest.mark.usefixtures("quick_runs")
+pytestmark = pytest.mark.usefixtures("quick_runs", "workers_gone")
 
 workers = pytest.mark.parametrize("num_workers", [0, 2])
 DECODERS = {

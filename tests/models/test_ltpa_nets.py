@@ -259,15 +259,16 @@ class TestTrainingDetails:
 
 
 def classifier(backbone, head, neck=None):
-    return MODELS.build(
-        dict(
-            type="mmpretrain.ImageClassifier",
-            backbone=backbone,
-            neck=neck,
-            head=head,
-            data_preprocessor=dict(type="mmpretrain.ClsDataPreprocessor"),
-        )
+    model = dict(
+        type="ImageClassifier",
+        backbone=backbone,
+        neck=neck,
+        head=head,
+        data_preprocessor=dict(type="ClsDataPreprocessor"),
     )
+    # Another framework's, left by another test, would give the head its own loss.
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        return MODELS.build(model)
 
 
 def samples(*labels):
