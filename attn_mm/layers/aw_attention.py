@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_mm.layers.dims import conv_class, norm_class
-from attn_mm.layers.flows import current_flow
 from attn_mm.layers.mfbn import MFBN, MFSyncBN
 from attn_mm.layers.precision import no_autocast
 from attn_mm.layers.tracing import is_traced
@@ -146,8 +145,7 @@ def _normalize(norm: nn.Module, x: Tensor) -> Tensor:
         return norm(x)
     mean, var = norm.running_mean, norm.running_var
     if isinstance(norm, MFBN):
-        flow = norm.num_flows - 1 if current_flow() is None else current_flow()
-        mean, var = mean[flow], var[flow]
+        mean, var = mean[norm.flow_index()], var[norm.flow_index()]
     return F.batch_norm(x, mean, var, norm.weight, norm.bias, training=False, eps=norm.eps)
 
 

@@ -14,7 +14,7 @@ Shapes, for images (videos have one more dimension everywhere)::
     bias    (C2,) or None
 
 ``stride``, ``padding`` and ``dilation`` are tuples of numbers. The forms with a
-backward of their own (``loop``, ``shift``, ``taps``) can be differentiated once.
+backward of their own (``loop``, ``shift``, ``taps``, ``fused``) can be differentiated once.
 """
 
 from __future__ import annotations
@@ -27,11 +27,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from attn_mm.layers import kernels
 from attn_mm.layers.dims import convolve, per_channel
 from attn_mm.layers.shortcuts import shortcuts_enabled
 from attn_mm.layers.tracing import is_traced
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+_HALF = (torch.bfloat16, torch.float16)
+_KERNEL_TYPES = (*_HALF, torch.float32)
+# Weights, of several samples together, that an accelerator works on at once.
+_WEIGHTS_AT_ONCE = 2**25
 
 
 def choose_form(
@@ -56,18 +61,30 @@ def choose_form(
         return "grouped"
     if only_over_outputs:
         return "scale"
-    if x.device.type != "cpu" or torch._C._are_functorch_transforms_active():
+    if torch._C._are_functorch_transforms_active():
         return "grouped"
-    weights_for_each_sample = "loop" if is_channels_last(x) else "grouped"
-    # Adding up kernel positions in half precision would round nine times instead of once.
-    if batch <= 2 or over_inputs or groups > 1 or x.dtype in (torch.bfloat16, torch.float16):
+    on_cpu, one_group = _is_on_cpu(x), groups == 1 and not over_inputs
+    if not on_cpu and one_group and x.dim() == 4 and x.dtype in _KERNEL_TYPES and kernels.usable(x):
+        return "fused"
+    weights_for_each_sample = "grouped" if on_cpu and not is_channels_last(x) else "loop"
+    if (on_cpu and batch <= 2) or not one_group or _are_few(x, weight, positions):
         return weights_for_each_sample
-    if positions >= weight.shape[0]:
-        return weights_for_each_sample
+    if not on_cpu:
+        return "taps"
     # Beyond nine kernel positions their outputs take too much memory.
     if weight[0, 0].numel() > 9:
         return "loop"
     return "shift" if x.dim() == 4 and max(stride) == 1 else "taps"
+
+
+def _is_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu"
+
+
+def _are_few(x: Tensor, weight: Tensor, positions: int) -> bool:
+    """Whether weights for each sample cost less than scaling the products of each kernel position."""
+    # Adding up kernel positions in half precision would round nine times instead of once.
+    return positions >= weight.shape[0] or x.dtype in _HALF
 
 
 def scale(x, weight, s, bias, stride, padding, dilation, groups):
@@ -104,7 +121,10 @@ def matmul(x, weight, s, bias, stride, padding, dilation, groups):
 
 
 def loop(x, weight, s, bias, stride, padding, dilation, groups):
-    """A convolution for each sample, whose weights the backward makes again instead of keeping them."""
+    """A convolution for every few samples, whose weights the backward makes again instead of keeping them.
+
+    A CPU takes one sample at a time, what else there is as many as keep it busy.
+    """
     return _Loop.apply(x, weight, s, bias, stride, padding, dilation, groups)
 
 
@@ -124,7 +144,16 @@ def taps(x, weight, s, bias, stride, padding, dilation, groups):
     return _Taps.apply(x, weight, s, bias, stride, padding, dilation, groups)
 
 
-FORMS = {form.__name__: form for form in (scale, grouped, matmul, loop, shift, taps)}
+def fused(x, weight, s, bias, stride, padding, dilation, groups):
+    """A kernel that scales and adds up the products of the kernel positions.
+
+    For images, one group, ``s`` that does not vary over the input channels, and devices for which
+    :func:`attn_mm.layers.kernels.usable` holds. The backward pass is that of ``loop`` or of ``taps``.
+    """
+    return _Fused.apply(x, weight, s, bias, stride, padding, dilation, groups)
+
+
+FORMS = {form.__name__: form for form in (scale, grouped, matmul, loop, shift, taps, fused)}
 
 
 def is_channels_last(x: Tensor) -> bool:
@@ -134,9 +163,11 @@ def is_channels_last(x: Tensor) -> bool:
 
 def _laid_out_as(x: Tensor, y: Tensor) -> Tensor:
     """``y`` in the memory format of ``x``: nets whose maps change format pay for it at every addition."""
-    return y.contiguous(
-        memory_format=_CHANNELS_LAST[y.dim()] if is_channels_last(x) else torch.contiguous_format
-    )
+    return y.contiguous(memory_format=_memory_format(x))
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    return _CHANNELS_LAST[x.dim()] if is_channels_last(x) else torch.contiguous_format
 
 
 def output_size(x: Tensor, weight: Tensor, stride, padding, dilation) -> list[int]:
@@ -169,38 +200,53 @@ def _conv_gradients(grad, x, weight, stride, padding, dilation, groups, wanted):
     )[:2]
 
 
+def _at_once(x: Tensor, weight: Tensor) -> int:
+    return 1 if _is_on_cpu(x) else max(1, _WEIGHTS_AT_ONCE // weight.numel())
+
+
 class _Loop(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, s, bias, stride, padding, dilation, groups):
         ctx.save_for_backward(x, weight, s)
         ctx.conv = stride, padding, dilation, groups
-        bias = None if bias is None else bias.to(x.dtype)
-        samples = zip(x.split(1), s)
-        return torch.cat([convolve(x_n, (weight * s_n).to(x.dtype), bias, *ctx.conv) for x_n, s_n in samples])
+        few = _at_once(x, weight)
+        shape = len(x), len(weight), *output_size(x, weight, stride, padding, dilation)
+        y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_memory_format(x))
+        for x_n, s_n, y_n in zip(x.split(few), s.split(few), y.split(few)):
+            y_n.copy_(grouped(x_n, weight, s_n, bias, *ctx.conv))
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, weight, s = ctx.saved_tensors
-        for_x, for_weight, for_s, _ = ctx.needs_input_grad[:4]
-        wanted = for_x, for_weight or for_s
-        grad_weight = torch.zeros_like(weight) if for_weight else None
-        grads_x, grads_s = [], []
-        for x_n, s_n, grad_n in zip(x.split(1), s, grad.split(1)):
-            scaled = (weight * s_n).to(x.dtype)
-            grad_x_n, grad_scaled = _conv_gradients(grad_n, x_n, scaled, *ctx.conv, wanted)
-            grads_x.append(grad_x_n)
-            if for_weight:
-                grad_weight.addcmul_(grad_scaled.to(weight.dtype), s_n)
-            if for_s:
-                grads_s.append((grad_scaled * weight).sum_to_size(s_n.shape))
-        return (
-            torch.cat(grads_x) if for_x else None,
-            grad_weight,
-            torch.stack(grads_s) if for_s else None,
-            _bias_gradient(ctx, grad),
-            *[None] * 4,
+        gradients = _gradients_by_samples(grad, *ctx.saved_tensors, *ctx.conv, ctx.needs_input_grad[:3])
+        return *gradients, _bias_gradient(ctx, grad), *[None] * 4
+
+
+def _gradients_by_samples(grad, x, weight, s, stride, padding, dilation, groups, wanted):
+    """Gradients of ``x``, ``weight`` and ``s``, those that are ``wanted``, by weights for a few samples."""
+    for_x, for_weight, for_s = wanted
+    grad_weight = torch.zeros_like(weight) if for_weight else None
+    grad_x, grads_s = torch.empty_like(x) if for_x else None, []
+    few = _at_once(x, weight)
+    for first, x_n, s_n, grad_n in zip(range(0, len(x), few), x.split(few), s.split(few), grad.split(few)):
+        n = len(x_n)
+        grad_x_n, grad_scaled = _conv_gradients(
+            grad_n.reshape(1, -1, *grad.shape[2:]),
+            x_n.reshape(1, -1, *x.shape[2:]),
+            (weight * s_n).to(x.dtype).flatten(0, 1),
+            *(stride, padding, dilation, n * groups),
+            (for_x, for_weight or for_s),
         )
+        if for_x:
+            grad_x[first : first + n] = grad_x_n.reshape(x_n.shape)
+        if grad_scaled is not None:
+            grad_scaled = grad_scaled.unflatten(0, (n, -1)).to(weight.dtype)
+        if for_weight:
+            grad_weight += (grad_scaled * s_n).sum(0)
+        if for_s:
+            grads_s.append((grad_scaled * weight).sum_to_size(s_n.shape))
+    return grad_x, grad_weight, torch.cat(grads_s) if for_s else None
 
 
 class _Shift(torch.autograd.Function):
@@ -280,52 +326,85 @@ def _moves(x: Tensor, weight: Tensor, size, padding, dilation) -> Iterator[tuple
 class _Taps(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, s, bias, stride, padding, dilation, groups):
-        ctx.padding, ctx.groups = padding, groups
-        size = output_size(x, weight, stride, padding, dilation)
-        ctx.windows = list(_windows(weight, size, stride, dilation))
+        ctx.conv = stride, padding, dilation, groups
+        windows = _windows(weight, output_size(x, weight, stride, padding, dilation), stride, dilation)
         x_padded = _zero_padded(x, padding)
         y, outputs = 0, []
-        for index, window in ctx.windows:
+        for index, window in windows:
             z = convolve(x_padded[window], _position(weight, index), groups=groups)
             s_position = per_channel(s.flatten(2)[..., index], z)
             y = z * s_position if index == 0 else y.addcmul_(z, s_position)
-            outputs.append(z)
+            # On an accelerator computing them again costs less than their memory.
+            if _is_on_cpu(x):
+                outputs.append(z)
         ctx.save_for_backward(x, weight, s, *outputs)
         return y if bias is None else y.add_(per_channel(bias, y))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, weight, s, *outputs = ctx.saved_tensors
-        for_x, for_weight, for_s, _ = ctx.needs_input_grad[:4]
-        pointwise = [[n] * (x.dim() - 2) for n in (1, 0, 1)]
-        x_padded = _zero_padded(x, ctx.padding)
-        grad_padded = torch.zeros_like(x_padded) if for_x else None
-        grads_weight, grads_s = [], []
-        for (index, window), z in zip(ctx.windows, outputs):
-            if for_x or for_weight:
-                grad_x_seen, grad_position = _conv_gradients(
-                    grad * per_channel(s.flatten(2)[..., index], grad),
-                    x_padded[window],
-                    _position(weight, index),
-                    *pointwise,
-                    ctx.groups,
-                    (for_x, for_weight),
-                )
-            if for_x:
-                grad_padded[window] += grad_x_seen
-            if for_weight:
-                grads_weight.append(grad_position.flatten(1))
-            if for_s:
-                grads_s.append((grad * z).sum([*range(2, grad.dim())]))
-        inside = [slice(p, p + n) for p, n in zip(ctx.padding, x.shape[2:])]
-        return (
-            _laid_out_as(x, grad_padded[(..., *inside)]) if for_x else None,
-            torch.stack(grads_weight, -1).view(weight.shape) if for_weight else None,
-            torch.stack(grads_s, -1).view(s.shape) if for_s else None,
-            _bias_gradient(ctx, grad),
-            *[None] * 4,
+        gradients = _gradients_by_positions(
+            grad, *ctx.saved_tensors, conv=ctx.conv, wanted=ctx.needs_input_grad[:3]
         )
+        return *gradients, _bias_gradient(ctx, grad), *[None] * 4
+
+
+def _gradients_by_positions(grad, x, weight, s, *outputs, conv, wanted):
+    """Gradients of ``x``, ``weight`` and ``s``, those that are ``wanted``, by a product for each position.
+
+    ``outputs`` of the positions before they are scaled are computed where they are not given.
+    """
+    stride, padding, dilation, groups = conv
+    for_x, for_weight, for_s = wanted
+    pointwise = [[n] * (x.dim() - 2) for n in (1, 0, 1)]
+    x_padded = _zero_padded(x, padding)
+    grad_padded = torch.zeros_like(x_padded) if for_x else None
+    grads_weight, grads_s = [], []
+    for index, window in _windows(weight, grad.shape[2:], stride, dilation):
+        position = _position(weight, index)
+        if for_x or for_weight:
+            grad_x_seen, grad_position = _conv_gradients(
+                grad * per_channel(s.flatten(2)[..., index], grad),
+                x_padded[window],
+                position,
+                *pointwise,
+                groups,
+                (for_x, for_weight),
+            )
+        if for_x:
+            grad_padded[window] += grad_x_seen
+        if for_weight:
+            grads_weight.append(grad_position.flatten(1))
+        if for_s:
+            z = outputs[index] if outputs else convolve(x_padded[window], position, groups=groups)
+            grads_s.append((grad * z).sum([*range(2, grad.dim())]))
+    inside = [slice(p, p + n) for p, n in zip(padding, x.shape[2:])]
+    return (
+        _laid_out_as(x, grad_padded[(..., *inside)]) if for_x else None,
+        torch.stack(grads_weight, -1).view(weight.shape) if for_weight else None,
+        torch.stack(grads_s, -1).view(s.shape) if for_s else None,
+    )
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, s, bias, stride, padding, dilation, groups):
+        from attn_mm.layers.kernels.aw_conv import aw_conv
+
+        ctx.save_for_backward(x, weight, s)
+        ctx.conv = stride, padding, dilation, groups
+        return aw_conv(x, weight, s, bias, stride, padding, dilation)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, weight, s = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:3]
+        if _are_few(x, weight, grad[0, 0].numel()):
+            gradients = _gradients_by_samples(grad, x, weight, s, *ctx.conv, wanted)
+        else:
+            gradients = _gradients_by_positions(grad, x, weight, s, conv=ctx.conv, wanted=wanted)
+        return *gradients, _bias_gradient(ctx, grad), *[None] * 4
 
 
 def _position(weight: Tensor, index: int) -> Tensor:

@@ -80,11 +80,7 @@ class MFBN(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Normalize ``(N, C, ...)`` with the batch's or the current flow's statistics; same shape out."""
         self._check_input_dim(input)
-        running = current_flow()
-        index = self.num_flows - 1 if running is None else running
-        if not 0 <= index < self.num_flows:
-            raise IndexError(f"flow {index} is running, but this norm has {self.num_flows} flows")
-
+        index = self.flow_index()
         mean = var = None
         if self.track_running_stats:
             mean, var = self.running_mean[index], self.running_var[index]
@@ -95,6 +91,18 @@ class MFBN(_BatchNorm):
             if self.momentum is None:
                 momentum = 1.0 / float(self.num_batches_tracked[index])
         return self._normalize(input, mean, var, use_batch, momentum)
+
+    def flow_index(self) -> int:
+        """Whose statistics are used: the current flow's, from 0.
+
+        Raises:
+            IndexError: the current flow is not below ``num_flows``.
+        """
+        running = current_flow()
+        index = self.num_flows - 1 if running is None else running
+        if not 0 <= index < self.num_flows:
+            raise IndexError(f"flow {index} is running, but this norm has {self.num_flows} flows")
+        return index
 
     def _normalize(self, input, mean, var, use_batch, momentum) -> Tensor:
         update = self.training and self.track_running_stats

@@ -17,6 +17,8 @@ Both are exact; only the order of summation differs.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,11 +26,17 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_mm.layers.dims import convolve, per_channel
+from attn_mm.layers.mfbn import MFBN, MFBN2d, MFBN3d, MFSyncBN
 from attn_mm.layers.precision import no_autocast, result_type, wide_type
 from attn_mm.layers.shortcuts import shortcuts_enabled
 from attn_mm.layers.tracing import is_traced
 
 _CONV_WEIGHT_GRAD = {4: torch.nn.grad.conv2d_weight, 5: torch.nn.grad.conv3d_weight}
+_STOCK = (
+    (nn.Conv2d, (nn.BatchNorm2d, nn.SyncBatchNorm, MFBN2d, MFSyncBN)),
+    (nn.Conv3d, (nn.BatchNorm3d, nn.SyncBatchNorm, MFBN3d, MFSyncBN)),
+)
+_FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward, MFBN.forward)
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
@@ -55,7 +63,8 @@ def pooled_conv_norm(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
         if _is_pointwise(conv) or _is_border_sum(conv):
             return _with_fixed_statistics(x, conv, norm)
         return _as_written(x, conv, norm)
-    if is_traced():
+    # The statistics of several processes or flows are those norms' own affair.
+    if is_traced() or type(norm).forward is not _BatchNorm.forward:
         return _as_written(x, conv, norm)
     return _with_batch_statistics(x, conv, norm)
 
@@ -69,13 +78,13 @@ def _average(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
 
 
 def _are_stock(x: Tensor, conv: nn.Module, norm: nn.Module) -> bool:
-    for stock_conv, stock_norm in ((nn.Conv2d, nn.BatchNorm2d), (nn.Conv3d, nn.BatchNorm3d)):
+    for stock_conv, stock_norms in _STOCK:
         if isinstance(conv, stock_conv):
             return (
                 type(conv).forward is stock_conv.forward
                 and type(conv)._conv_forward is stock_conv._conv_forward
-                and isinstance(norm, stock_norm)
-                and type(norm).forward is _BatchNorm.forward
+                and isinstance(norm, stock_norms)
+                and type(norm).forward in _FORWARDS
                 and x.dim() == 2 + len(conv.kernel_size)
                 and not any(_is_watched(module) for module in (conv, norm))
             )
@@ -93,10 +102,12 @@ def _is_pointwise(conv: nn.Module) -> bool:
 
 
 def _is_border_sum(conv: nn.Module) -> bool:
+    """Whether it is 3 wide in height and width, 1 or 3 in time, and each output has its input's place."""
     return (
-        conv.kernel_size == (3, 3)
-        and conv.stride == conv.dilation == (1, 1)
-        and conv.padding in ((1, 1), "same")
+        conv.kernel_size[-2:] == (3, 3)
+        and set(conv.kernel_size) <= {1, 3}
+        and set(conv.stride) == set(conv.dilation) == {1}
+        and conv.padding in (tuple(k // 2 for k in conv.kernel_size), "same")
         and conv.padding_mode == "zeros"
     )
 
@@ -108,21 +119,36 @@ def _to(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:
 def _with_fixed_statistics(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
     result, wide = result_type(x), wide_type(x)
     with no_autocast(x):
-        seen = _average(x, wide).unsqueeze(-1) if _is_pointwise(conv) else _border_averages(x, wide)
+        if _is_pointwise(conv):
+            seen = _average(x, wide).unsqueeze(-1)
+        else:
+            seen = _border_averages(x, conv.kernel_size, wide)
         weight, bias, gamma, beta, mean, var = _to(
-            wide, conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var
+            wide, conv.weight, conv.bias, norm.weight, norm.bias, *_fixed_statistics(norm)
         )
         # One output position, whose taps are the kernel's.
         pooled = F.conv1d(seen, weight.flatten(2), bias, groups=conv.groups).squeeze(-1)
         return F.batch_norm(pooled, mean, var, gamma, beta, training=False, eps=norm.eps).to(result)
 
 
-def _border_averages(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """``(N, C, 9)``: what each tap of a 3x3 kernel with padding 1 sees of ``x``, averaged over the outputs.
+def _fixed_statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    mean, var = norm.running_mean, norm.running_var
+    return (mean[norm.flow_index()], var[norm.flow_index()]) if isinstance(norm, MFBN) else (mean, var)
+
+
+def _border_averages(x: Tensor, kernel_size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """``(N, C, taps)``: what each tap of the kernel sees of ``x``, averaged over the outputs.
 
     The tap one row up never sees the last row, the tap one row down never the first;
-    the same holds for columns.
+    the same holds for columns and for frames.
     """
+    positions = math.prod(x.shape[2:])
+    if x.dim() == 5:
+        every_frame = x.sum(2, keepdim=True, dtype=dtype)
+        if kernel_size[0] == 3:
+            x = torch.cat([every_frame - x[:, :, -1:], every_frame, every_frame - x[:, :, :1]], 2)
+        else:
+            x = every_frame
     total = x.sum((-2, -1), dtype=dtype)
     none = torch.zeros_like(total)
 
@@ -136,7 +162,7 @@ def _border_averages(x: Tensor, dtype: torch.dtype) -> Tensor:
     # A corner is in the row and in the column that are taken off.
     corners = torch.stack([last_row, torch.zeros_like(last_row), first_row], -2)
     seen = total[..., None, None] - rows[..., :, None] - columns[..., None, :] + corners
-    return seen.flatten(2) / (x.shape[-2] * x.shape[-1])
+    return seen.flatten(2) / positions
 
 
 def _with_batch_statistics(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:

@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attn_mm.layers.anar import crop_or_resize
+from attn_mm.layers.flow_streams import run_flows
 from attn_mm.layers.flows import run_in_flow
+from attn_mm.layers.masking import mask_in_place
 
 _AVG_POOL = {4: F.avg_pool2d, 5: F.avg_pool3d}
 
@@ -62,6 +64,8 @@ def r2dns(
     eta: float = 0.5,
     first_mask: Literal["none", "ones"] = "none",
     masks: dict[tuple[int, int], Tensor] | None = None,
+    in_place: bool = False,
+    streams: bool = False,
 ) -> list[Tensor]:
     """Run the recursion; see :class:`R2DNS` for the arguments.
 
@@ -69,6 +73,9 @@ def r2dns(
         masks: where given, filled with ``{(stage, flow): mask}``, stages from
             0 and flows from 1 as in the paper; the mask, ``(N, 1, *size)``, is
             the one that multiplied that flow's output of that stage.
+        in_place: whether the stages' outputs, and what shares their memory, may be overwritten: nobody
+            but this function looks at them.
+        streams: whether the flows of a stage run side by side on CUDA streams of their own.
 
     Returns:
         The last flow's output of every stage, masked as eq. 5 says.
@@ -82,8 +89,7 @@ def r2dns(
         # Eq. 1: flow n (from 0 here) has L - (N - 1 - n) stages.
         first = max(0, num_flows - len(stages) + index)
         features[:first] = [None] * first
-        for n in range(first, num_flows):
-            features[n] = run_in_flow(n, stage, features[n])
+        run_flows(stage, features, first, streams)
         if first_mask == "ones":
             features[first] = features[first] * (1 + eta)
         for n in range(first + 1, num_flows):
@@ -91,7 +97,9 @@ def r2dns(
             mask = crop_or_resize(mask, features[n].shape[2:])
             if masks is not None:
                 masks[index, n + 1] = mask
-            features[n] = features[n] * (mask + eta)
+            mask = mask + eta
+            # Without the shortcut a mask may come close to 0.
+            features[n] = mask_in_place(features[n], mask) if in_place and eta else features[n] * mask
         outputs.append(features[-1])
     return outputs
 

@@ -6,10 +6,6 @@ Tree-structured Attention Module for Image Classification, anonymous, submitted 
 The text and the authors' code have 1x1 convolutions; the parameter counts of table 1
 are those of 3x3 ones (ResNet-50: 24.01M, where 1x1 gives 23.77M). The first is the
 default, ``kernel_size=3`` the second.
-
-1x1 convolutions of few channels are slow as grouped convolutions. Here a level adds up
-strided slices of the channels, a piece of the map at a time, and the backward pass
-computes the tree anew from the input: the same sums without a tree in memory.
 """
 
 from __future__ import annotations
@@ -19,20 +15,14 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from attn_mm.layers.channels import one_width
 from attn_mm.layers.dims import conv_class
 from attn_mm.layers.gate_statistics import GateStatistics
-from attn_mm.layers.precision import no_autocast, wide_type
 from attn_mm.layers.shortcuts import shortcuts_enabled
+from attn_mm.layers.tam_forms import sliced, tree_gate
 from attn_mm.layers.tracing import is_traced, is_traced_by_dynamo
-
-# Elements of one piece: what a CPU's caches hold; elsewhere only the memory counts.
-_PIECE = {"cpu": 2**20}
-_LARGE_PIECE = 2**26
 
 
 def tree_groups(channels: int, group_size: int) -> list[int]:
@@ -133,12 +123,9 @@ class TAM(nn.Module):
             y = x * gate
         elif is_traced_by_dynamo():
             # The compiler fuses the levels and decides itself what to compute twice.
-            with no_autocast(x):
-                dtype = wide_type(x)
-                gate = _climb(x.to(dtype), _levels(self._tree_parameters(), dtype)).sigmoid()
-                y = (x * gate).to(x.dtype)
+            y, gate = sliced(x, self._tree_parameters())
         else:
-            y, gate = _TreeGate.apply(x, *self._tree_parameters())
+            y, gate = tree_gate(x, self._tree_parameters())
         if self._statistics:
             self._collect(gate)
         return y
@@ -152,104 +139,3 @@ class TAM(nn.Module):
     def _tree_parameters(self) -> list[Tensor]:
         """Weight and bias of a level, the slopes after it, and so on upwards."""
         return [p for layer in self.tree for p in layer.parameters()]
-
-
-def _levels(parameters, dtype):
-    """Per level: the weights of each child, the bias, the slopes (None at the top)."""
-    levels = []
-    for weight, bias, slope in zip(parameters[0::3], parameters[1::3], [*parameters[2::3], None]):
-        children = weight.to(dtype).unbind(1)
-        bias = bias.to(dtype).view_as(children[0])
-        levels.append((children, bias, slope if slope is None else slope.to(dtype)))
-    return levels
-
-
-def _climb(x: Tensor, levels, trail: list | None = None) -> Tensor:
-    """The top of the tree over ``x``; ``trail`` takes each level's input and sum."""
-    for children, bias, slope in levels:
-        group = len(children)
-        total = x[:, 0::group] * children[0]
-        for i in range(1, group):
-            total.addcmul_(x[:, i::group], children[i])
-        total.add_(bias)
-        if trail is not None:
-            trail.append((x, total))
-        x = total if slope is None else F.prelu(total, slope)
-    return x
-
-
-def _pieces(x: Tensor) -> Iterator[tuple[slice, ...]]:
-    """Indices that cut ``x`` into pieces: some samples each, or some rows where one is too large."""
-    size = _PIECE.get(x.device.type, _LARGE_PIECE)
-    sample = max(1, x.shape[1:].numel())
-    if sample <= size:
-        step = size // sample
-        for n in range(0, x.shape[0], step):
-            yield (slice(n, n + step),)
-        return
-    step = max(1, size // (sample // x.shape[2]))
-    for n in range(x.shape[0]):
-        for row in range(0, x.shape[2], step):
-            yield slice(n, n + 1), slice(None), slice(row, row + step)
-
-
-class _TreeGate(torch.autograd.Function):
-    """``x`` times its gate, and the gate; keeps these two for the backward pass and nothing else.
-
-    Autocast would round the PReLUs. The pieces are small enough for full precision.
-    """
-
-    @staticmethod
-    def forward(ctx, x, *parameters):
-        dtype = wide_type(x)
-        levels = _levels(parameters, dtype)
-        y = torch.empty_like(x)
-        gate = x.new_empty(x.shape[0], 1, *x.shape[2:], dtype=dtype)
-        with no_autocast(x):
-            for piece in _pieces(x):
-                part = x[piece].to(dtype)
-                torch.sigmoid(_climb(part, levels), out=gate[piece])
-                torch.mul(part, gate[piece], out=y[piece])
-        ctx.save_for_backward(x, gate, *parameters)
-        ctx.mark_non_differentiable(gate)
-        ctx.set_materialize_grads(False)
-        return y, gate
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_y, _):
-        x, gate, *parameters = ctx.saved_tensors
-        dtype = gate.dtype
-        levels = _levels(parameters, dtype)
-        grad_x = torch.empty_like(x)
-        grads = [torch.zeros_like(p, dtype=dtype) for p in parameters]
-        with no_autocast(x):
-            for piece in _pieces(x):
-                grad_x[piece] = _backward_piece(
-                    x[piece].to(dtype), gate[piece], grad_y[piece].to(dtype), levels, grads
-                )
-        return grad_x, *(grad.to(p.dtype) for grad, p in zip(grads, parameters))
-
-
-def _backward_piece(x: Tensor, gate: Tensor, grad_y: Tensor, levels, grads: list[Tensor]) -> Tensor:
-    """The gradient of ``x``; those of the parameters are added to ``grads``."""
-    trail: list[tuple[Tensor, Tensor]] = []
-    _climb(x, levels, trail)
-    but_channels = [d for d in range(x.dim()) if d != 1]
-    grad = (grad_y * x).sum(1, keepdim=True) * (gate * (1 - gate))
-    for level in reversed(range(len(levels))):
-        (children, _, slope), (below, total) = levels[level], trail[level]
-        if slope is not None:
-            grads[3 * level + 2] += (grad * total.clamp(max=0)).sum(but_channels)
-            grad = torch.where(total > 0, grad, grad * slope.view_as(children[0]))
-        grads[3 * level + 1] += grad.sum(but_channels)
-        group = len(children)
-        grad_below = torch.empty_like(below) if level else grad_y * gate
-        for i, child in enumerate(children):
-            grads[3 * level][:, i] += (grad * below[:, i::group]).sum(but_channels).view_as(child)
-            if level:
-                torch.mul(grad, child, out=grad_below[:, i::group])
-            else:
-                grad_below[:, i::group].addcmul_(grad, child)
-        grad = grad_below
-    return grad

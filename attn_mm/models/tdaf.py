@@ -40,6 +40,8 @@ class TDAFMixin:
             self.eta,
             self.first_mask,
             masks,
+            in_place=not is_watched(self),
+            streams=self.streams,
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | Tensor:
@@ -53,6 +55,11 @@ class TDAFMixin:
         masks: dict[tuple[int, int], Tensor] = {}
         self._recur(x, masks)
         return masks
+
+
+def is_watched(net: nn.Module) -> bool:
+    """Whether somebody is shown the maps inside ``net``, who may keep them."""
+    return any(module._forward_hooks for module in net.modules() if module is not net)
 
 
 class ANARs(OwnStart, nn.ModuleList):
@@ -87,6 +94,7 @@ def top_down_flows(
     eta: float = 0.5,
     first_mask: Literal["none", "ones"] = "none",
     depthwise: bool = False,
+    streams: bool = False,
 ) -> list[nn.Module]:
     """Graft the top-down recursion onto ``backbone``, in place.
 
@@ -103,6 +111,8 @@ def top_down_flows(
         eta: shortcut of eq. 5.
         first_mask: see :class:`attn_mm.layers.R2DNS`.
         depthwise: ANARs of depthwise convolutions, as in the paper's MobileNets.
+        streams: the flows of a stage run side by side, each on a CUDA stream of its own: for
+            batches that are too small to fill the device.
 
     Returns:
         The new modules.
@@ -111,6 +121,8 @@ def top_down_flows(
         TypeError: the backbone can't be split into stages.
         ValueError: an option is out of its range, or ``out_indices`` names what is no stage.
     """
+    if not isinstance(streams, bool):
+        raise ValueError(f"streams must be True or False, got {streams!r}")
     split = find_split(backbone)
     convs = split.convs(backbone)
     check_whole("flows", flows, 2, len(convs) + 1, why=" (the number of stages)")
@@ -126,6 +138,7 @@ def top_down_flows(
         ANAR(conv.out_channels, anar, width, len(conv.kernel_size), depthwise) for conv in convs
     )
     backbone.flows, backbone.eta, backbone.first_mask = flows, eta, first_mask
+    backbone.streams = streams
     backbone.anars.init_weights()
     convert_multi_flow(backbone, flows)
     for name in getattr(backbone, "res_layers", ()):

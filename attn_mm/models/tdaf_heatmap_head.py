@@ -22,7 +22,7 @@ from attn_mm.graft.numbers import check_whole
 from attn_mm.graft.state import LoadReport
 from attn_mm.layers import ANAR, convert_multi_flow, r2dns
 from attn_mm.layers.r2dns import check_recursion
-from attn_mm.models.tdaf import ANARs
+from attn_mm.models.tdaf import ANARs, is_watched
 
 LAYERS_OF_A_STAGE = 3
 """``HeatmapHead`` puts a norm and a ReLU behind each deconvolution."""
@@ -56,7 +56,8 @@ class DeconvFlows(nn.Sequential):
 
     def forward(self, x: Tensor | Sequence[Tensor], masks: dict | None = None) -> Tensor:
         """The last flow's map, 2^L times the size of ``x``; see :func:`attn_mm.layers.r2dns`."""
-        return r2dns(self.flow_stages(), self.anars, x, self.flows, self.eta, self.first_mask, masks)[-1]
+        options = dict(masks=masks, in_place=not is_watched(self))
+        return r2dns(self.flow_stages(), self.anars, x, self.flows, self.eta, self.first_mask, **options)[-1]
 
     def flow_stages(self) -> list[Callable[[Tensor], Tensor]]:
         """What the flows run: a deconvolution, its norm and its ReLU each."""

@@ -16,7 +16,7 @@ from layers.reference import leaves
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from attn_mm.layers import aw_attention, aw_conv
+from attn_mm.layers import aw_attention, aw_conv, aw_forms
 from attn_mm.layers.aw_attention import AWAttention
 from attn_mm.layers.aw_conv import AWConv2d, AWConv3d
 from attn_mm.layers.aw_forms import FORMS, choose_form
@@ -292,6 +292,72 @@ def test_choice_of_form_on_a_cpu(form, batch, positions, options, layout):
     with as_written():
         written = choose_form(x, layer.weight, layer.attention(x) + 1, layer.stride, positions, layer.groups)
     assert written == ("matmul" if batch == 0 else "grouped")
+
+
+@pytest.mark.parametrize(
+    "form, batch, positions, options, dtype",
+    [
+        ("scale", 8, 4, dict(kernel_size=1), torch.float32),
+        ("fused", 8, 5, dict(), torch.float32),
+        ("fused", 1, 6, dict(stride=2, kernel_size=5), torch.float16),
+        ("fused", 8, 6, dict(), torch.bfloat16),
+        ("taps", 8, 5, dict(), torch.float64),
+        ("loop", 8, 6, dict(), torch.float64),
+        ("taps", 8, 5, dict(dims=3), torch.float32),
+        ("loop", 8, 5, dict(dims=3), torch.bfloat16),
+        ("loop", 8, 5, dict(groups=2), torch.float32),
+        ("loop", 8, 5, dict(reduce_c1=1), torch.float32),
+        ("matmul", 0, 5, dict(), torch.float32),
+    ],
+)
+def test_choice_of_form_with_kernels(form, batch, positions, options, dtype, monkeypatch):
+    monkeypatch.setattr(aw_forms.kernels, "usable", lambda x: True)
+    layer = build(**options).to(dtype).to("meta")
+    x = image(batch, size=(6, 6, 6)[: len(layer.kernel_size)], dtype=dtype, device="meta")
+    s = layer.eval().attention(x) + 1
+    assert choose_form(x, layer.weight, s, layer.stride, positions, layer.groups) == form
+    with as_written():
+        written = choose_form(x, layer.weight, s, layer.stride, positions, layer.groups)
+    assert written == ("matmul" if batch == 0 else "grouped")
+
+
+@pytest.mark.parametrize(
+    "form, batch, positions, options, dtype",
+    [
+        ("loop", 1, 6, dict(), torch.float32),
+        ("taps", 1, 5, dict(stride=2, kernel_size=5), torch.float32),
+        ("loop", 8, 5, dict(), torch.float16),
+    ],
+)
+def test_choice_of_form_on_an_accelerator_without(form, batch, positions, options, dtype):
+    layer = build(**options).to(dtype).to("meta").eval()
+    x = image(batch, dtype=dtype, device="meta")
+    chosen = choose_form(x, layer.weight, layer.attention(x) + 1, layer.stride, positions, layer.groups)
+    assert chosen == form
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5, 100])
+@pytest.mark.parametrize("options", ANY, ids=str)
+def test_several_samples_at_once(options, at_once, force, monkeypatch):
+    force("loop")
+    monkeypatch.setattr(aw_forms, "_at_once", lambda x, weight: at_once)
+    layer = build(**options)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        layer.zero_grad()
+        assert_equals_the_reference(layer, image(5, size=(5, 9)).to(memory_format=layout))
+
+
+@pytest.mark.parametrize("options", WITHOUT_C1, ids=str)
+def test_an_accelerator_keeps_no_kernel_positions(options, force, monkeypatch):
+    force("taps")
+    monkeypatch.setattr(aw_forms, "_is_on_cpu", lambda x: False)
+    layer = build(**options)
+    x = image(size=(5, 9, 7)[-len(layer.kernel_size) :]).requires_grad_()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        y = layer(x)
+    assert not any(t.shape == y.shape for t in kept)
+    assert_equals_the_reference(layer, x)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -692,4 +758,5 @@ def test_the_attention_alone_has_the_kernel_s_shape():
 
 
 def test_all_forms_are_tested():
-    assert {form for form, _ in FORM_CASES} == set(FORMS)
+    """The fused one is in ``interpreted_kernels.py``."""
+    assert {form for form, _ in FORM_CASES} | {"fused"} == set(FORMS)

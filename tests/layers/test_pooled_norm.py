@@ -10,7 +10,7 @@ from layers import reference_td
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from attn_mm.layers import pooled_norm
+from attn_mm.layers import convert_multi_flow, flow, pooled_norm
 from attn_mm.layers.mfbn import MFBN2d
 from attn_mm.layers.pooled_norm import pooled_conv_norm
 from attn_mm.layers.shortcuts import as_written
@@ -36,7 +36,10 @@ CASES = {
     ),
     "3x3 stride": (dict(kernel_size=3, out=5, padding=1, stride=2), (2, 4, 5, 7), "written", "output"),
     "3x3 no padding": (dict(kernel_size=3, out=5), (2, 4, 5, 7), "written", "output"),
-    "3x3x3": (dict(kernel_size=3, out=5, padding=1), (2, 2, 3, 2, 4), "written", "output"),
+    "3x3x3": (dict(kernel_size=3, out=5, padding=1), (2, 2, 3, 2, 4), "average", "output"),
+    "3x3x3 one frame": (dict(kernel_size=3, out=5, padding=1), (2, 2, 1, 3, 2), "average", "output"),
+    "1x3x3": (dict(kernel_size=(1, 3, 3), out=5, padding=(0, 1, 1)), (2, 2, 3, 2, 4), "average", "output"),
+    "3x1x1": (dict(kernel_size=(3, 1, 1), out=5, padding=(1, 0, 0)), (2, 2, 3, 2, 4), "written", "output"),
 }
 NORMS = {
     "train": (dict(), True),
@@ -294,6 +297,25 @@ def test_modules_of_another_kind_run_themselves(training):
             close(ours, theirs)
 
 
+@pytest.mark.parametrize("kernel_size", [1, 3])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_synchronized_and_multi_flow_norms_with_fixed_statistics(dims, kernel_size):
+    x, conv, norm = build((3, 4, 5, 3, 2)[: dims + 2], kernel_size, 24, padding=kernel_size // 2)
+    flows = convert_multi_flow(copy.deepcopy(norm), 3)
+    nn.init.normal_(flows.running_mean)
+    nn.init.uniform_(flows.running_var, 0.5, 1.5)
+    space = tuple(range(2, x.dim()))
+    for each in (nn.SyncBatchNorm.convert_sync_batchnorm(norm), flows, flows.synchronized()):
+        each.eval()
+        for index in (0, 2, None):
+            with flow(index):
+                pooled = pooled_conv_norm(x, conv, each)
+                close(pooled, each(conv(x)).mean(space))
+            assert route(pooled) == "average"
+    with flow(3), pytest.raises(IndexError, match="flow 3 is running, but this norm has 3 flows"):
+        pooled_conv_norm(x, conv, flows)
+
+
 @pytest.mark.parametrize(
     "options, expected_route",
     [
@@ -301,6 +323,7 @@ def test_modules_of_another_kind_run_themselves(training):
         (dict(kernel_size=3, padding="same", dilation=2), "written"),
         (dict(kernel_size=3, padding=1, padding_mode="reflect"), "written"),
         (dict(kernel_size=(3, 1), padding=(1, 0)), "written"),
+        (dict(kernel_size=3, padding=(1, 0)), "written"),
         (dict(kernel_size=3, padding="same"), "average"),
         (dict(kernel_size=1, padding="valid", dilation=2), "average"),
     ],

@@ -14,7 +14,8 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import load_checkpoint
 from torch import nn
 
-from attn_mm.layers import MFBN, flow
+from attn_mm.errors import ConfigError
+from attn_mm.layers import MFBN, as_written, flow
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-10)
 SMALL = dict(base_channels=8, stem_channels=8)
@@ -774,3 +775,68 @@ def test_masks_belong_to_the_last_pass_and_keep_the_running_flow():
         assert mask.shape[:2] == (2, 1)
         if n == 3:
             assert mask.shape[2:] == outputs[stage].shape[2:]
+
+
+class TestMapsAreMaskedInPlace:
+    @staticmethod
+    def kept(net, x):
+        """How many bytes of maps wait for the backward pass, each piece of memory counted once."""
+        own = {t.data_ptr() for t in (*net.parameters(), *net.buffers())}
+        kept = {}
+
+        def keep(t):
+            kept.setdefault(t.untyped_storage().data_ptr(), t.untyped_storage().nbytes())
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            outputs = net(x)
+        del outputs
+        return sum(size for place, size in kept.items() if place not in own)
+
+    def test_in_training_and_inference(self):
+        net, x = shake(build(("mmpretrain.ResNet", 18))).double(), image(dtype=torch.float64)
+        ours, written = copy.deepcopy(net), copy.deepcopy(net)
+        with as_written():
+            expected = written(x)
+            backward(expected)
+        backward(outputs := ours(x))
+        torch.testing.assert_close(outputs, expected, **TOLERANCE)
+        for p, q in zip(ours.parameters(), written.parameters()):
+            torch.testing.assert_close(p.grad, q.grad, **TOLERANCE)
+        with torch.inference_mode(), as_written():
+            expected = written.eval()(x)
+        with torch.inference_mode():
+            torch.testing.assert_close(ours.eval()(x), expected, **TOLERANCE)
+
+    def test_that_saves_a_map_for_each_mask(self):
+        net, x = build(("mmpretrain.ResNet", 18)), image()
+        maps = [m.numel() * 8 * 2**stage for (stage, _), m in net.attention_masks(x).items()]
+        assert len(maps) == 5
+        with as_written():
+            written = self.kept(net, x)
+        assert written - self.kept(net, x) == 4 * sum(maps)
+
+    def test_what_a_hook_keeps_is_left_alone(self):
+        net, x = build(("mmpretrain.ResNet", 18)).eval(), image()
+        seen, copies = [], []
+
+        def keep(module, inputs, y):
+            seen.append(y)
+            copies.append(y.clone())
+
+        handle = net.layer1.register_forward_hook(keep)
+        for grad in (True, False):
+            with torch.set_grad_enabled(grad):
+                net(x)
+        handle.remove()
+        assert len(seen) == 6
+        assert all(torch.equal(map_, copied) for map_, copied in zip(seen, copies))
+
+
+def test_streams_are_an_option():
+    net, x = build(("mmpretrain.ResNet", 18)).eval(), image()
+    twin = copy.deepcopy(net)
+    twin.streams = True
+    torch.testing.assert_close(twin(x), net(x), rtol=0, atol=0)
+    with pytest.raises(ConfigError, match="streams must be True or False, got 2"):
+        MODELS.build(dict(type="attn_mm.TDAF", backbone=config(("mmpretrain.ResNet", 18)), streams=2))
