@@ -145,10 +145,10 @@ def taps(x, weight, s, bias, stride, padding, dilation, groups):
 
 
 def fused(x, weight, s, bias, stride, padding, dilation, groups):
-    """A kernel that scales and adds up the products of the kernel positions.
+    """Kernels that scale and add up the products of the kernel positions, forward and backward.
 
     For images, one group, ``s`` that does not vary over the input channels, and devices for which
-    :func:`attn_mm.layers.kernels.usable` holds. The backward pass is that of ``loop`` or of ``taps``.
+    :func:`attn_mm.layers.kernels.usable` holds.
     """
     return _Fused.apply(x, weight, s, bias, stride, padding, dilation, groups)
 
@@ -392,18 +392,15 @@ class _Fused(torch.autograd.Function):
         from attn_mm.layers.kernels.aw_conv import aw_conv
 
         ctx.save_for_backward(x, weight, s)
-        ctx.conv = stride, padding, dilation, groups
-        return aw_conv(x, weight, s, bias, stride, padding, dilation)
+        ctx.conv = stride, padding, dilation
+        return aw_conv(x, weight, s, bias, *ctx.conv)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, weight, s = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:3]
-        if _are_few(x, weight, grad[0, 0].numel()):
-            gradients = _gradients_by_samples(grad, x, weight, s, *ctx.conv, wanted)
-        else:
-            gradients = _gradients_by_positions(grad, x, weight, s, conv=ctx.conv, wanted=wanted)
+        from attn_mm.layers.kernels.aw_conv import aw_conv_gradients
+
+        gradients = aw_conv_gradients(grad, *ctx.saved_tensors, *ctx.conv, ctx.needs_input_grad[:3])
         return *gradients, _bias_gradient(ctx, grad), *[None] * 4
 
 

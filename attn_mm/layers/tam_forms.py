@@ -77,7 +77,22 @@ def _has_kernel(x: Tensor, parameters) -> bool:
 def _by_kernel(x: Tensor, parameters) -> tuple[Tensor, Tensor]:
     from attn_mm.layers.kernels.tam import tree_gate
 
-    return tree_gate(x, parameters[0::3], parameters[1::3], parameters[2::3], _group_size(parameters))
+    return tree_gate(x, *_by_kind(parameters), _group_size(parameters))
+
+
+def _gradients_by_kernel(grad_y: Tensor, x: Tensor, gate: Tensor, parameters) -> list[Tensor]:
+    from attn_mm.layers.kernels.tam import tree_gate_gradients
+
+    grad_x, *kinds = tree_gate_gradients(grad_y, x, gate, *_by_kind(parameters), _group_size(parameters))
+    grads = [grad_x, *parameters]
+    for i, kind in enumerate(kinds, 1):
+        grads[i::3] = kind
+    return grads
+
+
+def _by_kind(parameters) -> tuple[Sequence[Tensor], ...]:
+    """The weights, the biases, the slopes."""
+    return parameters[0::3], parameters[1::3], parameters[2::3]
 
 
 def _group_size(parameters) -> int:
@@ -130,16 +145,22 @@ class _TreeGate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_y, _):
         x, gate, *parameters = ctx.saved_tensors
-        dtype = gate.dtype
-        levels = _levels(parameters, dtype)
-        grad_x = torch.empty_like(x)
-        grads = [torch.zeros_like(p, dtype=dtype) for p in parameters]
-        with no_autocast(x):
-            for piece in _pieces(x):
-                grad_x[piece] = _backward_piece(
-                    x[piece].to(dtype), gate[piece], grad_y[piece].to(dtype), levels, grads
-                )
+        by = _gradients_by_kernel if _has_kernel(x, parameters) else _gradients_in_pieces
+        grad_x, *grads = by(grad_y, x, gate, parameters)
         return grad_x, *(grad.to(p.dtype) for grad, p in zip(grads, parameters))
+
+
+def _gradients_in_pieces(grad_y: Tensor, x: Tensor, gate: Tensor, parameters) -> list[Tensor]:
+    dtype = gate.dtype
+    levels = _levels(parameters, dtype)
+    grad_x = torch.empty_like(x)
+    grads = [torch.zeros_like(p, dtype=dtype) for p in parameters]
+    with no_autocast(x):
+        for piece in _pieces(x):
+            grad_x[piece] = _backward_piece(
+                x[piece].to(dtype), gate[piece], grad_y[piece].to(dtype), levels, grads
+            )
+    return [grad_x, *grads]
 
 
 def _backward_piece(x: Tensor, gate: Tensor, grad_y: Tensor, levels, grads: list[Tensor]) -> Tensor:

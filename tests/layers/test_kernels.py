@@ -1,4 +1,4 @@
-"""The Triton kernels equal their formulas, as Triton's interpreter runs them."""
+"""The Triton kernels equal their formulas: in Triton's interpreter and, where there is a GPU, on it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ import torch
 from attn_mm.layers import kernels
 
 
-def test_in_the_interpreter():
+@pytest.mark.parametrize("interpreted", [True, False], ids=["interpreter", "cuda"])
+def test_kernels(interpreted):
     """In a process of its own: Triton asks for the interpreter when it is imported."""
     pytest.importorskip("triton")
-    tests = Path(__file__).with_name("interpreted_kernels.py")
+    if not (interpreted or torch.cuda.is_available()):
+        pytest.skip("no CUDA device")
+    tests = Path(__file__).with_name("run_kernels.py")
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(tests)],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
+        env={**os.environ, "TRITON_INTERPRET": "1" if interpreted else "0"},
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
