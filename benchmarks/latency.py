@@ -18,12 +18,8 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import platform
-import random
 import statistics
 import sys
-import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -44,6 +40,7 @@ from attn_mm.graft.fuse import fuse
 from attn_mm.layers import as_written
 from benchmarks.networks import BACKBONES, MODULES, USUAL, config
 from benchmarks.published import PUBLISHED
+from benchmarks.timing import device_name, open_record, peak_memory, summary, take_turns
 
 _FORMATS = {"nchw": {}, "channels_last": {4: torch.channels_last, 5: torch.channels_last_3d}}
 _MODES = ("inference", "training")
@@ -197,68 +194,15 @@ def forms_of(case: Case, device: str) -> dict[str, Form]:
     return forms
 
 
-def seconds(step: Callable[[], None], clock: str, device: str) -> float:
-    """How long ``step`` takes."""
-    now = time.perf_counter if clock == "wall" else time.process_time
-    _finish(device)
-    started = now()
-    step()
-    _finish(device)
-    return now() - started
-
-
-def _finish(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-
-
-def peak_memory(form: Form, device: str) -> int:
-    """The most bytes that the network and its step hold at once: weights, gradients, maps and work space."""
-    form.net.zero_grad(set_to_none=True)
-    weights = sum(t.numel() * t.element_size() for t in (*form.net.parameters(), *form.net.buffers()))
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        form.step()
-        return weights + torch.cuda.max_memory_allocated(device) - before
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*Profiler clears events")
-        with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
-            form.step()
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return weights + peak
-
-
-def summary(ratios: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles."""
-    q1, median, q3 = statistics.quantiles(ratios, n=4, method="inclusive")
-    return dict(median=median, q1=q1, q3=q3)
-
-
 def measure(case: Case, args: argparse.Namespace) -> dict:
     """The record of one case."""
     forms = forms_of(case, args.device)
-    for form in forms.values():
-        for _ in range(2):
-            form.step()
-    times: dict[str, list[float]] = {name: [] for name in forms}
-    order = list(forms)
-    shuffle = random.Random(0).shuffle
-    for _ in range(args.repeats):
-        # Whoever comes first finds other caches than whoever comes last.
-        shuffle(order)
-        for name in order:
-            times[name].append(seconds(forms[name].step, args.clock, args.device))
+    steps = {name: form.step for name, form in forms.items()}
     return dict(
         case._asdict(),
         params={name: sum(p.numel() for p in form.net.parameters()) for name, form in forms.items()},
-        seconds=times,
-        memory={name: peak_memory(form, args.device) for name, form in forms.items()},
+        seconds=take_turns(steps, args.repeats, args.clock, args.device),
+        memory={name: peak_memory(*form, args.device) for name, form in forms.items()},
     )
 
 
@@ -388,31 +332,6 @@ def plot(records: list[dict], path: Path) -> None:
     axes.set_ylabel("time of a step / that of the plain backbone")
     axes.legend()
     figure.savefig(path, dpi=120)
-
-
-def device_name(device: str) -> str:
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def open_record(path: Path, about: dict) -> dict:
-    """What ``path`` holds, or an empty record; UserError where it was measured otherwise."""
-    if not path.exists():
-        return dict(about=about, cases={})
-    try:
-        record = json.loads(path.read_text())
-        held = {name: record["about"].get(name) for name in about}
-        record["cases"].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is no record of this benchmark; name another --work-dir") from error
-    differs = [f"{name} {held[name]}, now {about[name]}" for name in about if held[name] != about[name]]
-    if differs:
-        raise UserError(f"{path} was measured with {'; '.join(differs)}: name another --work-dir")
-    return record
 
 
 @reports_user_errors

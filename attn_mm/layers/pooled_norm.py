@@ -168,21 +168,19 @@ def _border_averages(x: Tensor, kernel_size: tuple[int, ...], dtype: torch.dtype
 def _with_batch_statistics(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
     result = result_type(x)
     count = x.numel() // x.shape[1]
-    if count > 1 and _covariance_is_cheaper(conv, count):
-        with no_autocast(x):
-            top, mean, var = _FromCovariance.apply(x, conv.weight, norm.weight, norm.bias, norm.eps)
+    if count > 1 and covariance_is_cheaper(conv, count):
+        top, mean, var = from_covariance(x, conv, norm)
     else:
         y = conv(x)
         count = y.numel() // y.shape[1]
         if count <= 1:
             return _average(norm(y))
-        with no_autocast(x):
-            top, mean, var = _FromOutput.apply(y, norm.weight, norm.bias, norm.eps)
+        top, mean, var = from_output(y, norm)
     _track(norm, mean, var * (count / (count - 1)))
     return top.to(result)
 
 
-def _covariance_is_cheaper(conv: nn.Module, count: int) -> bool:
+def covariance_is_cheaper(conv: nn.Module, count: int) -> bool:
     """Whether covariances of the input cost less than the convolution, forward and backward together.
 
     Two products of the input with C x C matrices and two of K x C with C x C, against
@@ -192,6 +190,22 @@ def _covariance_is_cheaper(conv: nn.Module, count: int) -> bool:
         return False
     c, k = conv.in_channels, conv.out_channels
     return 2 * c * count + 2 * k * c < 0.75 * 3 * k * count
+
+
+def from_covariance(x: Tensor, conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+    """By mean and covariance of the input ``(N, C, *size)`` of a bias-free 1x1 convolution.
+
+    Returns:
+        The average ``(N, K)``, and mean and variance ``(K,)`` of the convolution's output.
+    """
+    with no_autocast(x):
+        return _FromCovariance.apply(x, conv.weight, norm.weight, norm.bias, norm.eps)
+
+
+def from_output(y: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`from_covariance` by the convolution's output ``y`` ``(N, K, *size)``."""
+    with no_autocast(y):
+        return _FromOutput.apply(y, norm.weight, norm.bias, norm.eps)
 
 
 @torch.no_grad()

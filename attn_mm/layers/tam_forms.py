@@ -29,9 +29,12 @@ _PIECE = {"cpu": 2**20}
 _LARGE_PIECE = 2**26
 
 
-def tree_gate(x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """``x`` ``(N, C, *size)`` times its gate, and the gate; to be differentiated once."""
-    return _TreeGate.apply(x, *parameters)
+def tree_gate(x: Tensor, parameters: Sequence[Tensor], form: str | None = None) -> tuple[Tensor, Tensor]:
+    """``x`` ``(N, C, *size)`` times its gate, and the gate; to be differentiated once.
+
+    ``form`` is ``'kernel'``, ``'pieces'`` or, for the better one that there is, None.
+    """
+    return _TreeGate.apply(form or ("kernel" if has_kernel(x, parameters) else "pieces"), x, *parameters)
 
 
 def sliced(x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -66,7 +69,8 @@ def _climb(x: Tensor, levels, trail: list | None = None) -> Tensor:
     return x
 
 
-def _has_kernel(x: Tensor, parameters) -> bool:
+def has_kernel(x: Tensor, parameters: Sequence[Tensor]) -> bool:
+    """Whether a kernel climbs this tree on the device of ``x``."""
     if not kernels.usable(x):
         return False
     from attn_mm.layers.kernels.tam import fits
@@ -134,8 +138,9 @@ class _TreeGate(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, *parameters):
-        y, gate = _by_kernel(x, parameters) if _has_kernel(x, parameters) else _in_pieces(x, parameters)
+    def forward(ctx, form, x, *parameters):
+        ctx.form = form
+        y, gate = (_by_kernel if form == "kernel" else _in_pieces)(x, parameters)
         ctx.save_for_backward(x, gate, *parameters)
         ctx.mark_non_differentiable(gate)
         ctx.set_materialize_grads(False)
@@ -145,9 +150,9 @@ class _TreeGate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_y, _):
         x, gate, *parameters = ctx.saved_tensors
-        by = _gradients_by_kernel if _has_kernel(x, parameters) else _gradients_in_pieces
+        by = _gradients_by_kernel if ctx.form == "kernel" else _gradients_in_pieces
         grad_x, *grads = by(grad_y, x, gate, parameters)
-        return grad_x, *(grad.to(p.dtype) for grad, p in zip(grads, parameters))
+        return None, grad_x, *(grad.to(p.dtype) for grad, p in zip(grads, parameters))
 
 
 def _gradients_in_pieces(grad_y: Tensor, x: Tensor, gate: Tensor, parameters) -> list[Tensor]:

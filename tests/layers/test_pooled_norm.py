@@ -423,4 +423,4 @@ def test_compiles_and_exports(kernel_size):
 )
 def test_the_route_is_chosen_by_what_it_costs(shape, out, cheaper):
     conv = nn.Conv2d(shape[1], out, 1, bias=False)
-    assert pooled_norm._covariance_is_cheaper(conv, shape[0] * shape[2] * shape[3]) is cheaper
+    assert pooled_norm.covariance_is_cheaper(conv, shape[0] * shape[2] * shape[3]) is cheaper

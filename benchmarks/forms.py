@@ -1,0 +1,319 @@
+"""Which of a layer's exact forms is the fastest, and which of them the layer chooses.
+
+    python -m benchmarks.forms --work-dir out                               # every layer, on the best device
+    python -m benchmarks.forms --work-dir out --layers AW --batch 64 --dtype bf16 --layout channels_last
+
+A layer's forms give the same numbers and differ in cost. Here they take turns on the layer shapes of a
+ResNet-50: AW's 3x3 convolutions, the last convolutions of TD's blocks, the gates of TAM. The table gives
+each form's time over that of a baseline (the plain convolution; for a gate, one multiplication of the map
+by it), the form that the layer chooses, and the time of that one over the fastest form's. forms.json keeps
+what is measured: the same command goes on after an interruption and adds to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from mmengine.device import get_device
+from torch import Tensor, nn
+
+from attn_mm.analysis.tables import markdown_table
+from attn_mm.engine.cpu import keep_freed_memory
+from attn_mm.engine.files import write_atomically
+from attn_mm.engine.flags import positive
+from attn_mm.engine.progress import progress_bar
+from attn_mm.errors import reports_user_errors
+from attn_mm.layers import TAM, aw_forms, pooled_norm, tam_forms
+from benchmarks.timing import device_name, open_record, seconds, take_turns
+
+_LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_MODES = ("inference", "training")
+# A turn lasts so long at least, or else the clock is what is measured.
+_SHORTEST = 2e-3
+_BASELINE = "baseline"
+
+
+class Shape(NamedTuple):
+    """What a layer sees: channels in and out, the side of the map, the stride."""
+
+    channels: int
+    out_channels: int
+    side: int
+    stride: int = 1
+
+
+class Case(NamedTuple):
+    """One row of the table."""
+
+    layer: str
+    channels: int
+    out_channels: int
+    side: int
+    stride: int
+    batch: int
+    mode: str
+    layout: str
+    dtype: str
+
+    @property
+    def key(self) -> str:
+        return " ".join(map(str, self))
+
+
+SHAPES = {
+    "AW": [
+        *(Shape(c, c, side) for c, side in ((64, 56), (128, 28), (256, 14), (512, 7))),
+        *(Shape(c, c, side, 2) for c, side in ((128, 56), (256, 28), (512, 14))),
+    ],
+    "TD": [Shape(c, 4 * c, side) for c, side in ((64, 56), (128, 28), (256, 14), (512, 7))],
+    "TAM": [Shape(c, c, side) for c, side in ((256, 56), (512, 28), (1024, 14), (2048, 7))],
+}
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.forms",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for flag, known, default, text in (
+        ("--layers", SHAPES, list(SHAPES), "AW, TD, TAM (default: all)"),
+        ("--mode", _MODES, list(_MODES), "inference, training (default: both)"),
+        ("--layout", _LAYOUTS, ["nchw"], "nchw, channels_last (default: nchw)"),
+        ("--dtype", _DTYPES, ["fp32"], "fp32, bf16 (default: fp32)"),
+    ):
+        parser.add_argument(flag, nargs="+", choices=list(known), default=default, metavar="NAME", help=text)
+    parser.add_argument("--batch", nargs="+", type=positive, default=[8], metavar="N", help="default: 8")
+    parser.add_argument("--repeats", type=positive, default=15, help="turns (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU")
+    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
+    parser.add_argument("--work-dir", type=Path, required=True, help="forms.json and .md go here")
+    return parser.parse_args(argv)
+
+
+def chosen_cases(args: argparse.Namespace) -> list[Case]:
+    """The cases that the command line asks for."""
+    return [
+        Case(layer, *shape, batch, mode, layout, dtype)
+        for layer in args.layers
+        for shape in SHAPES[layer]
+        for batch, mode, layout, dtype in product(args.batch, args.mode, args.layout, args.dtype)
+        # With fixed statistics there is but one form.
+        if layer != "TD" or mode == "training"
+    ]
+
+
+def tensors(case: Case, device: str) -> tuple[Tensor, nn.Conv2d]:
+    """The input of a case and the plain convolution that it is about."""
+    torch.manual_seed(0)
+    kernel = 3 if case.layer == "AW" else 1
+    conv = nn.Conv2d(
+        case.channels, case.out_channels, kernel, case.stride, kernel // 2, bias=False, device=device
+    ).to(memory_format=_LAYOUTS[case.layout])
+    shape = case.batch, case.channels, case.side, case.side
+    x = torch.randn(shape, device=device, dtype=_DTYPES[case.dtype])
+    return x.contiguous(memory_format=_LAYOUTS[case.layout]), conv
+
+
+def choice(case: Case, device: str) -> str:
+    """The form that the layer takes on that device; on ``meta`` it is said without computing."""
+    x, conv = tensors(case, device)
+    side = (case.side - 1) // case.stride + 1
+    if case.layer == "AW":
+        s = torch.empty(case.batch, case.out_channels, 1, 3, 3, device=device)
+        return aw_forms.choose_form(x, conv.weight, s, conv.stride, side * side, 1)
+    if case.layer == "TD":
+        return "covariance" if pooled_norm.covariance_is_cheaper(conv, case.batch * side * side) else "output"
+    parameters = list(TAM(case.channels).to(device).parameters())
+    return "kernel" if tam_forms.has_kernel(x, parameters) else "pieces"
+
+
+def forms_of(case: Case, device: str) -> dict[str, Callable[[], object]]:
+    """Each form of a case as a function, and the baseline."""
+    make = {"AW": _aw_forms, "TD": _td_forms, "TAM": _tam_forms}[case.layer]
+    x, conv = tensors(case, device)
+    training = case.mode == "training"
+    x.requires_grad_(training)
+    return {name: _step(form, inputs, training) for name, (form, inputs) in make(case, x, conv).items()}
+
+
+def _step(form: Callable[..., Tensor], inputs: list[Tensor], training: bool) -> Callable[[], None]:
+    if not training:
+
+        def infer() -> None:
+            with torch.inference_mode():
+                form(*inputs)
+
+        return infer
+    grads: list[Tensor] = []
+
+    def train() -> None:
+        y = form(*inputs)
+        if not grads:
+            grads.append(torch.randn_like(y))
+        torch.autograd.grad(y, inputs, grads[0])
+
+    return train
+
+
+def _aw_forms(case: Case, x: Tensor, conv: nn.Conv2d) -> dict:
+    weight = conv.weight.to(x.dtype).detach().requires_grad_(x.requires_grad)
+    s = 1 + torch.rand(case.batch, case.out_channels, 1, 3, 3, device=x.device, dtype=x.dtype)
+    s.requires_grad_(x.requires_grad)
+    names = ["grouped", "loop", "taps"]
+    if x.device.type == "cpu" and case.stride == 1:
+        names.append("shift")
+    if aw_forms.kernels.usable(x):
+        names.append("fused")
+
+    def run(name: str, x: Tensor, weight: Tensor, s: Tensor) -> Tensor:
+        return aw_forms.FORMS[name](x, weight, s, None, conv.stride, conv.padding, conv.dilation, 1)
+
+    forms = {name: (partial(run, name), [x, weight, s]) for name in names}
+    plain = partial(F.conv2d, stride=conv.stride, padding=conv.padding)
+    return {_BASELINE: (plain, [x, weight]), **forms}
+
+
+def _td_forms(case: Case, x: Tensor, conv: nn.Conv2d) -> dict:
+    norm = nn.BatchNorm2d(case.out_channels, device=x.device)
+    conv.to(x.dtype)
+    inputs = [x, *conv.parameters(), *norm.parameters()]
+
+    def plain(*_: Tensor) -> Tensor:
+        return conv(x)
+
+    def written(*_: Tensor) -> Tensor:
+        return norm(conv(x)).mean((2, 3))
+
+    def covariance(*_: Tensor) -> Tensor:
+        return pooled_norm.from_covariance(x, conv, norm)[0]
+
+    def output(*_: Tensor) -> Tensor:
+        return pooled_norm.from_output(conv(x), norm)[0]
+
+    forms = {"written": written, "covariance": covariance, "output": output}
+    return {_BASELINE: (plain, inputs[:2]), **{name: (form, inputs) for name, form in forms.items()}}
+
+
+def _tam_forms(case: Case, x: Tensor, conv: nn.Conv2d) -> dict:
+    layer = TAM(case.channels).to(x.device)
+    parameters = list(layer.parameters())
+    gate = torch.rand(case.batch, 1, case.side, case.side, device=x.device, dtype=x.dtype)
+    gate.requires_grad_(x.requires_grad)
+
+    def written(x: Tensor, *_: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, x.dtype, enabled=x.dtype == torch.bfloat16):
+            return x * layer.tree(x).sigmoid()
+
+    def tree_gate(by: str, x: Tensor, *parameters: Tensor) -> Tensor:
+        return tam_forms.tree_gate(x, parameters, by)[0]
+
+    names = ["pieces"] + (["kernel"] if tam_forms.has_kernel(x, parameters) else [])
+    inputs = [x, *parameters]
+    forms = {name: (partial(tree_gate, name), inputs) for name in names}
+    return {_BASELINE: (torch.mul, [x, gate]), "written": (written, inputs), **forms}
+
+
+def measure(case: Case, args: argparse.Namespace) -> dict:
+    """The record of one case."""
+    steps = forms_of(case, args.device)
+    quickest = min(_warm_seconds(step, args.device) for step in steps.values())
+    calls = max(1, math.ceil(_SHORTEST / quickest))
+    times = take_turns(steps, args.repeats, "wall", args.device, calls)
+    return dict(case._asdict(), seconds={name: [round(t, 8) for t in ts] for name, ts in times.items()})
+
+
+def _warm_seconds(step: Callable[[], object], device: str) -> float:
+    step()
+    return seconds(step, "wall", device)
+
+
+def medians(record: dict) -> dict[str, float]:
+    """Each form's median time over the baseline's in the same turn."""
+    times = record["seconds"]
+    return {
+        name: statistics.median(t / b for t, b in zip(times[name], times[_BASELINE]))
+        for name in times
+        if name != _BASELINE
+    }
+
+
+def case_of(record: dict) -> Case:
+    return Case(*(record[name] for name in Case._fields))
+
+
+def over_the_best(record: dict, form: str) -> float:
+    """The time of ``form`` over that of the fastest form."""
+    of = medians(record)
+    return of[form] / min(of.values())
+
+
+def _rows(records: list[dict], device: str) -> Iterator[tuple[str, ...]]:
+    for record in records:
+        case = case_of(record)
+        form = choice(case, device)
+        yield (
+            *map(str, case),
+            ", ".join(f"{name} {value:.2f}" for name, value in sorted(medians(record).items())),
+            form,
+            f"{over_the_best(record, form):.2f}",
+        )
+
+
+def report(records: list[dict], about: dict, device: str) -> str:
+    """The table as Markdown."""
+    header = (*Case._fields, "times", "chosen", "over the best")
+    lines = [
+        "# Forms",
+        "",
+        f"Median of {about['repeats']} turns over the baseline's: the plain convolution, for TAM a map times "
+        "a gate. Forward in inference, forward and backward in training.",
+        "",
+        f"{about['device']}, torch {about['torch']}, {about['threads']} threads.",
+        "",
+        markdown_table(header, list(_rows(records, device)), ()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@reports_user_errors
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    torch.set_num_threads(args.threads)
+    if args.device == "cpu":
+        keep_freed_memory()
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    about = dict(
+        device=device_name(args.device),
+        torch=torch.__version__,
+        threads=args.threads,
+        repeats=args.repeats,
+    )
+    path = args.work_dir / "forms.json"
+    record = open_record(path, about)
+    todo = [case for case in chosen_cases(args) if case.key not in record["cases"]]
+    with progress_bar() as progress:
+        task = progress.add_task("cases", total=len(todo))
+        for case in todo:
+            progress.update(task, description=case.key)
+            record["cases"][case.key] = measure(case, args)
+            write_atomically(path, json.dumps(record) + "\n")
+            progress.advance(task)
+    text = report(list(record["cases"].values()), about, args.device)
+    write_atomically(args.work_dir / "forms.md", text)
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
