@@ -6,8 +6,9 @@
 A layer's forms give the same numbers and differ in cost. Here they take turns on the layer shapes of a
 ResNet-50: AW's 3x3 convolutions, the last convolutions of TD's blocks, the gates of TAM. The table gives
 each form's time over that of a baseline (the plain convolution; for a gate, one multiplication of the map
-by it), the form that the layer chooses, and the time of that one over the fastest form's. forms.json keeps
-what is measured: the same command goes on after an interruption and adds to it.
+by it), the form that the layer chooses, and the time of that one over the fastest form's. On a CUDA device
+the steps are replayed as graphs: what counts is the device's time. forms.json keeps what is measured: the same
+command goes on after an interruption and adds to it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from attn_mm.engine.flags import positive
 from attn_mm.engine.progress import progress_bar
 from attn_mm.errors import reports_user_errors
 from attn_mm.layers import TAM, aw_forms, pooled_norm, tam_forms
-from benchmarks.timing import device_name, open_record, seconds, take_turns
+from benchmarks.timing import captured, device_name, open_record, seconds, take_turns
 
 _LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -228,6 +229,8 @@ def _tam_forms(case: Case, x: Tensor, conv: nn.Conv2d) -> dict:
 def measure(case: Case, args: argparse.Namespace) -> dict:
     """The record of one case."""
     steps = forms_of(case, args.device)
+    if args.device.startswith("cuda"):
+        steps = {name: captured(step) for name, step in steps.items()}
     quickest = min(_warm_seconds(step, args.device) for step in steps.values())
     calls = max(1, math.ceil(_SHORTEST / quickest))
     times = take_turns(steps, args.repeats, "wall", args.device, calls)

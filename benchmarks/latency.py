@@ -40,7 +40,7 @@ from attn_mm.graft.fuse import fuse
 from attn_mm.layers import as_written
 from benchmarks.networks import BACKBONES, MODULES, USUAL, config
 from benchmarks.published import PUBLISHED
-from benchmarks.timing import device_name, open_record, peak_memory, summary, take_turns
+from benchmarks.timing import captured, device_name, open_record, peak_memory, summary, take_turns
 
 _FORMATS = {"nchw": {}, "channels_last": {4: torch.channels_last, 5: torch.channels_last_3d}}
 _MODES = ("inference", "training")
@@ -81,6 +81,9 @@ def parse_args(argv=None) -> argparse.Namespace:
     choices("--layout", _FORMATS, ["nchw"], "nchw, channels_last (default: nchw)")
     choices("--dtype", ["fp32", "bf16"], ["fp32"], "fp32, bf16 by autocast (default: fp32)")
     parser.add_argument("--batch", nargs="+", type=positive, default=[8], metavar="N", help="default: 8")
+    parser.add_argument(
+        "--graphs", action="store_true", help="replay the steps as CUDA graphs: the device's own time"
+    )
     parser.add_argument("--repeats", type=positive, default=15, help="turns (default: %(default)s)")
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU")
     parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
@@ -99,6 +102,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.repeats < 2:
         parser.error("--repeats must be at least 2: quartiles of one turn say nothing")
+    if args.graphs and not args.device.startswith("cuda"):
+        parser.error(f"--graphs is for CUDA devices, and this is {args.device}")
     if args.quick and args.papers:
         parser.error("--quick and --papers exclude each other")
     if args.quick:
@@ -197,7 +202,7 @@ def forms_of(case: Case, device: str) -> dict[str, Form]:
 def measure(case: Case, args: argparse.Namespace) -> dict:
     """The record of one case."""
     forms = forms_of(case, args.device)
-    steps = {name: form.step for name, form in forms.items()}
+    steps = {name: captured(form.step) if args.graphs else form.step for name, form in forms.items()}
     return dict(
         case._asdict(),
         params={name: sum(p.numel() for p in form.net.parameters()) for name, form in forms.items()},
@@ -261,7 +266,8 @@ def about_lines(about: dict) -> list[str]:
         f"{about['repeats']} turns; of a step's peak memory, weights and gradients included. Both "
         "folded: to the plain backbone that is folded, too.",
         "",
-        f"{about['device']}, torch {about['torch']}, {about['threads']} threads, {about['clock']} clock.",
+        f"{about['device']}, torch {about['torch']}, {about['threads']} threads, {about['clock']} clock"
+        + (", steps replayed as CUDA graphs." if about["graphs"] else "."),
     ]
 
 
@@ -353,6 +359,7 @@ def main(argv=None) -> None:
         threads=args.threads,
         repeats=args.repeats,
         clock=args.clock,
+        graphs=args.graphs,
     )
     path = args.work_dir / "latency.json"
     record = open_record(path, about)

@@ -42,6 +42,20 @@ def take_turns(
     return times
 
 
+def captured(step: Step) -> Step:
+    """``step`` as a CUDA graph: what the device does, without what it waits for."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
 def seconds(step: Step, clock: str, device: str, calls: int = 1) -> float:
     """How long ``step`` takes, the mean of ``calls``."""
     now = time.perf_counter if clock == "wall" else time.process_time

@@ -81,22 +81,13 @@ def has_kernel(x: Tensor, parameters: Sequence[Tensor]) -> bool:
 def _by_kernel(x: Tensor, parameters) -> tuple[Tensor, Tensor]:
     from attn_mm.layers.kernels.tam import tree_gate
 
-    return tree_gate(x, *_by_kind(parameters), _group_size(parameters))
+    return tree_gate(x, parameters, _group_size(parameters))
 
 
-def _gradients_by_kernel(grad_y: Tensor, x: Tensor, gate: Tensor, parameters) -> list[Tensor]:
+def _gradients_by_kernel(grad_y: Tensor, x: Tensor, gate: Tensor, parameters):
     from attn_mm.layers.kernels.tam import tree_gate_gradients
 
-    grad_x, *kinds = tree_gate_gradients(grad_y, x, gate, *_by_kind(parameters), _group_size(parameters))
-    grads = [grad_x, *parameters]
-    for i, kind in enumerate(kinds, 1):
-        grads[i::3] = kind
-    return grads
-
-
-def _by_kind(parameters) -> tuple[Sequence[Tensor], ...]:
-    """The weights, the biases, the slopes."""
-    return parameters[0::3], parameters[1::3], parameters[2::3]
+    return tree_gate_gradients(grad_y, x, gate, parameters, _group_size(parameters))
 
 
 def _group_size(parameters) -> int:
@@ -151,11 +142,11 @@ class _TreeGate(torch.autograd.Function):
     def backward(ctx, grad_y, _):
         x, gate, *parameters = ctx.saved_tensors
         by = _gradients_by_kernel if ctx.form == "kernel" else _gradients_in_pieces
-        grad_x, *grads = by(grad_y, x, gate, parameters)
+        grad_x, grads = by(grad_y, x, gate, parameters)
         return None, grad_x, *(grad.to(p.dtype) for grad, p in zip(grads, parameters))
 
 
-def _gradients_in_pieces(grad_y: Tensor, x: Tensor, gate: Tensor, parameters) -> list[Tensor]:
+def _gradients_in_pieces(grad_y: Tensor, x: Tensor, gate: Tensor, parameters):
     dtype = gate.dtype
     levels = _levels(parameters, dtype)
     grad_x = torch.empty_like(x)
@@ -165,7 +156,7 @@ def _gradients_in_pieces(grad_y: Tensor, x: Tensor, gate: Tensor, parameters) ->
             grad_x[piece] = _backward_piece(
                 x[piece].to(dtype), gate[piece], grad_y[piece].to(dtype), levels, grads
             )
-    return [grad_x, *grads]
+    return grad_x, grads
 
 
 def _backward_piece(x: Tensor, gate: Tensor, grad_y: Tensor, levels, grads: list[Tensor]) -> Tensor:

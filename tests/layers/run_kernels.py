@@ -172,13 +172,7 @@ def test_aw_layer_on_the_kernels(last, monkeypatch):
 
 TREES = [(2, 2), (16, 2), (32, 4), (8, 16)]
 if not INTERPRETED:
-    TREES += [(256, 2), (2048, 2), (4096, 2), (512, 8)]
-
-
-def split(layer):
-    """Weights, biases and slopes of the levels."""
-    parameters = list(layer.parameters())
-    return parameters[0::3], parameters[1::3], parameters[2::3]
+    TREES += [(256, 2), (2048, 2), (512, 8)]
 
 
 @EACH_DTYPE
@@ -187,12 +181,12 @@ def split(layer):
 @pytest.mark.parametrize("channels, group_size", TREES)
 def test_tam_and_its_gradients(channels, group_size, size, last, dtype):
     layer = reference_gates.randomize(TAM(channels, group_size, dims=len(size))).to(DEVICE)
-    kinds = [list(kind) for kind in split(layer)]
+    parameters = list(layer.parameters())
     x = randn(3, channels, *size, last=last, dtype=dtype)
     exact = x.double().requires_grad_()
     gates = reference_gates.tam_gate(exact, dict(layer.named_parameters()), group_size)[:, None]
     expected = exact * gates
-    y, gate = tree_gate(x, *kinds, group_size)
+    y, gate = tree_gate(x, parameters, group_size)
     assert y.dtype == dtype and y.stride() == x.stride()
     wide = torch.promote_types(dtype, torch.float32)
     assert gate.dtype == wide
@@ -200,12 +194,11 @@ def test_tam_and_its_gradients(channels, group_size, size, last, dtype):
     assert_near(y, expected, dtype)
 
     grad = randn(*y.shape, last=last, dtype=dtype)
-    of_x, *of_kinds = tree_gate_gradients(grad, x, gate, *kinds, group_size)
-    parameters = [p for kind in kinds for p in kind]
+    of_x, of_parameters = tree_gate_gradients(grad, x, gate, parameters, group_size)
     reference = torch.autograd.grad(expected, [exact, *parameters], grad.double())
     assert of_x.dtype == dtype and of_x.stride() == x.stride()
     assert_near(of_x, reference[0], dtype)
-    for own, exact_grad in zip([g for kind in of_kinds for g in kind], reference[1:], strict=True):
+    for own, exact_grad in zip(of_parameters, reference[1:], strict=True):
         assert own.dtype == wide and own.shape == exact_grad.shape
         # Sums of few numbers that cancel have their scale, not their own, for an error.
         scale = max(exact_grad.norm(), 1e-2 * max(g.norm() for g in reference[1:]))
@@ -226,6 +219,7 @@ def test_tam_layer_on_the_kernels(monkeypatch):
 
 def test_tam_of_any_strides_and_more_positions_than_a_program_has():
     layer = reference_gates.randomize(TAM(8)).to(DEVICE)
+    parameters = list(layer.parameters())
     for x in (
         randn(2, 8, 20, 17),
         randn(2, 8, 6, 7).transpose(2, 3),
@@ -234,13 +228,13 @@ def test_tam_of_any_strides_and_more_positions_than_a_program_has():
     ):
         exact = x.clone().requires_grad_()
         expected = exact * layer.tree(exact).sigmoid()
-        y, gate = tree_gate(x, *split(layer), 2)
+        y, gate = tree_gate(x, parameters, 2)
         torch.testing.assert_close(gate, layer.tree(x).sigmoid(), rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
         grad = torch.randn_like(x)
-        of_x, of_weights, *_ = tree_gate_gradients(grad, x, gate, *split(layer), 2)
-        reference = torch.autograd.grad(expected, [exact, *split(layer)[0]], grad)
-        for own, other in zip((of_x, *of_weights), reference, strict=True):
+        of_x, of_parameters = tree_gate_gradients(grad, x, gate, parameters, 2)
+        reference = torch.autograd.grad(expected, [exact, *parameters], grad)
+        for own, other in zip((of_x, *of_parameters), reference, strict=True):
             torch.testing.assert_close(own, other, rtol=1e-11, atol=1e-11)
 
 

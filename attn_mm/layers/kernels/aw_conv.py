@@ -30,7 +30,7 @@ def aw_conv(x: Tensor, weight: Tensor, s: Tensor, bias: Tensor | None, stride, p
     The products are summed in float32 (float64 inputs: in float64) and rounded once.
 
     Args:
-        x: ``(N, C1, H, W)``, channels first or last in memory.
+        x: ``(N, C1, H, W)``; channels last in memory, it is not copied.
         weight: ``(C2, C1, h, w)``; it is rounded to the type of ``x``.
         s: ``(N, C2, 1, h, w)``.
         bias: ``(C2,)`` or None.
@@ -40,29 +40,26 @@ def aw_conv(x: Tensor, weight: Tensor, s: Tensor, bias: Tensor | None, stride, p
         ``(N, C2, H', W')`` of the type of ``x``, in its memory format.
     """
     c_out, c_in = weight.shape[:2]
-    size = [
+    height, width = (
         (n + 2 * p - d * (k - 1) - 1) // st + 1
         for n, k, st, p, d in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    ]
-    y = _empty(x, c_out, size)
-    if y.numel() == 0:
-        return y
-    rows, columns, deep = _tile(x, y[0, 0].numel(), c_out, c_in)
-    grid = (len(x) * triton.cdiv(y[0, 0].numel(), rows) * triton.cdiv(c_out, columns),)
-    _forward[grid](
-        x,
-        weight.permute(2, 3, 1, 0).to(x.dtype).contiguous(),
-        _positions_first(s, x),
-        y if bias is None else bias,
-        y,
-        *(c_in, c_out, *x.shape[2:], *size),
-        *(*x.stride(), *y.stride()),
-        **_constants(x, weight, stride, padding, dilation),
-        HAS_BIAS=bias is not None,
-        **dict(ROWS=rows, COLUMNS=columns, DEEP=deep),
-        **_resources(rows, columns),
     )
-    return y
+    y = _empty(x, len(x), c_out, height, width)
+    if y.numel():
+        rows, columns, deep = _tile(x, height * width, c_out, c_in)
+        grid = (len(x) * triton.cdiv(height * width, rows) * triton.cdiv(c_out, columns),)
+        _forward[grid](
+            _channels_last(x),
+            _channels_last(weight.to(x.dtype)),
+            s.to(_total(x)).contiguous(),
+            y if bias is None else bias,
+            y,
+            *(c_in, c_out, *x.shape[2:], height, width),
+            **_constants(x, weight, stride, padding, dilation),
+            HAS_BIAS=bias is not None,
+            **_resources(rows, columns, deep),
+        )
+    return _laid_out_as(x, y)
 
 
 def aw_conv_gradients(
@@ -76,35 +73,35 @@ def aw_conv_gradients(
         wanted: three booleans.
     """
     for_x, for_weight, for_s = wanted
-    grad_x = _grad_x(grad, x, weight, s, stride, padding, dilation) if for_x else None
+    grad = _channels_last(grad)
+    operands = grad, x, _channels_last(weight), s.to(_total(x)).contiguous()
+    constants = _constants(x, weight, stride, padding, dilation)
+    grad_x = _laid_out_as(x, _grad_x(*operands, constants)) if for_x else None
     grad_weight = grad_s = None
     if for_weight or for_s:
-        grad_weight, grad_s = _grad_weight_and_s(grad, x, weight, s, stride, padding, dilation)
+        grad_weight, grad_s = _grad_weight_and_s(*operands, constants)
     return grad_x, grad_weight if for_weight else None, grad_s if for_s else None
 
 
-def _grad_x(grad, x, weight, s, stride, padding, dilation) -> Tensor:
-    grad_x = _empty(x, x.shape[1], x.shape[2:])
-    if grad_x.numel() == 0:
-        return grad_x
-    c_out, c_in = weight.shape[:2]
-    rows, columns, deep = _tile(x, x[0, 0].numel(), c_in, c_out)
-    grid = (len(x) * triton.cdiv(x[0, 0].numel(), rows) * triton.cdiv(c_in, columns),)
-    _backward_x[grid](
-        grad,
-        weight.permute(2, 3, 0, 1).to(x.dtype).contiguous(),
-        _positions_first(s, x),
-        grad_x,
-        *(c_in, c_out, *x.shape[2:], *grad.shape[2:]),
-        *(*grad_x.stride(), *grad.stride()),
-        **_constants(x, weight, stride, padding, dilation),
-        **dict(ROWS=rows, COLUMNS=columns, DEEP=deep),
-        **_resources(rows, columns),
-    )
+def _grad_x(grad, x, weight, s, constants) -> Tensor:
+    grad_x = _empty(x, *x.shape)
+    if grad_x.numel():
+        c_out, c_in = weight.shape[:2]
+        rows, columns, deep = _tile(x, x[0, 0].numel(), c_in, c_out)
+        grid = (len(x) * triton.cdiv(x[0, 0].numel(), rows) * triton.cdiv(c_in, columns),)
+        _backward_x[grid](
+            grad,
+            weight.to(x.dtype),
+            s,
+            grad_x,
+            *(c_in, c_out, *x.shape[2:], *grad.shape[2:]),
+            **constants,
+            **_resources(rows, columns, deep),
+        )
     return grad_x
 
 
-def _grad_weight_and_s(grad, x, weight, s, stride, padding, dilation) -> tuple[Tensor, Tensor]:
+def _grad_weight_and_s(grad, x, weight, s, constants) -> tuple[Tensor, Tensor]:
     batch, (c_out, c_in), positions = len(x), weight.shape[:2], weight[0, 0].numel()
     if grad.numel() == 0:
         return torch.zeros_like(weight), torch.zeros_like(s)
@@ -113,40 +110,38 @@ def _grad_weight_and_s(grad, x, weight, s, stride, padding, dilation) -> tuple[T
     tiles = triton.cdiv(c_out, rows) * tiles_in * positions
     samples = triton.cdiv(batch, min(batch, triton.cdiv(_PROGRAMS, tiles)))
     parts = triton.cdiv(batch, samples)
-    total = _total(x)
     # A part of the samples and a part of the input channels each.
-    grad_weight = torch.empty((parts, positions, c_out, c_in), dtype=total, device=x.device)
-    grad_s = torch.empty((tiles_in, batch, positions, c_out), dtype=total, device=x.device)
+    grad_weight = s.new_empty((parts, c_out, *weight.shape[2:], c_in))
+    grad_s = s.new_empty((tiles_in, *s.shape))
     _backward_weight_and_s[(tiles * parts,)](
         grad,
-        x,
-        weight.permute(2, 3, 0, 1).contiguous(),
-        _positions_first(s, x),
+        _channels_last(x),
+        weight,
+        s,
         grad_weight,
         grad_s,
         *(batch, samples, c_in, c_out, *x.shape[2:], *grad.shape[2:]),
-        *(*x.stride(), *grad.stride()),
-        **_constants(x, weight, stride, padding, dilation),
-        **dict(ROWS=rows, COLUMNS=columns, DEEP=deep),
-        **_resources(rows, columns),
+        **constants,
+        **_resources(rows, columns, deep),
     )
-    grad_weight = grad_weight.sum(0).permute(1, 2, 0).reshape(weight.shape).to(weight.dtype)
-    return grad_weight, grad_s.sum(0).transpose(1, 2).reshape(s.shape).to(s.dtype)
+    return grad_weight.sum(0).permute(0, 3, 1, 2).to(weight.dtype), grad_s.sum(0)
 
 
-def _empty(x: Tensor, channels: int, size) -> Tensor:
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _empty(x: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def _laid_out_as(x: Tensor, y: Tensor) -> Tensor:
     last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
-    return torch.empty((len(x), channels, *size), dtype=x.dtype, device=x.device, memory_format=layout)
+    return y if last else y.contiguous()
 
 
 def _total(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _positions_first(s: Tensor, x: Tensor) -> Tensor:
-    """``(N, C2, 1, h, w)`` as ``(N, h * w, C2)``."""
-    return s.flatten(2).transpose(1, 2).to(_total(x)).contiguous()
 
 
 def _tile(x: Tensor, rows: int, columns: int, deep: int) -> tuple[int, int, int]:
@@ -163,8 +158,9 @@ def _tile(x: Tensor, rows: int, columns: int, deep: int) -> tuple[int, int, int]
     return rows, columns, power(deep, max(16, min(64, 1 << (fits.bit_length() - 1))))
 
 
-def _resources(rows: int, columns: int) -> dict[str, int]:
-    return dict(num_warps=8 if rows * columns >= 2**14 else 4, num_stages=_STAGES)
+def _resources(rows: int, columns: int, deep: int) -> dict[str, int]:
+    warps = 8 if rows * columns >= 2**14 else 4
+    return dict(ROWS=rows, COLUMNS=columns, DEEP=deep, num_warps=warps, num_stages=_STAGES)
 
 
 def _constants(x: Tensor, weight: Tensor, stride, padding, dilation) -> dict:
@@ -185,6 +181,9 @@ def _tf32_is_allowed() -> bool:
     return torch.backends.cudnn.allow_tf32 if precision is None else precision == "tf32"
 
 
+# All maps and the weights have their channels last: (N, H, W, C) and (C2, h, w, C1); s is (N, C2, h, w).
+
+
 @triton.jit
 def _forward(
     x,
@@ -198,14 +197,6 @@ def _forward(
     width,
     out_height,
     out_width,
-    x_n,
-    x_c,
-    x_h,
-    x_w,
-    y_n,
-    y_c,
-    y_h,
-    y_w,
     STRIDE_H: tl.constexpr,
     STRIDE_W: tl.constexpr,
     PAD_H: tl.constexpr,
@@ -222,38 +213,41 @@ def _forward(
     DEEP: tl.constexpr,
 ):
     """A tile of the output: rows are places of a sample, columns output channels."""
+    POSITIONS: tl.constexpr = KERNEL_H * KERNEL_W
+    places = out_height * out_width
     # Neighbours share what they see of the input, which is the larger operand.
     tiles_out = tl.cdiv(c_out, COLUMNS)
-    tiles_rows = tl.cdiv(out_height * out_width, ROWS)
+    tiles_rows = tl.cdiv(places, ROWS)
     tile = tl.program_id(0) // tiles_out
     n = (tile // tiles_rows).to(tl.int64)
     row = (tile % tiles_rows) * ROWS + tl.arange(0, ROWS)
     out = (tl.program_id(0) % tiles_out) * COLUMNS + tl.arange(0, COLUMNS)
-    valid, wanted = row < out_height * out_width, out < c_out
-    out_h, out_w = row // out_width, row % out_width
-    x += n * x_n
-    s += n * (KERNEL_H * KERNEL_W) * c_out
+    valid, wanted = row < places, out < c_out
+    first_h = row // out_width * STRIDE_H - PAD_H
+    first_w = row % out_width * STRIDE_W - PAD_W
+    x += n * height * width * c_in
+    s_at = s + (n * c_out + out) * POSITIONS
+    weight_at = weight + out * (POSITIONS * c_in)
 
     total = tl.zeros((ROWS, COLUMNS), dtype=TOTAL)
-    for position in range(KERNEL_H * KERNEL_W):
-        h = out_h * STRIDE_H - PAD_H + (position // KERNEL_W) * DILATION_H
-        w = out_w * STRIDE_W - PAD_W + (position % KERNEL_W) * DILATION_W
+    deep = tl.cdiv(c_in, DEEP)
+    # One loop, not two: its loads then run ahead over the kernel's positions.
+    for step in range(POSITIONS * deep):
+        position = step // deep
+        c = (step % deep) * DEEP + tl.arange(0, DEEP)
+        there = c < c_in
+        h = first_h + position // KERNEL_W * DILATION_H
+        w = first_w + position % KERNEL_W * DILATION_W
         seen = valid & (h >= 0) & (h < height) & (w >= 0) & (w < width)
-        x_at = x + h * x_h + w * x_w
-        weight_at = weight + position * c_in * c_out + out
-        product = tl.zeros((ROWS, COLUMNS), dtype=TOTAL)
-        for first in range(0, c_in, DEEP):
-            c = first + tl.arange(0, DEEP)
-            there = c < c_in
-            a = tl.load(x_at[:, None] + (c * x_c)[None, :], mask=seen[:, None] & there[None, :], other=0.0)
-            b = tl.load(
-                weight_at[None, :] + (c * c_out)[:, None], mask=there[:, None] & wanted[None, :], other=0.0
-            )
-            product = tl.dot(a, b, product, input_precision=PRECISION, out_dtype=TOTAL)
-        total += product * tl.load(s + position * c_out + out, mask=wanted, other=0.0)[None, :]
+        a_at = x + ((h * width + w) * c_in)[:, None] + c[None, :]
+        b_at = weight_at[None, :] + (position * c_in + c)[:, None]
+        a = tl.load(a_at, mask=seen[:, None] & there[None, :], other=0.0)
+        b = tl.load(b_at, mask=there[:, None] & wanted[None, :], other=0.0)
+        scale = tl.load(s_at + position, mask=wanted, other=0.0)
+        total += tl.dot(a, b, input_precision=PRECISION, out_dtype=TOTAL) * scale[None, :]
     if HAS_BIAS:
         total += tl.load(bias + out, mask=wanted, other=0.0).to(TOTAL)[None, :]
-    y_at = y + n * y_n + (out_h * y_h + out_w * y_w)[:, None] + (out * y_c)[None, :]
+    y_at = y + ((n * places + row) * c_out)[:, None] + out[None, :]
     tl.store(y_at, total.to(y.dtype.element_ty), mask=valid[:, None] & wanted[None, :])
 
 
@@ -269,14 +263,6 @@ def _backward_x(
     width,
     out_height,
     out_width,
-    x_n,
-    x_c,
-    x_h,
-    x_w,
-    y_n,
-    y_c,
-    y_h,
-    y_w,
     STRIDE_H: tl.constexpr,
     STRIDE_W: tl.constexpr,
     PAD_H: tl.constexpr,
@@ -292,38 +278,39 @@ def _backward_x(
     DEEP: tl.constexpr,
 ):
     """A tile of the input's gradient: rows are places of a sample, columns input channels."""
+    POSITIONS: tl.constexpr = KERNEL_H * KERNEL_W
+    places = height * width
     tiles_in = tl.cdiv(c_in, COLUMNS)
-    tiles_rows = tl.cdiv(height * width, ROWS)
+    tiles_rows = tl.cdiv(places, ROWS)
     tile = tl.program_id(0) // tiles_in
     n = (tile // tiles_rows).to(tl.int64)
     row = (tile % tiles_rows) * ROWS + tl.arange(0, ROWS)
     into = (tl.program_id(0) % tiles_in) * COLUMNS + tl.arange(0, COLUMNS)
-    valid, wanted = row < height * width, into < c_in
-    h, w = row // width, row % width
-    grad += n * y_n
-    s += n * (KERNEL_H * KERNEL_W) * c_out
+    valid, wanted = row < places, into < c_in
+    first_h, first_w = row // width + PAD_H, row % width + PAD_W
+    grad += n * out_height * out_width * c_out
+    s += n * c_out * POSITIONS
 
     total = tl.zeros((ROWS, COLUMNS), dtype=TOTAL)
-    for position in range(KERNEL_H * KERNEL_W):
+    deep = tl.cdiv(c_out, DEEP)
+    for step in range(POSITIONS * deep):
+        position = step // deep
+        c = (step % deep) * DEEP + tl.arange(0, DEEP)
+        there = c < c_out
         # Where this position of the kernel lies on the input's place, if a stride leads there.
-        by_h = h + PAD_H - (position // KERNEL_W) * DILATION_H
-        by_w = w + PAD_W - (position % KERNEL_W) * DILATION_W
-        out_h, out_w = by_h // STRIDE_H, by_w // STRIDE_W
-        seen = valid & (by_h >= 0) & (out_h < out_height) & (by_w >= 0) & (out_w < out_width)
-        seen = seen & (out_h * STRIDE_H == by_h) & (out_w * STRIDE_W == by_w)
-        grad_at = grad + out_h * y_h + out_w * y_w
-        weight_at = weight + position * c_out * c_in + into
-        for first in range(0, c_out, DEEP):
-            c = first + tl.arange(0, DEEP)
-            there = c < c_out
-            a = tl.load(grad_at[:, None] + (c * y_c)[None, :], mask=seen[:, None] & there[None, :], other=0.0)
-            b = tl.load(
-                weight_at[None, :] + (c * c_in)[:, None], mask=there[:, None] & wanted[None, :], other=0.0
-            )
-            scale = tl.load(s + position * c_out + c, mask=there, other=0.0)
-            b = (b.to(TOTAL) * scale[:, None]).to(weight.dtype.element_ty)
-            total = tl.dot(a, b, total, input_precision=PRECISION, out_dtype=TOTAL)
-    x_at = grad_x + n * x_n + (h * x_h + w * x_w)[:, None] + (into * x_c)[None, :]
+        by_h = first_h - position // KERNEL_W * DILATION_H
+        by_w = first_w - position % KERNEL_W * DILATION_W
+        h, w = by_h // STRIDE_H, by_w // STRIDE_W
+        seen = valid & (by_h >= 0) & (h < out_height) & (by_w >= 0) & (w < out_width)
+        seen = seen & (h * STRIDE_H == by_h) & (w * STRIDE_W == by_w)
+        a_at = grad + ((h * out_width + w) * c_out)[:, None] + c[None, :]
+        b_at = weight + ((c * POSITIONS + position) * c_in)[:, None] + into[None, :]
+        a = tl.load(a_at, mask=seen[:, None] & there[None, :], other=0.0)
+        b = tl.load(b_at, mask=there[:, None] & wanted[None, :], other=0.0)
+        scale = tl.load(s + c * POSITIONS + position, mask=there, other=0.0)
+        a = (a.to(TOTAL) * scale[None, :]).to(grad.dtype.element_ty)
+        total = tl.dot(a, b, total, input_precision=PRECISION, out_dtype=TOTAL)
+    x_at = grad_x + ((n * places + row) * c_in)[:, None] + into[None, :]
     tl.store(x_at, total.to(grad_x.dtype.element_ty), mask=valid[:, None] & wanted[None, :])
 
 
@@ -343,14 +330,6 @@ def _backward_weight_and_s(
     width,
     out_height,
     out_width,
-    x_n,
-    x_c,
-    x_h,
-    x_w,
-    y_n,
-    y_c,
-    y_h,
-    y_w,
     STRIDE_H: tl.constexpr,
     STRIDE_W: tl.constexpr,
     PAD_H: tl.constexpr,
@@ -366,44 +345,39 @@ def _backward_weight_and_s(
     DEEP: tl.constexpr,
 ):
     """For ``samples`` samples and one position of the kernel, output channels by input channels."""
+    POSITIONS: tl.constexpr = KERNEL_H * KERNEL_W
+    places = out_height * out_width
     tiles_out, tiles_in = tl.cdiv(c_out, ROWS), tl.cdiv(c_in, COLUMNS)
     tile_in = tl.program_id(0) % tiles_in
     rest = tl.program_id(0) // tiles_in
-    position = (rest // tiles_out) % (KERNEL_H * KERNEL_W)
-    part = rest // (tiles_out * KERNEL_H * KERNEL_W)
+    position = rest // tiles_out % POSITIONS
+    part = tl.cast(rest // (tiles_out * POSITIONS), tl.int64)
     out = (rest % tiles_out) * ROWS + tl.arange(0, ROWS)
     into = tile_in * COLUMNS + tl.arange(0, COLUMNS)
     valid, wanted = out < c_out, into < c_in
     inside = valid[:, None] & wanted[None, :]
-    at = (position * c_out + out)[:, None] * c_in + into[None, :]
+    at = ((out * POSITIONS + position) * c_in)[:, None] + into[None, :]
     own = tl.load(weight + at, mask=inside, other=0.0).to(TOTAL)
+    s_at = s + out * POSITIONS + position
+    grad_s_at = grad_s + tl.cast(tile_in, tl.int64) * batch * c_out * POSITIONS + out * POSITIONS + position
+    first_h = position // KERNEL_W * DILATION_H - PAD_H
+    first_w = position % KERNEL_W * DILATION_W - PAD_W
 
     total = tl.zeros((ROWS, COLUMNS), dtype=TOTAL)
-    first_sample = part * samples
-    for sample in range(first_sample, tl.minimum(first_sample + samples, batch)):
-        n = tl.cast(sample, tl.int64)
+    for n in range(part * samples, tl.minimum((part + 1) * samples, batch)):
         product = tl.zeros((ROWS, COLUMNS), dtype=TOTAL)
-        for first in range(0, out_height * out_width, DEEP):
+        for first in range(0, places, DEEP):
             place = first + tl.arange(0, DEEP)
-            there = place < out_height * out_width
-            out_h, out_w = place // out_width, place % out_width
-            h = out_h * STRIDE_H - PAD_H + (position // KERNEL_W) * DILATION_H
-            w = out_w * STRIDE_W - PAD_W + (position % KERNEL_W) * DILATION_W
+            there = place < places
+            h = place // out_width * STRIDE_H + first_h
+            w = place % out_width * STRIDE_W + first_w
             seen = there & (h >= 0) & (h < height) & (w >= 0) & (w < width)
-            a = tl.load(
-                grad + n * y_n + (out * y_c)[:, None] + (out_h * y_h + out_w * y_w)[None, :],
-                mask=valid[:, None] & there[None, :],
-                other=0.0,
-            )
-            b = tl.load(
-                x + n * x_n + (h * x_h + w * x_w)[:, None] + (into * x_c)[None, :],
-                mask=seen[:, None] & wanted[None, :],
-                other=0.0,
-            )
+            a_at = grad + ((n * places + place) * c_out)[None, :] + out[:, None]
+            b_at = x + (((n * height + h) * width + w) * c_in)[:, None] + into[None, :]
+            a = tl.load(a_at, mask=valid[:, None] & there[None, :], other=0.0)
+            b = tl.load(b_at, mask=seen[:, None] & wanted[None, :], other=0.0)
             product = tl.dot(a, b, product, input_precision=PRECISION, out_dtype=TOTAL)
-        s_at = (n * (KERNEL_H * KERNEL_W) + position) * c_out + out
-        total += product * tl.load(s + s_at, mask=valid, other=0.0)[:, None]
-        of_tile = tl.cast(tile_in, tl.int64) * batch * (KERNEL_H * KERNEL_W) * c_out
-        tl.store(grad_s + of_tile + s_at, tl.sum(product * own, axis=1), mask=valid)
-    of_part = tl.cast(part, tl.int64) * (KERNEL_H * KERNEL_W) * c_out * c_in
-    tl.store(grad_weight + of_part + at, total, mask=inside)
+        of_sample = n * c_out * POSITIONS
+        total += product * tl.load(s_at + of_sample, mask=valid, other=0.0)[:, None]
+        tl.store(grad_s_at + of_sample, tl.sum(product * own, axis=1), mask=valid)
+    tl.store(grad_weight + part * c_out * POSITIONS * c_in + at, total, mask=inside)

@@ -8,16 +8,20 @@ once and written once; backward, it climbs again to each level on the way down.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 # Values that a program holds.
 _TILE = 2**14
 _TILE_BACKWARD = 2**13
 # Programs of the backward pass on one multiprocessor; each adds up the parameters' gradients of its tiles.
 _PROGRAMS = 4
+_WARPS = 8
 
 
 def fits(channels: int, group_size: int) -> bool:
@@ -25,15 +29,13 @@ def fits(channels: int, group_size: int) -> bool:
     return all(n & (n - 1) == 0 for n in (channels, group_size)) and channels <= _TILE_BACKWARD
 
 
-def tree_gate(
-    x: Tensor, weights: list[Tensor], biases: list[Tensor], slopes: list[Tensor], group_size: int
-) -> tuple[Tensor, Tensor]:
+def tree_gate(x: Tensor, parameters: Sequence[Tensor], group_size: int) -> tuple[Tensor, Tensor]:
     """``x`` times the gate of a tree that :func:`fits`, and the gate.
 
     Args:
         x: ``(N, C, *size)``, channels first or last in memory.
-        weights, biases: those of each level, ``(nodes, group)`` and ``(nodes,)`` and any ones behind.
-        slopes: likewise, of each level but the last.
+        parameters: of each level, upwards, the weights ``(nodes, group)``, the biases ``(nodes,)`` and
+            the slopes ``(nodes,)``, with any ones behind; of the last level no slopes.
         group_size: children of a node; of the last node as many as are left.
 
     Returns:
@@ -48,34 +50,25 @@ def tree_gate(
     if rows:
         block = _rows(channels, _TILE)
         _forward[(triton.cdiv(rows, block),)](
-            *_flat(x),
-            *_flat(y),
-            gate,
-            *(_joined(kind, wide, gate) for kind in (weights, biases, slopes)),
-            rows,
-            gate[0].numel(),
+            *(*_flat(x), *_flat(y), gate),
+            _flatten_dense_tensors(parameters).to(wide),
+            *(rows, gate[0].numel()),
             **_constants(channels, group_size, wide),
             ROWS=block,
-            num_warps=8,
+            num_warps=_WARPS,
         )
     return y, gate
 
 
 def tree_gate_gradients(
-    grad_y: Tensor,
-    x: Tensor,
-    gate: Tensor,
-    weights: list[Tensor],
-    biases: list[Tensor],
-    slopes: list[Tensor],
-    group_size: int,
-) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
-    """Gradients of ``x``, the weights, the biases and the slopes of :func:`tree_gate`.
+    grad_y: Tensor, x: Tensor, gate: Tensor, parameters: Sequence[Tensor], group_size: int
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """Gradients of ``x`` and of the parameters of :func:`tree_gate`.
 
     Args:
         grad_y: that of the first result, ``(N, C, *size)``.
         gate: the second result.
-        x, weights, biases, slopes, group_size: those of :func:`tree_gate`.
+        x, parameters, group_size: those of :func:`tree_gate`.
 
     Returns:
         The first of the type and layout of ``x``, the others of the type of ``gate``.
@@ -83,34 +76,20 @@ def tree_gate_gradients(
     channels, wide = x.shape[1], gate.dtype
     x, grad_y = _dense(x), _dense(grad_y)
     grad_x = torch.empty_like(x)
-    kinds = weights, biases, slopes
-    sizes = [sum(p.numel() for p in kind) for kind in kinds]
     rows = gate.numel()
     block = _rows(channels, _TILE_BACKWARD)
-    tiles = triton.cdiv(rows, block)
-    programs = min(tiles, _PROGRAMS * _multiprocessors(x))
-    sums = torch.zeros((programs, sum(sizes)), dtype=wide, device=x.device)
+    programs = min(triton.cdiv(rows, block), _PROGRAMS * _multiprocessors(x))
+    flat = _flatten_dense_tensors(parameters).to(wide)
+    sums = flat.new_zeros((programs, len(flat)))
     if rows:
         _backward[(programs,)](
-            *_flat(x),
-            *_flat(grad_y),
-            *_flat(grad_x),
-            gate,
-            *(_joined(kind, wide, gate) for kind in kinds),
-            sums,
-            sums.shape[1],
-            rows,
-            gate[0].numel(),
+            *(*_flat(x), *_flat(grad_y), *_flat(grad_x), gate, flat),
+            *(sums, len(flat), rows, gate[0].numel()),
             **_constants(channels, group_size, wide),
             ROWS=block,
-            num_warps=8,
+            num_warps=_WARPS,
         )
-    parts = sums.sum(0).split(sizes)
-    grads = [
-        [g.view(p.shape) for g, p in zip(part.split([p.numel() for p in kind]), kind)]
-        for part, kind in zip(parts, kinds)
-    ]
-    return grad_x, *grads
+    return grad_x, _unflatten_dense_tensors(sums.sum(0), parameters)
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -120,13 +99,8 @@ def _dense(x: Tensor) -> Tensor:
 
 def _flat(x: Tensor) -> tuple:
     """``x`` as ``(N, C, positions)``, and the strides of that."""
-    batch, channels = x.shape[:2]
-    flat = x.view(batch, channels, -1)
+    flat = x.view(*x.shape[:2], -1)
     return flat, *flat.stride()
-
-
-def _joined(kind: list[Tensor], dtype: torch.dtype, none: Tensor) -> Tensor:
-    return torch.cat([p.reshape(-1) for p in kind]).to(dtype) if kind else none
 
 
 def _rows(channels: int, tile: int) -> int:
@@ -148,38 +122,30 @@ def _constants(channels: int, group_size: int, wide: torch.dtype) -> dict:
     )
 
 
-@triton.jit
-def _children_weights(weights, NODES: tl.constexpr, GROUP: tl.constexpr):
-    return tl.load(weights + tl.arange(0, NODES)[:, None] * GROUP + tl.arange(0, GROUP)[None, :])
+# A level's parameters stand together, weights, biases and slopes, above those of the levels below.
 
 
 @triton.jit
-def _combine(values, weights, biases, GROUP: tl.constexpr):
-    """Each ``GROUP`` neighbours of ``(rows, nodes * GROUP)`` into one: ``(rows, nodes)``."""
-    NODES: tl.constexpr = values.shape[1] // GROUP
+def _combine(values, tree, NODES: tl.constexpr, GROUP: tl.constexpr):
+    """Each ``GROUP`` neighbours of ``(rows, NODES * GROUP)`` into one: ``(rows, NODES)``."""
     children = tl.reshape(values, (values.shape[0], NODES, GROUP))
-    w = _children_weights(weights, NODES, GROUP)
-    return tl.sum(children * w[None, :, :], axis=2) + tl.load(biases + tl.arange(0, NODES))[None, :]
+    w = tl.load(tree + tl.arange(0, NODES)[:, None] * GROUP + tl.arange(0, GROUP)[None, :])
+    bias = tl.load(tree + NODES * GROUP + tl.arange(0, NODES))
+    return tl.sum(children * w[None, :, :], axis=2) + bias[None, :]
 
 
 @triton.jit
 def _climb(
-    values,
-    weights,
-    biases,
-    slopes,
-    CHANNELS: tl.constexpr,
-    GROUP: tl.constexpr,
-    LOG_GROUP: tl.constexpr,
-    LEVELS: tl.constexpr,
+    values, tree, CHANNELS: tl.constexpr, GROUP: tl.constexpr, LOG_GROUP: tl.constexpr, LEVELS: tl.constexpr
 ):
     """From all channels ``LEVELS`` levels up, the PReLUs included, where more than one node is left."""
     for level in tl.static_range(LEVELS):
-        # What the levels below have: C + C/g + ... weights, and a g-th as many nodes.
-        below = (CHANNELS - (CHANNELS >> (level * LOG_GROUP))) // (GROUP - 1)
-        values = _combine(values, weights + below * GROUP, biases + below, GROUP)
+        # The levels below have C/g + C/g^2 + ... nodes.
+        below = (CHANNELS - (CHANNELS >> (level * LOG_GROUP))) // (GROUP - 1) * (GROUP + 2)
+        values = _combine(values, tree + below, CHANNELS >> ((level + 1) * LOG_GROUP), GROUP)
         if (CHANNELS >> ((level + 1) * LOG_GROUP)) > 1:
-            slope = tl.load(slopes + below + tl.arange(0, CHANNELS >> ((level + 1) * LOG_GROUP)))
+            slopes = tree + below + (CHANNELS >> ((level + 1) * LOG_GROUP)) * (GROUP + 1)
+            slope = tl.load(slopes + tl.arange(0, CHANNELS >> ((level + 1) * LOG_GROUP)))
             values = tl.where(values > 0, values, values * slope[None, :])
     return values
 
@@ -192,13 +158,13 @@ def _add(sums, values, N: tl.constexpr):
 
 
 @triton.jit
-def _descend(grad, values, weights, weight_sums, bias_sums, NODES: tl.constexpr, GROUP: tl.constexpr):
+def _descend(grad, values, tree, sums, NODES: tl.constexpr, GROUP: tl.constexpr):
     """From the gradient of :func:`_combine` to that of its values; those of its parameters are added up."""
     children = tl.reshape(values, (values.shape[0], NODES, GROUP))
     of_weights = tl.sum(grad[:, :, None] * children, axis=0)
-    _add(weight_sums, tl.reshape(of_weights, (NODES * GROUP,)), NODES * GROUP)
-    _add(bias_sums, tl.sum(grad, axis=0), NODES)
-    w = _children_weights(weights, NODES, GROUP)
+    _add(sums, tl.reshape(of_weights, (NODES * GROUP,)), NODES * GROUP)
+    _add(sums + NODES * GROUP, tl.sum(grad, axis=0), NODES)
+    w = tl.load(tree + tl.arange(0, NODES)[:, None] * GROUP + tl.arange(0, GROUP)[None, :])
     return tl.reshape(grad[:, :, None] * w[None, :, :], (grad.shape[0], NODES * GROUP))
 
 
@@ -206,12 +172,8 @@ def _descend(grad, values, weights, weight_sums, bias_sums, NODES: tl.constexpr,
 def _down(
     grad,
     full,
-    weights,
-    biases,
-    slopes,
-    weight_sums,
-    bias_sums,
-    slope_sums,
+    tree,
+    sums,
     CHANNELS: tl.constexpr,
     GROUP: tl.constexpr,
     LOG_GROUP: tl.constexpr,
@@ -219,15 +181,15 @@ def _down(
 ):
     """From the gradient of what level ``LEVEL`` gives, its PReLU included, to that of what it takes."""
     NODES: tl.constexpr = CHANNELS >> ((LEVEL + 1) * LOG_GROUP)
-    BELOW: tl.constexpr = (CHANNELS - (CHANNELS >> (LEVEL * LOG_GROUP))) // (GROUP - 1)
-    values = _climb(full, weights, biases, slopes, CHANNELS, GROUP, LOG_GROUP, LEVEL)
-    weights += BELOW * GROUP
+    BELOW: tl.constexpr = (CHANNELS - (CHANNELS >> (LEVEL * LOG_GROUP))) // (GROUP - 1) * (GROUP + 2)
+    values = _climb(full, tree, CHANNELS, GROUP, LOG_GROUP, LEVEL)
     if NODES > 1:
-        total = _combine(values, weights, biases + BELOW, GROUP)
-        _add(slope_sums + BELOW, tl.sum(grad * tl.minimum(total, 0.0), axis=0), NODES)
-        slope = tl.load(slopes + BELOW + tl.arange(0, NODES))
+        total = _combine(values, tree + BELOW, NODES, GROUP)
+        of_slopes = tl.sum(grad * tl.minimum(total, 0.0), axis=0)
+        _add(sums + BELOW + NODES * (GROUP + 1), of_slopes, NODES)
+        slope = tl.load(tree + BELOW + NODES * (GROUP + 1) + tl.arange(0, NODES))
         grad = tl.where(total > 0, grad, grad * slope[None, :])
-    return _descend(grad, values, weights, weight_sums + BELOW * GROUP, bias_sums + BELOW, NODES, GROUP)
+    return _descend(grad, values, tree + BELOW, sums + BELOW, NODES, GROUP)
 
 
 @triton.jit
@@ -241,9 +203,7 @@ def _forward(
     y_c,
     y_p,
     gate,
-    weights,
-    biases,
-    slopes,
+    tree,
     rows,
     positions,
     CHANNELS: tl.constexpr,
@@ -254,16 +214,16 @@ def _forward(
     ROWS: tl.constexpr,
 ):
     """All channels of ``ROWS`` positions; nodes have ``GROUP`` children, above ``LEVELS`` what is left."""
+    REST: tl.constexpr = CHANNELS >> (LEVELS * LOG_GROUP)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     c = tl.arange(0, CHANNELS)
     n, p = (row // positions).to(tl.int64), row % positions
     valid = (row < rows)[:, None]
     full = tl.load(x + (n * x_n + p * x_p)[:, None] + (c * x_c)[None, :], mask=valid, other=0.0).to(WIDE)
-    values = _climb(full, weights, biases, slopes, CHANNELS, GROUP, LOG_GROUP, LEVELS)
-    REST: tl.constexpr = CHANNELS >> (LEVELS * LOG_GROUP)
+    values = _climb(full, tree, CHANNELS, GROUP, LOG_GROUP, LEVELS)
     if REST > 1:
-        BELOW: tl.constexpr = (CHANNELS - REST) // (GROUP - 1)
-        values = _combine(values, weights + BELOW * GROUP, biases + BELOW, REST)
+        BELOW: tl.constexpr = (CHANNELS - REST) // (GROUP - 1) * (GROUP + 2)
+        values = _combine(values, tree + BELOW, 1, REST)
     opened = tl.sigmoid(tl.reshape(values, (ROWS,)))
     tl.store(gate + row, opened, mask=row < rows)
     y_at = y + (n * y_n + p * y_p)[:, None] + (c * y_c)[None, :]
@@ -285,9 +245,7 @@ def _backward(
     g_c,
     g_p,
     gate,
-    weights,
-    biases,
-    slopes,
+    tree,
     sums,
     sums_size,
     rows,
@@ -301,11 +259,7 @@ def _backward(
 ):
     """Tiles of ``ROWS`` positions in turn, and their sums over all positions for the parameters."""
     REST: tl.constexpr = CHANNELS >> (LEVELS * LOG_GROUP)
-    NODES: tl.constexpr = (CHANNELS - REST) // (GROUP - 1)
-    EXTRA: tl.constexpr = 1 if REST > 1 else 0
-    weight_sums = sums + tl.program_id(0) * sums_size
-    bias_sums = weight_sums + NODES * GROUP + EXTRA * REST
-    slope_sums = bias_sums + NODES + EXTRA
+    sums += tl.program_id(0) * sums_size
     c = tl.arange(0, CHANNELS)
     for tile in range(tl.program_id(0), tl.cdiv(rows, ROWS), tl.num_programs(0)):
         row = tile * ROWS + tl.arange(0, ROWS)
@@ -313,31 +267,16 @@ def _backward(
         valid = (row < rows)[:, None]
         full = tl.load(x + (n * x_n + p * x_p)[:, None] + (c * x_c)[None, :], mask=valid, other=0.0)
         full = full.to(WIDE)
-        grad_out = tl.load(
-            grad_y + (n * y_n + p * y_p)[:, None] + (c * y_c)[None, :], mask=valid, other=0.0
-        ).to(WIDE)
+        grad_at = grad_y + (n * y_n + p * y_p)[:, None] + (c * y_c)[None, :]
+        grad_out = tl.load(grad_at, mask=valid, other=0.0).to(WIDE)
         opened = tl.load(gate + row, mask=row < rows, other=0.0)
         grad = (tl.sum(grad_out * full, axis=1) * opened * (1 - opened))[:, None]
         if REST > 1:
-            values = _climb(full, weights, biases, slopes, CHANNELS, GROUP, LOG_GROUP, LEVELS)
-            grad = _descend(
-                grad, values, weights + NODES * GROUP, weight_sums + NODES * GROUP, bias_sums + NODES, 1, REST
-            )
+            BELOW: tl.constexpr = (CHANNELS - REST) // (GROUP - 1) * (GROUP + 2)
+            values = _climb(full, tree, CHANNELS, GROUP, LOG_GROUP, LEVELS)
+            grad = _descend(grad, values, tree + BELOW, sums + BELOW, 1, REST)
         for above in tl.static_range(LEVELS):
-            grad = _down(
-                grad,
-                full,
-                weights,
-                biases,
-                slopes,
-                weight_sums,
-                bias_sums,
-                slope_sums,
-                CHANNELS,
-                GROUP,
-                LOG_GROUP,
-                LEVELS - 1 - above,
-            )
-        grad_at = grad_x + (n * g_n + p * g_p)[:, None] + (c * g_c)[None, :]
+            grad = _down(grad, full, tree, sums, CHANNELS, GROUP, LOG_GROUP, LEVELS - 1 - above)
         grad += grad_out * opened[:, None]
-        tl.store(grad_at, grad.to(grad_x.dtype.element_ty), mask=valid)
+        grad_x_at = grad_x + (n * g_n + p * g_p)[:, None] + (c * g_c)[None, :]
+        tl.store(grad_x_at, grad.to(grad_x.dtype.element_ty), mask=valid)
