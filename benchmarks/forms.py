@@ -7,8 +7,8 @@ A layer's forms give the same numbers and differ in cost. Here they take turns o
 ResNet-50: AW's 3x3 convolutions, the last convolutions of TD's blocks, the gates of TAM. The table gives
 each form's time over that of a baseline (the plain convolution; for a gate, one multiplication of the map
 by it), the form that the layer chooses, and the time of that one over the fastest form's. On a CUDA device
-the steps are replayed as graphs: what counts is the device's time. forms.json keeps what is measured: the same
-command goes on after an interruption and adds to it.
+the steps are replayed as graphs: what counts is the device's time. forms.json keeps what is measured: the
+same command goes on after an interruption and adds to it.
 """
 
 from __future__ import annotations
