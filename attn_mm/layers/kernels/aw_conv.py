@@ -18,8 +18,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Loads in flight at once.
+# Loads in flight at once. With it rows and columns of a tile and warps: the fastest of several on an H200.
 _STAGES = 3
+_FORWARD = dict(rows=64, columns=128, warps=4)
+_BACKWARD_X = dict(rows=128, columns=128, warps=4)
+_BACKWARD_WEIGHT = dict(rows=128, columns=128, warps=8)
 # Programs that keep a large device busy.
 _PROGRAMS = 512
 
@@ -46,8 +49,8 @@ def aw_conv(x: Tensor, weight: Tensor, s: Tensor, bias: Tensor | None, stride, p
     )
     y = _empty(x, len(x), c_out, height, width)
     if y.numel():
-        rows, columns, deep = _tile(x, height * width, c_out, c_in)
-        grid = (len(x) * triton.cdiv(height * width, rows) * triton.cdiv(c_out, columns),)
+        tile = _tile(x, height * width, c_out, c_in, **_FORWARD)
+        grid = (len(x) * triton.cdiv(height * width, tile["ROWS"]) * triton.cdiv(c_out, tile["COLUMNS"]),)
         _forward[grid](
             _channels_last(x),
             _channels_last(weight.to(x.dtype)),
@@ -57,7 +60,7 @@ def aw_conv(x: Tensor, weight: Tensor, s: Tensor, bias: Tensor | None, stride, p
             *(c_in, c_out, *x.shape[2:], height, width),
             **_constants(x, weight, stride, padding, dilation),
             HAS_BIAS=bias is not None,
-            **_resources(rows, columns, deep),
+            **tile,
         )
     return _laid_out_as(x, y)
 
@@ -87,8 +90,12 @@ def _grad_x(grad, x, weight, s, constants) -> Tensor:
     grad_x = _empty(x, *x.shape)
     if grad_x.numel():
         c_out, c_in = weight.shape[:2]
-        rows, columns, deep = _tile(x, x[0, 0].numel(), c_in, c_out)
-        grid = (len(x) * triton.cdiv(x[0, 0].numel(), rows) * triton.cdiv(c_in, columns),)
+        classes, places = 1, 1
+        for dim, n in zip("HW", x.shape[2:]):
+            step = constants[f"STRIDE_{dim}"] if constants[f"DILATION_{dim}"] == 1 else 1
+            classes, places = classes * step, places * triton.cdiv(n, step)
+        tile = _tile(x, places, c_in, c_out, **_BACKWARD_X)
+        grid = (len(x) * classes * triton.cdiv(places, tile["ROWS"]) * triton.cdiv(c_in, tile["COLUMNS"]),)
         _backward_x[grid](
             grad,
             weight.to(x.dtype),
@@ -96,7 +103,7 @@ def _grad_x(grad, x, weight, s, constants) -> Tensor:
             grad_x,
             *(c_in, c_out, *x.shape[2:], *grad.shape[2:]),
             **constants,
-            **_resources(rows, columns, deep),
+            **tile,
         )
     return grad_x
 
@@ -105,9 +112,10 @@ def _grad_weight_and_s(grad, x, weight, s, constants) -> tuple[Tensor, Tensor]:
     batch, (c_out, c_in), positions = len(x), weight.shape[:2], weight[0, 0].numel()
     if grad.numel() == 0:
         return torch.zeros_like(weight), torch.zeros_like(s)
-    rows, columns, deep = _tile(x, c_out, c_in, grad[0, 0].numel())
-    tiles_in = triton.cdiv(c_in, columns)
-    tiles = triton.cdiv(c_out, rows) * tiles_in * positions
+    places = grad[0, 0].numel()
+    tile = _tile(x, c_out, c_in, places, **_BACKWARD_WEIGHT)
+    tiles_in = triton.cdiv(c_in, tile["COLUMNS"])
+    tiles = triton.cdiv(c_out, tile["ROWS"]) * tiles_in * positions
     samples = triton.cdiv(batch, min(batch, triton.cdiv(_PROGRAMS, tiles)))
     parts = triton.cdiv(batch, samples)
     # A part of the samples and a part of the input channels each.
@@ -122,7 +130,8 @@ def _grad_weight_and_s(grad, x, weight, s, constants) -> tuple[Tensor, Tensor]:
         grad_s,
         *(batch, samples, c_in, c_out, *x.shape[2:], *grad.shape[2:]),
         **constants,
-        **_resources(rows, columns, deep),
+        ONE_STEP=places <= tile["DEEP"],
+        **tile,
     )
     return grad_weight.sum(0).permute(0, 3, 1, 2).to(weight.dtype), grad_s.sum(0)
 
@@ -144,22 +153,18 @@ def _total(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _tile(x: Tensor, rows: int, columns: int, deep: int) -> tuple[int, int, int]:
-    """Sizes of a program's tile and of its steps along the sum."""
+def _tile(x: Tensor, m: int, n: int, k: int, rows: int, columns: int, warps: int) -> dict[str, int]:
+    """A program's tile of an ``m`` by ``n`` product, its steps along the ``k`` sums, and its resources."""
 
     def power(n: int, most: int) -> int:
         return min(most, max(16, triton.next_power_of_2(n)))
 
-    rows, columns = power(rows, 128), power(columns, 128)
+    rows, columns = power(m, rows), power(n, columns)
     memory = 2**16
     if x.is_cuda:
         memory = torch.cuda.get_device_properties(x.device).shared_memory_per_block_optin
     fits = memory // (_STAGES * (rows + columns) * x.element_size())
-    return rows, columns, power(deep, max(16, min(64, 1 << (fits.bit_length() - 1))))
-
-
-def _resources(rows: int, columns: int, deep: int) -> dict[str, int]:
-    warps = 8 if rows * columns >= 2**14 else 4
+    deep = power(k, max(16, min(64, 1 << (fits.bit_length() - 1))))
     return dict(ROWS=rows, COLUMNS=columns, DEEP=deep, num_warps=warps, num_stages=_STAGES)
 
 
@@ -278,40 +283,84 @@ def _backward_x(
     DEEP: tl.constexpr,
 ):
     """A tile of the input's gradient: rows are places of a sample, columns input channels."""
+    # A place is reached by every STEP-th position of the kernel alone: those STEP apart stand together.
+    STEP_H: tl.constexpr = STRIDE_H if DILATION_H == 1 else 1
+    STEP_W: tl.constexpr = STRIDE_W if DILATION_W == 1 else 1
     POSITIONS: tl.constexpr = KERNEL_H * KERNEL_W
-    places = height * width
     tiles_in = tl.cdiv(c_in, COLUMNS)
-    tiles_rows = tl.cdiv(places, ROWS)
-    tile = tl.program_id(0) // tiles_in
-    n = (tile // tiles_rows).to(tl.int64)
-    row = (tile % tiles_rows) * ROWS + tl.arange(0, ROWS)
+    tiles_rows = tl.cdiv(tl.cdiv(height, STEP_H) * tl.cdiv(width, STEP_W), ROWS)
     into = (tl.program_id(0) % tiles_in) * COLUMNS + tl.arange(0, COLUMNS)
-    valid, wanted = row < places, into < c_in
-    first_h, first_w = row // width + PAD_H, row % width + PAD_W
+    tile = tl.program_id(0) // tiles_in
+    row = (tile % tiles_rows) * ROWS + tl.arange(0, ROWS)
+    class_h = tile // tiles_rows % STEP_H
+    class_w = tile // (tiles_rows * STEP_H) % STEP_W
+    n = (tile // (tiles_rows * STEP_H * STEP_W)).to(tl.int64)
+    across = tl.cdiv(width, STEP_W)
+    h, w = row // across * STEP_H + class_h, row % across * STEP_W + class_w
+    valid, wanted = (h < height) & (w < width), into < c_in
+    first_h, first_w = (class_h + PAD_H) % STEP_H, (class_w + PAD_W) % STEP_W
+    positions_w = tl.cdiv(KERNEL_W - first_w, STEP_W)
+    positions = tl.cdiv(KERNEL_H - first_h, STEP_H) * positions_w
     grad += n * out_height * out_width * c_out
     s += n * c_out * POSITIONS
 
     total = tl.zeros((ROWS, COLUMNS), dtype=TOTAL)
     deep = tl.cdiv(c_out, DEEP)
-    for step in range(POSITIONS * deep):
-        position = step // deep
+    for step in range(positions * deep):
+        k_h = step // deep // positions_w * STEP_H + first_h
+        k_w = step // deep % positions_w * STEP_W + first_w
+        position = k_h * KERNEL_W + k_w
         c = (step % deep) * DEEP + tl.arange(0, DEEP)
         there = c < c_out
-        # Where this position of the kernel lies on the input's place, if a stride leads there.
-        by_h = first_h - position // KERNEL_W * DILATION_H
-        by_w = first_w - position % KERNEL_W * DILATION_W
-        h, w = by_h // STRIDE_H, by_w // STRIDE_W
-        seen = valid & (by_h >= 0) & (h < out_height) & (by_w >= 0) & (w < out_width)
-        seen = seen & (h * STRIDE_H == by_h) & (w * STRIDE_W == by_w)
-        a_at = grad + ((h * out_width + w) * c_out)[:, None] + c[None, :]
+        # Where this position of the kernel lies on the input's place, if the stride leads there.
+        by_h, by_w = h + PAD_H - k_h * DILATION_H, w + PAD_W - k_w * DILATION_W
+        out_h, out_w = by_h // STRIDE_H, by_w // STRIDE_W
+        seen = valid & (by_h >= 0) & (out_h < out_height) & (by_w >= 0) & (out_w < out_width)
+        seen = seen & (out_h * STRIDE_H == by_h) & (out_w * STRIDE_W == by_w)
+        a_at = grad + ((out_h * out_width + out_w) * c_out)[:, None] + c[None, :]
         b_at = weight + ((c * POSITIONS + position) * c_in)[:, None] + into[None, :]
         a = tl.load(a_at, mask=seen[:, None] & there[None, :], other=0.0)
         b = tl.load(b_at, mask=there[:, None] & wanted[None, :], other=0.0)
         scale = tl.load(s + c * POSITIONS + position, mask=there, other=0.0)
         a = (a.to(TOTAL) * scale[None, :]).to(grad.dtype.element_ty)
         total = tl.dot(a, b, total, input_precision=PRECISION, out_dtype=TOTAL)
-    x_at = grad_x + ((n * places + row) * c_in)[:, None] + into[None, :]
+    x_at = grad_x + ((n * height + h) * width + w)[:, None] * c_in + into[None, :]
     tl.store(x_at, total.to(grad_x.dtype.element_ty), mask=valid[:, None] & wanted[None, :])
+
+
+@triton.jit
+def _add_places(
+    product,
+    grad,
+    x,
+    first,
+    first_h,
+    first_w,
+    out,
+    into,
+    c_in,
+    c_out,
+    height,
+    width,
+    places,
+    out_width,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    TOTAL: tl.constexpr,
+    PRECISION: tl.constexpr,
+    DEEP: tl.constexpr,
+):
+    """``product`` and ``DEEP`` places' more of a sample's M."""
+    place = first + tl.arange(0, DEEP)
+    there = place < places
+    h = place // out_width * STRIDE_H + first_h
+    w = place % out_width * STRIDE_W + first_w
+    seen = there & (h >= 0) & (h < height) & (w >= 0) & (w < width)
+    a_at = grad + (place * c_out)[None, :] + out[:, None]
+    b_at = x + ((h * width + w) * c_in)[:, None] + into[None, :]
+    a = tl.load(a_at, mask=(out < c_out)[:, None] & there[None, :], other=0.0)
+    b = tl.load(b_at, mask=seen[:, None] & (into < c_in)[None, :], other=0.0)
+    return tl.dot(a, b, product, input_precision=PRECISION, out_dtype=TOTAL)
 
 
 @triton.jit
@@ -340,6 +389,7 @@ def _backward_weight_and_s(
     KERNEL_W: tl.constexpr,
     TOTAL: tl.constexpr,
     PRECISION: tl.constexpr,
+    ONE_STEP: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEEP: tl.constexpr,
@@ -365,18 +415,54 @@ def _backward_weight_and_s(
 
     total = tl.zeros((ROWS, COLUMNS), dtype=TOTAL)
     for n in range(part * samples, tl.minimum((part + 1) * samples, batch)):
+        grad_n, x_n = grad + n * places * c_out, x + n * height * width * c_in
         product = tl.zeros((ROWS, COLUMNS), dtype=TOTAL)
-        for first in range(0, places, DEEP):
-            place = first + tl.arange(0, DEEP)
-            there = place < places
-            h = place // out_width * STRIDE_H + first_h
-            w = place % out_width * STRIDE_W + first_w
-            seen = there & (h >= 0) & (h < height) & (w >= 0) & (w < width)
-            a_at = grad + ((n * places + place) * c_out)[None, :] + out[:, None]
-            b_at = x + (((n * height + h) * width + w) * c_in)[:, None] + into[None, :]
-            a = tl.load(a_at, mask=valid[:, None] & there[None, :], other=0.0)
-            b = tl.load(b_at, mask=seen[:, None] & wanted[None, :], other=0.0)
-            product = tl.dot(a, b, product, input_precision=PRECISION, out_dtype=TOTAL)
+        # One loop where one step will do: its loads then run ahead over the samples.
+        if ONE_STEP:
+            product = _add_places(
+                product,
+                grad_n,
+                x_n,
+                0,
+                first_h,
+                first_w,
+                out,
+                into,
+                c_in,
+                c_out,
+                height,
+                width,
+                places,
+                out_width,
+                STRIDE_H,
+                STRIDE_W,
+                TOTAL,
+                PRECISION,
+                DEEP,
+            )
+        else:
+            for first in range(0, places, DEEP):
+                product = _add_places(
+                    product,
+                    grad_n,
+                    x_n,
+                    first,
+                    first_h,
+                    first_w,
+                    out,
+                    into,
+                    c_in,
+                    c_out,
+                    height,
+                    width,
+                    places,
+                    out_width,
+                    STRIDE_H,
+                    STRIDE_W,
+                    TOTAL,
+                    PRECISION,
+                    DEEP,
+                )
         of_sample = n * c_out * POSITIONS
         total += product * tl.load(s_at + of_sample, mask=valid, other=0.0)[:, None]
         tl.store(grad_s_at + of_sample, tl.sum(product * own, axis=1), mask=valid)

@@ -3,7 +3,7 @@
 Tree-structured Attention Module for Image Classification, anonymous, submitted to ICLR 2020
 (https://openreview.net/forum?id=r1xBoxBYDH), section 2, eqs. 1-2. A program has all channels
 of some positions and climbs the tree without leaving its registers: forward, the map is read
-once and written once; backward, it climbs again to each level on the way down.
+once and written once; backward, the levels' sums of a tile go through a little memory of the program's own.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ import triton.language as tl
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-# Values that a program holds.
-_TILE = 2**14
-_TILE_BACKWARD = 2**13
+# Values that a program holds, and its warps: the fastest of several on an H200.
+_TILE = 2**13
+_WARPS = 4
 # Programs of the backward pass on one multiprocessor; each adds up the parameters' gradients of its tiles.
 _PROGRAMS = 4
-_WARPS = 8
 
 
 def fits(channels: int, group_size: int) -> bool:
     """Whether there is a kernel for that tree: shapes in Triton are powers of 2."""
-    return all(n & (n - 1) == 0 for n in (channels, group_size)) and channels <= _TILE_BACKWARD
+    return all(n & (n - 1) == 0 for n in (channels, group_size)) and channels <= _TILE
 
 
 def tree_gate(x: Tensor, parameters: Sequence[Tensor], group_size: int) -> tuple[Tensor, Tensor]:
@@ -77,14 +76,16 @@ def tree_gate_gradients(
     x, grad_y = _dense(x), _dense(grad_y)
     grad_x = torch.empty_like(x)
     rows = gate.numel()
-    block = _rows(channels, _TILE_BACKWARD)
+    block = _rows(channels, _TILE)
     programs = min(triton.cdiv(rows, block), _PROGRAMS * _multiprocessors(x))
     flat = _flatten_dense_tensors(parameters).to(wide)
     sums = flat.new_zeros((programs, len(flat)))
+    # The sums of a tile's levels stay in the caches.
+    trail = flat.new_empty((programs, block * channels))
     if rows:
         _backward[(programs,)](
             *(*_flat(x), *_flat(grad_y), *_flat(grad_x), gate, flat),
-            *(sums, len(flat), rows, gate[0].numel()),
+            *(trail, sums, len(flat), rows, gate[0].numel()),
             **_constants(channels, group_size, wide),
             ROWS=block,
             num_warps=_WARPS,
@@ -135,26 +136,50 @@ def _combine(values, tree, NODES: tl.constexpr, GROUP: tl.constexpr):
 
 
 @triton.jit
+def _rectify(total, slopes, NODES: tl.constexpr):
+    """The PReLUs of a level, where it has more than one node."""
+    if NODES > 1:
+        slope = tl.load(slopes + tl.arange(0, NODES))
+        total = tl.where(total > 0, total, total * slope[None, :])
+    return total
+
+
+@triton.jit
+def _level(ROWS: tl.constexpr, NODES: tl.constexpr):
+    """Where a level's sums are in those of a tile."""
+    return tl.arange(0, ROWS)[:, None] * NODES + tl.arange(0, NODES)[None, :]
+
+
+@triton.jit
 def _climb(
-    values, tree, CHANNELS: tl.constexpr, GROUP: tl.constexpr, LOG_GROUP: tl.constexpr, LEVELS: tl.constexpr
+    values,
+    tree,
+    trail,
+    CHANNELS: tl.constexpr,
+    GROUP: tl.constexpr,
+    LOG_GROUP: tl.constexpr,
+    LEVELS: tl.constexpr,
+    KEEP: tl.constexpr,
 ):
-    """From all channels ``LEVELS`` levels up, the PReLUs included, where more than one node is left."""
+    """From all channels ``LEVELS`` levels up; ``trail`` keeps each level's sums, if it shall."""
+    ROWS: tl.constexpr = values.shape[0]
     for level in tl.static_range(LEVELS):
         # The levels below have C/g + C/g^2 + ... nodes.
-        below = (CHANNELS - (CHANNELS >> (level * LOG_GROUP))) // (GROUP - 1) * (GROUP + 2)
-        values = _combine(values, tree + below, CHANNELS >> ((level + 1) * LOG_GROUP), GROUP)
-        if (CHANNELS >> ((level + 1) * LOG_GROUP)) > 1:
-            slopes = tree + below + (CHANNELS >> ((level + 1) * LOG_GROUP)) * (GROUP + 1)
-            slope = tl.load(slopes + tl.arange(0, CHANNELS >> ((level + 1) * LOG_GROUP)))
-            values = tl.where(values > 0, values, values * slope[None, :])
+        below = (CHANNELS - (CHANNELS >> (level * LOG_GROUP))) // (GROUP - 1)
+        tree_here = tree + below * (GROUP + 2)
+        values = _combine(values, tree_here, CHANNELS >> ((level + 1) * LOG_GROUP), GROUP)
+        if KEEP:
+            tl.store(trail + below * ROWS + _level(ROWS, CHANNELS >> ((level + 1) * LOG_GROUP)), values)
+        slopes = tree_here + (CHANNELS >> ((level + 1) * LOG_GROUP)) * (GROUP + 1)
+        values = _rectify(values, slopes, CHANNELS >> ((level + 1) * LOG_GROUP))
     return values
 
 
 @triton.jit
 def _add(sums, values, N: tl.constexpr):
-    """A program's sums lie in memory of its own, where no other program adds."""
-    at = sums + tl.arange(0, N)
-    tl.store(at, tl.load(at) + values)
+    """A program's sums lie in memory of its own, where no other program adds: their order is fixed."""
+    # Nothing waits for the old sums to arrive, as it would with a load and a store.
+    tl.atomic_add(sums + tl.arange(0, N), values, sem="relaxed")
 
 
 @triton.jit
@@ -173,6 +198,7 @@ def _down(
     grad,
     full,
     tree,
+    trail,
     sums,
     CHANNELS: tl.constexpr,
     GROUP: tl.constexpr,
@@ -180,16 +206,24 @@ def _down(
     LEVEL: tl.constexpr,
 ):
     """From the gradient of what level ``LEVEL`` gives, its PReLU included, to that of what it takes."""
+    ROWS: tl.constexpr = full.shape[0]
     NODES: tl.constexpr = CHANNELS >> ((LEVEL + 1) * LOG_GROUP)
-    BELOW: tl.constexpr = (CHANNELS - (CHANNELS >> (LEVEL * LOG_GROUP))) // (GROUP - 1) * (GROUP + 2)
-    values = _climb(full, tree, CHANNELS, GROUP, LOG_GROUP, LEVEL)
+    BELOW: tl.constexpr = (CHANNELS - (CHANNELS >> (LEVEL * LOG_GROUP))) // (GROUP - 1)
+    OWN: tl.constexpr = BELOW * (GROUP + 2)
     if NODES > 1:
-        total = _combine(values, tree + BELOW, NODES, GROUP)
+        total = tl.load(trail + BELOW * ROWS + _level(ROWS, NODES))
         of_slopes = tl.sum(grad * tl.minimum(total, 0.0), axis=0)
-        _add(sums + BELOW + NODES * (GROUP + 1), of_slopes, NODES)
-        slope = tl.load(tree + BELOW + NODES * (GROUP + 1) + tl.arange(0, NODES))
+        _add(sums + OWN + NODES * (GROUP + 1), of_slopes, NODES)
+        slope = tl.load(tree + OWN + NODES * (GROUP + 1) + tl.arange(0, NODES))
         grad = tl.where(total > 0, grad, grad * slope[None, :])
-    return _descend(grad, values, tree + BELOW, sums + BELOW, NODES, GROUP)
+    if LEVEL == 0:
+        values = full
+    else:
+        NARROW: tl.constexpr = NODES * GROUP
+        UNDER: tl.constexpr = BELOW - NARROW
+        values = tl.load(trail + UNDER * ROWS + _level(ROWS, NARROW))
+        values = _rectify(values, tree + UNDER * (GROUP + 2) + NARROW * (GROUP + 1), NARROW)
+    return _descend(grad, values, tree + OWN, sums + OWN, NODES, GROUP)
 
 
 @triton.jit
@@ -220,7 +254,7 @@ def _forward(
     n, p = (row // positions).to(tl.int64), row % positions
     valid = (row < rows)[:, None]
     full = tl.load(x + (n * x_n + p * x_p)[:, None] + (c * x_c)[None, :], mask=valid, other=0.0).to(WIDE)
-    values = _climb(full, tree, CHANNELS, GROUP, LOG_GROUP, LEVELS)
+    values = _climb(full, tree, tree, CHANNELS, GROUP, LOG_GROUP, LEVELS, False)
     if REST > 1:
         BELOW: tl.constexpr = (CHANNELS - REST) // (GROUP - 1) * (GROUP + 2)
         values = _combine(values, tree + BELOW, 1, REST)
@@ -246,6 +280,7 @@ def _backward(
     g_p,
     gate,
     tree,
+    trail,
     sums,
     sums_size,
     rows,
@@ -260,6 +295,7 @@ def _backward(
     """Tiles of ``ROWS`` positions in turn, and their sums over all positions for the parameters."""
     REST: tl.constexpr = CHANNELS >> (LEVELS * LOG_GROUP)
     sums += tl.program_id(0) * sums_size
+    trail += tl.program_id(0) * (ROWS * CHANNELS)
     c = tl.arange(0, CHANNELS)
     for tile in range(tl.program_id(0), tl.cdiv(rows, ROWS), tl.num_programs(0)):
         row = tile * ROWS + tl.arange(0, ROWS)
@@ -271,12 +307,15 @@ def _backward(
         grad_out = tl.load(grad_at, mask=valid, other=0.0).to(WIDE)
         opened = tl.load(gate + row, mask=row < rows, other=0.0)
         grad = (tl.sum(grad_out * full, axis=1) * opened * (1 - opened))[:, None]
+        values = _climb(full, tree, trail, CHANNELS, GROUP, LOG_GROUP, LEVELS, True)
+        # Other threads may load the sums than those that stored them.
+        tl.debug_barrier()
         if REST > 1:
             BELOW: tl.constexpr = (CHANNELS - REST) // (GROUP - 1) * (GROUP + 2)
-            values = _climb(full, tree, CHANNELS, GROUP, LOG_GROUP, LEVELS)
             grad = _descend(grad, values, tree + BELOW, sums + BELOW, 1, REST)
         for above in tl.static_range(LEVELS):
-            grad = _down(grad, full, tree, sums, CHANNELS, GROUP, LOG_GROUP, LEVELS - 1 - above)
+            grad = _down(grad, full, tree, trail, sums, CHANNELS, GROUP, LOG_GROUP, LEVELS - 1 - above)
+        tl.debug_barrier()
         grad += grad_out * opened[:, None]
         grad_x_at = grad_x + (n * g_n + p * g_p)[:, None] + (c * g_c)[None, :]
         tl.store(grad_x_at, grad.to(grad_x.dtype.element_ty), mask=valid)
