@@ -7,14 +7,14 @@ each other, only the attentions behind it do. With few samples one flow alone do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from attn_mm.layers.flows import run_in_flow
+from attn_mm.layers.precision import without_cached_casts
 from attn_mm.layers.tracing import is_traced
 
 Stage = Callable[[Tensor], Tensor]
@@ -43,7 +43,8 @@ def _side_by_side(stage: Stage, maps: list[Tensor], first: int) -> None:
     device = maps[-1].device
     here = torch.cuda.current_stream(device)
     flows = range(first, len(maps))
-    with _without_shared_casts():
+    # Another stream would read the casts half written.
+    with without_cached_casts():
         for n in flows:
             stream = _stream(device, n)
             stream.wait_stream(here)
@@ -54,14 +55,3 @@ def _side_by_side(stage: Stage, maps: list[Tensor], first: int) -> None:
     for n in flows:
         here.wait_stream(_stream(device, n))
         maps[n].record_stream(here)
-
-
-@contextmanager
-def _without_shared_casts() -> Iterator[None]:
-    """Autocast keeps the weights that it has cast: another stream would read them half written."""
-    before = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(before)

@@ -36,6 +36,8 @@ _STOCK = (
     (nn.Conv2d, (nn.BatchNorm2d, nn.SyncBatchNorm, MFBN2d, MFSyncBN)),
     (nn.Conv3d, (nn.BatchNorm3d, nn.SyncBatchNorm, MFBN3d, MFSyncBN)),
 )
+# Measured on an H200, see benchmarks/forms.py.
+_NARROW = 256
 _FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward, MFBN.forward)
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
@@ -184,11 +186,14 @@ def covariance_is_cheaper(conv: nn.Module, count: int) -> bool:
     """Whether covariances of the input cost less than the convolution, forward and backward together.
 
     Two products of the input with C x C matrices and two of K x C with C x C, against
-    three of the input with K x C; the margin is for the copy of the input.
+    three of the input with K x C; the margin is for the copy of the input. On an accelerator
+    passes over the maps count for more than products, and narrow inputs alone pay.
     """
     if not _is_pointwise(conv) or conv.groups != 1 or conv.bias is not None:
         return False
     c, k = conv.in_channels, conv.out_channels
+    if conv.weight.device.type != "cpu":
+        return c < _NARROW and c < k
     return 2 * c * count + 2 * k * c < 0.75 * 3 * k * count
 
 
@@ -280,6 +285,17 @@ class _FromOutput(torch.autograd.Function):
         return grad_y, *grad_affine, None
 
 
+def _products(x: Tensor) -> Tensor:
+    """``(C, C)``: each two channels' products, summed over samples and space."""
+    if x.device.type == "cpu":
+        # A convolution's weight gradient runs faster there than the same product as a matrix one.
+        square = (x.shape[1], x.shape[1]) + (1,) * (x.dim() - 2)
+        return _CONV_WEIGHT_GRAD[x.dim()](x, square, x).flatten(1)
+    # Elsewhere convolutions may round to TF32, which variances don't bear.
+    flat = x.flatten(2)
+    return torch.bmm(flat, flat.transpose(1, 2)).sum(0)
+
+
 class _FromCovariance(torch.autograd.Function):
     """From the input of a 1x1 convolution: its output's variance is w^T cov(x) w, its mean w^T mean(x)."""
 
@@ -292,9 +308,7 @@ class _FromCovariance(torch.autograd.Function):
         offset = wide - per_channel(mean, x)
         averages = _average(offset)
         averages -= averages.mean(0)
-        # A convolution's weight gradient runs faster than the same product as a matrix one.
-        square = (channels, channels) + (1,) * (x.dim() - 2)
-        covariance = _CONV_WEIGHT_GRAD[x.dim()](offset, square, offset).flatten(1) / (x.numel() // channels)
+        covariance = _products(offset) / (x.numel() // channels)
         matrix = weight.flatten(1).to(wide.dtype)
         projected = matrix @ covariance
         var = (projected * matrix).sum(1).clamp_min(0)

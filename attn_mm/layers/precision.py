@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -31,3 +32,14 @@ def wide_type(x: Tensor) -> torch.dtype:
 def no_autocast(x: Tensor) -> AbstractContextManager:
     """A context in which operations on tensors of ``x``'s device keep their types."""
     return torch.autocast(x.device.type, enabled=False) if _autocasts(x) else nullcontext()
+
+
+@contextmanager
+def without_cached_casts() -> Iterator[None]:
+    """Within this context autocast casts weights anew each time: it keeps no casts."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)

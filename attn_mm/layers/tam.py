@@ -115,6 +115,11 @@ class TAM(nn.Module):
         finally:
             self._statistics.remove(statistics)
 
+    @property
+    def is_collecting(self) -> bool:
+        """Whether somebody collects statistics of the gate."""
+        return bool(self._statistics)
+
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, *size)`` -> the same shape."""
         if self.kernel_size > 1 or not shortcuts_enabled() or (is_traced() and not is_traced_by_dynamo()):
@@ -126,7 +131,7 @@ class TAM(nn.Module):
             y, gate = sliced(x, self._tree_parameters())
         else:
             y, gate = tree_gate(x, self._tree_parameters())
-        if self._statistics:
+        if self.is_collecting:
             self._collect(gate)
         return y
 

@@ -17,10 +17,17 @@ from attn_mm.models.grafts import FILLED_IN, layer_class, put_layer
 from attn_mm.models.options import check_options
 from attn_mm.registry import GRAFTS, MODELS
 
-ORDER = ("attn_mm.AWConv", "layers", "attn_mm.TD", "attn_mm.TDAF", "attn_mm.FlowPyramid")
+ORDER = (
+    "attn_mm.AWConv",
+    "layers",
+    "attn_mm.TD",
+    "attn_mm.TDAF",
+    "attn_mm.FlowPyramid",
+    "attn_mm.CUDAGraph",
+)
 """Grafts go in this order, whatever theirs in the config; layers keep theirs among themselves."""
 
-FLOWS = ORDER[-2:]
+FLOWS = ORDER[-3:-1]
 """Grafts that run the whole backbone in flows: one of them can."""
 
 
@@ -69,10 +76,11 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
         backbone: config of any backbone of mmdet, mmpose, mmpretrain or mmaction whose blocks
             are known, see :data:`attn_mm.graft.units.FAMILIES`.
         grafts: each a dict with a ``type``: a graft (``attn_mm.AWConv``, ``attn_mm.TD``,
-            ``attn_mm.TDAF``, ``attn_mm.FlowPyramid``, see :mod:`attn_mm.models.grafts`) or a layer that takes
+            ``attn_mm.TDAF``, ``attn_mm.FlowPyramid``, ``attn_mm.CUDAGraph``, see
+            :mod:`attn_mm.models.grafts`) or a layer that takes
             ``in_channels=`` (``attn_mm.SE``, ``attn_mm.CBAM``, ``attn_mm.ECA``, ``attn_mm.FCA``,
             ``attn_mm.TAM``, any plugin of mmcv's), see :func:`attn_mm.models.grafts.put_layer`.
-            They go in the order AWConv, layers as listed, TD, TDAF or FlowPyramid.
+            They go in the order AWConv, layers as listed, TD, TDAF or FlowPyramid, CUDAGraph.
 
     Raises:
         ConfigError: a graft asks for what the backbone or the graft doesn't have.

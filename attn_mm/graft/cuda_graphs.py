@@ -1,0 +1,104 @@
+"""A network's inference recorded once as a CUDA graph and replayed.
+
+With few images a GPU waits for the host to launch each of a network's hundreds of kernels
+(https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/). A graph launches them all at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from attn_mm.layers.precision import without_cached_casts
+from attn_mm.layers.tracing import is_traced
+
+
+class _Recorded(NamedTuple):
+    graph: torch.cuda.CUDAGraph
+    x: Tensor
+    maps: tuple[Tensor, ...] | Tensor
+
+
+class _Graphs:
+    """The graphs of one network, by what they were recorded for, and the modules that they ran."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.modules = list(net.modules())
+        self.recorded: dict[tuple, _Recorded] = {}
+
+
+# Not attributes of the networks: graphs can't be copied or pickled.
+_graphs: WeakKeyDictionary[nn.Module, _Graphs] = WeakKeyDictionary()
+
+
+class CUDAGraphMixin:
+    """Mixin: inference on a CUDA device replays graphs. Anything else runs as before.
+
+    A replay reads the parameters where they were: they may change in place. Whatever moves or
+    replaces them all (``to``, ``half``, loading with ``assign=True``) ends the graphs.
+    """
+
+    graph_sizes: int
+    """For how many different inputs a graph is kept."""
+
+    def forward(self, x: Tensor):
+        if not (x.is_cuda and not torch.is_grad_enabled() and not self.training and not is_traced()):
+            return super().forward(x)
+        graphs = _graphs.get(self) or _graphs.setdefault(self, _Graphs(self))
+        if _are_watched(graphs.modules):
+            return super().forward(x)
+        autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
+        key = x.shape, x.stride(), x.dtype, x.device, autocast, torch.is_inference_mode_enabled()
+        if key not in graphs.recorded:
+            if len(graphs.recorded) == self.graph_sizes:
+                return super().forward(x)
+            graphs.recorded[key] = _record(super().forward, x)
+        recorded = graphs.recorded[key]
+        recorded.x.copy_(x)
+        recorded.graph.replay()
+        # The next replay writes over the graph's own maps.
+        maps = recorded.maps
+        return maps.clone() if isinstance(maps, Tensor) else tuple(y.clone() for y in maps)
+
+    def train(self, mode: bool = True):
+        _graphs.pop(self, None)
+        return super().train(mode)
+
+    def _apply(self, *args, **kwargs):
+        _graphs.pop(self, None)
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        _graphs.pop(self, None)
+        super()._load_from_state_dict(*args, **kwargs)
+
+
+def _are_watched(modules: Iterable[nn.Module]) -> bool:
+    """Whether somebody is told what the modules do, who would learn nothing from a replay."""
+    return any(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or "forward" in vars(module)
+        or getattr(module, "is_collecting", False)
+        for module in modules
+    )
+
+
+def _record(forward: Callable, x: Tensor) -> _Recorded:
+    x = x.clone()
+    stream = torch.cuda.Stream(x.device)
+    stream.wait_stream(torch.cuda.current_stream(x.device))
+    graph = torch.cuda.CUDAGraph()
+    with without_cached_casts():
+        # Libraries choose their kernels, and kernels are compiled, before the recording.
+        with torch.cuda.stream(stream):
+            for _ in range(2):
+                forward(x)
+        torch.cuda.current_stream(x.device).wait_stream(stream)
+        with torch.cuda.graph(graph):
+            maps = forward(x)
+    return _Recorded(graph, x, maps)
