@@ -363,7 +363,7 @@ def _add_places(
     return tl.dot(a, b, product, input_precision=PRECISION, out_dtype=TOTAL)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch", "samples"])
 def _backward_weight_and_s(
     grad,
     x,

@@ -226,7 +226,7 @@ def _down(
     return _descend(grad, values, tree + OWN, sums + OWN, NODES, GROUP)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _forward(
     x,
     x_n,
@@ -264,7 +264,7 @@ def _forward(
     tl.store(y_at, (full * opened[:, None]).to(y.dtype.element_ty), mask=valid)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _backward(
     x,
     x_n,
