@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 
 import pytest
@@ -12,11 +11,8 @@ pytest.importorskip("mmpretrain")
 
 
 @pytest.fixture(scope="module")
-def cifar10(repo):
-    spec = importlib.util.spec_from_file_location("cifar10", repo / "benchmarks" / "cifar10.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def cifar10(benchmark_file):
+    return benchmark_file("cifar10")
 
 
 def build(cfg):

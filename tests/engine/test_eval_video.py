@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 
 import cv2
@@ -35,13 +34,9 @@ def root(tmp_path_factory):
     return folder
 
 
-NUMBERS = itertools.count()
-
-
 def command(root, tmp_path, base=SLOWONLY, cfg=None, name="config"):
     """The config and the checkpoint, as the command line has them."""
-    # mmengine keeps what belongs to a run by the config's name and the second.
-    path = small.dump(cfg or action_config(root, base), tmp_path / f"{name}_{next(NUMBERS)}.py")
+    path = small.dump_numbered(cfg or action_config(root, base), tmp_path, name)
     return path, str(root / f"{base.split('/')[1]}.pth")
 
 
