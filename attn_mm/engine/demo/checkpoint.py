@@ -10,7 +10,7 @@ from mmengine.runner import find_latest_checkpoint
 
 from attn_mm.engine.launch import build_runner
 
-EPOCHS = 2
+EPOCHS = 1
 
 
 def demo_checkpoint(cfg: Config) -> str:
@@ -22,7 +22,7 @@ def demo_checkpoint(cfg: Config) -> str:
     found = find_latest_checkpoint(cfg.work_dir)
     if found and osp.isfile(found):
         return found
-    print(f"no checkpoint in {cfg.work_dir}: training for {EPOCHS} epochs")
+    print(f"no checkpoint in {cfg.work_dir}: training for {EPOCHS} epoch")
     short = copy.deepcopy(cfg)
     short.train_cfg.update(max_epochs=EPOCHS, val_interval=EPOCHS)
     for scheduler in short.param_scheduler:
