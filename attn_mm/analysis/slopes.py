@@ -33,7 +33,7 @@ class SlopedLayer(NamedTuple):
 def sloped_layers(network: nn.Module) -> list[SlopedLayer]:
     """The PReLUs of all TAMs, from the one whose mean slope is closest to 1 to the one farthest from it."""
     layers = [
-        SlopedLayer(f"{name}.{inner}", layer, layer.weight.detach().double().mean().item())
+        SlopedLayer(f"{name}.{inner}".lstrip("."), layer, layer.weight.detach().double().mean().item())
         for name, tam in network.named_modules()
         if isinstance(tam, TAM)
         for inner, layer in tam.named_modules()
