@@ -232,7 +232,7 @@ def lesion(args: argparse.Namespace) -> None:
     draw_lesion(described, whole["metrics"], out / "lesion.png")
     record = dict(_about(args, checkpoint, test_set), metrics=whole["metrics"], gates=described)
     write(out, "lesion", record)
-    partial.path.unlink()
+    partial.path.unlink(missing_ok=True)
 
 
 def linearise(args: argparse.Namespace) -> None:
@@ -260,7 +260,7 @@ def linearise(args: argparse.Namespace) -> None:
     described = [dict(name=layer.name, slope=layer.slope) for layer in layers]
     record = dict(_about(args, checkpoint, test_set), layers=described, points=points)
     write(out, "linearise", record)
-    partial.path.unlink()
+    partial.path.unlink(missing_ok=True)
 
 
 def _print_points(points: Sequence[dict], layers: Sequence[SlopedLayer]) -> None:
@@ -315,6 +315,8 @@ ANALYSES = {
 }
 """What does each, what ``--help`` says of it in a line, and what in full."""
 
+_RESUMABLE = ("lesion", "linearise")
+
 
 @reports_user_errors
 def main(argv=None) -> None:
@@ -323,5 +325,6 @@ def main(argv=None) -> None:
     try:
         ANALYSES[args.analysis][0](args)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
+        goes_on = ": the same command goes on where it stopped" if args.analysis in _RESUMABLE else ""
+        print(f"interrupted{goes_on}", file=sys.stderr)
         raise SystemExit(130) from None

@@ -17,6 +17,7 @@ from attn_mm.engine import gates
 from attn_mm.engine.configs import load_config
 from attn_mm.engine.demo import to_demo
 from attn_mm.engine.evaluation import Evaluation
+from attn_mm.engine.progress import progress_bar
 from attn_mm.errors import UserError
 
 pytest.importorskip("mmpretrain")
@@ -243,7 +244,16 @@ def test_metrics_of_coco(tmp_path):
     cfg = small.detection_config(tmp_path)
     with pytest.raises(UserError, match="are of its whole test set"):
         Evaluation(cfg, images=2)
-    assert Evaluation(cfg).images == 6
+    test_set = Evaluation(cfg)
+    assert test_set.images == 6
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        model = MODELS.build(cfg.model).eval()
+    with progress_bar() as progress:
+        task = progress.add_task("", total=None)
+        first, again = (test_set.run(model, progress, task) for _ in range(2))
+    assert first == again and "coco/bbox_mAP" in first
+    assert progress.tasks[0].completed == 2 * test_set.batches
 
 
 def test_mistakes(config, checkpoint, tmp_path, capsys):
@@ -263,7 +273,11 @@ def test_mistakes(config, checkpoint, tmp_path, capsys):
     assert "name a checkpoint, or --demo, which trains one" in said("lesion", tam)
     assert "absent.pth does not exist" in said("lesion", tam, "absent.pth")
     assert "is missing: put the data set there" in said(
-        "lesion", tam, checkpoint(tam, load_config), "--cfg-options", "test_dataloader.dataset.data_root=absent"
+        "lesion",
+        tam,
+        checkpoint(tam, load_config),
+        "--cfg-options",
+        "test_dataloader.dataset.data_root=absent",
     )
     assert "each network is a config and a checkpoint, got 3 files" in said("filters", plain, weights, tam)
     assert "argument --images: 0 is not positive" in said("lesion", tam, "--images", "0")
