@@ -21,16 +21,18 @@ def draw_scatter(gates: Sequence[dict], path: Path) -> None:
     plt, figure, axes = _figure(len(parts))
     colours = plt.get_cmap("viridis")
     for panel, part in zip(axes, parts):
+        middles = {}
         for number, gate in enumerate(gates, 1):
             if part in gate["parts"]:
                 samples = gate["parts"][part]
                 means, variances = samples["sample_mean"], samples["sample_variance"]
                 colour = colours((number - 1) / max(1, len(gates) - 1))
                 panel.scatter(means, variances, s=4, color=colour, alpha=0.5, linewidths=0)
-                middle = sum(means) / len(means), sum(variances) / len(variances)
-                # Above each other where gates are alike.
-                lifted = 14 + 14 * ((number - 1) % 4)
-                panel.annotate(str(number), middle, (0, lifted), textcoords="offset points", **_LABEL)
+                middles[number] = sum(means) / len(means), sum(variances) / len(variances)
+        for place, number in enumerate(sorted(middles, key=middles.get)):
+            # Neighbours at different heights.
+            lifted = 14 + 14 * (place % 5)
+            panel.annotate(str(number), middles[number], (0, lifted), textcoords="offset points", **_LABEL)
         panel.set(xlabel="mean of a sample's gate", ylabel="variance", title=f"over {part}")
         panel.set_xlim(-0.02, 1.02)
         _from_zero(panel)
@@ -65,11 +67,11 @@ def draw_lesion(gates: Sequence[dict], metrics: dict[str, float], path: Path) ->
     for name in shown_metrics(metrics):
         (line,) = lesion.plot(depths, [gate["metrics"][name] for gate in gates], marker="o", label=name)
         lesion.axhline(metrics[name], linestyle="--", color=line.get_color(), linewidth=1)
-    lesion.set(ylabel="metric", title="one gate opened (dashed: none)")
-    _show_as_flat(lesion)
+    lesion.set_title("one gate opened (dashed: none)")
+    _name_metrics(lesion, metrics)
+    values.legend(fontsize=8)
     for panel in (values, lesion):
         _mark_stages(panel, [gate["stage"] for gate in gates])
-        panel.legend(fontsize=8)
     _save(plt, figure, path)
 
 
@@ -79,9 +81,8 @@ def draw_linearisation(points: Sequence[dict], path: Path) -> None:
     for name in shown_metrics(points[0]["metrics"]):
         shares = [100 * point["share"] for point in points]
         panel.plot(shares, [point["metrics"][name] for point in points], marker="o", label=name)
-    panel.set(xlabel="layers with a slope of 1 (%)", ylabel="metric", title="PReLUs of TAM made linear")
-    _show_as_flat(panel)
-    panel.legend(fontsize=8)
+    panel.set(xlabel="layers with a slope of 1 (%)", title="PReLUs of TAM made linear")
+    _name_metrics(panel, points[0]["metrics"])
     _save(plt, figure, path)
 
 
@@ -138,8 +139,13 @@ def _from_zero(panel) -> None:
     panel.set_ylim(-0.03 * top, top)
 
 
-def _show_as_flat(panel) -> None:
-    """Metrics that hardly change are not blown up to the axis's height."""
+def _name_metrics(panel, metrics: dict[str, float]) -> None:
+    """Name the metrics; those that hardly change are not blown up to the axis's height."""
+    names = shown_metrics(metrics)
+    if len(names) == 1:
+        panel.set_ylabel(names[0])
+    else:
+        panel.legend(fontsize=8)
     low, high = panel.get_ylim()
     missing = max(0, 0.1 * high - (high - low)) / 2
     panel.set_ylim(low - missing, high + missing)
