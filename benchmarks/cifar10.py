@@ -24,6 +24,7 @@ from mmengine.config import Config
 
 from attn_mm.engine.configs import load_config, set_data_root
 from attn_mm.engine.files import write_atomically
+from attn_mm.engine.flags import positive
 from attn_mm.engine.launch import build_runner
 from attn_mm.engine.results import KeepMetrics
 from attn_mm.errors import UserError, reports_user_errors
@@ -52,11 +53,18 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument("--data-root", required=True, help="folder of CIFAR-10")
     parser.add_argument("--work-dir", type=Path, required=True, help="cifar10.json, cifar10.md, the runs")
-    parser.add_argument("--seeds", type=int, default=2, help="runs of each network (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=30, help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=NUM_IMAGES, help="images to train on (default: all)")
     parser.add_argument(
-        "--width", type=int, default=FULL_WIDTH, help="channels of the first stage (default: %(default)s)"
+        "--seeds", type=positive, default=2, help="runs of each network (default: %(default)s)"
+    )
+    parser.add_argument("--epochs", type=positive, default=30, help="default: %(default)s")
+    parser.add_argument(
+        "--images", type=positive, default=NUM_IMAGES, help="images to train on (default: all)"
+    )
+    parser.add_argument(
+        "--width",
+        type=positive,
+        default=FULL_WIDTH,
+        help="channels of the first stage (default: %(default)s)",
     )
     parser.add_argument("--amp", action="store_true", help="bfloat16 and channels_last")
     return parser.parse_args(argv)
@@ -70,8 +78,8 @@ def check(args: argparse.Namespace) -> None:
             raise UserError(f"there is no network {net}: expected {', '.join(known)}")
         if net in VGGS and args.width != FULL_WIDTH:
             raise UserError(f"{net} has no other width: leave --width out")
-    if not 1 <= args.images <= NUM_IMAGES:
-        raise UserError(f"--images {args.images}: expected 1 to {NUM_IMAGES}")
+    if args.images > NUM_IMAGES:
+        raise UserError(f"--images {args.images}: expected at most {NUM_IMAGES}")
 
 
 def network(net: str, width: int) -> Config:

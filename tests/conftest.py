@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import logging
 import os
 import random
@@ -28,6 +29,19 @@ def fixed_seed():
 @pytest.fixture(scope="session")
 def repo() -> Path:
     return Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def benchmark_file(repo):
+    """A function from the name of a file of ``benchmarks/`` to its module."""
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, repo / "benchmarks" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

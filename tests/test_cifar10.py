@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 
 import pytest
@@ -12,11 +11,8 @@ pytest.importorskip("mmpretrain")
 
 
 @pytest.fixture(scope="module")
-def cifar10(repo):
-    spec = importlib.util.spec_from_file_location("cifar10", repo / "benchmarks" / "cifar10.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def cifar10(benchmark_file):
+    return benchmark_file("cifar10")
 
 
 def build(cfg):
@@ -60,7 +56,8 @@ def test_the_table_has_the_mean_and_each_seed(cifar10):
     [
         (["eca2"], "there is no network eca2: expected plain, se, cbam, tam, td, aw, tdaf, vgg, vgg_att2"),
         (["vgg", "--width", "16"], "vgg has no other width"),
-        (["--images", "50001"], "--images 50001: expected 1 to 50000"),
+        (["--images", "50001"], "--images 50001: expected at most 50000"),
+        (["--seeds", "0"], "argument --seeds: 0 is not positive"),
     ],
 )
 def test_mistakes(cifar10, tmp_path, capsys, flags, said):

@@ -11,12 +11,15 @@ from __future__ import annotations
 import contextlib
 import os.path as osp
 from collections.abc import Callable, Iterator
+from functools import partial
 
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from attn_mm.engine.annotations import load_coco
 from attn_mm.engine.configs import walk
@@ -43,39 +46,60 @@ def watch_data(runner: Runner) -> Runner:
         UserError: from the runner's ``train``, ``val`` and ``test``, before they begin: what the annotations
             lack, or that files are missing.
     """
-    build_dataloader, build_evaluator = runner.build_dataloader, runner.build_evaluator
-    evaluators = [runner.cfg.get(f"{split}_evaluator") or {} for split in ("val", "test")]
-    # A set to be labelled has no boxes, and its results are only written to a file.
-    unlabelled = any(node.get("format_only") for node in walk(evaluators))
-    guard = _Guard()
-    # Of the data set built last: a loop builds it before its evaluator.
-    metainfo: dict = {}
+    watch = _Watch(runner.cfg)
+    runner.build_dataloader = partial(watch.dataloader, runner.build_dataloader)
+    runner.build_evaluator = partial(watch.evaluator, runner.build_evaluator)
+    runner.register_hook(watch.guard)
+    return runner
 
-    def watched_dataloader(dataloader, *args, **kwargs):
-        with _explained(dataloader, _explain_dataset):
-            loader = build_dataloader(dataloader, *args, **kwargs)
-        _check_boxes(list(_sources(loader.dataset)), unlabelled)
+
+def open_test_set(cfg: Config) -> tuple[DataLoader, Evaluator]:
+    """A config's test set and its evaluator without a runner, checked and guarded as by :func:`watch_data`.
+
+    Raises:
+        UserError: what the annotations lack, or that files are missing.
+    """
+    watch = _Watch(cfg)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        loader = watch.dataloader(Runner.build_dataloader, cfg.test_dataloader)
+        evaluator = watch.evaluator(Evaluator, cfg.test_evaluator)
+    evaluator.dataset_meta = getattr(loader.dataset, "metainfo", None)
+    return loader, evaluator
+
+
+class _Watch:
+    """Builds the data sets and evaluators of a config, and looks for faults in them."""
+
+    def __init__(self, cfg: Config) -> None:
+        evaluators = [cfg.get(f"{split}_evaluator") or {} for split in ("val", "test")]
+        # A set to be labelled has no boxes, and its results are only written to a file.
+        self._unlabelled = any(node.get("format_only") for node in walk(evaluators))
+        self._of_videos = cfg.get("default_scope") == "mmaction"
+        # Of the data set built last: a loop builds it before its evaluator.
+        self._metainfo: dict = {}
+        self.guard = _Guard()
+
+    def dataloader(self, build: Callable[..., DataLoader], cfg, *args, **kwargs) -> DataLoader:
+        with _explained(cfg, _explain_dataset):
+            loader = build(cfg, *args, **kwargs)
+        _check_boxes(list(_sources(loader.dataset)), self._unlabelled)
         for dataset in _sources(loader.dataset):
             check_labels(dataset)
-            _check_missing(dataset)
-        guard.take(loader.dataset)
-        metainfo.update(getattr(loader.dataset, "metainfo", {}))
+            check_missing(dataset)
+        self.guard.take(loader.dataset)
+        self._metainfo.update(getattr(loader.dataset, "metainfo", {}))
         return loader
 
-    def watched_evaluator(evaluator):
-        with _explained(evaluator, _explain_metric):
-            built = build_evaluator(evaluator)
-        for cfg, metric in zip(evaluator if isinstance(evaluator, list) else [evaluator], built.metrics):
-            if type(metric).__name__ == "CocoMetric" and cfg.get("ann_file"):
-                _check_metric(metric, cfg["ann_file"], metainfo)
-        if runner.cfg.get("default_scope") == "mmaction":
+    def evaluator(self, build: Callable[..., Evaluator], cfg) -> Evaluator:
+        with _explained(cfg, _explain_metric):
+            built = build(cfg)
+        for node, metric in zip(cfg if isinstance(cfg, list) else [cfg], built.metrics):
+            if type(metric).__name__ == "CocoMetric" and node.get("ann_file"):
+                _check_metric(metric, node["ann_file"], self._metainfo)
+        if self._of_videos:
             for metric in built.metrics:
                 leave_out_stand_ins(metric)
         return built
-
-    runner.build_dataloader, runner.build_evaluator = watched_dataloader, watched_evaluator
-    runner.register_hook(guard)
-    return runner
 
 
 @contextlib.contextmanager
@@ -171,7 +195,7 @@ def _has_box(dataset: BaseDataset) -> bool:
     return any(info.get("instances", True) for info in infos)
 
 
-def _check_missing(dataset: BaseDataset) -> None:
+def check_missing(dataset: BaseDataset) -> None:
     """UserError where images of a test set are missing, or every file of those that are looked for."""
     if not len(dataset):
         return

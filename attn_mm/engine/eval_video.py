@@ -17,6 +17,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from attn_mm.engine.bad_data import check_missing
 from attn_mm.engine.configs import check_data
 from attn_mm.engine.files import write_atomically, writing
 from attn_mm.engine.flags import count, positive
@@ -174,6 +175,7 @@ def evaluate(args: argparse.Namespace) -> None:
     as_given = cfg.pretty_text
     set_views(cfg, args.clips, args.crops)
     dataset = open_set(cfg)
+    check_missing(dataset)
     model = open_model(cfg, args.checkpoint, args.device)
     about = {
         "config": as_given,

@@ -61,8 +61,6 @@ boxes are x1, y1, x2, y2 in pixels of the image. docs/inference.md says more.
 
 # What the objects of a framework's predictions are called.
 _NOUNS = {"mmdet": "object", "mmpose": "person", "mmpretrain": "label"}
-# The score from which on objects and persons count.
-_SCORE_THR = 0.3
 _ACTION_SCOPE = "mmaction"
 _PERSON_FLAGS = ("--det-config", "--det-checkpoint", "--bbox-file", "--ann-file")
 
@@ -258,9 +256,7 @@ def infer_objects(args: argparse.Namespace, cfg: Config, scope: str) -> Predicti
     check_person_flags(args, scope, is_video)
     options = {"find_persons": person_finder(args, source)} if scope == "mmpose" else {}
     model = load_model(cfg, args.checkpoint, args.device)
-    score_thr = args.score_thr
-    if score_thr is None:
-        score_thr = score_threshold(model) if scope == "mmpretrain" else _SCORE_THR
+    score_thr = score_threshold(model, scope) if args.score_thr is None else args.score_thr
     sheets = AttentionSheets(model, keep_scale=is_video) if args.show_attention else None
     predictor = PREDICTORS[scope](model, cfg, score_thr, **options)
     found = open_output(args, model.dataset_meta, score_thr=score_thr)

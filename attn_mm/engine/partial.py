@@ -11,6 +11,11 @@ from pathlib import Path
 from attn_mm.engine.files import writing
 from attn_mm.errors import UserError
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None
+
 
 class Partial(contextlib.AbstractContextManager):
     """What an unfinished run has found, one line of JSON for each item, kept beside the final file.
@@ -24,14 +29,29 @@ class Partial(contextlib.AbstractContextManager):
         found: by the item's key, in the order of the lines.
 
     Raises:
-        UserError: the file is of a run with something else, is damaged, or can't be written.
+        UserError: the file is of a run with something else, is damaged, can't be written, or another run is
+            writing it.
     """
 
     def __init__(self, path: Path, about: dict, flag: str) -> None:
-        self.path, self._advice = path, f"remove it, or name another {flag}"
+        self.path, self._flag, self._advice = path, flag, f"remove it, or name another {flag}"
         self.found: dict[int | str, object] = {}
         with writing(path):
-            self._open(about)
+            self._file = self.path.open("a")
+            try:
+                self._lock()
+                self._open(about)
+            except BaseException:
+                self._file.close()
+                raise
+
+    def _lock(self) -> None:
+        """Keep the file from other runs until it is closed, be it by the process's end."""
+        try:
+            if fcntl:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{self.path}: another run is writing it; name another {self._flag}") from error
 
     def _open(self, about: dict) -> None:
         lines, intact = self._lines()
@@ -39,7 +59,6 @@ class Partial(contextlib.AbstractContextManager):
             differing = ", ".join(key for key in about if lines[0].get(key) != about[key])
             raise UserError(f"{self.path} is of an interrupted run with another {differing}: {self._advice}")
         self.found.update((line["key"], line["found"]) for line in lines[1:])
-        self._file = self.path.open("a")
         self._file.truncate(intact)
         if not lines:
             self._write(about)
@@ -47,7 +66,7 @@ class Partial(contextlib.AbstractContextManager):
     def _lines(self) -> tuple[list[dict], int]:
         """The lines, and how many bytes they take, without the last one where a kill has torn it."""
         lines, intact = [], 0
-        for line in self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []:
+        for line in self.path.read_bytes().splitlines(keepends=True):
             if not line.endswith(b"\n"):
                 break
             try:

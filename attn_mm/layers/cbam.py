@@ -87,12 +87,18 @@ class CBAM(nn.Module):
 
         Equal maxima share the gradient.
         """
+        x = x * self.channel_gate(x)
+        return x if self.spatial is None else x * self.spatial_gate(x)
+
+    def channel_gate(self, x: Tensor) -> Tensor:
+        """Eq. 2 of the input: ``(N, C, 1, 1)``, with another 1 in 3D."""
         positions = tuple(range(-self.dims, 0))
-        channel_gate = self.mlp(x.mean(positions, keepdim=True))
+        logits = self.mlp(x.mean(positions, keepdim=True))
         if self.max_pool:
-            channel_gate = channel_gate + self.mlp(x.amax(positions, keepdim=True))
-        x = x * channel_gate.sigmoid()
-        if self.spatial is None:
-            return x
+            logits = logits + self.mlp(x.amax(positions, keepdim=True))
+        return logits.sigmoid()
+
+    def spatial_gate(self, x: Tensor) -> Tensor:
+        """Eq. 3 of what the channel gate has multiplied: ``(N, 1, *size)``."""
         pooled = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)
-        return x * self.spatial(pooled).sigmoid()
+        return self.spatial(pooled).sigmoid()

@@ -51,6 +51,10 @@ class ECA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, *size)`` -> the same shape."""
+        return x * self.gate(x)
+
+    def gate(self, x: Tensor) -> Tensor:
+        """What :meth:`forward` multiplies ``x`` by: ``(N, C, 1, 1)``, with another 1 in 3D."""
         squeezed = x.mean(tuple(range(-self.dims, 0)))
         gate = self.conv(squeezed.unsqueeze(1)).sigmoid()
-        return x * gate.reshape(*squeezed.shape, *[1] * self.dims)
+        return gate.reshape(*squeezed.shape, *[1] * self.dims)

@@ -11,7 +11,9 @@ from torch import Tensor
 
 
 class GateStatistics:
-    """Mean and variance of a gate, over the positions of each sample and over everything.
+    """Mean and variance of a gate, over the values of each sample and over everything.
+
+    TAM's gate has a value for each position, SE's for each channel.
 
     Figure 3 is ``sample_variance`` against ``sample_mean``, one dot a
     sample. All in float64; variances divide by the number of values.
@@ -21,10 +23,10 @@ class GateStatistics:
         self._batches: list[Tensor] = []
 
     def update(self, gate: Tensor) -> None:
-        """Take in the gate ``(N, 1, *size)`` of one batch."""
+        """Take in the gate of one batch, ``(N, ...)``: TAM's ``(N, 1, *size)``, SE's ``(N, C, 1, 1)``."""
         values = gate.detach().flatten(1).double()
-        mean, positions = values.mean(1), torch.full_like(values[:, 0], values.shape[1])
-        self._batches.append(torch.stack([mean, values.var(1, correction=0), positions]))
+        mean, number = values.mean(1), torch.full_like(values[:, 0], values.shape[1])
+        self._batches.append(torch.stack([mean, values.var(1, correction=0), number]))
 
     def _samples(self) -> Tensor:
         if not self._batches:
@@ -38,23 +40,23 @@ class GateStatistics:
 
     @property
     def sample_mean(self) -> Tensor:
-        """Mean over the positions of each sample, ``(count,)``."""
+        """Mean over the values of each sample, ``(count,)``."""
         return self._samples()[0]
 
     @property
     def sample_variance(self) -> Tensor:
-        """Variance over the positions of each sample, ``(count,)``."""
+        """Variance over the values of each sample, ``(count,)``."""
         return self._samples()[1]
 
     @property
     def mean(self) -> float:
-        """Mean over all positions of all samples."""
-        mean, _, positions = self._samples()
-        return (mean @ positions / positions.sum()).item()
+        """Mean over all values of all samples."""
+        mean, _, number = self._samples()
+        return (mean @ number / number.sum()).item()
 
     @property
     def variance(self) -> float:
-        """Variance over all positions of all samples."""
-        mean, variance, positions = self._samples()
+        """Variance over all values of all samples."""
+        mean, variance, number = self._samples()
         spread = variance + (mean - self.mean) ** 2
-        return (spread @ positions / positions.sum()).item()
+        return (spread @ number / number.sum()).item()

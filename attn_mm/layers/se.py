@@ -61,7 +61,11 @@ class SE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, *size)`` -> the same shape."""
-        return x * self.mlp(self._squeeze(x)).sigmoid()
+        return x * self.gate(x)
+
+    def gate(self, x: Tensor) -> Tensor:
+        """What :meth:`forward` multiplies ``x`` by: ``(N, C, 1, 1)``, with another 1 in 3D."""
+        return self.mlp(self._squeeze(x)).sigmoid()
 
     def _squeeze(self, x: Tensor) -> Tensor:
         """One number for each channel: ``(N, C, 1, 1)``, with another 1 in 3D."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
+import multiprocessing
 from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -17,6 +20,7 @@ from mmengine.registry import MODELS, DefaultScope
 from attn_mm.engine.configs import set_data_root, walk
 
 _config = cache(get_config)
+_numbers = itertools.count()
 
 CLASSES = ("person", "dog")
 FCOS = "mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py"
@@ -221,3 +225,22 @@ def pose_config(root: Path) -> Config:
 def dump(cfg: Config, path: Path) -> str:
     cfg.dump(str(path))
     return str(path)
+
+
+def dump_numbered(cfg: Config, folder: Path, name: str = "config") -> str:
+    """Under a name of its own: mmengine keeps what belongs to a run by the config's name and the second."""
+    return dump(cfg, folder / f"{name}_{next(_numbers)}.py")
+
+
+def stopped(capfd, run, *args) -> str:
+    """What a run that must end with status 2 says on stderr."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run(*args)
+    assert stop.value.code == 2
+    # As the end of the program does; torch would wait for them.
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+    printed = capfd.readouterr()
+    assert "Traceback" not in printed.err + printed.out
+    return printed.err

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import json
-import multiprocessing
 import os
 import pickle
 import shutil
 
 import pytest
 import torch
-from engine.small import coco_set, detection_config, dump, pose_config, voc_config, voc_set, write_annotations
+from engine.small import (
+    coco_set,
+    detection_config,
+    dump_numbered,
+    pose_config,
+    stopped,
+    voc_config,
+    voc_set,
+    write_annotations,
+)
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from attn_mm.engine import test, train, unreadable
@@ -46,34 +53,17 @@ def checkpoints(tmp_path_factory):
     return folder
 
 
-NUMBERS = itertools.count()
-
-
-def dumped(cfg, root):
-    # mmengine keeps what belongs to a run by the config's name and the second.
-    return dump(cfg, root / f"config_{next(NUMBERS)}.py")
-
-
 def run_train(root, cfg, *flags):
-    train.main([dumped(cfg, root), "--work-dir", str(root / "work"), *flags])
+    train.main([dump_numbered(cfg, root), "--work-dir", str(root / "work"), *flags])
 
 
 def run_test(root, cfg, checkpoint, *flags):
-    test.main([dumped(cfg, root), str(checkpoint), "--work-dir", str(root / "work"), *flags])
+    test.main([dump_numbered(cfg, root), str(checkpoint), "--work-dir", str(root / "work"), *flags])
 
 
 def fails(capfd, run, *args) -> str:
     """The one line of a run that must end with status 2."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        run(*args)
-    assert stopped.value.code == 2
-    # As the end of the program does; torch would wait for them.
-    for worker in multiprocessing.active_children():
-        worker.terminate()
-    printed = capfd.readouterr()
-    assert "Traceback" not in printed.err + printed.out
-    last = printed.err.splitlines()[-1]
+    last = stopped(capfd, run, *args).splitlines()[-1]
     assert last.startswith("error: ")
     return last
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 
 import cv2
@@ -35,13 +34,9 @@ def root(tmp_path_factory):
     return folder
 
 
-NUMBERS = itertools.count()
-
-
 def command(root, tmp_path, base=SLOWONLY, cfg=None, name="config"):
     """The config and the checkpoint, as the command line has them."""
-    # mmengine keeps what belongs to a run by the config's name and the second.
-    path = small.dump(cfg or action_config(root, base), tmp_path / f"{name}_{next(NUMBERS)}.py")
+    path = small.dump_numbered(cfg or action_config(root, base), tmp_path, name)
     return path, str(root / f"{base.split('/')[1]}.pth")
 
 
@@ -254,11 +249,22 @@ def fails(capsys, arguments, work, *flags) -> str:
 
 def test_no_video_can_be_read(root, tmp_path, capsys):
     write_list(root, [("absent.mp4", 0), ("text.mp4", 1)], "bad.txt")
+    (root / "videos" / "text.mp4").write_text("not a video\n")
     cfg = action_config(root)
     cfg.test_dataloader.dataset.ann_file = "bad.txt"
     line = fails(capsys, command(root, tmp_path, cfg=cfg), tmp_path / "work")
     assert line == f"error: none of the 2 videos that {root / 'bad.txt'} lists can be read"
     assert not list((tmp_path / "work").iterdir())
+
+
+def test_another_folder_of_videos(root, tmp_path, capsys, monkeypatch):
+    """It is told before a video is tried."""
+    monkeypatch.setattr(eval_video, "open_model", None)
+    write_list(root, [(f"{index}.mp4", index) for index in range(6)])
+    cfg = action_config(root)
+    cfg.test_dataloader.dataset.data_prefix.video = "."
+    line = fails(capsys, command(root, tmp_path, cfg=cfg), tmp_path / "work")
+    assert f"0.mp4 and 5 more of the videos that {root / 'videos.txt'} lists: no such file" in line
 
 
 def test_mistakes(root, tmp_path, capsys):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 
 import pytest
@@ -13,11 +12,8 @@ pytest.importorskip("mmdet")
 
 
 @pytest.fixture(scope="module")
-def overfit(repo):
-    spec = importlib.util.spec_from_file_location("overfit", repo / "benchmarks" / "overfit.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def overfit(benchmark_file):
+    return benchmark_file("overfit")
 
 
 @pytest.fixture

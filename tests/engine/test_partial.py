@@ -38,3 +38,15 @@ def test_a_run_with_something_else(tmp_path):
         pass
     with pytest.raises(UserError, match="of an interrupted run with another clips"):
         Partial(path, {"clips": 3}, flag="--out")
+
+
+def test_a_run_at_the_same_time(tmp_path):
+    pytest.importorskip("fcntl")
+    path = tmp_path / "x.partial"
+    with Partial(path, ABOUT, flag="--out") as first:
+        first.add(3, "x")
+        with pytest.raises(UserError, match=r"x\.partial: another run is writing it; name another --out"):
+            Partial(path, ABOUT, flag="--out")
+        first.add(4, "y")
+    with Partial(path, ABOUT, flag="--out") as later:
+        assert later.found == {3: "x", 4: "y"}

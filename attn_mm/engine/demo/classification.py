@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from mmengine.config import Config, ConfigDict
 
 from attn_mm.datasets.pictures import make_pictures
 from attn_mm.datasets.shapes import CLASSES
 from attn_mm.engine.configs import drop_pretrained, walk
-from attn_mm.engine.demo.training import dataloader, set_schedule
+from attn_mm.engine.demo.training import set_classifier_data, set_schedule
 from attn_mm.errors import UserError
 
 # Inputs of at most so many pixels a side stay what they are: CIFAR's, SVHN's and small birds.
@@ -35,13 +36,7 @@ def to_demo(cfg: Config) -> None:
     size = input_size(cfg)
     fit_classifier(cfg, size, len(CLASSES))
     root = str(make_pictures(image_size=size))
-
-    load = dict(type="LoadImageFromFile")
-    train = [load, dict(type="RandomFlip", prob=0.5, direction="horizontal"), dict(type="PackInputs")]
-    cfg.train_dataloader = dataloader(BATCH_SIZE, _dataset(root, "train2017", train), shuffle=True)
-    cfg.val_dataloader = cfg.test_dataloader = dataloader(
-        BATCH_SIZE, _dataset(root, "val2017", [load, dict(type="PackInputs")]), shuffle=False
-    )
+    set_classifier_data(cfg, BATCH_SIZE, partial(_dataset, root))
     cfg.val_evaluator = cfg.test_evaluator = ConfigDict(type="Accuracy", topk=(1,))
     set_schedule(cfg, EPOCHS, lr=1e-3)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from mmengine.config import Config, ConfigDict
 
 from attn_mm.datasets.shapes import CLASSES, make_shapes
 from attn_mm.engine.configs import drop_pretrained
 from attn_mm.engine.demo.classification import fit_classifier
-from attn_mm.engine.demo.training import dataloader, set_schedule
+from attn_mm.engine.demo.training import set_classifier_data, set_schedule
 
 IMAGE_SIZE = 96
 BATCH_SIZE = 16
@@ -28,13 +30,7 @@ def to_demo(cfg: Config) -> None:
     drop_pretrained(cfg)
     fit_classifier(cfg, IMAGE_SIZE, len(CLASSES))
     root = str(make_shapes(image_size=IMAGE_SIZE))
-
-    load = dict(type="LoadImageFromFile")
-    train = [load, dict(type="RandomFlip", prob=0.5, direction="horizontal"), dict(type="PackInputs")]
-    cfg.train_dataloader = dataloader(BATCH_SIZE, _dataset(root, "train2017", train), shuffle=True)
-    cfg.val_dataloader = cfg.test_dataloader = dataloader(
-        BATCH_SIZE, _dataset(root, "val2017", [load, dict(type="PackInputs")]), shuffle=False
-    )
+    set_classifier_data(cfg, BATCH_SIZE, partial(_dataset, root))
     cfg.val_evaluator = cfg.test_evaluator = [
         ConfigDict(type="AveragePrecision"),
         ConfigDict(type="MultiLabelMetric", thr=0.5, average="macro"),

@@ -31,7 +31,6 @@ from attn_mm.engine.predictors import (
 )
 
 NUM_PICTURES, NUM_VIDEOS = 6, 8
-_SCORE_THR = 0.3
 
 
 def more_figures(runner: Runner) -> dict[str, float]:
@@ -89,7 +88,7 @@ def draw_predictions(runner: Runner, number: int) -> Path:
         run_videos(paths, found, recogniser, sheets)
         _write_frames(paths, found, dataset)
     else:
-        score_thr = score_threshold(model) if runner.cfg.default_scope == "mmpretrain" else _SCORE_THR
+        score_thr = score_threshold(model, runner.cfg.default_scope)
         found = Predictions(out, model.dataset_meta, **about, score_thr=score_thr)
         run_images(paths, found, _predictor(model, runner.cfg, dataset, score_thr), sheets)
     return out

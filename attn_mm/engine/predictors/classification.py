@@ -22,11 +22,6 @@ def is_multilabel(model: nn.Module) -> bool:
     return isinstance(getattr(model, "head", None), MultiLabelClsHead)
 
 
-def score_threshold(model: nn.Module) -> float:
-    """The score from which on a classifier's labels count: 0.5 for a multi-label one, else 0."""
-    return 0.5 if is_multilabel(model) else 0.0
-
-
 def classifier(model: nn.Module, cfg: Config, score_thr: float) -> Predictor:
     """A predictor of classes.
 
