@@ -90,7 +90,6 @@ def labels_of(dataset: BaseDataset, about: str) -> np.ndarray:
     return np.array(labels)
 
 
-@torch.no_grad()
 def batch_scores(
     model: nn.Module, dataset: BaseDataset, batch_size: int, num_workers: int = 0
 ) -> Iterator[np.ndarray]:
@@ -104,6 +103,7 @@ def batch_scores(
         yield predicted_scores(model, data)
 
 
+@torch.no_grad()
 def predicted_scores(model: nn.Module, data: dict) -> np.ndarray:
     """The scores ``(images, classes)``, float64, of a collated batch; UserError where there are none."""
     samples = model.test_step(data)
@@ -121,3 +121,9 @@ def hits(scores: np.ndarray, labels: np.ndarray) -> list[int]:
     """How many images have their class among the best k, for each of ``TOP_K``."""
     right = ranked(scores) == np.asarray(labels)[:, None]
     return [int(right[:, :k].any(1).sum()) for k in TOP_K]
+
+
+def spread(items: list[int], number: int) -> list[int]:
+    """At most ``number`` items, evenly spread."""
+    places = np.linspace(0, len(items) - 1, min(number, len(items))).round().astype(int)
+    return [items[place] for place in places]

@@ -36,6 +36,7 @@ from attn_mm.engine.classifiers import (
     open_test_set,
     predicted_scores,
     ranked,
+    spread,
 )
 from attn_mm.engine.extras import require
 from attn_mm.engine.files import write_atomically, writing
@@ -148,18 +149,36 @@ class Localiser:
 
 
 def localise_one(localiser: Localiser, view: PlacedView, objects: Objects) -> dict:
-    """What is found in one image: ``{"ranked", "boxes"}``, ready for JSON."""
+    """What is found in one image, ready for JSON: ``{"ranked", "boxes", "view"}``.
+
+    ``view`` is the box of all that the network sees.
+    """
     scores = predicted_scores(localiser.model, pseudo_collate([view.data]))[0]
     best = ranked(scores).tolist()
     labels = sorted({*best, *objects})
     boxes = localiser.boxes(view, labels)
-    rounded = {str(label): box and [round(side, 2) for side in box] for label, box in boxes.items()}
-    return {"ranked": best, "boxes": rounded}
+    height, width = view.picture.shape[:2]
+    return {
+        "ranked": best,
+        "boxes": {str(label): box and _rounded(box) for label, box in boxes.items()},
+        "view": _rounded(view.to_image([0, 0, width, height])),
+    }
+
+
+def _rounded(box: list[float]) -> list[float]:
+    return [round(side, 2) for side in box]
 
 
 def judged(objects: Objects, found: dict) -> Localised:
     """An image's objects with what :func:`localise_one` has found."""
     return Localised(objects, found["ranked"], {int(label): box for label, box in found["boxes"].items()})
+
+
+def all_metrics(objects: list[Objects], found: list[dict]) -> dict[str, float]:
+    """:func:`localisation_metrics`; and ``whole_loc``, what known_loc is if the box is all that is seen."""
+    metrics = localisation_metrics([judged(*pair) for pair in zip(objects, found)])
+    whole = [localises(each["view"], boxes) for of, each in zip(objects, found) for boxes in of.values()]
+    return {**metrics, "whole_loc": float(np.mean(whole))}
 
 
 def localise(args: argparse.Namespace) -> None:
@@ -192,8 +211,8 @@ def localise(args: argparse.Namespace) -> None:
                     found = localise_one(localiser, place_view(dataset, index), objects[index])
                     partial.add(index, found)
                     progress.advance(task)
-        metrics = localisation_metrics([judged(objects[i], partial.found[i]) for i in boxed])
-        draw_sheet(localiser, dataset, objects, _spread(boxed, args.pictures), out / f"{_NAME}.jpg")
+        metrics = all_metrics([objects[i] for i in boxed], [partial.found[i] for i in boxed])
+        draw_sheet(localiser, dataset, objects, spread(boxed, args.pictures), out / f"{_NAME}.jpg")
         images = [
             {
                 "file": dataset.get_data_info(index).get("img_path", index),
@@ -229,12 +248,6 @@ def _about(args: argparse.Namespace, cfg: Config) -> dict:
         "layer": args.layer,
         "threshold": args.threshold,
     }
-
-
-def _spread(items: list[int], number: int) -> list[int]:
-    """At most ``number`` items, evenly spread."""
-    places = np.linspace(0, len(items) - 1, min(number, len(items))).round().astype(int)
-    return [items[place] for place in places]
 
 
 def draw_sheet(

@@ -34,7 +34,16 @@ def test_what_no_run_has_written(tmp_path, lines):
 
 def test_a_run_with_something_else(tmp_path):
     path = tmp_path / "x.partial"
-    with Partial(path, ABOUT, flag="--out"):
-        pass
+    with Partial(path, ABOUT, flag="--out") as partial:
+        partial.add(3, None)
     with pytest.raises(UserError, match="of an interrupted run with another clips"):
         Partial(path, {"clips": 3}, flag="--out")
+
+
+def test_a_run_that_has_found_nothing_leaves_nothing(tmp_path):
+    path = tmp_path / "x.partial"
+    with pytest.raises(KeyboardInterrupt), Partial(path, ABOUT, flag="--out"):
+        raise KeyboardInterrupt
+    with Partial(path, {"clips": 3}, flag="--out"):
+        pass
+    assert not path.exists()

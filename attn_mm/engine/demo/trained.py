@@ -15,12 +15,12 @@ CHANNELS = 16
 TD = {"type": "attn_mm.TD", "mode": "joint", "steps": 2, "distance": 1}
 
 
-def demo_config(grafts: list[dict]) -> Config:
-    """A ResNet-18 of a quarter of the width for images of 32x32 pixels, with these grafts."""
+def demo_config(grafts: list[dict], channels: int = CHANNELS) -> Config:
+    """A ResNet-18 for images of 32x32 pixels with these grafts, its first stage of so many channels."""
     cfg = load_config(NETWORK)
     net = cfg.model.backbone
-    net.update(base_channels=CHANNELS, stem_channels=CHANNELS)
-    cfg.model.head.in_channels = 8 * CHANNELS
+    net.update(base_channels=channels, stem_channels=channels)
+    cfg.model.head.in_channels = 8 * channels
     if grafts:
         cfg.model.backbone = dict(type="attn_mm.AttnBackbone", backbone=net, grafts=grafts)
     return cfg
