@@ -175,6 +175,9 @@ def evaluate(args: argparse.Namespace) -> None:
         args.config, args.checkpoint = trained_demo("td", [TD], out)
         args.demo = False
     cfg = open_test_config(args, args.config)
+    if cfg.model.type == "attn_mm.ConfidentStep":
+        # Each step is wanted here, of the same weights.
+        cfg.model.type = "ImageClassifier"
     dataset = open_test_set(cfg)
     labels = labels_of(dataset, args.config)
     model = open_classifier(cfg, args.checkpoint, args.device)

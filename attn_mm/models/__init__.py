@@ -3,6 +3,7 @@
 from attn_mm.models import grafts, layers, norms
 from attn_mm.models.attn_backbone import attn_backbone
 from attn_mm.models.attn_fpn import attn_fpn
+from attn_mm.models.confident_step import confident_step
 from attn_mm.models.deployed import deployed
 from attn_mm.models.flow_pyramid import flow_pyramid
 from attn_mm.models.hara_resnet3d import hara_resnet3d
@@ -27,6 +28,7 @@ __all__ = [
     "WideResNet",
     "attn_backbone",
     "attn_fpn",
+    "confident_step",
     "deployed",
     "flow_pyramid",
     "grafts",
