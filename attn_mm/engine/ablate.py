@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import is_main_process
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import find_latest_checkpoint
 
@@ -35,7 +36,7 @@ started again it keeps those that are finished and goes on with the rest. A tabl
 figure 7, and JSON.
 
   ablate.py configs/classification/td_r50_joint_in1k.py --distances 0 1 2 3 --steps 1 2 3
-  ablate.py configs/classification/td_r18_in1k.py --modes joint --distances 1 --steps 1 2 3 4 5
+  ablate.py configs/classification/td_r18_top_in1k.py --modes top --distances 1 --steps 1 2 3 4 5
   ablate.py --demo              eight small networks on generated images, minutes on a CPU
 """
 
@@ -215,6 +216,8 @@ def ablate(args: argparse.Namespace) -> None:
         rows.append(
             dict(asdict(variant), name=variant.name, parameters=parameters(of_variant), metrics=metrics)
         )
+    if not is_main_process():
+        return
     record = {"config": cfg.filename, "metric": metric, "variants": rows}
     draw_ablation(rows, metric, feedback_of(cfg)[0], out / f"{_NAME}.png")
     write_atomically(out / f"{_NAME}.json", json.dumps(record, indent=2) + "\n")

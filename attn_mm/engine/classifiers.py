@@ -27,7 +27,7 @@ TOP_K = (1, 5)
 
 def add_classifier_flags(parser: argparse.ArgumentParser, demo: str) -> None:
     """The flags of an analysis of trained classifiers; ``demo`` says what ``--demo`` does."""
-    parser.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: outputs/NAME)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: one in outputs/)")
     parser.add_argument("--demo", action="store_true", help=demo)
     parser.add_argument("--data-root", metavar="DIR", help="folder of the data set (default: the config's)")
     parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")

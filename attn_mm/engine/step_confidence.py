@@ -239,14 +239,11 @@ def draw_steps(model: nn.Module, dataset, indices: list[int], labels: np.ndarray
             panels.append(_panel(overlay(picture, heat, (0.0, float(heat.max()) or 1.0)), title))
         rows.append(np.hstack(panels))
     if rows:
-        half = -(-len(rows) // 2)
-        columns = [np.vstack(rows[:half]), np.vstack(rows[half:] or rows[:0] or [np.full_like(rows[0], 255)])]
-        height = max(column.shape[0] for column in columns)
-        columns = [
-            cv2.copyMakeBorder(c, 0, height - c.shape[0], 0, 16, cv2.BORDER_CONSTANT, value=(255, 255, 255))
-            for c in columns
-        ]
-        write_image(path, np.hstack(columns))
+        # Two images side by side.
+        rows += [np.full_like(rows[0], 255)] * (len(rows) % 2)
+        half = len(rows) // 2
+        gap = np.full((half * rows[0].shape[0], 16, 3), 255, np.uint8)
+        write_image(path, np.hstack([np.vstack(rows[:half]), gap, np.vstack(rows[half:])]))
 
 
 def _panel(picture: np.ndarray, title: str) -> np.ndarray:

@@ -14,7 +14,10 @@ pytest.importorskip("mmpretrain")
 
 def build(grafts=("TD",), head="LinearClsHead") -> torch.nn.Module:
     net = dict(type="ResNet_CIFAR", depth=18, base_channels=4, stem_channels=4)
-    grafts = [dict(type=f"attn_mm.{name}", **(dict(steps=3, reduction=4) if name == "TD" else {})) for name in grafts]
+    grafts = [
+        dict(type=f"attn_mm.{name}", **(dict(steps=3, reduction=4) if name == "TD" else {}))
+        for name in grafts
+    ]
     cfg = dict(
         type="attn_mm.ConfidentStep",
         backbone=dict(type="attn_mm.AttnBackbone", backbone=net, grafts=grafts),
