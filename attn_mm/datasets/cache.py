@@ -193,14 +193,14 @@ class CocoSet(ImageSet):
 
 
 class LabelledSet(ImageSet):
-    """In the format of mmengine's ``BaseDataset``; of an image ``draw`` says the place of its category."""
+    """In the format of mmengine's ``BaseDataset``; of an image ``draw`` says its entry, but for the name."""
 
     min_size = 32
 
-    def annotations(self, entries: list[tuple[str, int]], size: int) -> str:
+    def annotations(self, entries: list[tuple[str, dict]], size: int) -> str:
         content = {
             "metainfo": {"classes": [category["name"] for category in self.categories]},
-            "data_list": [{"img_path": name, "gt_label": label} for name, label in entries],
+            "data_list": [{"img_path": name, **said} for name, said in entries],
         }
         return json.dumps(content, separators=(",", ":"))
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from attn_mm.datasets.cache import LabelledSet
-from attn_mm.datasets.raster import blend, coverage
+from attn_mm.datasets.raster import blend, box, coverage, mask_of
 from attn_mm.datasets.scenery import background, contrasting_colour, with_noise
 from attn_mm.datasets.shapes import CLASSES, place
 
 # Part of the cache key: to be raised with every change that alters a file's content.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 # Diameter of a shape's circumscribed circle, in fractions of the image's side: 16 to 29 px of 32.
 SIZE_RANGE = (0.5, 0.9)
@@ -34,14 +34,14 @@ def make_pictures(
     """Return the folder of the data set: :meth:`attn_mm.datasets.cache.GeneratedSet.make`.
 
     Annotations are in ``annotations/labels_{train,val}2017.json``, in the format of mmengine's
-    ``BaseDataset``.
+    ``BaseDataset``, each with the shape's ``bbox``, too: x1, y1, x2, y2 in pixels.
     """
     categories = [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)]
     pictures = LabelledSet("pictures", FORMAT_VERSION, "labels", categories, draw_scene)
     return pictures.make(root, num_train, num_val, image_size, seed)
 
 
-def draw_scene(random: Callable, size: int) -> tuple[np.ndarray, int]:
+def draw_scene(random: Callable, size: int) -> tuple[np.ndarray, dict]:
     """Draw one image.
 
     Args:
@@ -49,11 +49,13 @@ def draw_scene(random: Callable, size: int) -> tuple[np.ndarray, int]:
         size: side of the image in pixels.
 
     Returns:
-        The image, uint8 (size, size, 3) BGR, and the index of its class.
+        The image, uint8 (size, size, 3) BGR, and ``{"gt_label", "bbox"}``: the index of its class, and the
+        box of its shape.
     """
     canvas, colours = background(random, size)
     label = int(random() * len(CLASSES))
     diameter = size * (SIZE_RANGE[0] + (SIZE_RANGE[1] - SIZE_RANGE[0]) * random())
     patch = coverage(place(random, CLASSES[label], diameter, size), size)
     blend(canvas, patch, contrasting_colour(random, colours))
-    return with_noise(random, canvas), label
+    x, y, width, height = box(mask_of(patch, size))
+    return with_noise(random, canvas), {"gt_label": label, "bbox": [x, y, x + width, y + height]}

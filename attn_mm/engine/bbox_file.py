@@ -202,7 +202,6 @@ def make_bbox_file(args: argparse.Namespace) -> None:
             loader, partial, lambda batch: detect_persons(model, label, batch, args.score_thr), len(images)
         )
     if not partial.found:
-        unfinished.unlink()
         raise UserError(f"none of the {len(images)} images in {folder} can be read")
     boxes = [{"image_id": i["id"], **person} for i in images for person in partial.found.get(i["id"], [])]
     write_atomically(args.out, json.dumps(boxes))

@@ -193,7 +193,6 @@ def evaluate(args: argparse.Namespace) -> None:
         loader = DataLoader(Videos(dataset, rest), num_workers=args.num_workers, collate_fn=list)
         skipped = judge_all(loader, model, partial, len(dataset))
     if not partial.found:
-        unfinished.unlink(missing_ok=True)
         raise none_readable(dataset, "filename")
     videos = [partial.found[index] for index in sorted(partial.found)]
     record = {

@@ -1,4 +1,4 @@
-"""What only some tools need, and an installation may lack."""
+"""The packages that only the analyses of trained networks need."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from attn_mm.errors import UserError
 
 
 def require(module: str) -> ModuleType:
-    """Import ``module``; UserError that says how to get it where it is not installed."""
+    """Import ``module``, which the extra ``explore`` brings; UserError where it is not installed."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: pip install attn-mm[explore]") from error
+        raise UserError(f"{error.name} is not installed: pip install 'attn-mm[explore]' brings it") from error

@@ -90,6 +90,9 @@ class Partial(contextlib.AbstractContextManager):
 
     def __exit__(self, *_) -> None:
         self._file.close()
+        if not self.found:
+            # It would only stand in the way of a run with a mistake mended.
+            self.path.unlink(missing_ok=True)
 
 
 def identity(path: str) -> list:

@@ -3,6 +3,7 @@
 from attn_mm.models import grafts, layers, norms
 from attn_mm.models.attn_backbone import attn_backbone
 from attn_mm.models.attn_fpn import attn_fpn
+from attn_mm.models.confident_step import confident_step
 from attn_mm.models.cuda_graph import cuda_graph
 from attn_mm.models.deployed import deployed
 from attn_mm.models.flow_pyramid import flow_pyramid
@@ -28,6 +29,7 @@ __all__ = [
     "WideResNet",
     "attn_backbone",
     "attn_fpn",
+    "confident_step",
     "cuda_graph",
     "deployed",
     "flow_pyramid",

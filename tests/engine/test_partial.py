@@ -34,8 +34,8 @@ def test_what_no_run_has_written(tmp_path, lines):
 
 def test_a_run_with_something_else(tmp_path):
     path = tmp_path / "x.partial"
-    with Partial(path, ABOUT, flag="--out"):
-        pass
+    with Partial(path, ABOUT, flag="--out") as partial:
+        partial.add(3, None)
     with pytest.raises(UserError, match="of an interrupted run with another clips"):
         Partial(path, {"clips": 3}, flag="--out")
 
@@ -50,3 +50,12 @@ def test_a_run_at_the_same_time(tmp_path):
         first.add(4, "y")
     with Partial(path, ABOUT, flag="--out") as later:
         assert later.found == {3: "x", 4: "y"}
+
+
+def test_a_run_that_has_found_nothing_leaves_nothing(tmp_path):
+    path = tmp_path / "x.partial"
+    with pytest.raises(KeyboardInterrupt), Partial(path, ABOUT, flag="--out"):
+        raise KeyboardInterrupt
+    with Partial(path, {"clips": 3}, flag="--out"):
+        pass
+    assert not path.exists()

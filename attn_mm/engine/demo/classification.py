@@ -19,7 +19,7 @@ MAX_SIZE = 80
 REDUCED_SIZE = 64
 BATCH_SIZE = 16
 EPOCHS = 8
-KINDS = ("ImageClassifier", "attn_mm.WSDAN")
+KINDS = ("ImageClassifier", "attn_mm.ConfidentStep", "attn_mm.WSDAN")
 
 _SIZED = ("crop_size", "scale")
 
