@@ -23,7 +23,21 @@ from torch import Tensor, nn
 
 from attn_mm.layers.channels import one_width
 from attn_mm.layers.dims import conv_class, norm_class
+from attn_mm.layers.recording import Attention, AttentionKind
 from attn_mm.layers.se import bottleneck_mlp
+
+_PAPER = "Woo et al., CBAM, ECCV 2018"
+CHANNELS = AttentionKind(
+    "CBAM: what",
+    f"{_PAPER}, eq. 2",
+    "Channel attention: what each channel is multiplied by; near 1 it passes, near 0 it is muted.",
+    over="channels",
+)
+POSITIONS = AttentionKind(
+    "CBAM: where",
+    f"{_PAPER}, eq. 3",
+    "Spatial attention: what every channel is multiplied by at this position, after the channel attention.",
+)
 
 
 class CBAM(nn.Module):
@@ -87,12 +101,23 @@ class CBAM(nn.Module):
 
         Equal maxima share the gradient.
         """
+        return self._attend(x)[0]
+
+    def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        _, *gates = self._attend(x)
+        return run(x), [Attention(kind, gate) for kind, gate in zip((CHANNELS, POSITIONS), gates)]
+
+    def _attend(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The output, the channels' gate ``(N, C, 1, ...)`` and, where there is one, the positions'."""
         positions = tuple(range(-self.dims, 0))
         channel_gate = self.mlp(x.mean(positions, keepdim=True))
         if self.max_pool:
             channel_gate = channel_gate + self.mlp(x.amax(positions, keepdim=True))
-        x = x * channel_gate.sigmoid()
+        channel_gate = channel_gate.sigmoid()
+        x = x * channel_gate
         if self.spatial is None:
-            return x
+            return x, channel_gate
         pooled = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)
-        return x * self.spatial(pooled).sigmoid()
+        position_gate = self.spatial(pooled).sigmoid()
+        return x * position_gate, channel_gate, position_gate

@@ -27,6 +27,7 @@ from attn_mm.layers.channels import one_width
 from attn_mm.layers.dims import conv_class
 from attn_mm.layers.gate_statistics import GateStatistics
 from attn_mm.layers.precision import no_autocast, wide_type
+from attn_mm.layers.recording import Attention, AttentionKind
 from attn_mm.layers.shortcuts import shortcuts_enabled
 from attn_mm.layers.tracing import is_traced, is_traced_by_dynamo
 
@@ -48,6 +49,13 @@ def tree_groups(channels: int, group_size: int) -> list[int]:
     if channels > 1:
         groups.append(channels)
     return groups
+
+
+GATE = AttentionKind(
+    "TAM gate",
+    "Tree-structured Attention Module, ICLR 2020 submission, eqs. 1-2",
+    "What every channel of the residual branch is multiplied by at this position.",
+)
 
 
 class TAM(nn.Module):
@@ -127,21 +135,28 @@ class TAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, *size)`` -> the same shape."""
+        y, gate = self._attend(x)
+        if self._statistics:
+            self._collect(gate)
+        return y
+
+    def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        return run(x), [Attention(GATE, self._attend(x)[1])]
+
+    def _attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The output and the gate ``(N, 1, *size)``."""
         if self.kernel_size > 1 or not shortcuts_enabled() or (is_traced() and not is_traced_by_dynamo()):
             # Other runtimes, too, do better with convolutions than with slices.
             gate = self.tree(x).sigmoid()
-            y = x * gate
-        elif is_traced_by_dynamo():
+            return x * gate, gate
+        if is_traced_by_dynamo():
             # The compiler fuses the levels and decides itself what to compute twice.
             with no_autocast(x):
                 dtype = wide_type(x)
                 gate = _climb(x.to(dtype), _levels(self._tree_parameters(), dtype)).sigmoid()
-                y = (x * gate).to(x.dtype)
-        else:
-            y, gate = _TreeGate.apply(x, *self._tree_parameters())
-        if self._statistics:
-            self._collect(gate)
-        return y
+                return (x * gate).to(x.dtype), gate
+        return _TreeGate.apply(x, *self._tree_parameters())
 
     # Appending to a list inside a compiled graph would compile it anew for every batch.
     @torch.compiler.disable
