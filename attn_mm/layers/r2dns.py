@@ -23,6 +23,7 @@ MASK = AttentionKind(
     "Pang et al., TDAF, AAAI 2021, eq. 5",
     "What the flow before, which saw a smaller image, multiplies this flow's features by at this position, "
     "plus eta (0.5 in the paper).",
+    leads_to="flow",
 )
 
 

@@ -34,7 +34,8 @@ class AttentionKind:
         over: what the values belong to: ``'positions'`` of the map, its ``'channels'``, or the
             ``'weights'`` of a kernel.
         bounds: the open interval that the formula keeps all values in; None where it has none.
-        in_steps: whether the layer's calls are steps: call t makes the input of step t + 1.
+        leads_to: the name in ``place`` of what a map leads to from the one before, ``"flow"`` or ``"step"``;
+            of steps the layer's call t makes the input of step t + 1.
     """
 
     name: str
@@ -42,7 +43,7 @@ class AttentionKind:
     meaning: str
     over: Literal["positions", "channels", "weights"] = "positions"
     bounds: tuple[float, float] | None = (0.0, 1.0)
-    in_steps: bool = False
+    leads_to: Literal["", "flow", "step"] = ""
 
 
 @dataclass
@@ -118,7 +119,7 @@ def _recorder(
             place = dict(attention.place)
             if flow is not None:
                 place.setdefault("flow", flow + 1)
-            if attention.kind.in_steps:
+            if attention.kind.leads_to == "step":
                 place.setdefault("step", 1 + calls[name, flow])
             maps.append(Recorded(attention.kind, attention.values.detach(), place, name, calls[name, flow]))
         return output

@@ -40,13 +40,13 @@ CHANNELS = AttentionKind(
     f"{_PAPER}, eq. 6",
     "sigmoid(s): what this step's output multiplies each channel of the next step's input by.",
     over="channels",
-    in_steps=True,
+    leads_to="step",
 )
 POSITIONS = AttentionKind(
     "TD searchlight: where",
     f"{_PAPER}, eqs. 7-8",
     "sigmoid(A): what this step's output multiplies the next step's input by at this position.",
-    in_steps=True,
+    leads_to="step",
 )
 
 
