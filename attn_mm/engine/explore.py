@@ -15,10 +15,12 @@ from rich.progress import Progress
 
 from attn_mm.engine.clips import Clip
 from attn_mm.engine.configs import load_config
+from attn_mm.engine.explorer.cams import Cams
 from attn_mm.engine.explorer.demo import small_network
 from attn_mm.engine.explorer.forwards import plain_forward
 from attn_mm.engine.explorer.page import INDEX, Page, Shown
 from attn_mm.engine.explorer.panels import attention_of, panels
+from attn_mm.engine.extras import require
 from attn_mm.engine.flags import positive, score
 from attn_mm.engine.infer import (
     ACTION_SCOPE,
@@ -38,10 +40,10 @@ from attn_mm.engine.predictors import (
     ClipView,
     Prediction,
     Recogniser,
-    draw_actions,
     load_model,
     score_threshold,
 )
+from attn_mm.engine.predictors.prediction import enlarged
 from attn_mm.engine.progress import progress_bar
 from attn_mm.errors import UnreadableFile, UserError, reports_user_errors
 
@@ -123,40 +125,46 @@ class Explorer:
     def __init__(self, model, scope: str, page: Page) -> None:
         self.model, self.scope, self.page = model, scope, page
         self._run = plain_forward(model, scope)
+        self._cams = Cams(model, scope)
 
-    def add(self, name: str, prediction: Prediction, frame: int | None = None) -> None:
-        """Add an image, or a frame of a video."""
-        views = [
-            Shown(
-                _label(self.scope, prediction, view.place),
-                view.picture,
-                view.valid,
-                panels(attention_of(self.model, self._run, view.inputs)),
-            )
-            for view in prediction.views[:MAX_VIEWS]
-        ]
+    def add(self, name: str, image: np.ndarray, prediction: Prediction, frame: int | None = None) -> None:
+        """Add an image, or a frame of a video, uint8 BGR."""
+        views = []
+        for view in prediction.views[:MAX_VIEWS]:
+            maps = attention_of(self.model, self._run, view.inputs)
+            found = panels(maps) + self._cams.of_view(prediction, view)
+            views.append(Shown(_label(prediction, view.place), view.picture, view.valid, found))
         objects = [
             {"name": _name(item, place), "score": item["score"]}
             for place, item in enumerate(prediction.objects[:MAX_OBJECTS], start=1)
         ]
         record = {"objects": prediction.objects}
-        self.page.add(name, prediction.picture, objects, views, frame, record)
+        # The page lists a classifier's labels beside the picture.
+        picture = enlarged(image)[0] if self.scope == "mmpretrain" else prediction.picture
+        self.page.add(name, picture, objects, views, frame, record)
 
-    def clip(self, view: ClipView) -> Callable[[int], Shown]:
-        """From the index of a frame in a clip to what the network was shown of it."""
+    def clip(self, view: ClipView, best: dict) -> Callable[[int], Shown]:
+        """From the index of a frame in a clip to what the network was shown of it.
+
+        Args:
+            view: the clip.
+            best: the action whose score Grad-CAM explains.
+        """
         maps = attention_of(self.model, self._run, view.inputs)
+        cams = self._cams.of_clip(view, best)
         # A 2D network sees each frame as a sample of its own.
         length = len(view.pictures) // len(view.inputs)
 
         def shown(index: int) -> Shown:
             sample, place = divmod(index, length)
             frame = (place, length) if view.inputs.dim() == 5 else None
-            return Shown("clip", view.pictures[index], (1.0, 1.0), panels(maps, sample, frame))
+            found = panels(maps, sample, frame) + cams(index)
+            return Shown("clip", view.pictures[index], (1.0, 1.0), found)
 
         return shown
 
 
-def _label(scope: str, prediction: Prediction, place: int | None) -> str:
+def _label(prediction: Prediction, place: int | None) -> str:
     if place is None:
         return "image"
     return f"{_name(prediction.objects[place], place + 1)} ({prediction.objects[place]['score']:.2f})"
@@ -176,7 +184,7 @@ def explore_images(paths: list[Path], explorer: Explorer, predictor) -> None:
                 _say(progress, f"skipped: {error}")
                 page.skipped.append(path.name)
                 continue
-            explorer.add(path.name, predictor(image, path.name))
+            explorer.add(path.name, image, predictor(image, path.name))
     if not page.items:
         raise UserError(f"none of the {len(paths)} images in {paths[0].parent} can be read")
 
@@ -189,7 +197,7 @@ def explore_video(frames: VideoFrames, name: Path, explorer: Explorer, predictor
         for index, frame in enumerate(progress.track(frames, total=frames.count, description="frames")):
             seen += 1
             if index % stride == 0 and index // stride < most:
-                explorer.add(name.name, predictor(frame, name.name), index)
+                explorer.add(name.name, frame, predictor(frame, name.name), index)
         warning = breaks_off(name, seen, frames.count)
         if warning:
             _say(progress, f"warning: {warning}")
@@ -226,7 +234,7 @@ def _explore_clips(
         scores.append(found)
         wanted = _wanted(clip, seen, stride, most - len(kept))
         if wanted:
-            shown = explorer.clip(view)
+            shown = explorer.clip(view, recogniser.best(found)[0])
             kept += [(place, shown(index)) for index, place in wanted]
         seen = clip.stop
         progress.update(task, completed=seen)
@@ -234,8 +242,8 @@ def _explore_clips(
     actions = recogniser.best(np.mean(scores, axis=0))
     objects = [{"name": action["class"], "score": action["score"]} for action in actions]
     for place, shown in kept:
-        drawn = draw_actions(shown.picture, actions)
-        explorer.page.add(path.name, drawn, objects, [shown], place, {"actions": actions})
+        picture = enlarged(shown.picture)[0]
+        explorer.page.add(path.name, picture, objects, [shown], place, {"actions": actions})
     warning = breaks_off(path, seen, count)
     if warning:
         _say(progress, f"warning: {warning}")
@@ -258,6 +266,7 @@ def _say(progress: Progress, line: str) -> None:
 
 def explore(args: argparse.Namespace) -> None:
     """Do what the command line says; UserError where something in it can't be used."""
+    require("pytorch_grad_cam")
     pictures = None
     if args.demo:
         args.out = args.out or Path("outputs", "explore_demo")

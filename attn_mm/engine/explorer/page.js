@@ -3,6 +3,8 @@ const manifest = JSON.parse(document.getElementById("manifest").textContent);
 const byId = (id) => document.getElementById(id);
 const state = { item: 0, frame: 0, view: 0, opacity: 60, step: 0, flow: 0, scale: "own" };
 const BLUE = [33, 102, 172], PALE = [245, 245, 245], RED = [178, 24, 43];
+// A line may break behind the dots of a layer's name.
+const breakable = (name) => name.replaceAll(".", ".\u200b");
 const CARD_SIDE = 240, LARGE_SIDE = 720;
 
 // Colours ------------------------------------------------------------------------------------------
@@ -45,7 +47,7 @@ function limits(panel, all) {
   if (!kind.bounds) return [Math.min(0, low), high > Math.min(0, low) ? high : low + 1];
   // A flat map is shown flat, not as stretched noise.
   const slack = Math.max(0, manifest.min_span - (high - low)) / 2;
-  return [low - slack, high + slack];
+  return [Math.max(kind.bounds[0], low - slack), Math.min(kind.bounds[1], high + slack)];
 }
 
 // Maps ---------------------------------------------------------------------------------------------
@@ -118,7 +120,8 @@ function mapPicture(side) {
   const bar = element("span", { class: "bar" }), low = element("span"), middle = element("span"), high = element("span");
   const stats = element("span", { class: "stats" });
   const picture = element("span", { class: "picture" }, image, canvas);
-  const parts = [picture, bar, element("span", { class: "ends" }, low, middle, high), stats];
+  const note = element("span", { class: "note" });
+  const parts = [note, picture, bar, element("span", { class: "ends" }, low, middle, high), stats];
   let shown = null;
   function rest() {
     const about = statistics(shown.panel);
@@ -143,6 +146,7 @@ function mapPicture(side) {
     low.textContent = figure(ends[0]);
     middle.textContent = figure((ends[0] + ends[1]) / 2);
     high.textContent = figure(ends[1]);
+    note.textContent = panel.note;
     rest();
   }
   return { parts, show };
@@ -150,8 +154,8 @@ function mapPicture(side) {
 
 function makeCard(panel) {
   const map = mapPicture(CARD_SIDE);
-  const heading = element("span", { class: "title", text: panel.title || panel.layer });
-  const layer = element("span", { class: "layer", text: panel.title ? panel.layer : "" });
+  const heading = element("span", { class: "title", text: panel.title || breakable(panel.layer) });
+  const layer = element("span", { class: "layer", text: panel.title ? breakable(panel.layer) : "" });
   const node = element("button", { type: "button", class: "card" }, heading, layer, ...map.parts);
   const card = { node, key: panel.key, panel, show(now, view, all) { card.panel = now; map.show(now, view, all); } };
   node.addEventListener("click", () => enlarge(card));
@@ -181,7 +185,7 @@ function makeRow(panel) {
   const drawing = svg("svg", { viewBox: "0 0 100 30", preserveAspectRatio: "none", role: "img" });
   const stats = element("span", { class: "stats" });
   const name = [panel.layer, panel.title].filter(Boolean).join(", ");
-  const label = element("span", { class: "title", text: name });
+  const label = element("span", { class: "title", text: breakable(name) });
   function show(now) {
     const [low, high] = now.bounds, { mean, spread } = now.figures, top = Math.max(...now.counts) || 1;
     const at = (value) => Math.min(100, Math.max(0, (100 * (value - low)) / (high - low)));
@@ -232,6 +236,8 @@ function build(panels) {
     const kind = manifest.kinds[number];
     const section = element("section", { "aria-label": kind.name },
       element("h2", { text: kind.name }), element("p", { text: kind.meaning }), element("p", { class: "paper", text: kind.paper }));
+    const scores = [...new Set(group.map((panel) => panel.score).filter(Boolean))];
+    if (scores.length) section.append(element("p", { class: "score", text: `The score: ${scores.join("; ")}` }));
     section.append(...(kind.over === "positions" ? maps(group) : [chart(group)]));
     return section;
   });
@@ -273,7 +279,7 @@ function update() {
     return;
   }
   const chosen = view.panels.filter((panel) => ["step", "flow"].every((name) => !state[name] || !panel.place[name] || panel.place[name] === state[name]));
-  const now = chosen.map((panel) => panel.key).join("\n");
+  const now = chosen.map((panel) => panel.key + panel.score).join("\n");
   if (now !== signature) {
     signature = now;
     build(chosen);

@@ -102,7 +102,9 @@ class Page(AbstractContextManager):
                     "picture": picture,
                     "size": list(view.picture.shape[:2]),
                     "valid": list(view.valid),
-                    "panels": [self._panel(panel, item["scales"]) for panel in view.panels],
+                    "panels": [
+                        self._panel(panel, item["scales"]) for panel in sorted(view.panels, key=_rank)
+                    ],
                 }
             )
         content = {"found": f"pictures/{stem}.jpg", "objects": objects, "views": shown}
@@ -131,6 +133,8 @@ class Page(AbstractContextManager):
             "layer": panel.layer,
             "place": panel.place,
             "signed": panel.signed,
+            "note": panel.note,
+            "score": panel.score,
             "figures": figures,
             "full": list(panel.values.shape),
         }
@@ -181,6 +185,11 @@ class Page(AbstractContextManager):
         return page
 
 
+def _rank(panel: Panel) -> int:
+    """Maps come before charts."""
+    return ("positions", "channels", "weights").index(panel.kind.over)
+
+
 def _at_most(picture: np.ndarray, side: int) -> np.ndarray:
     zoom = side / max(picture.shape[:2])
     if zoom >= 1:
@@ -199,6 +208,7 @@ def _described(panel: Panel) -> dict:
         "kind": panel.kind.name,
         "layer": panel.layer,
         **panel.place,
+        **({"score": panel.score} if panel.score else {}),
         "size": list(panel.values.shape),
         **figures,
     }

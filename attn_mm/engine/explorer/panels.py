@@ -26,6 +26,8 @@ class Panel:
         layer: name of the layer in the model.
         place: see :class:`attn_mm.layers.recording.Attention`; ``"call"`` where the layer ran several times.
         signed: whether 0 is the middle of the values, and not their least.
+        note: what else there is to say.
+        score: which score the values explain, if they explain one.
     """
 
     kind: AttentionKind
@@ -33,6 +35,8 @@ class Panel:
     layer: str
     place: dict[str, int] = field(default_factory=dict)
     signed: bool = False
+    note: str = ""
+    score: str = ""
 
     @property
     def title(self) -> str:
