@@ -21,8 +21,8 @@ _AVG_POOL = {4: F.avg_pool2d, 5: F.avg_pool3d}
 MASK = AttentionKind(
     "TDAF mask",
     "Pang et al., TDAF, AAAI 2021, eq. 5",
-    "What the flow before, which saw a smaller image, multiplies this flow's features by at this position, "
-    "plus eta (0.5 in the paper).",
+    "The flow before, which saw a smaller image, made it; this flow's features are multiplied by it, plus "
+    "eta (0.5 in the paper), at this position.",
     leads_to="flow",
 )
 

@@ -28,7 +28,8 @@ _SELVARAJU = "Selvaraju et al., Grad-CAM, ICCV 2017, eqs. 1-2"
 GRAD_CAM = AttentionKind(
     "Grad-CAM",
     _SELVARAJU,
-    "How much the layer's output at this position speaks for the score; 0 where it doesn't.",
+    "How much the layer's output at this position speaks for the score, in the score's units; 0 "
+    "where it doesn't.",
     bounds=None,
 )
 BY_STEP = AttentionKind(

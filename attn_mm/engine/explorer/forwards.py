@@ -19,11 +19,9 @@ def plain_forward(model: nn.Module, scope: str) -> Callable[[Tensor], object]:
     if scope == "mmaction":
         return model.backbone
     if scope == "mmdet":
-        head = getattr(model, "bbox_head", None)
+        from mmdet.models.detectors import SingleStageDetector
 
-        def detect(inputs: Tensor) -> object:
-            features = model.extract_feat(inputs)
-            return features if head is None else head(features)
-
-        return detect
-    return lambda inputs: model(inputs, mode="tensor")
+        # The second stage of a detector asks for boxes.
+        if not isinstance(model, SingleStageDetector):
+            return model.extract_feat
+    return lambda inputs: model(inputs, None, mode="tensor")

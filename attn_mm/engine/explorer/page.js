@@ -125,7 +125,7 @@ function mapPicture(side) {
   let shown = null;
   function rest() {
     const about = statistics(shown.panel);
-    stats.textContent = `${about.short} · ${about.size}`;
+    stats.replaceChildren(...[about.short, about.size].map((text) => element("span", { text })));
   }
   picture.addEventListener("pointermove", (event) => {
     const box = canvas.getBoundingClientRect();
@@ -225,7 +225,7 @@ function load(file) {
 }
 
 let cards = [], signature = "";
-function build(panels) {
+function build(panels, hasOwn, isExplained) {
   cards = [];
   const sections = new Map();
   for (const panel of panels) {
@@ -241,6 +241,8 @@ function build(panels) {
     section.append(...(kind.over === "positions" ? maps(group) : [chart(group)]));
     return section;
   });
+  if (!hasOwn) nodes.unshift(element("p", { text: "The network has no attention of its own." }));
+  if (!isExplained) nodes.push(element("p", { text: "No Grad-CAM: nothing was found here whose score it could explain." }));
   byId("sections").replaceChildren(...nodes);
 }
 
@@ -282,7 +284,7 @@ function update() {
   const now = chosen.map((panel) => panel.key + panel.score).join("\n");
   if (now !== signature) {
     signature = now;
-    build(chosen);
+    build(chosen, view.panels.some((panel) => !panel.score), view.panels.some((panel) => panel.score));
   }
   const byKey = new Map(chosen.map((panel) => [panel.key, panel]));
   for (const card of cards) card.show(byKey.get(card.key), view, chosen);

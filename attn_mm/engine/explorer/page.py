@@ -176,6 +176,7 @@ class Page(AbstractContextManager):
             "style": room.joinpath("page.css").read_text(encoding="utf-8"),
             "script": room.joinpath("page.js").read_text(encoding="utf-8"),
             "title": escape(self.title),
+            "cells": str(MAX_CELLS),
             # No name of a file may end the script element.
             "manifest": json.dumps(manifest).replace("<", "\\u003c"),
         }
