@@ -139,9 +139,9 @@ class Cams:
         for name, calls in found.items():
             for call, maps in enumerate(calls, start=1):
                 place = self._place(call, len(calls))
-                panels.append(Panel(GRAD_CAM, np.float64(pick(maps)), f"backbone.{name}", place))
+                panels.append(Panel(GRAD_CAM, np.asarray(pick(maps), np.float64), f"backbone.{name}", place))
         last = f"backbone.{list(found)[-1]}"
-        picked = [np.float64(pick(maps)) for maps in steps]
+        picked = [np.asarray(pick(maps), np.float64) for maps in steps]
         panels += [Panel(BY_STEP, values, last, {"step": t}) for t, values in enumerate(picked, 1)]
         scaled = [values / (values.max() or 1.0) for values in picked]
         for step, (before, after) in enumerate(pairwise(scaled), start=2):
