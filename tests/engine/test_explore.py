@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import shutil
 import subprocess
@@ -155,32 +156,6 @@ def test_a_network_without_attention(photos, tmp_path):
     assert kinds(manifest, data[0]["views"][0]) == ["Grad-CAM"] * 4
 
 
-def chromium():
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium")
-    return browser
-
-
-def test_the_page_in_a_browser(photos, tmp_path):
-    """From its file, without a network: all maps are there, nothing is complained of."""
-    browser = chromium()
-    manifest, data, _ = explore(classifier(tmp_path, *GRAFTS), photos, tmp_path / "out")
-    page = f"file://{tmp_path / 'out' / 'index.html'}#item=1&step=2&opacity=35"
-    flags = (
-        "--headless=new --no-sandbox --disable-gpu --virtual-time-budget=5000 --enable-logging=stderr --v=0"
-    )
-    command = [browser, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert "CONSOLE" not in run.stderr, run.stderr
-    shown = [panel for panel in data[1]["views"][0]["panels"] if panel["place"].get("step", 2) == 2]
-    maps = [panel for panel in shown if "map" in panel]
-    assert run.stdout.count("<canvas") == len(maps) and run.stdout.count("<svg") == len(shown) - len(maps)
-    for kind in manifest["kinds"]:
-        assert kind["paper"] in run.stdout and kind["meaning"].split(";")[0].split("'")[0] in run.stdout
-    assert "--opacity: 0.35" in run.stdout and "1.png" in run.stdout
-
-
 PROBE = """<script>setTimeout(() => {
   const canvas = document.querySelector("canvas"), panel = cards[0].panel;
   const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -189,26 +164,38 @@ PROBE = """<script>setTimeout(() => {
 }, 1000)</script></body>"""
 
 
-def test_the_colours_that_a_browser_draws(photos, tmp_path):
-    """They are the colour map's for the values interpolated at the centres of the pixels."""
-    browser = chromium()
-    model = classifier(tmp_path, GRAFTS[0])
-    _, data, _ = explore(model, photos / "0.png", tmp_path / "out")
+def test_the_page_in_a_browser(photos, tmp_path):
+    """From its file, without a network: all maps are there as they should be, nothing is complained of."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium")
+    out = tmp_path / "out"
+    manifest, data, _ = explore(classifier(tmp_path, *GRAFTS), photos, out)
     # As if a third of the input's width were padding.
-    view, page = data[0]["views"][0], tmp_path / "out" / "index.html"
-    file = tmp_path / "out" / "data" / "00000.js"
+    file, page = out / manifest["items"][1]["frames"][0]["file"], out / "index.html"
     file.write_text(file.read_text().replace('"valid": [1.0, 1.0]', '"valid": [1.0, 0.6666]'))
     page.write_text(page.read_text().replace("</body>", PROBE))
-    flags = "--headless=new --no-sandbox --disable-gpu --virtual-time-budget=5000"
-    command = [
-        browser,
-        *flags.split(),
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--dump-dom",
-        f"file://{page}",
-    ]
+    flags = (
+        "--headless=new --no-sandbox --disable-gpu --virtual-time-budget=5000 --enable-logging=stderr --v=0"
+    )
+    url = f"file://{page}#item=1&step=2&opacity=35"
+    command = [browser, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", url]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    key, (low, high), size, pixels = json.loads(run.stdout.split('<pre id="seen">')[1].split("</pre>")[0])
+    assert "CONSOLE" not in run.stderr, run.stderr
+    (view,) = data[1]["views"]
+    shown = [panel for panel in view["panels"] if panel["place"].get("step", 2) == 2]
+    maps = [panel for panel in shown if "map" in panel]
+    assert run.stdout.count("<canvas") == len(maps) and run.stdout.count("<svg") == len(shown) - len(maps)
+    for kind in manifest["kinds"]:
+        assert html.escape(kind["paper"], quote=False) in run.stdout
+        assert html.escape(kind["meaning"], quote=False) in run.stdout
+    assert "--opacity: 0.35" in run.stdout
+    check_colours(view, json.loads(run.stdout.split('<pre id="seen">')[1].split("</pre>")[0]))
+
+
+def check_colours(view, seen):
+    """They are the colour map's for the values interpolated at the centres of the pixels."""
+    key, (low, high), size, pixels = seen
     (panel,) = (panel for panel in view["panels"] if panel["key"] == key)
     level = (fit_to_image(decoded(panel)[0], size, (1.0, 0.6666)) - low) / (high - low)
     drawn = np.array(pixels).reshape(*size, 4)
