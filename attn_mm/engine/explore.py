@@ -56,7 +56,7 @@ needs no server and no network.
   explore.py configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out street
   explore.py configs/fcos_tdaf_r50.py epoch_24.pth clip.mp4 --frames 20
   explore.py configs/action/tdaf_3dr50_anar5_kinetics400.py epoch_200.pth clips/ --classes kinetics400.txt
-  explore.py --demo      trains a small network on generated pictures first: a minute or two
+  explore.py --demo      trains a small network on generated pictures first: a few minutes
 """
 
 _EPILOG = """\
@@ -65,8 +65,8 @@ spread and extremes of every map. docs/explore.md says more.
 """
 
 FRAMES = 60
-# Of a picture: more persons, or objects in the list, help nobody.
-MAX_VIEWS, MAX_OBJECTS = 6, 12
+# Persons of a picture whose crops are shown.
+MAX_VIEWS = 6
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -136,7 +136,7 @@ class Explorer:
             views.append(Shown(_label(prediction, view.place), view.picture, view.valid, found))
         objects = [
             {"name": _name(item, place), "score": item["score"]}
-            for place, item in enumerate(prediction.objects[:MAX_OBJECTS], start=1)
+            for place, item in enumerate(prediction.objects, start=1)
         ]
         record = {"objects": prediction.objects}
         # The page lists a classifier's labels beside the picture.

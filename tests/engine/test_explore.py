@@ -156,6 +156,22 @@ def test_a_network_without_attention(photos, tmp_path):
     assert kinds(manifest, data[0]["views"][0]) == ["Grad-CAM"] * 4
 
 
+def test_an_interrupted_run_leaves_its_page(photos, tmp_path, monkeypatch, capsys):
+    images = iter([small.picture(32, 32)])
+
+    def interrupted(path):
+        for image in images:
+            return image
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("attn_mm.engine.explore.read_image", interrupted)
+    (photos / "broken.jpg").unlink()
+    with pytest.raises(SystemExit) as stopped:
+        explore(classifier(tmp_path), photos, tmp_path / "out")
+    assert stopped.value.code == 130 and "ended early" in capsys.readouterr().err
+    assert "0.png" in (tmp_path / "out" / "index.html").read_text()
+
+
 PROBE = """<script>setTimeout(() => {
   const canvas = document.querySelector("canvas"), panel = cards[0].panel;
   const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);

@@ -1,4 +1,4 @@
-"""``--demo``: a small network, trained in a minute or two on generated pictures, and some of the pictures."""
+"""``--demo``: a small network, trained in minutes on generated pictures, and some of the pictures."""
 
 from __future__ import annotations
 

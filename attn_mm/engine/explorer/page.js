@@ -299,6 +299,8 @@ function caption(item) {
   byId("objects").replaceChildren(...current.objects.map(({ name, score }) =>
     element("li", {}, element("span", { text: name }), element("span", { class: "stats", text: score.toFixed(3) }),
       element("meter", { min: 0, max: 1, value: score, "aria-label": name }))));
+  const more = current.total - current.objects.length;
+  if (more) byId("objects").append(element("li", { class: "stats", text: `and ${more} more` }));
   if (!current.objects.length) byId("objects").append(element("li", { text: "nothing above the score threshold" }));
 }
 
@@ -310,6 +312,8 @@ function controls(item) {
   select.replaceChildren(...current.views.map((other, i) => element("option", { value: i, text: other.label })));
   select.value = Math.min(state.view, current.views.length - 1);
   control("view", current.views.length > 1);
+  const all = current.views.length === current.total;
+  document.querySelector('label[for="view"]').textContent = all ? "Person" : `Person (${current.views.length} of ${current.total})`;
   control("frame", item.frames.length > 1);
   byId("frame").max = item.frames.length - 1;
   byId("frame").value = state.frame;

@@ -29,6 +29,8 @@ from attn_mm.layers.recording import AttentionKind
 MAX_CELLS = 96
 MAX_PICTURE, MAX_FOUND, THUMB = 640, 960, 96
 BINS = 32
+# Longer lists help nobody; the JSON file has all.
+MAX_OBJECTS = 12
 INDEX, SUMMARY = "index.html", "attention.json"
 
 
@@ -107,7 +109,12 @@ class Page(AbstractContextManager):
                     ],
                 }
             )
-        content = {"found": f"pictures/{stem}.jpg", "objects": objects, "views": shown}
+        content = {
+            "found": f"pictures/{stem}.jpg",
+            "objects": objects[:MAX_OBJECTS],
+            "total": len(objects),
+            "views": shown,
+        }
         file = f"data/{stem}.js"
         write_atomically(self.out / file, f"addFrame({json.dumps(file)}, {json.dumps(content)});\n")
         item["frames"].append({"file": file, "index": frame or 0})
