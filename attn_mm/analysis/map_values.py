@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from attn_mm.analysis.attention import fit_to_image
+
 # Levels of a value that a page gets: a byte's.
 LEVELS = 255
 
@@ -34,15 +36,11 @@ def at_frame(values: np.ndarray, index: int, frames: int) -> np.ndarray:
     Returns:
         (h, w), float64.
     """
-    values = np.asarray(values, np.float64)
-    centre = min(max((index + 0.5) * len(values) / frames - 0.5, 0.0), len(values) - 1.0)
-    lower = int(centre)
-    upper = min(lower + 1, len(values) - 1)
-    return values[lower] + (centre - lower) * (values[upper] - values[lower])
+    return fit_to_image(values, (frames, *values.shape[1:]))[index]
 
 
 def reduced(values: np.ndarray, side: int) -> np.ndarray:
-    """A map (h, w) of at most ``side`` cells a side: means over equal areas, of the same total mean."""
+    """A map (h, w) of at most ``side`` cells a side: means over equal areas."""
     longer = max(values.shape)
     if longer <= side:
         return np.asarray(values, np.float64)

@@ -12,13 +12,14 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.device import get_device
 from rich.progress import Progress
+from torch import nn
 
 from attn_mm.engine.clips import Clip
 from attn_mm.engine.configs import load_config
 from attn_mm.engine.explorer.cams import Cams
 from attn_mm.engine.explorer.demo import small_network
 from attn_mm.engine.explorer.forwards import plain_forward
-from attn_mm.engine.explorer.page import INDEX, Page, Shown
+from attn_mm.engine.explorer.page import FOLDERS, INDEX, Page, Shown
 from attn_mm.engine.explorer.panels import attention_of, panels
 from attn_mm.engine.extras import require
 from attn_mm.engine.flags import positive, score
@@ -122,7 +123,7 @@ class Explorer:
         page: takes the pictures.
     """
 
-    def __init__(self, model, scope: str, page: Page) -> None:
+    def __init__(self, model: nn.Module, scope: str, page: Page) -> None:
         self.model, self.scope, self.page = model, scope, page
         self._run = plain_forward(model, scope)
         self._cams = Cams(model, scope)
@@ -175,7 +176,7 @@ def _name(item: dict, number: int) -> str:
 
 
 def explore_images(paths: list[Path], explorer: Explorer, predictor) -> None:
-    """Show what is attended to in images."""
+    """Show what is attended to in images; UserError where none can be read."""
     with explorer.page as page, progress_bar() as progress:
         for path in progress.track(paths, description="images"):
             try:
@@ -204,7 +205,7 @@ def explore_video(frames: VideoFrames, name: Path, explorer: Explorer, predictor
 
 
 def explore_actions(paths: list[Path], explorer: Explorer, recogniser: Recogniser, most: int) -> None:
-    """Show what is attended to in some of each video's frames."""
+    """Show what is attended to in some of each video's frames; UserError where no video can be read."""
     with explorer.page as page, progress_bar() as progress:
         for path in paths:
             try:
@@ -279,11 +280,10 @@ def explore(args: argparse.Namespace) -> None:
         known = ", ".join([*PREDICTORS, ACTION_SCOPE])
         raise UserError(f"{args.config} is for {scope}; explore.py knows the configs of {known}")
     check_action_flags(args, scope)
-    page = (
-        _explore_actions(args, cfg)
-        if scope == ACTION_SCOPE
-        else _explore_pictures(args, cfg, scope, pictures)
-    )
+    if scope == ACTION_SCOPE:
+        page = _explore_actions(args, cfg)
+    else:
+        page = _explore_pictures(args, cfg, scope, pictures)
     skipped = f", {len(page.skipped)} skipped" if page.skipped else ""
     frames = sum(len(item["frames"]) for item in page.items)
     print(f"{page.out / INDEX}: {counted(frames, 'picture')}{skipped}; open it in a browser")
@@ -320,7 +320,8 @@ def _explore_pictures(args: argparse.Namespace, cfg: Config, scope: str, picture
 
 def _open_page(args: argparse.Namespace) -> Page:
     out = args.out or Path("outputs", f"{args.input.resolve().stem}_attention")
-    make_output(out, args.input, attention=False)
+    for folder in (out, *(out / name for name in FOLDERS)):
+        make_output(folder, args.input, attention=False)
     title = f"What {Path(args.config).stem} attends to"
     return Page(out, title, {"config": args.config, "checkpoint": args.checkpoint})
 

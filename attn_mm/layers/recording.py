@@ -33,9 +33,13 @@ class AttentionKind:
         meaning: one sentence: what a high value does.
         over: what the values belong to: ``'positions'`` of the map, its ``'channels'``, or the
             ``'weights'`` of a kernel.
-        bounds: the open interval that the formula keeps all values in; None where it has none.
+        bounds: the interval that the formula keeps all values in; None where it has none, which
+            only positions can do without.
         leads_to: the name in ``place`` of what a map leads to from the one before, ``"flow"`` or ``"step"``;
             of steps the layer's call t makes the input of step t + 1.
+
+    Raises:
+        ValueError: there are no ``bounds`` to a distribution over channels or weights.
     """
 
     name: str
@@ -44,6 +48,10 @@ class AttentionKind:
     over: Literal["positions", "channels", "weights"] = "positions"
     bounds: tuple[float, float] | None = (0.0, 1.0)
     leads_to: Literal["", "flow", "step"] = ""
+
+    def __post_init__(self) -> None:
+        if self.bounds is None and self.over != "positions":
+            raise ValueError(f"{self.name}: attention over {self.over} needs bounds")
 
 
 @dataclass

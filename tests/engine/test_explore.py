@@ -315,6 +315,9 @@ def test_what_cant_be_used_is_named(photos, tmp_path, capsys):
     assert "holds no image" in refused(capsys, *model, tmp_path / "empty", *out)
     assert "can't be read as an image" in refused(capsys, *model, photos / "broken.jpg", *out)
     assert "the input's own folder" in refused(capsys, *model, photos, "--out", photos)
+    shutil.copytree(photos, tmp_path / "album" / "pictures")
+    own = refused(capsys, *model, tmp_path / "album" / "pictures", "--out", tmp_path / "album")
+    assert "album/pictures is the input's own folder" in own
     assert "config, checkpoint and input are needed, or --demo" in refused(capsys, *model)
     assert "leave config, checkpoint and input out" in refused(capsys, *model, photos, "--demo")
     assert "is for pose configs" in refused(capsys, *model, photos, "--bbox-file", "x.json", *out)

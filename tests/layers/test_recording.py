@@ -269,6 +269,11 @@ def test_nothing_is_left_after_an_error():
     assert net[4].forward is own and "forward" not in vars(net[1])
 
 
+def test_a_distribution_needs_bounds():
+    with pytest.raises(ValueError, match="over channels needs bounds"):
+        AttentionKind("a gate", "Somebody, 2030", "What it does.", over="channels", bounds=None)
+
+
 def test_training_is_refused():
     with pytest.raises(ValueError, match="evaluation mode"), record_attention(network().train()):
         pass

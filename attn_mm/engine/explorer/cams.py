@@ -66,7 +66,7 @@ class Cams:
         # The outputs of a step's norm, which default_layers() names as well, are no step's last word.
         self._layers = {name: layer for name, layer in default_layers(model).items() if " step " not in name}
         self._steps = feedback_steps(model)
-        self._flows = getattr(model.backbone, "flows", None)
+        self._flows = getattr(getattr(model, "backbone", model), "flows", None)
 
     def of_view(self, prediction: Prediction, view: View) -> list[Panel]:
         """The panels for the best object, or for a person's best keypoint; none where nothing was found."""

@@ -31,7 +31,7 @@ MAX_PICTURE, MAX_FOUND, THUMB = 640, 960, 96
 BINS = 32
 # Longer lists help nobody; the JSON file has all.
 MAX_OBJECTS = 12
-INDEX, SUMMARY = "index.html", "attention.json"
+INDEX, SUMMARY, FOLDERS = "index.html", "attention.json", ("pictures", "data")
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Page(AbstractContextManager):
     """Collects pictures, and writes the page when the work ends, be it with an error.
 
     Args:
-        out: the folder, which is there.
+        out: the folder, which is there, with ``FOLDERS`` in it.
         title: of the page.
         about: ``{name: what}`` that the page and the JSON file say first.
     """
@@ -67,8 +67,6 @@ class Page(AbstractContextManager):
         self._kinds: dict[AttentionKind, int] = {}
         self._records: list[dict] = []
         self._frames = 0
-        for folder in ("data", "pictures"):
-            (out / folder).mkdir(exist_ok=True)
 
     def add(
         self,

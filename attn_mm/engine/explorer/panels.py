@@ -74,7 +74,7 @@ def panels(maps: Sequence[Recorded], sample: int = 0, frame: tuple[int, int] | N
     repeated = {(item.kind.name, item.layer, *_numbers(item)) for item in maps if item.call > 1}
     found = []
     for item in maps:
-        values = item.values[sample].double().cpu().numpy()
+        values = item.values[sample].cpu().double().numpy()
         if item.kind.over != "positions":
             values = values.ravel()
         else:
