@@ -70,7 +70,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, limits: tuple[float, float] | N
     low, high = limits or value_range(mask)
     level = (fit_to_image(mask, image.shape[:2]) - low) / (high - low)
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None]
-    return np.rint(OPACITY * _colours(level) + (1 - OPACITY) * grey).astype(np.uint8)
+    return np.rint(OPACITY * colours(level) + (1 - OPACITY) * grey).astype(np.uint8)
 
 
 def contact_sheet(
@@ -114,7 +114,7 @@ def contact_sheet(
     return cv2.copyMakeBorder(np.vstack(grid), GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=PAPER)
 
 
-def _colours(level: np.ndarray) -> np.ndarray:
+def colours(level: np.ndarray) -> np.ndarray:
     """Levels 0 to 1, clipped, as colours (..., 3), uint8 BGR."""
     # The colour map's own ends are both nearly black.
     shades = np.rint(20 + 215 * level.clip(0, 1)).astype(np.uint8)
@@ -131,7 +131,7 @@ def _panel(picture: np.ndarray, title: str, limits: tuple[float, float] | None =
         baseline = height + 2 * STRIP - 9
         _write(panel, f"{limits[0]:.2f}", (2, baseline))
         _write(panel, f"{limits[1]:.2f}", (width - 40, baseline))
-        scale = _colours(np.linspace(0, 1, width - 96)[None].repeat(10, axis=0))
+        scale = colours(np.linspace(0, 1, width - 96)[None].repeat(10, axis=0))
         panel[baseline - 10 : baseline, 48 : width - 48] = scale
     return cv2.copyMakeBorder(panel, GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=PAPER)
 

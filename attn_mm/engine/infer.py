@@ -61,7 +61,7 @@ boxes are x1, y1, x2, y2 in pixels of the image. docs/inference.md says more.
 
 # What the objects of a framework's predictions are called.
 _NOUNS = {"mmdet": "object", "mmpose": "person", "mmpretrain": "label"}
-_ACTION_SCOPE = "mmaction"
+ACTION_SCOPE = "mmaction"
 _PERSON_FLAGS = ("--det-config", "--det-checkpoint", "--bbox-file", "--ann-file")
 
 
@@ -91,6 +91,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         action="store_true",
         help="also draw the attention masks of the backbone, or of the head",
     )
+    add_prediction_flags(parser)
+    return parser.parse_args(argv)
+
+
+def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
+    """Where persons are, what classes are called, and what changes the config."""
     persons = parser.add_argument_group("where a pose config looks for persons (default: an image is one)")
     persons.add_argument("--det-config", metavar="FILE", help="config of a detector of persons, of mmdet")
     persons.add_argument("--det-checkpoint", metavar="FILE", help="its checkpoint")
@@ -111,7 +117,6 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar="KEY=VALUE",
         help="change the config, such as model.test_cfg.nms.iou_threshold=0.5",
     )
-    return parser.parse_args(argv)
 
 
 def make_output(out: Path, source: Path, attention: bool) -> None:
@@ -172,9 +177,9 @@ def run_video(
 
 def check_action_flags(args: argparse.Namespace, scope: str) -> None:
     """UserError where a flag is for action configs alone, or for all others."""
-    if args.classes and scope != _ACTION_SCOPE:
+    if args.classes and scope != ACTION_SCOPE:
         raise UserError(f"--classes is for action configs, and {args.config} is for {scope}")
-    if args.score_thr is not None and scope == _ACTION_SCOPE:
+    if args.score_thr is not None and scope == ACTION_SCOPE:
         raise UserError(
             f"--score-thr is not for action configs such as {args.config}: the best classes are shown"
         )
@@ -223,11 +228,11 @@ def infer(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, args.cfg_options)
     check_checkpoint(args.checkpoint)
     scope = cfg.get("default_scope")
-    if scope not in (*PREDICTORS, _ACTION_SCOPE):
-        known = ", ".join([*PREDICTORS, _ACTION_SCOPE])
+    if scope not in (*PREDICTORS, ACTION_SCOPE):
+        known = ", ".join([*PREDICTORS, ACTION_SCOPE])
         raise UserError(f"{args.config} is for {scope}; infer.py knows the configs of {known}")
     check_action_flags(args, scope)
-    if scope == _ACTION_SCOPE:
+    if scope == ACTION_SCOPE:
         found, what = infer_actions(args, cfg), ""
     else:
         found = infer_objects(args, cfg, scope)
@@ -239,7 +244,7 @@ def infer(args: argparse.Namespace) -> None:
 
 def infer_actions(args: argparse.Namespace, cfg: Config) -> Predictions:
     """Say what is done in videos."""
-    check_person_flags(args, _ACTION_SCOPE, is_video=True)
+    check_person_flags(args, ACTION_SCOPE, is_video=True)
     paths = open_videos(args.input)
     model = load_model(cfg, args.checkpoint, args.device)
     recogniser = Recogniser(model, cfg, args.classes and read_classes(args.classes))

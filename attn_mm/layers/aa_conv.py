@@ -19,7 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from attn_mm.layers.recording import Attention, AttentionKind
 from attn_mm.layers.shortcuts import shortcuts_enabled
+
+RECEIVED = AttentionKind(
+    "AA: attention received",
+    "Bello et al., Attention Augmented Convolutional Networks, ICCV 2019, eq. 1",
+    "The weight of this position in the self-attention's averages: the mean over all positions that look; "
+    "a head's values sum to 1.",
+    bounds=None,
+)
 
 
 def attention_channels(amount: float | int, out_channels: int, heads: int, name: str) -> int:
@@ -184,6 +193,19 @@ class AAConv2d(nn.Module):
         """The weights ``(N, heads, H'W', H'W')`` of every output position's average over all positions."""
         q, k, _, bias = self._heads(x)
         return _weights(q, k, bias)
+
+    def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`: for each head the mean of :meth:`attention` over its rows."""
+        output = run(x)
+        q, k, _, bias = self._heads(x)
+        found = []
+        for head in range(self.heads):
+            one = slice(head, head + 1)
+            # A head at a time: the weights of all may take gigabytes.
+            received = _weights(q[:, one], k[:, one], None if bias is None else bias[:, one]).mean(2)
+            values = received.unflatten(2, output.shape[2:])
+            found.append(Attention(RECEIVED, values, {"head": head + 1}))
+        return output, found
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv(x)

@@ -20,6 +20,15 @@ from torch import Tensor, nn
 from attn_mm.layers.aw_attention import AWAttention
 from attn_mm.layers.aw_forms import FORMS, choose_form, output_size
 from attn_mm.layers.precision import result_type
+from attn_mm.layers.recording import Attention, AttentionKind
+
+FACTORS = AttentionKind(
+    "AW factors 1 + A",
+    "Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021, eqs. 5-8",
+    "What this image multiplies the convolution's weights by; the wider the spread, the more selective.",
+    over="weights",
+    bounds=(1.0, 2.0),
+)
 
 
 class _AWConv:
@@ -136,6 +145,11 @@ class _AWConv:
         size = output_size(x, self.weight, self.stride, padding, self.dilation)
         form = choose_form(x, self.weight, s, self.stride, math.prod(size), self.groups)
         return FORMS[form](x, self.weight, s, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        batch = x if x.dim() == len(self.kernel_size) + 2 else x.unsqueeze(0)
+        return run(x), [Attention(FACTORS, 1 + self.attention(batch))]
 
     def _pad(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """``x`` and the zero padding that is left to the convolution."""

@@ -23,7 +23,21 @@ from torch import Tensor, nn
 
 from attn_mm.layers.channels import one_width
 from attn_mm.layers.dims import conv_class, norm_class
+from attn_mm.layers.recording import Attention, AttentionKind
 from attn_mm.layers.se import bottleneck_mlp
+
+_PAPER = "Woo et al., CBAM, ECCV 2018"
+CHANNELS = AttentionKind(
+    "CBAM: what",
+    f"{_PAPER}, eq. 2",
+    "Channel attention: what each channel is multiplied by; near 1 it passes, near 0 it is muted.",
+    over="channels",
+)
+POSITIONS = AttentionKind(
+    "CBAM: where",
+    f"{_PAPER}, eq. 3",
+    "Spatial attention: what every channel is multiplied by at this position, after the channel attention.",
+)
 
 
 class CBAM(nn.Module):
@@ -89,6 +103,14 @@ class CBAM(nn.Module):
         """
         x = x * self.channel_gate(x)
         return x if self.spatial is None else x * self.spatial_gate(x)
+
+    def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        gate = self.channel_gate(x)
+        found = [Attention(CHANNELS, gate)]
+        if self.spatial is not None:
+            found.append(Attention(POSITIONS, self.spatial_gate(x * gate)))
+        return run(x), found
 
     def channel_gate(self, x: Tensor) -> Tensor:
         """Eq. 2 of the input: ``(N, C, 1, 1)``, with another 1 in 3D."""

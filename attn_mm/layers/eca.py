@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from attn_mm.layers.channels import one_width
 from attn_mm.layers.dims import check_dims
+from attn_mm.layers.recording import Attention, AttentionKind
 
 
 def eca_kernel_size(channels: int, gamma: float = 2, beta: float = 1) -> int:
@@ -34,6 +35,14 @@ class ECA(nn.Module):
         ValueError: ``dims`` is not 2 or 3.
     """
 
+    recorded_kind = AttentionKind(
+        "ECA gate",
+        "Wang et al., ECA-Net, CVPR 2020, eq. 9",
+        "What each channel is multiplied by, computed from its neighbours: near 1 it passes, near 0 it is "
+        "muted.",
+        over="channels",
+    )
+
     def __init__(
         self,
         channels: int | None = None,
@@ -54,7 +63,11 @@ class ECA(nn.Module):
         return x * self.gate(x)
 
     def gate(self, x: Tensor) -> Tensor:
-        """What :meth:`forward` multiplies ``x`` by: ``(N, C, 1, 1)``, with another 1 in 3D."""
+        """``(N, C, *size)`` -> what multiplies each channel, ``(N, C, 1, 1)``, with another 1 in 3D."""
         squeezed = x.mean(tuple(range(-self.dims, 0)))
         gate = self.conv(squeezed.unsqueeze(1)).sigmoid()
         return gate.reshape(*squeezed.shape, *[1] * self.dims)
+
+    def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        return run(x), [Attention(self.recorded_kind, self.gate(x))]

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attn_mm.layers.channels import one_width
+from attn_mm.layers.recording import AttentionKind
 from attn_mm.layers.se import SE
 from attn_mm.layers.tracing import is_traced
 
@@ -57,6 +58,14 @@ class FCA(SE):
         ValueError: ``channels`` is not a multiple of 16, ``size`` is below 7,
             ``dims`` is not 2 or 3, or ``reduction`` leaves no hidden channel.
     """
+
+    recorded_kind = AttentionKind(
+        "FCA gate",
+        "Qin et al., FcaNet, ICCV 2021, eqs. 11-14",
+        "What each channel is multiplied by, computed from one DCT component of each: near 1 it passes, near "
+        "0 it is muted.",
+        over="channels",
+    )
 
     def __init__(
         self,

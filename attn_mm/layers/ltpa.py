@@ -14,7 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attn_mm.layers.dims import check_dims, conv_class, per_channel
+from attn_mm.layers.recording import Attention, AttentionKind
 from attn_mm.layers.shortcuts import shortcuts_enabled
+
+WEIGHTS = AttentionKind(
+    "LTPA map",
+    "Jetley et al., Learn To Pay Attention, ICLR 2018, eq. 1",
+    "The share of this position in the mean of the local features; a map's values are positive and sum to 1.",
+    bounds=None,
+)
+GATE = AttentionKind(
+    "Progressive attention gate",
+    "Seo et al., Hierarchical Attention Networks, 2016, as Jetley et al., ICLR 2018, appendix A.2",
+    "What the local features are multiplied by at this position.",
+)
 
 
 class ParametrisedCompatibility(nn.Module):
@@ -117,6 +130,11 @@ class LearnToPayAttention(nn.Module):
         vector = torch.bmm(local.flatten(2), attention.transpose(1, 2)).squeeze(2)
         return vector, attention.unflatten(2, local.shape[2:])
 
+    def recorded(self, run, local: Tensor, global_: Tensor) -> tuple[tuple[Tensor, Tensor], list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        output = run(local, global_)
+        return output, [Attention(WEIGHTS, output[1])]
+
 
 class ProgressiveGate(nn.Module):
     """Local features times the sigmoid of their parametrised compatibility with g (appendix A.2).
@@ -142,6 +160,11 @@ class ProgressiveGate(nn.Module):
         _check_local(local, self.dims)
         gate = self.compatibility(local, global_).sigmoid()
         return local * gate, gate
+
+    def recorded(self, run, local: Tensor, global_: Tensor) -> tuple[tuple[Tensor, Tensor], list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        output = run(local, global_)
+        return output, [Attention(GATE, output[1])]
 
 
 def _check_local(local: Tensor, dims: int) -> None:

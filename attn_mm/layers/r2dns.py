@@ -16,8 +16,24 @@ from attn_mm.layers.anar import crop_or_resize
 from attn_mm.layers.flow_streams import run_flows
 from attn_mm.layers.flows import run_in_flow
 from attn_mm.layers.masking import mask_in_place
+from attn_mm.layers.recording import Attention, AttentionKind
 
 _AVG_POOL = {4: F.avg_pool2d, 5: F.avg_pool3d}
+
+MASK = AttentionKind(
+    "TDAF mask",
+    "Pang et al., TDAF, AAAI 2021, eq. 5",
+    "The flow before, which saw a smaller image, made it; this flow's features are multiplied by it, plus "
+    "eta (0.5 in the paper), at this position.",
+    leads_to="flow",
+)
+
+
+def masks_as_attention(masks: dict[tuple[int, int], Tensor]) -> list[Attention]:
+    """The ``masks`` of :func:`r2dns` for a layer's ``recorded``, stages from 1 on."""
+    return [
+        Attention(MASK, mask, {"stage": stage + 1, "flow": flow}) for (stage, flow), mask in masks.items()
+    ]
 
 
 def downsample(x: Tensor) -> Tensor:
@@ -167,6 +183,11 @@ class R2DNS(nn.Module):
         masks = {} if return_masks else None
         outputs = r2dns(self.stages, self.attentions, x, self.num_flows, self.eta, self.first_mask, masks)
         return (outputs, masks) if return_masks else outputs
+
+    def recorded(self, run, x, return_masks: bool = False):
+        """See :mod:`attn_mm.layers.recording`."""
+        outputs, masks = run(x, True)
+        return (outputs, masks) if return_masks else outputs, masks_as_attention(masks)
 
 
 class _Function(nn.Module):

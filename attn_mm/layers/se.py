@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from attn_mm.layers.channels import one_width
 from attn_mm.layers.dims import conv_class
+from attn_mm.layers.recording import Attention, AttentionKind
 
 
 def bottleneck_mlp(channels: int, reduction: int, bias: bool, dims: int) -> nn.Sequential:
@@ -46,6 +47,13 @@ class SE(nn.Module):
         ValueError: ``dims`` is not 2 or 3, or ``reduction`` leaves no hidden channel.
     """
 
+    recorded_kind = AttentionKind(
+        "SE gate",
+        "Hu et al., Squeeze-and-Excitation Networks, CVPR 2018, eqs. 2-4",
+        "What each channel is multiplied by: near 1 it passes, near 0 it is muted.",
+        over="channels",
+    )
+
     def __init__(
         self,
         channels: int | None = None,
@@ -64,8 +72,12 @@ class SE(nn.Module):
         return x * self.gate(x)
 
     def gate(self, x: Tensor) -> Tensor:
-        """What :meth:`forward` multiplies ``x`` by: ``(N, C, 1, 1)``, with another 1 in 3D."""
+        """``(N, C, *size)`` -> what multiplies each channel, ``(N, C, 1, 1)``, with another 1 in 3D."""
         return self.mlp(self._squeeze(x)).sigmoid()
+
+    def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        return run(x), [Attention(self.recorded_kind, self.gate(x))]
 
     def _squeeze(self, x: Tensor) -> Tensor:
         """One number for each channel: ``(N, C, 1, 1)``, with another 1 in 3D."""

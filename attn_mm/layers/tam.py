@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from attn_mm.layers.channels import one_width
 from attn_mm.layers.dims import conv_class
 from attn_mm.layers.gate_statistics import GateStatistics
+from attn_mm.layers.recording import Attention, AttentionKind
 from attn_mm.layers.shortcuts import shortcuts_enabled
 from attn_mm.layers.tam_forms import sliced, tree_gate
 from attn_mm.layers.tracing import is_traced, is_traced_by_dynamo
@@ -38,6 +39,13 @@ def tree_groups(channels: int, group_size: int) -> list[int]:
     if channels > 1:
         groups.append(channels)
     return groups
+
+
+GATE = AttentionKind(
+    "TAM gate",
+    "Tree-structured Attention Module, ICLR 2020 submission, eqs. 1-2",
+    "What every channel of the residual branch is multiplied by at this position.",
+)
 
 
 class TAM(nn.Module):
@@ -122,18 +130,25 @@ class TAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, *size)`` -> the same shape."""
-        if self.kernel_size > 1 or not shortcuts_enabled() or (is_traced() and not is_traced_by_dynamo()):
-            # Other runtimes, too, do better with convolutions than with slices.
-            gate = self.tree(x).sigmoid()
-            y = x * gate
-        elif is_traced_by_dynamo():
-            # The compiler fuses the levels and decides itself what to compute twice.
-            y, gate = sliced(x, self._tree_parameters())
-        else:
-            y, gate = tree_gate(x, self._tree_parameters())
+        y, gate = self._attend(x)
         if self.is_collecting:
             self._collect(gate)
         return y
+
+    def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        return run(x), [Attention(GATE, self._attend(x)[1])]
+
+    def _attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The output and the gate ``(N, 1, *size)``."""
+        if self.kernel_size > 1 or not shortcuts_enabled() or (is_traced() and not is_traced_by_dynamo()):
+            # Other runtimes, too, do better with convolutions than with slices.
+            gate = self.tree(x).sigmoid()
+            return x * gate, gate
+        if is_traced_by_dynamo():
+            # The compiler fuses the levels and decides itself what to compute twice.
+            return sliced(x, self._tree_parameters())
+        return tree_gate(x, self._tree_parameters())
 
     # Appending to a list inside a compiled graph would compile it anew for every batch.
     @torch.compiler.disable

@@ -32,6 +32,22 @@ import torch
 from torch import Tensor, nn
 
 from attn_mm.layers.dims import conv_class
+from attn_mm.layers.recording import Attention, AttentionKind
+
+_PAPER = "Jaiswal et al., TDAM, ECCV 2022"
+CHANNELS = AttentionKind(
+    "TD searchlight: what",
+    f"{_PAPER}, eq. 6",
+    "sigmoid(s): what this step's output multiplies each channel of the next step's input by.",
+    over="channels",
+    leads_to="step",
+)
+POSITIONS = AttentionKind(
+    "TD searchlight: where",
+    f"{_PAPER}, eqs. 7-8",
+    "sigmoid(A): what this step's output multiplies the next step's input by at this position.",
+    leads_to="step",
+)
 
 
 class TopDownAttention(nn.Module):
@@ -56,6 +72,8 @@ class TopDownAttention(nn.Module):
         ValueError: an unknown ``mode``, ``hidden``, ``spatial`` or ``dims``, or a
             ``reduction`` that leaves no hidden channel.
     """
+
+    recorded_call = "modulate"
 
     def __init__(
         self,
@@ -121,6 +139,12 @@ class TopDownAttention(nn.Module):
         """
         channels, positions, _ = self._attend(bottom, pooled_top)
         return channels, positions
+
+    def recorded(self, run, bottom: Tensor, pooled_top: Tensor) -> tuple[Tensor, list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        channels, positions = self.searchlight(bottom, pooled_top)
+        found = [Attention(CHANNELS, channels), Attention(POSITIONS, positions)]
+        return run(bottom, pooled_top), found
 
     @property
     def _space(self) -> tuple[int, ...]:

@@ -19,13 +19,16 @@ from attn_mm.graft.starts import OwnStart
 from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import forward_owner
 from attn_mm.layers import ANAR, convert_multi_flow, r2dns
-from attn_mm.layers.r2dns import check_recursion
+from attn_mm.layers.r2dns import check_recursion, masks_as_attention
+from attn_mm.layers.recording import Attention
 from attn_mm.models.attn_backbone import attn_backbone
 from attn_mm.registry import GRAFTS, MODELS
 
 
 class TDAFMixin:
     """Mixin: the backbone's stages run in several flows, each masked by the one before."""
+
+    recorded_call = "_recur"
 
     def flow_stages(self) -> list[Stage]:
         """What the flows run: the backbone's stages, the stem being part of the first."""
@@ -43,6 +46,11 @@ class TDAFMixin:
             in_place=not is_watched(self),
             streams=self.streams,
         )
+
+    def recorded(self, run, x: Tensor, masks=None) -> tuple[list[Tensor], list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        masks = {} if masks is None else masks
+        return run(x, masks), masks_as_attention(masks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | Tensor:
         """The last flow's features of the stages in ``out_indices`` for ``x`` ``(N, C, *size)``."""

@@ -21,7 +21,8 @@ from attn_mm.errors import ConfigError
 from attn_mm.graft.numbers import check_whole
 from attn_mm.graft.state import LoadReport
 from attn_mm.layers import ANAR, convert_multi_flow, r2dns
-from attn_mm.layers.r2dns import check_recursion
+from attn_mm.layers.r2dns import check_recursion, masks_as_attention
+from attn_mm.layers.recording import Attention
 from attn_mm.models.tdaf import ANARs, is_watched
 
 LAYERS_OF_A_STAGE = 3
@@ -58,6 +59,11 @@ class DeconvFlows(nn.Sequential):
         """The last flow's map, 2^L times the size of ``x``; see :func:`attn_mm.layers.r2dns`."""
         options = dict(masks=masks, in_place=not is_watched(self))
         return r2dns(self.flow_stages(), self.anars, x, self.flows, self.eta, self.first_mask, **options)[-1]
+
+    def recorded(self, run, x: Tensor | Sequence[Tensor], masks=None) -> tuple[Tensor, list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        masks = {} if masks is None else masks
+        return run(x, masks), masks_as_attention(masks)
 
     def flow_stages(self) -> list[Callable[[Tensor], Tensor]]:
         """What the flows run: a deconvolution, its norm and its ReLU each."""

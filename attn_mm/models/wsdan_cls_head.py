@@ -15,6 +15,21 @@ from torch import Tensor, nn
 
 from attn_mm.layers.bap import bilinear_attention_pooling
 from attn_mm.layers.feature_centres import FeatureCentres
+from attn_mm.layers.recording import Attention, AttentionKind
+
+_PAPER = "Hu et al., See Better Before Looking Closer, 2019"
+OBJECT = AttentionKind(
+    "WS-DAN: the object",
+    _PAPER,
+    "The mean of the parts' maps; where it is high the image is cropped for the second look.",
+    bounds=None,
+)
+PART = AttentionKind(
+    "WS-DAN: parts",
+    _PAPER,
+    "How strongly this position belongs to the part: the weight of its features in the part's.",
+    bounds=None,
+)
 
 
 class WSDANHead(ClsHead):
@@ -31,6 +46,8 @@ class WSDANHead(ClsHead):
         centre_weight: lambda, of the centre loss beside the classification's.
         loss, init_cfg: as in mmpretrain's ``ClsHead``.
     """
+
+    recorded_call = "attend"
 
     def __init__(
         self,
@@ -57,6 +74,14 @@ class WSDANHead(ClsHead):
         """The backbone's outputs -> attention maps ``(N, M, H, W)``, features ``(N, M * C)`` of norm 1."""
         maps = self.attention(feats[-1])
         return maps, bilinear_attention_pooling(feats[-1], maps).flatten(1)
+
+    def recorded(self, run, feats: Sequence[Tensor]) -> tuple[tuple[Tensor, Tensor], list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        output = run(feats)
+        parts = output[0].split(1, dim=1)
+        found = [Attention(OBJECT, output[0].mean(1, keepdim=True))]
+        found += [Attention(PART, values, {"part": number}) for number, values in enumerate(parts, 1)]
+        return output, found
 
     def classify(self, features: Tensor) -> Tensor:
         """Features ``(N, M * C)`` -> scores ``(N, num_classes)``."""

@@ -13,6 +13,7 @@ from layers import reference_wsdan as reference
 from mmpretrain.structures import DataSample
 
 from attn_mm.errors import ConfigError
+from attn_mm.layers.recording import record_attention
 
 BACKBONE = dict(type="ResNet", depth=18, base_channels=8, stem_channels=8)
 
@@ -105,3 +106,21 @@ def test_what_it_refuses():
         build(drop_threshold=1)
     with pytest.raises(ConfigError, match="leave train_cfg out"):
         build(train_cfg=dict(augments=dict(type="Mixup", alpha=0.2)))
+
+
+def test_the_parts_are_recorded():
+    head = build().head.eval()
+    norm = head.attention[1]
+    for values in (norm.weight.data, norm.bias.data, norm.running_mean):
+        torch.nn.init.normal_(values)
+    x = torch.randn(2, 64, 3, 4, dtype=torch.float64)
+    with record_attention(head) as maps:
+        head((x,))
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    for part, item in enumerate(maps[1:]):
+        logits = sum(head.attention[0].weight[part, c, 0, 0] * x[:, c] for c in range(64))
+        expected = ((logits - norm.running_mean[part]) * scale[part] + norm.bias[part]).clamp(min=0)
+        torch.testing.assert_close(item.values[:, 0], expected.detach(), rtol=1e-11, atol=1e-11)
+        assert item.place == {"part": part + 1}
+    mean = sum(item.values for item in maps[1:]) / 4
+    torch.testing.assert_close(maps[0].values, mean)
