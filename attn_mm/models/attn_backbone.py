@@ -17,10 +17,17 @@ from attn_mm.models.grafts import FILLED_IN, layer_class, put_layer
 from attn_mm.models.options import check_options
 from attn_mm.registry import GRAFTS, MODELS
 
-ORDER = ("attn_mm.AWConv", "layers", "attn_mm.TD", "attn_mm.TDAF", "attn_mm.FlowPyramid")
+ORDER = (
+    "attn_mm.AWConv",
+    "layers",
+    "attn_mm.TD",
+    "attn_mm.TDAF",
+    "attn_mm.FlowPyramid",
+    "attn_mm.MultiScale",
+)
 """Grafts go in this order, whatever theirs in the config; layers keep theirs among themselves."""
 
-FLOWS = ORDER[-2:]
+FLOWS = ORDER[-3:]
 """Grafts that run the whole backbone in flows: one of them can."""
 
 
@@ -69,10 +76,10 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
         backbone: config of any backbone of mmdet, mmpose, mmpretrain or mmaction whose blocks
             are known, see :data:`attn_mm.graft.units.FAMILIES`.
         grafts: each a dict with a ``type``: a graft (``attn_mm.AWConv``, ``attn_mm.TD``,
-            ``attn_mm.TDAF``, ``attn_mm.FlowPyramid``, see :mod:`attn_mm.models.grafts`) or a layer that takes
-            ``in_channels=`` (``attn_mm.SE``, ``attn_mm.CBAM``, ``attn_mm.ECA``, ``attn_mm.FCA``,
-            ``attn_mm.TAM``, any plugin of mmcv's), see :func:`attn_mm.models.grafts.put_layer`.
-            They go in the order AWConv, layers as listed, TD, TDAF or FlowPyramid.
+            ``attn_mm.TDAF``, ``attn_mm.FlowPyramid``, ``attn_mm.MultiScale``, see
+            :mod:`attn_mm.models.grafts`) or a layer that takes ``in_channels=`` (``attn_mm.SE``,
+            ``attn_mm.CBAM``, ``attn_mm.ECA``, ``attn_mm.FCA``, ``attn_mm.TAM``, any plugin of mmcv's), see :func:`attn_mm.models.grafts.put_layer`.
+            They go in the order AWConv, layers as listed, TD, and last TDAF, FlowPyramid or MultiScale.
 
     Raises:
         ConfigError: a graft asks for what the backbone or the graft doesn't have.
@@ -81,11 +88,13 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
         raise ConfigError(f"grafts must be a list of dicts, at least one, got {grafts!r}")
     net = MMENGINE_MODELS.build(backbone)
     if hasattr(net, "flows"):
-        has = "TDAF" if hasattr(net, "anars") else "FlowPyramid"
+        has = net.flow_graft
         raise ConfigError(f"the backbone has {has} already: {has} goes around all other grafts")
     grafts = sorted(grafts, key=_rank)
     if sum(graft["type"] in FLOWS for graft in grafts) > 1:
-        raise ConfigError("grafts run the backbone in flows twice: TDAF and FlowPyramid exclude each other")
+        raise ConfigError(
+            "grafts run the backbone in flows twice: TDAF, FlowPyramid and MultiScale exclude each other"
+        )
     modules = []
     for graft in grafts:
         options = dict(graft)

@@ -27,6 +27,8 @@ from attn_mm.registry import GRAFTS, MODELS
 class TDAFMixin:
     """Mixin: the backbone's stages run in several flows, each masked by the one before."""
 
+    flow_graft = "TDAF"
+
     def flow_stages(self) -> list[Stage]:
         """What the flows run: the backbone's stages, the stem being part of the first."""
         return SPLITS[self.upstream_forward].stages(self)
