@@ -78,7 +78,8 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
         grafts: each a dict with a ``type``: a graft (``attn_mm.AWConv``, ``attn_mm.TD``,
             ``attn_mm.TDAF``, ``attn_mm.FlowPyramid``, ``attn_mm.MultiScale``, see
             :mod:`attn_mm.models.grafts`) or a layer that takes ``in_channels=`` (``attn_mm.SE``,
-            ``attn_mm.CBAM``, ``attn_mm.ECA``, ``attn_mm.FCA``, ``attn_mm.TAM``, any plugin of mmcv's), see :func:`attn_mm.models.grafts.put_layer`.
+            ``attn_mm.CBAM``, ``attn_mm.ECA``, ``attn_mm.FCA``, ``attn_mm.TAM``, any plugin of mmcv's),
+            see :func:`attn_mm.models.grafts.put_layer`.
             They go in the order AWConv, layers as listed, TD, and last TDAF, FlowPyramid or MultiScale.
 
     Raises:

@@ -37,7 +37,7 @@ class MultiScaleMixin:
         return SPLITS[self.upstream_forward].stages(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Every flow's last map for ``x`` ``(N, C, *size)``, from the first flow's on: the smallest input's."""
+        """Every flow's last map for ``x`` ``(N, C, *size)``, from that of the first, the smallest, on."""
         stages = self.flow_stages()
         maps = pyramid(x, self.flows)
         for n in range(self.flows):
@@ -54,8 +54,8 @@ def multi_scale(backbone: nn.Module, flows: int = 3) -> list[nn.Module]:
     With L stages, flow n = 1..N runs the first L - (N - n) of them on an input 2^(N - n) times smaller.
     The last map of each leaves, from flow 1's on, instead of those in ``out_indices``;
     :class:`PooledConcat` is the neck for a classifier of all of them. The parameters keep their names, and
-    ``frozen_stages``, ``norm_eval`` and ``with_cp`` mean what they meant. New are statistics per flow in every
-    norm.
+    ``frozen_stages``, ``norm_eval`` and ``with_cp`` mean what they meant. New are statistics per flow in
+    every norm.
 
     Args:
         backbone: a built backbone, see :data:`attn_mm.graft.stages.SPLITS`.
@@ -84,5 +84,5 @@ class PooledConcat(BaseModule):
     """A neck that gives the means of all maps, side by side."""
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor]:
-        """Maps ``(N, C_i, *size_i)`` -> a tuple of one, ``(N, sum of C_i)``, as mmpretrain's heads take it."""
+        """Maps ``(N, C_i, *size_i)`` -> a tuple of one, ``(N, sum of C_i)``, for mmpretrain's heads."""
         return (torch.cat([x.flatten(2).mean(2) for x in maps], 1),)

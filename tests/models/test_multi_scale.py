@@ -1,4 +1,4 @@
-"""MultiScale is a plain backbone for each flow, as deep as eq. 1 says, on a smaller image, with statistics of its own."""
+"""MultiScale is a plain backbone for each flow, as deep as eq. 1 says, with statistics of its own."""
 
 from __future__ import annotations
 
