@@ -167,8 +167,8 @@ TABLES = [
         _ACCURACY,
         _named("tdaf", "in1k", {"r50_multiscale": "77.5"}),
         "The ablation of the attention: three flows that know nothing of each other, their last features "
-        "side by side before the classifier. By the text it is 0.4 above the plain network and 1.1 below ANAR-3; the "
-        "figures of table 3a say 0.4 and 0.9.",
+        "side by side before the classifier. By the text it is 0.4 above the plain network and 1.1 below "
+        "ANAR-3; the figures of table 3a say 0.4 and 0.9.",
     ),
     Table(
         "TD, table 1",
