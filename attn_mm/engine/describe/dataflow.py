@@ -56,11 +56,18 @@ class Flows:
 
 @dataclass
 class Step:
-    """A unit of a block: a convolution with its norm, and the layers behind it."""
+    """A unit of a block: a convolution with its norm, and the layers behind it.
+
+    Attributes:
+        name: the unit's.
+        kernel: its size.
+        weights_attend: whether it is an AW-convolution, or made of some.
+        behind: the layers' classes.
+    """
 
     name: str
     kernel: str
-    weights_attend: str = ""
+    weights_attend: bool = False
     behind: tuple[str, ...] = ()
 
 
@@ -249,7 +256,7 @@ def _blocks(model: nn.Module) -> Iterator[Block]:
                 mode="top" if attention.bottom_mlp is None else "joint",
                 spatial=attention.spatial,
             )
-        if td is None and not any(step.weights_attend or step.behind for step in steps):
+        if td is None and not any(s.weights_attend or s.behind or "+" in s.kernel for s in steps):
             continue
         upstream = getattr(type(module), "swapped_from", (type(module),))[0].__name__
         block = Block(upstream, [], steps, _has_shortcut(module), td)
@@ -272,9 +279,10 @@ def _step(block: nn.Module, unit: Unit) -> Step:
     behind = [type(layer).__name__ for layer in unit.then]
     if isinstance(block, AttendedMixin) and unit.name in block.attn:
         behind += [type(layer).__name__ for layer in block.attn[unit.name]]
-    inner = [m for m in unit.conv.modules() if isinstance(m, (AWConv2d, AWConv3d))]
-    attends = "AW" if inner else "AA" if isinstance(unit.conv, AAConv2d) else ""
-    return Step(unit.name, kernel, attends, tuple(behind))
+    if isinstance(unit.conv, AAConv2d):
+        kernel = f"{kernel} + self-attention"
+    weights_attend = any(isinstance(m, (AWConv2d, AWConv3d)) for m in unit.conv.modules())
+    return Step(unit.name, kernel, weights_attend, tuple(behind))
 
 
 def _pyramids(model: nn.Module, calls: Calls) -> Iterator[Pyramid]:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from attn_mm.analysis.module_tree import outputs_text, size, thousands
 from attn_mm.analysis.svg import Box, Drawing, box_size, stacked
 from attn_mm.engine.describe.dataflow import Block, DataFlow, Flows, Head, Level, Part, Pyramid, Step
+from attn_mm.engine.predictions import counted
 
 # Between boxes in a row; between rows.
 GAP, ROW = 34, 28
@@ -29,7 +30,7 @@ def _panels(flow: DataFlow) -> Iterator[tuple[str, str, Drawing]]:
         yield title, _flows_text(flows), _draw_flows(flows, flow.parts)
     for block in flow.blocks:
         title = f"{block.type} with {_block_title(block)}"
-        yield title, f"{len(block.where)} blocks: {_names(block.where)}", _draw_block(block)
+        yield title, f"{counted(len(block.where), 'block')}: {_names(block.where)}", _draw_block(block)
     for pyramid in flow.pyramids:
         text = "Top-down sums go from the coarse levels, below, to the fine ones."
         yield f"Attention FPN: {pyramid.name}", text, _draw_pyramid(pyramid)
@@ -37,7 +38,7 @@ def _panels(flow: DataFlow) -> Iterator[tuple[str, str, Drawing]]:
         yield f"{head.type}: attention in the {head.name}", "", _draw_head(head)
     if flow.convs:
         drawing = Drawing()
-        _attending_conv(drawing, 0, 0, Step("convolution", "", "AW"))
+        _attending_conv(drawing, GAP, 0, Step("convolution", "", True))
         yield "Convolutions whose weights attend", f"{len(flow.convs)}: {_names(flow.convs)}", drawing
 
 
@@ -154,7 +155,7 @@ def _draw_ends(
     edge = left + len(flows.stages) * (width + gap)
     if flows.given is None:
         middle = (flows.flows - 1) * row / 2 + height / 2
-        target = drawing.box(edge + 10, middle - 16, [after or "all flows' maps"])
+        target = drawing.box(edge + 10, middle - 12, [after or "all flows' maps"])
         for end in ends.values():
             drawing.line([end, (edge - 14, end[1]), (edge - 14, target.left[1]), target.left], "flow")
         return
@@ -194,7 +195,8 @@ def _block_title(block: Block) -> str:
     what = []
     if block.td:
         what.append(f"top-down feedback ({block.td['mode']}, {block.td['steps']} steps)")
-    what += dict.fromkeys(f"{step.weights_attend}-convolution" for step in block.steps if step.weights_attend)
+    what += dict.fromkeys("AW-convolution" for step in block.steps if step.weights_attend)
+    what += dict.fromkeys("self-attention" for step in block.steps if "+" in step.kernel)
     what += dict.fromkeys(layer for step in block.steps for layer in step.behind)
     return ", ".join(what)
 
@@ -208,15 +210,13 @@ def _attending_conv(drawing: Drawing, x: float, y: float, step: Step) -> Box:
     lines = _step_lines(step)
     width = max(box_size(lines)[0], 70)
     box = drawing.box(x, y, lines, "conv", width)
-    if step.weights_attend == "AW":
+    if step.weights_attend:
         attention = drawing.box(x - 8, y + box.height + 26, ["attention A"], "attn")
         drawing.line([(box.top[0], attention.y), box.bottom], "mask")
         drawing.text(box.top[0] + 6, attention.y - 9, f"K {TIMES} (1 + A)", 11, "soft")
         before = x - GAP / 2
         points = [(before, box.left[1]), (before, attention.left[1]), attention.left]
         drawing.line(points, "mask")
-    elif step.weights_attend:
-        drawing.text(x, y + box.height + 14, f"+ {step.weights_attend} attention", 11, "soft")
     return box
 
 
@@ -327,7 +327,8 @@ def _tops(steps: Sequence[Step], feeds_back: bool) -> list[Step]:
 
 def _draw_pyramid(pyramid: Pyramid) -> Drawing:
     drawing = Drawing()
-    row = 92.0
+    attends = any(level.lateral.startswith("AW") for level in pyramid.levels)
+    row = 118.0 if attends else 62.0
     with_lateral = [level for level in pyramid.levels if level.lateral]
     columns = [0.0, 84.0]
     wide = any(level.before_lateral for level in with_lateral)
@@ -383,7 +384,7 @@ def _draw_level(
 
 
 def _conv_step(name: str, kernel: str) -> Step:
-    return Step(name, kernel.removeprefix("AW "), "AW" if kernel.startswith("AW ") else "")
+    return Step(name, kernel.removeprefix("AW "), kernel.startswith("AW "))
 
 
 def _draw_head(head: Head) -> Drawing:
@@ -392,11 +393,11 @@ def _draw_head(head: Head) -> Drawing:
     ends = []
     width = max(box_size(["local map l", text])[0] for text in head.levels)
     compared = box_size([head.compatibility, "softmax over positions"])[0]
-    g_y = len(head.levels) * row
+    g_y = 10 + len(head.levels) * row
     g = drawing.box(x, g_y, ["global feature g", head.query], "plain", width) if head.query else None
     column = x + width + 2 * GAP
     for index, text in enumerate(head.levels):
-        y = index * row
+        y = 10 + index * row
         box = drawing.box(x, y, ["local map l", text], "plain", width)
         second = "softmax over positions" if head.query else "1x1, BN, ReLU"
         attention = drawing.box(column, y, [head.compatibility, second], "attn", compared)
@@ -409,7 +410,7 @@ def _draw_head(head: Head) -> Drawing:
         drawing.line(points, "flow")
         ends.append(product.right)
         if g is not None:
-            turn = column - 16 - 0 * index
+            turn = column - 16
             drawing.line(
                 [
                     g.right,
@@ -422,7 +423,7 @@ def _draw_head(head: Head) -> Drawing:
     target_x = ends[0][0] + 2 * GAP
     middle = sum(y for _, y in ends) / len(ends)
     what = "sums over positions" if head.query else "means over positions"
-    target = drawing.box(target_x, middle - 20, [what, head.result])
+    target = drawing.box(target_x, middle - box_size(["", ""])[1] / 2, [what, head.result])
     for end in ends:
         bus = target_x - GAP
         drawing.line([end, (bus, end[1]), (bus, target.left[1]), target.left], "flow")
