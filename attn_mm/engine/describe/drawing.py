@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from attn_mm.analysis.module_tree import outputs_text, size, thousands
-from attn_mm.analysis.svg import Box, Drawing, box_size, stacked
+from attn_mm.analysis.svg import Box, Drawing, Point, box_size, stacked
 from attn_mm.engine.describe.dataflow import Block, DataFlow, Flows, Head, Level, Part, Pyramid, Step
 from attn_mm.engine.predictions import counted
 
@@ -104,8 +104,8 @@ def _draw_flows(flows: Flows, parts: Sequence[Part]) -> Drawing:
     gap = max(2 * GAP, pill + 16)
     left = 70.0
     row = height + (78 if flows.masks else ROW)
-    junctions: dict[tuple[int, int], tuple[float, float]] = {}
-    ends: dict[int, tuple[float, float]] = {}
+    junctions: dict[tuple[int, int], Point] = {}
+    ends: dict[int, Point] = {}
     for flow in range(1, flows.flows + 1):
         y = (flow - 1) * row
         drawing.text(0, y + height / 2 + 4, f"flow {flow}", 13, "head")
@@ -220,14 +220,11 @@ def _attending_conv(drawing: Drawing, x: float, y: float, step: Step) -> Box:
     return box
 
 
-def _run(
-    drawing: Drawing, x: float, y: float, steps: Sequence[Step], before: tuple[float, float] | None
-) -> tuple[float, tuple[float, float] | None]:
-    """Draw units in a row; returns where the next one stands, and the end of the line so far."""
+def _run(drawing: Drawing, x: float, y: float, steps: Sequence[Step], before: Point) -> tuple[float, Point]:
+    """Draw units in a row behind ``before``; where the next one stands, and where the line ends."""
     for step in steps:
         box = _attending_conv(drawing, x, y, step)
-        if before is not None:
-            drawing.line([before, box.left], "flow")
+        drawing.line([before, box.left], "flow")
         before, x = box.right, box.x + box.width + GAP
         for layer in step.behind:
             box = _layer(drawing, x, y, layer, box.height)
@@ -245,9 +242,7 @@ def _draw_block(block: Block) -> Drawing:
     return _draw_feedback(block) if block.td else _draw_straight(block)
 
 
-def _finish(
-    drawing: Drawing, block: Block, before: tuple[float, float], start: tuple[float, float], top: float
-) -> None:
+def _finish(drawing: Drawing, block: Block, before: Point, start: Point, top: float) -> None:
     """The sum with the shortcut, which passes above, at ``top``, and right of what is drawn so far."""
     if not block.shortcut:
         drawing.line([before, (before[0] + GAP, before[1])], "flow")
@@ -282,7 +277,7 @@ def _draw_feedback(block: Block) -> Drawing:
     middle = y + height / 2
     drawing.text(0, middle + 4, "x", 13, "head")
     start = (20.0, middle)
-    x, before = _run(drawing, 52, y, own, (12, middle)) if own else (52.0, (12.0, middle))
+    x, before = _run(drawing, 52, y, own, (12, middle))
     bottom = x + 6
     for step in range(1, count + 1):
         level = y + (step - 1) * row
@@ -292,18 +287,14 @@ def _draw_feedback(block: Block) -> Drawing:
         drawing.text(bottom + 8, level - 6, f"step {step}", 11.5, "soft")
         _, end = _run(drawing, bottom + GAP, level, _tops(rerun, step < count), (bottom, middle))
         if step == count:
-            if not rerun:
-                end = bottom + GAP, middle
-                drawing.line([(bottom, middle), end], "flow", tip=False)
             _finish(drawing, block, end, start, 14)
             break
         lines = ["TD attention", block.td["mode"]]
         attention_y = middle + height / 2 + (row - height - box_size(lines)[1]) / 2
         attention_y += 26 if attends else 0
-        right = max(end[0] if end else 0, bottom + GAP + box_size(lines)[0] + 10) + 16
+        right = max(end[0], bottom + GAP + box_size(lines)[0] + 10) + 16
         attention = drawing.box(bottom + GAP, attention_y, lines, "attn")
-        tail = end if rerun else (bottom, middle)
-        drawing.line([tail, (right, tail[1]), (right, attention.right[1]), attention.right], "mask")
+        drawing.line([end, (right, end[1]), (right, attention.right[1]), attention.right], "mask")
         drawing.text(right + 6, attention.right[1] - 6, "top", 11, "soft")
         product = drawing.sign(bottom, attention.left[1], TIMES, "attn")
         drawing.line([(bottom, middle), product.top], "flow")
@@ -354,7 +345,7 @@ def _draw_level(
     lateral_x: float,
     sum_x: float,
     output_x: float,
-) -> tuple[float, float]:
+) -> Point:
     middle = y + box_size(["", ""])[1] / 2
     if level.lateral:
         box = drawing.box(columns[0], middle - 12, [f"map {index + 1}"])
