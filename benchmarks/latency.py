@@ -24,7 +24,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -128,6 +128,11 @@ def build(case: Case, module: str | None, device: str) -> nn.Module:
         net = MODELS.build(config(case.backbone, module))
     except (KeyError, UserError) as error:
         raise UserError(f"{module or 'plain'} {case.backbone} can't be built: {error}") from error
+    return prepare(net, case, device)
+
+
+def prepare(net: nn.Module, case: Case, device: str) -> nn.Module:
+    """``net`` in the layout and mode of ``case``, on the device."""
     for parameter in net.parameters():
         if memory_format := _FORMATS[case.layout].get(parameter.dim()):
             parameter.data = parameter.data.contiguous(memory_format=memory_format)
@@ -240,20 +245,26 @@ def summary(ratios: Sequence[float]) -> dict[str, float]:
     return dict(median=median, q1=q1, q3=q3)
 
 
-def measure(case: Case, args: argparse.Namespace) -> dict:
-    """The record of one case."""
-    forms = forms_of(case, args.device)
-    for form in forms.values():
+def take_turns(steps: Mapping[str, Callable[[], None]], args: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds of each step in each turn, after two turns that don't count."""
+    for step in steps.values():
         for _ in range(2):
-            form.step()
-    times: dict[str, list[float]] = {name: [] for name in forms}
-    order = list(forms)
+            step()
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    order = list(steps)
     shuffle = random.Random(0).shuffle
     for _ in range(args.repeats):
         # Whoever comes first finds other caches than whoever comes last.
         shuffle(order)
         for name in order:
-            times[name].append(seconds(forms[name].step, args.clock, args.device))
+            times[name].append(seconds(steps[name], args.clock, args.device))
+    return times
+
+
+def measure(case: Case, args: argparse.Namespace) -> dict:
+    """The record of one case."""
+    forms = forms_of(case, args.device)
+    times = take_turns({name: form.step for name, form in forms.items()}, args)
     return dict(
         case._asdict(),
         params={name: sum(p.numel() for p in form.net.parameters()) for name, form in forms.items()},
