@@ -92,10 +92,11 @@ def build_tree(
     news = set(compared) - (plain or {}).keys()
 
     def opened(name: str, module: nn.Module, depth: int) -> bool:
+        if not name:
+            return True
         if name in news:
             return isinstance(module, nn.ModuleList | nn.ModuleDict)
-        inside = f"{name}." if name else ""
-        return any(new.startswith(inside) for new in news) or (depth < DEPTH and not is_block(module))
+        return any(new.startswith(f"{name}.") for new in news) or (depth < DEPTH and not is_block(module))
 
     def node(name: str, module: nn.Module, depth: int) -> Node:
         own = calls.get(name, ())
@@ -112,7 +113,7 @@ def build_tree(
         return Node(
             name.rpartition(".")[2],
             type(module).__name__,
-            "" if children else describe(module),
+            _layer(module) if children else describe(module),
             own[-1].shapes if own else (),
             len(own),
             amount,

@@ -289,7 +289,7 @@ def infer_objects(args: argparse.Namespace, cfg: Config, scope: str) -> Predicti
     predictor = PREDICTORS[scope](model, cfg, score_thr, **options)
     found = open_output(args, model.dataset_meta, score_thr=score_thr)
     if args.attention_figure:
-        sheets.figure = AttentionFigure(found.out / "attention.png", args.attention_figure)
+        sheets.figure = AttentionFigure(found.out / "attention_figure.png", args.attention_figure)
     if is_video:
         run_video(source, args.input, found, predictor, sheets)
     else:

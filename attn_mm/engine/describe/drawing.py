@@ -13,7 +13,7 @@ from attn_mm.engine.predictions import counted
 # Between boxes in a row; between rows.
 GAP, ROW = 34, 28
 # Boxes of the overview in a row.
-WRAP = 6
+WRAP = 8
 # Names of equal blocks that are written out.
 NAMES = 4
 TIMES = "\u00d7"
@@ -79,7 +79,7 @@ def _overview(flow: DataFlow) -> Drawing:
 def _part_lines(part: Part) -> list[str]:
     numbers = []
     if part.params or part.conv:
-        numbers = [f"{thousands(part.params)} parameters, {thousands(part.conv)} MACs"]
+        numbers = [f"{thousands(part.params)} parameters", f"{thousands(part.conv)} MACs"]
     kind = [part.type] if part.type and part.type != "Sequential" else []
     outputs = [outputs_text(part.outputs)] if part.outputs else []
     return [_short(part.name), *kind, *outputs, *numbers]
