@@ -88,8 +88,8 @@ def build_tree(
         is_block: says which modules are opened only where something was put in.
     """
     found = amounts(model, calls)
-    compared = [] if plain is None else [name for name in found if _is_within(name, plain)]
-    news = set(compared) - (plain or {}).keys()
+    compared = set() if plain is None else {name for name in found if _is_within(name, plain)}
+    news = compared - (plain or {}).keys()
 
     def opened(name: str, module: nn.Module, depth: int) -> bool:
         if not name:
@@ -198,9 +198,7 @@ def thousands(number: int, sign: bool = False) -> str:
     for scale, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
         # 999,950 would round to 1000 k.
         if abs(number) >= scale * 0.9995:
-            value = number / scale
-            digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
-            return f"{plus}{value:.{digits}f}{unit}"
+            return f"{plus}{number / scale:#.3g}".rstrip(".") + unit
     return f"{plus}{number}"
 
 
