@@ -130,6 +130,11 @@ def build(case: Case, module: str | None, device: str) -> nn.Module:
         net = MODELS.build(config(case.backbone, module))
     except (KeyError, UserError) as error:
         raise UserError(f"{module or 'plain'} {case.backbone} can't be built: {error}") from error
+    return prepare(net, case, device)
+
+
+def prepare(net: nn.Module, case: Case, device: str) -> nn.Module:
+    """``net`` in the layout and mode of ``case``, on the device."""
     for parameter in net.parameters():
         if memory_format := _FORMATS[case.layout].get(parameter.dim()):
             parameter.data = parameter.data.contiguous(memory_format=memory_format)

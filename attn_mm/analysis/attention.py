@@ -7,7 +7,7 @@ sees an image resized and padded at the right and at the bottom;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -18,6 +18,8 @@ MIN_SPAN = 0.1
 OPACITY = 0.55
 PANEL_SIDE = 400
 STRIP = 26
+# Of a panel, and of a line of text, where several images share a picture.
+ROW_WIDTH, ROW_LINE = 128, 16
 GAP = 8
 INK, PAPER = (40, 40, 40), (255, 255, 255)
 
@@ -107,11 +109,66 @@ def contact_sheet(
     rows += [[None] * (1 + len(stages)) for _ in flows[1:]]
     for (stage, flow), mask in masks.items():
         ends = limits[stage, flow] if limits else value_range(mask)
-        title = f"stage {stage + 1}, flow {flow - 1} -> {flow}" if flow else f"map {stage + 1}"
-        rows[flows.index(flow)][1 + stages.index(stage)] = _panel(overlay(small, mask, ends), title, ends)
+        panel = _panel(overlay(small, mask, ends), _name(stage, flow), ends)
+        rows[flows.index(flow)][1 + stages.index(stage)] = panel
     blank = np.full_like(rows[0][0], 255)
     grid = [np.hstack([blank if panel is None else panel for panel in row]) for row in rows]
     return cv2.copyMakeBorder(np.vstack(grid), GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=PAPER)
+
+
+def mask_rows(rows: Sequence[tuple[np.ndarray, Mapping[tuple[int, int], np.ndarray]]]) -> np.ndarray:
+    """The masks of several images in one picture: a row an image, a column a stage and flow.
+
+    TDAF's figure 3b is its columns of one stage, figure 3c those of one flow
+    (https://arxiv.org/abs/2012.07248). Each mask has its own colour scale, whose ends stand below it.
+
+    Args:
+        rows: of each image itself, (H, W, 3) uint8 BGR, and its masks as of :func:`contact_sheet`; those of
+            all images have the same keys.
+
+    Returns:
+        The picture, uint8 BGR.
+
+    Raises:
+        ValueError: there is no image or no mask, or the images' masks are not of the same stages and flows.
+    """
+    keys = sorted({key for _, masks in rows for key in masks})
+    if not keys or any(set(masks) != set(keys) for _, masks in rows):
+        raise ValueError("mask_rows needs images with masks of the same stages and flows")
+    heads = [("image", ""), *([*_name(*key).split(", "), ""][:2] for key in keys)]
+    lines = [np.hstack([_small_panel(np.full((1, ROW_WIDTH, 3), 255, np.uint8), head) for head in heads])]
+    for image, masks in rows:
+        height = max(1, round(image.shape[0] * ROW_WIDTH / image.shape[1]))
+        zoom_in = image.shape[1] < ROW_WIDTH
+        small = cv2.resize(
+            image, (ROW_WIDTH, height), interpolation=cv2.INTER_CUBIC if zoom_in else cv2.INTER_AREA
+        )
+        panels = [_small_panel(small)]
+        for key in keys:
+            ends = value_range(masks[key])
+            scale = f"{ends[0]:.2f} to {ends[1]:.2f}"
+            panels.append(_small_panel(overlay(small, masks[key], ends), [scale]))
+        tallest = max(panel.shape[0] for panel in panels)
+        lines.append(np.hstack([_padded(panel, tallest) for panel in panels]))
+    return cv2.copyMakeBorder(np.vstack(lines), GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=PAPER)
+
+
+def _small_panel(picture: np.ndarray, lines: Sequence[str] = ()) -> np.ndarray:
+    """A picture with lines of text below."""
+    text = np.full((ROW_LINE * len(lines), picture.shape[1], 3), 255, np.uint8)
+    for index, line in enumerate(lines):
+        _write(text, line, (2, ROW_LINE * (index + 1) - 5), 0.4)
+    panel = np.vstack([picture, text])
+    return cv2.copyMakeBorder(panel, 2, 2, GAP // 2, GAP // 2, cv2.BORDER_CONSTANT, value=PAPER)
+
+
+def _padded(panel: np.ndarray, height: int) -> np.ndarray:
+    more = height - panel.shape[0]
+    return cv2.copyMakeBorder(panel, 0, more, 0, 0, cv2.BORDER_CONSTANT, value=PAPER)
+
+
+def _name(stage: int, flow: int) -> str:
+    return f"stage {stage + 1}, flow {flow - 1} -> {flow}" if flow else f"map {stage + 1}"
 
 
 def colours(level: np.ndarray) -> np.ndarray:
@@ -136,5 +193,5 @@ def _panel(picture: np.ndarray, title: str, limits: tuple[float, float] | None =
     return cv2.copyMakeBorder(panel, GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=PAPER)
 
 
-def _write(picture: np.ndarray, text: str, origin: tuple[int, int]) -> None:
-    cv2.putText(picture, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.45, INK, 1, cv2.LINE_AA)
+def _write(picture: np.ndarray, text: str, origin: tuple[int, int], size: float = 0.45) -> None:
+    cv2.putText(picture, text, origin, cv2.FONT_HERSHEY_SIMPLEX, size, INK, 1, cv2.LINE_AA)

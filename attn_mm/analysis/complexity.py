@@ -16,7 +16,7 @@ is added to its table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
@@ -122,6 +122,17 @@ class Part:
     full: int | None = None
 
 
+def flop_counter() -> FlopCounterMode:
+    """A counter of what runs in its context, for :func:`multiply_adds`."""
+    return FlopCounterMode(display=False, custom_mapping={**_CONV, **_FULL})
+
+
+def multiply_adds(operations: Mapping) -> tuple[int, int]:
+    """Conventions *conv* and *full* of what a :func:`flop_counter` has counted, by operation."""
+    full = sum(operations.values()) // 2
+    return full - sum(n for op, n in operations.items() if op in _FULL) // 2, full
+
+
 class _MetaStorage(TorchFunctionMode):
     """Weights, which layers make by ``torch.empty``, get no storage. Other tensors keep their values."""
 
@@ -156,6 +167,18 @@ def count_parameters(module: nn.Module, name: str = "") -> Part:
     )
 
 
+def run_counted(model: nn.Module, counter: FlopCounterMode, *inputs, **kwargs) -> None:
+    """Run ``model`` once in eval mode, its attention as the papers write it, and count."""
+    training = {m: m.training for m in model.modules()}
+    model.eval()
+    try:
+        with as_written(), torch.no_grad(), counter:
+            model(*inputs, **kwargs)
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
 def measure(model: nn.Module, *inputs, depth: int = 2, **kwargs) -> list[Part]:
     """Parameters and multiply-adds of ``model`` and of its parts down to ``depth``.
 
@@ -173,15 +196,8 @@ def measure(model: nn.Module, *inputs, depth: int = 2, **kwargs) -> list[Part]:
         the network, followed by its parts in depth-first order. Parts without parameters are
         left out, except those children of the network that compute something.
     """
-    counter = FlopCounterMode(display=False, custom_mapping={**_CONV, **_FULL})
-    training = {m: m.training for m in model.modules()}
-    model.eval()
-    try:
-        with as_written(), torch.no_grad(), counter:
-            model(*inputs, **kwargs)
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    counter = flop_counter()
+    run_counted(model, counter, *inputs, **kwargs)
     return list(_parts(model, counter.get_flop_counts(), depth))
 
 
@@ -189,9 +205,7 @@ def _parts(model: nn.Module, counts: dict, depth: int) -> Iterator[Part]:
     called = type(model).__name__
 
     def macs(name: str, module: nn.Module) -> tuple[int, int]:
-        operations = counts.get("Global" if not name else f"{called}.{name}", {})
-        full = sum(operations.values()) // 2
-        conv = full - sum(n for op, n in operations.items() if op in _FULL) // 2
+        conv, full = multiply_adds(counts.get("Global" if not name else f"{called}.{name}", {}))
         if not name:
             return conv, full
         # A list is never called, and a head may be called by its methods alone.

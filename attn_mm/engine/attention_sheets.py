@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attn_mm.analysis.attention import contact_sheet, fit_to_image, value_range
+from attn_mm.analysis.attention import contact_sheet, fit_to_image, mask_rows, value_range
+from attn_mm.engine.files import write_atomically
+from attn_mm.engine.media import write_image
 from attn_mm.engine.predictors import ClipView, View
 from attn_mm.errors import UserError
 
@@ -48,6 +52,7 @@ class AttentionSheets:
             )
         self.attention, self.keep_scale = attention, keep_scale
         self.limits: dict[tuple[int, int], tuple[float, float]] | None = None
+        self.figure: AttentionFigure | None = None
 
     def masks(self, view: View) -> dict[tuple[int, int], np.ndarray]:
         """The masks of a view's input, without padding, each on the pixels of the view's picture."""
@@ -59,9 +64,12 @@ class AttentionSheets:
             for key, mask in found.items()
         }
 
-    def __call__(self, view: View) -> np.ndarray:
-        """The contact sheet of a view."""
-        return self._sheet(view.picture, self.masks(view))
+    def __call__(self, view: View, name: str = "") -> np.ndarray:
+        """The contact sheet of a view, which the figure, where there is one, knows by ``name``."""
+        masks = self.masks(view)
+        if self.figure:
+            self.figure.add(name, view.picture, masks)
+        return self._sheet(view.picture, masks)
 
     def clip_masks(self, view: ClipView) -> dict[tuple[int, int], np.ndarray]:
         """The masks of a clip's input, each (frames, H, W), on the pixels of the view's pictures."""
@@ -78,6 +86,49 @@ class AttentionSheets:
         if self.keep_scale and self.limits is None:
             self.limits = {key: value_range(mask) for key, mask in masks.items()}
         return contact_sheet(picture, masks, self.limits)
+
+
+class AttentionFigure:
+    """The masks of the first views in one picture, see :func:`attn_mm.analysis.attention.mask_rows`.
+
+    Args:
+        path: of the picture; JSON with each mask's extremes and mean goes beside it.
+        count: how many views, at most.
+    """
+
+    def __init__(self, path: Path, count: int) -> None:
+        self.path, self.count = path, count
+        self.rows: list[tuple[np.ndarray, dict[tuple[int, int], np.ndarray]]] = []
+        self.names: list[str] = []
+
+    def add(self, name: str, picture: np.ndarray, masks: dict[tuple[int, int], np.ndarray]) -> None:
+        """Take in a view, if there is room left."""
+        if len(self.rows) < self.count:
+            self.names.append(name)
+            self.rows.append((picture, masks))
+
+    def write(self) -> None:
+        """Write the picture and the JSON; UserError where that fails."""
+        if not self.rows:
+            return
+        write_image(self.path, mask_rows(self.rows))
+        record = [
+            {
+                "view": name,
+                "masks": [
+                    {
+                        "stage": stage + 1,
+                        "flow": flow,
+                        "lowest": round(float(mask.min()), 5),
+                        "mean": round(float(mask.mean()), 5),
+                        "highest": round(float(mask.max()), 5),
+                    }
+                    for (stage, flow), mask in sorted(masks.items())
+                ],
+            }
+            for name, (_, masks) in zip(self.names, self.rows)
+        ]
+        write_atomically(self.path.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
 
 
 def _over_frames(masks: Tensor, pictures: list[np.ndarray]) -> np.ndarray:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from mmengine.config import Config
@@ -35,6 +37,8 @@ conv: multiply-adds of convolutions, linear layers and matrix products. full: co
 element of a normalization, 1 for each of a ReLU or pooling. docs/complexity.md says more.
 """
 
+
+T = TypeVar("T")
 
 _SHAPE_ERRORS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
 """What layers raise on an input whose shape they can't take."""
@@ -147,15 +151,20 @@ def forward_arguments(model: nn.Module, scope: str, shape: Sequence[int], device
 
 
 def count_config(cfg: Config, shape: Sequence[int], depth: int = 2) -> list[Part]:
-    """Parameters and multiply-adds of the model of ``cfg`` and its parts.
+    """Parameters and multiply-adds of the model of ``cfg`` and its parts; errors as of :func:`look_at`."""
+    return look_at(cfg, shape, partial(measure, depth=depth))
+
+
+def look_at(cfg: Config, shape: Sequence[int], look: Callable[..., T]) -> T:
+    """What ``look(model, x, **kwargs)`` finds, which runs the model of ``cfg`` on an input of that shape.
 
     Raises:
-        UserError: it can't be built, or does not run on an input of that shape.
+        UserError: it can't be built, or does not run on such an input.
     """
 
-    def run(model: nn.Module, device: str) -> list[Part]:
+    def run(model: nn.Module, device: str) -> T:
         x, kwargs = forward_arguments(model, _scope(cfg), shape, device)
-        return measure(model, x, depth=depth, **kwargs)
+        return look(model, x, **kwargs)
 
     model = build(cfg, "meta")
     try:

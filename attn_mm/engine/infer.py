@@ -9,12 +9,13 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from attn_mm.engine.attention_sheets import AttentionSheets
+from attn_mm.engine.attention_sheets import AttentionFigure, AttentionSheets
 from attn_mm.engine.configs import ConfigOptions, load_config
-from attn_mm.engine.flags import score
+from attn_mm.engine.flags import positive, score
 from attn_mm.engine.infer_actions import run_videos
 from attn_mm.engine.launch import check_checkpoint
 from attn_mm.engine.media import (
+    VIDEO_SUFFIXES,
     VideoFile,
     VideoFrames,
     breaks_off,
@@ -91,6 +92,13 @@ def parse_args(argv=None) -> argparse.Namespace:
         action="store_true",
         help="also draw the attention masks of the backbone, or of the head",
     )
+    parser.add_argument(
+        "--attention-figure",
+        type=positive,
+        metavar="N",
+        help="with --show-attention: also one picture of the first N images or persons, a row each, with the "
+        "masks of all stages and flows beside each other",
+    )
     add_prediction_flags(parser)
     return parser.parse_args(argv)
 
@@ -149,8 +157,11 @@ def run_images(
             if sheets:
                 for view in prediction.views:
                     place = "" if view.place is None else f"_{view.place}"
-                    write_image(found.out / "attention" / f"{path.stem}{place}{path.suffix}", sheets(view))
+                    name = f"{path.stem}{place}{path.suffix}"
+                    write_image(found.out / "attention" / name, sheets(view, name))
             found.add(image, prediction, file=path.name)
+        if sheets and sheets.figure:
+            sheets.figure.write()
     if not found.records:
         raise UserError(f"none of the {len(paths)} images in {paths[0].parent} can be read")
 
@@ -223,8 +234,19 @@ def person_finder(args: argparse.Namespace, source: list[Path] | VideoFrames) ->
     return whole_image
 
 
+def check_figure(args: argparse.Namespace) -> None:
+    """UserError where a picture of several images' masks can't be made."""
+    if not args.attention_figure:
+        return
+    if not args.show_attention:
+        raise UserError("--attention-figure goes with --show-attention")
+    if args.input.suffix.lower() in VIDEO_SUFFIXES:
+        raise UserError(f"--attention-figure is for images, and {args.input} is a video")
+
+
 def infer(args: argparse.Namespace) -> None:
     """Do what the command line says; UserError where something in it can't be used."""
+    check_figure(args)
     cfg = load_config(args.config, args.cfg_options)
     check_checkpoint(args.checkpoint)
     scope = cfg.get("default_scope")
@@ -233,6 +255,8 @@ def infer(args: argparse.Namespace) -> None:
         raise UserError(f"{args.config} is for {scope}; infer.py knows the configs of {known}")
     check_action_flags(args, scope)
     if scope == ACTION_SCOPE:
+        if args.attention_figure:
+            raise UserError(f"--attention-figure is for images, and {args.config} is for videos")
         found, what = infer_actions(args, cfg), ""
     else:
         found = infer_objects(args, cfg, scope)
@@ -265,6 +289,8 @@ def infer_objects(args: argparse.Namespace, cfg: Config, scope: str) -> Predicti
     sheets = AttentionSheets(model, keep_scale=is_video) if args.show_attention else None
     predictor = PREDICTORS[scope](model, cfg, score_thr, **options)
     found = open_output(args, model.dataset_meta, score_thr=score_thr)
+    if args.attention_figure:
+        sheets.figure = AttentionFigure(found.out / "attention_figure.png", args.attention_figure)
     if is_video:
         run_video(source, args.input, found, predictor, sheets)
     else:

@@ -139,7 +139,7 @@ def _flows(model: nn.Module) -> Flows:
         for index, stage in enumerate(stages):
             for part in _parts(stage, owner):
                 flows |= dict.fromkeys(part.modules(), range(first[index], count))
-        for index, attention in enumerate(owner.anars):
+        for index, attention in enumerate(getattr(owner, "anars", ())):
             # The last flow's output is attended, and attends nothing.
             flows |= dict.fromkeys(attention.modules(), range(first[index], count - 1))
     return flows

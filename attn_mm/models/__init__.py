@@ -11,6 +11,7 @@ from attn_mm.models.hara_resnet3d import hara_resnet3d
 from attn_mm.models.inflated import inflated
 from attn_mm.models.ltpa_head import ltpa_head
 from attn_mm.models.mobilenet_v1 import MobileNetV1
+from attn_mm.models.multi_scale import PooledConcat, multi_scale
 from attn_mm.models.preact_resnet import PreActResNet
 from attn_mm.models.resnext_cifar import resnext_cifar
 from attn_mm.models.tdaf import tdaf
@@ -24,6 +25,7 @@ __all__ = [
     "VGGGAP",
     "VGGPAN",
     "MobileNetV1",
+    "PooledConcat",
     "PreActResNet",
     "VGGAtt",
     "WideResNet",
@@ -38,6 +40,7 @@ __all__ = [
     "inflated",
     "layers",
     "ltpa_head",
+    "multi_scale",
     "norms",
     "resnext_cifar",
     "tdaf",

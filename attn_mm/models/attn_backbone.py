@@ -23,11 +23,12 @@ ORDER = (
     "attn_mm.TD",
     "attn_mm.TDAF",
     "attn_mm.FlowPyramid",
+    "attn_mm.MultiScale",
     "attn_mm.CUDAGraph",
 )
 """Grafts go in this order, whatever theirs in the config; layers keep theirs among themselves."""
 
-FLOWS = ORDER[-3:-1]
+FLOWS = ORDER[-4:-1]
 """Grafts that run the whole backbone in flows: one of them can."""
 
 
@@ -76,11 +77,12 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
         backbone: config of any backbone of mmdet, mmpose, mmpretrain or mmaction whose blocks
             are known, see :data:`attn_mm.graft.units.FAMILIES`.
         grafts: each a dict with a ``type``: a graft (``attn_mm.AWConv``, ``attn_mm.TD``,
-            ``attn_mm.TDAF``, ``attn_mm.FlowPyramid``, ``attn_mm.CUDAGraph``, see
-            :mod:`attn_mm.models.grafts`) or a layer that takes
-            ``in_channels=`` (``attn_mm.SE``, ``attn_mm.CBAM``, ``attn_mm.ECA``, ``attn_mm.FCA``,
-            ``attn_mm.TAM``, any plugin of mmcv's), see :func:`attn_mm.models.grafts.put_layer`.
-            They go in the order AWConv, layers as listed, TD, TDAF or FlowPyramid, CUDAGraph.
+            ``attn_mm.TDAF``, ``attn_mm.FlowPyramid``, ``attn_mm.MultiScale``, ``attn_mm.CUDAGraph``, see
+            :mod:`attn_mm.models.grafts`) or a layer that takes ``in_channels=`` (``attn_mm.SE``,
+            ``attn_mm.CBAM``, ``attn_mm.ECA``, ``attn_mm.FCA``, ``attn_mm.TAM``, any plugin of mmcv's),
+            see :func:`attn_mm.models.grafts.put_layer`.
+            They go in the order AWConv, layers as listed, TD, one of TDAF, FlowPyramid and MultiScale,
+            CUDAGraph.
 
     Raises:
         ConfigError: a graft asks for what the backbone or the graft doesn't have.
@@ -89,11 +91,13 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
         raise ConfigError(f"grafts must be a list of dicts, at least one, got {grafts!r}")
     net = MMENGINE_MODELS.build(backbone)
     if hasattr(net, "flows"):
-        has = "TDAF" if hasattr(net, "anars") else "FlowPyramid"
+        has = net.flow_graft
         raise ConfigError(f"the backbone has {has} already: {has} goes around all other grafts")
     grafts = sorted(grafts, key=_rank)
     if sum(graft["type"] in FLOWS for graft in grafts) > 1:
-        raise ConfigError("grafts run the backbone in flows twice: TDAF and FlowPyramid exclude each other")
+        raise ConfigError(
+            "grafts run the backbone in flows twice: TDAF, FlowPyramid and MultiScale exclude each other"
+        )
     modules = []
     for graft in grafts:
         options = dict(graft)

@@ -24,6 +24,7 @@ from attn_mm.registry import GRAFTS
 class FlowPyramidMixin:
     """Mixin: the backbone runs on every size of a pyramid of its input."""
 
+    flow_graft = "FlowPyramid"
     flows: int
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -29,6 +29,7 @@ class TDAFMixin:
     """Mixin: the backbone's stages run in several flows, each masked by the one before."""
 
     recorded_call = "_recur"
+    flow_graft = "TDAF"
 
     def flow_stages(self) -> list[Stage]:
         """What the flows run: the backbone's stages, the stem being part of the first."""

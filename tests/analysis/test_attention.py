@@ -7,7 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attn_mm.analysis.attention import PANEL_SIDE, contact_sheet, fit_to_image, overlay, value_range
+from attn_mm.analysis.attention import (
+    PANEL_SIDE,
+    contact_sheet,
+    fit_to_image,
+    mask_rows,
+    overlay,
+    value_range,
+)
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (1, 4), (3, 1)])
@@ -126,3 +133,40 @@ def test_contact_sheet_takes_any_shape(size):
 def test_contact_sheet_refuses_nothing_to_draw():
     with pytest.raises(ValueError, match="at least one mask"):
         contact_sheet(np.zeros((8, 8, 3), np.uint8), {})
+
+
+def test_rows_of_images_have_a_column_for_each_stage_and_flow():
+    """Wherever an image's overlay by one of its masks stands, it stands in its row and column."""
+    images = [np.random.randint(0, 256, (128, 128, 3), np.uint8) for _ in range(2)]
+    keys = [(0, 2), (0, 3), (1, 3)]
+    rows = [(image, {key: np.random.rand(8, 8) for key in reversed(keys)}) for image in images]
+    picture = mask_rows(rows)
+    corners = {}
+    for row, (image, masks) in enumerate(rows):
+        expected = [image, *(overlay(image, masks[key]) for key in keys)]
+        for column, panel in enumerate(expected):
+            corners[row, column] = where(picture, panel)
+    for (row, column), (top, left) in corners.items():
+        assert top == corners[row, 0][0] and left == corners[0, column][1]
+    tops, lefts = ([corners[row, 0][0] for row in (0, 1)], [corners[0, c][1] for c in range(4)])
+    assert tops == sorted(set(tops)) and lefts == sorted(set(lefts))
+
+
+def where(picture, panel):
+    """Row and column of the only place where ``panel`` stands in ``picture``."""
+    height, width = panel.shape[:2]
+    windows = np.lib.stride_tricks.sliding_window_view(picture[..., 0], (1, width))[:, :, 0]
+    found = [
+        (top, left)
+        for top, left in np.argwhere((windows == panel[0, :, 0]).all(2)).tolist()
+        if (picture[top : top + height, left : left + width] == panel).all()
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.parametrize("others", [{}, {(0, 3): np.ones((2, 2))}])
+def test_rows_need_the_same_masks(others):
+    image = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match="masks of the same stages and flows"):
+        mask_rows([(image, {(0, 2): np.ones((2, 2))}), (image, others)])

@@ -18,7 +18,7 @@ from mmengine.hub import get_config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
-from attn_mm.analysis.attention import contact_sheet
+from attn_mm.analysis.attention import contact_sheet, mask_rows
 from attn_mm.engine import infer as infer_module
 from attn_mm.engine.attention_sheets import AttentionSheets
 from attn_mm.engine.configs import load_config
@@ -335,6 +335,30 @@ def test_attention_of_an_image(grafted, tmp_path):
     np.testing.assert_array_equal(found, contact_sheet(picture(), masks))
 
 
+def test_attention_of_several_images_in_one_picture(grafted, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for index, name in enumerate("abc"):
+        cv2.imwrite(str(photos / f"{name}.png"), picture(seed=index))
+    infer(grafted, photos, tmp_path / "out", "--show-attention", "--attention-figure", "2")
+    rows = json.loads((tmp_path / "out" / "attention_figure.json").read_text())
+    assert [row["view"] for row in rows] == ["a.png", "b.png"]
+    cfg = load_config(grafted[0])
+    model = load_model(cfg, grafted[1], "cpu")
+    views = []
+    for index, row in enumerate(rows):
+        (view,) = PREDICTORS["mmdet"](model, cfg, 0.3)(picture(seed=index)).views
+        masks = AttentionSheets(model).masks(view)
+        views.append((view.picture, masks))
+        assert [(m["stage"] - 1, m["flow"]) for m in row["masks"]] == sorted(masks)
+        for found in row["masks"]:
+            values = masks[found["stage"] - 1, found["flow"]].ravel().tolist()
+            expected = min(values), sum(values) / len(values), max(values)
+            assert (found["lowest"], found["mean"], found["highest"]) == pytest.approx(expected, abs=1e-5)
+    figure = cv2.imread(str(tmp_path / "out" / "attention_figure.png"))
+    np.testing.assert_array_equal(figure, mask_rows(views))
+
+
 def test_attention_of_a_video(grafted, clip, tmp_path):
     infer(grafted, clip, tmp_path / "out", "--show-attention")
     attended = VideoFrames(tmp_path / "out" / "attention" / "clip.mp4")
@@ -546,6 +570,12 @@ def test_checkpoints_that_do_not_fit(plain, photos, tmp_path, capsys):
 def test_a_model_without_attention(plain, photos, capsys):
     line = fails(capsys, *plain, photos, "--show-attention")
     assert line.startswith("error: --show-attention: ResNet has no attention masks")
+
+
+def test_a_figure_of_what_has_none(grafted, photos, clip, capsys):
+    assert "goes with --show-attention" in fails(capsys, *grafted, photos, "--attention-figure", "2")
+    line = fails(capsys, *grafted, clip, "--show-attention", "--attention-figure", "2")
+    assert line == f"error: --attention-figure is for images, and {clip} is a video"
 
 
 def test_devices_and_frameworks_that_are_not_there(plain, photos, tmp_path, capsys):

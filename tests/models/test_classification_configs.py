@@ -41,6 +41,8 @@ TO_THE_UNIT = {
     "td_r18_top_m2_in1k": 11_767_336,
     "td_r34_joint_in1k": 22_098_728,
     "td_r34_joint_m2_in1k": 22_074_152,
+    # A ResNet-50 whose classifier has 512 and 1024 inputs more.
+    "tdaf_r50_multiscale_in1k": 25_557_032 + 1536 * 1000,
 }
 # In millions, as published: TD's and TDAF's tables 1 and 3, AW's and TAM's tables, with TAM's 1x1 kernels.
 MILLIONS = {

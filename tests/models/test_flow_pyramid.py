@@ -203,7 +203,7 @@ class TestWithOtherGrafts:
 
     @pytest.mark.parametrize("other", ["attn_mm.TDAF", "attn_mm.FlowPyramid"])
     def test_a_backbone_runs_in_flows_once(self, other):
-        with pytest.raises(ConfigError, match="TDAF and FlowPyramid exclude each other"):
+        with pytest.raises(ConfigError, match="TDAF, FlowPyramid and MultiScale exclude each other"):
             build(grafts=[PYRAMID, dict(type=other)])
 
     @pytest.mark.parametrize("outer", ["attn_mm.SE", "attn_mm.TDAF", "attn_mm.FlowPyramid"])

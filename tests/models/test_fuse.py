@@ -27,6 +27,7 @@ FLOWS = {
     "TD-m0": [dict(type="attn_mm.TD", distance=0)],
     "TD-AW": [dict(type="attn_mm.TD"), dict(type="attn_mm.AWConv")],
     "FlowPyramid": [dict(type="attn_mm.FlowPyramid", flows=2)],
+    "MultiScale": [dict(type="attn_mm.MultiScale")],
 }
 CASES = [(("mmdet.ResNet", 18), graft) for graft in (*GRAFTS, *FLOWS)]
 CASES += [(("mmpretrain.ResNet", 50), graft) for graft in ("TD", "TD-top-3-steps", "all", "TDAF-all")]

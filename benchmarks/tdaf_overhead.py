@@ -1,0 +1,243 @@
+"""What TDAF costs by its number of flows: parameters, multiply-adds and the time of a forward pass.
+
+    python -m benchmarks.tdaf_overhead --work-dir out                       # a ResNet-50 in 1 to 4 flows
+    python -m benchmarks.tdaf_overhead --work-dir out --networks r50 r101 fcos-r50 --batch 8
+    python -m benchmarks.tdaf_overhead --work-dir out --quick               # a tiny network, in seconds
+
+One flow is the plain network. Pang et al., TDAF, AAAI 2021 (https://arxiv.org/abs/2012.07248), "On Time
+Overhead" and table 3a, publish what stands beside. The paper says neither the flows nor the ANAR that its
+times are of; here they stand beside 3 flows and ANAR-3, the smallest of its settings. The numbers of flows of
+a network take turns within one process; a ratio is a time over that of the plain network in the same turn.
+tdaf_overhead.json keeps what is measured: the same command goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from mmengine.device import get_device
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from attn_mm.analysis.complexity import measure, meta_input, weightless
+from attn_mm.analysis.tables import markdown_table
+from attn_mm.engine.complexity import forward_arguments, make_folder
+from attn_mm.engine.configs import load_config
+from attn_mm.engine.cpu import keep_freed_memory
+from attn_mm.engine.files import write_atomically
+from attn_mm.engine.flags import positive
+from attn_mm.engine.progress import progress_bar
+from attn_mm.errors import UserError, reports_user_errors
+from benchmarks.latency import Case, images, make_step, prepare
+from benchmarks.networks import BACKBONES
+from benchmarks.timing import device_name, open_record, summary, take_turns
+
+FLOWS = (1, 2, 3, 4)
+ANAR = 3
+DETECTOR = "configs/_base_/fcos_r50_trained_norms.py"
+DETECTOR_SHAPE = (3, 800, 1344)
+
+
+class Published(NamedTuple):
+    """What the paper says of a network with this many flows; ``''`` where it says nothing."""
+
+    macs: str = ""
+    seconds: str = ""
+    ratio: str = ""
+
+
+# Seconds: a Titan Xp, batch 256. Multiply-adds: table 3a.
+PUBLISHED = {
+    ("r50", 1): Published("4.1", "0.015"),
+    ("r50", 3): Published("5.4", "0.018", "1.20, below 1.25"),
+    ("r50", 4): Published("5.4"),
+    ("r101", 1): Published("7.9", "0.031"),
+    ("r101", 3): Published("10.0", "0.035", "1.13, below 1.15"),
+    ("r101", 4): Published("10.0"),
+    ("fcos-r50", 3): Published(ratio="below 1.10"),
+}
+NETWORKS = ("r50", "r101", "fcos-r50", "tiny")
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tdaf_overhead",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    known = ", ".join(NETWORKS)
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=NETWORKS,
+        default=["r50"],
+        metavar="NAME",
+        help=f"any of {known} (default: r50); the ResNets without a head, the detector with all that it does",
+    )
+    parser.add_argument("--batch", type=positive, default=8, metavar="N", help="default: %(default)s")
+    parser.add_argument("--repeats", type=positive, default=15, help="turns (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU")
+    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
+    parser.add_argument(
+        "--clock",
+        choices=["wall", "cpu"],
+        default="wall",
+        help="cpu counts the processor's time of this process alone, with --threads 1 (default: wall)",
+    )
+    parser.add_argument("--quick", action="store_true", help="a tiny network, batch 2, 3 turns")
+    parser.add_argument("--work-dir", type=Path, required=True, help="tdaf_overhead.json and .md go here")
+    args = parser.parse_args(argv)
+    if args.repeats < 2:
+        parser.error("--repeats must be at least 2: quartiles of one turn say nothing")
+    if args.quick:
+        args.networks, args.batch, args.repeats = ["tiny"], 2, 3
+    return args
+
+
+def model_config(network: str, flows: int) -> dict:
+    """The config of a network in that many flows."""
+    if network != "fcos-r50":
+        return attended(BACKBONES[network].config, flows)
+    model = copy.deepcopy(load_config(DETECTOR).model)
+    model.backbone = attended(model.backbone, flows)
+    return model
+
+
+def attended(backbone: dict, flows: int) -> dict:
+    """A backbone's config with TDAF around it; one flow is the plain one."""
+    if flows == 1:
+        return backbone
+    return dict(type="attn_mm.TDAF", backbone=backbone, flows=flows, anar=ANAR)
+
+
+def build(network: str, flows: int) -> nn.Module:
+    with DefaultScope.overwrite_default_scope("mmdet" if network == "fcos-r50" else "mmpretrain"):
+        return MODELS.build(model_config(network, flows))
+
+
+def input_shape(network: str) -> tuple[int, ...]:
+    return DETECTOR_SHAPE if network == "fcos-r50" else BACKBONES[network].shape
+
+
+def counts(network: str, flows: int) -> dict[str, int]:
+    """Parameters and multiply-adds of one image."""
+    with weightless():
+        net = build(network, flows).to("meta")
+    x, kwargs = meta_input(*input_shape(network)), {}
+    if network == "fcos-r50":
+        x, kwargs = forward_arguments(net, "mmdet", input_shape(network), "meta")
+    total = measure(net, x, depth=0, **kwargs)[0]
+    return dict(params=total.params, conv=total.conv)
+
+
+def step_of(network: str, flows: int, batch: int, device: str) -> Callable[[], None]:
+    """A forward pass as a function; a detector's goes on to its boxes."""
+    torch.manual_seed(0)
+    case = Case(f"{flows} flows", network, "inference", "nchw", "fp32", batch)
+    net = prepare(build(network, flows), case, device)
+    if network != "fcos-r50":
+        return make_step(net, images(case, device), case)
+    x, kwargs = forward_arguments(net, "mmdet", input_shape(network), device)
+    x, samples = x.repeat(batch, 1, 1, 1), kwargs["data_samples"] * batch
+
+    def detect() -> None:
+        with torch.inference_mode():
+            net(x, [sample.clone() for sample in samples], mode="predict")
+
+    return detect
+
+
+def measure_network(network: str, args: argparse.Namespace) -> dict:
+    """The record of a network: what each number of flows counts, and takes in each turn."""
+    steps = {str(flows): step_of(network, flows, args.batch, args.device) for flows in FLOWS}
+    return dict(
+        network=network,
+        batch=args.batch,
+        counts={str(flows): counts(network, flows) for flows in FLOWS},
+        seconds=take_turns(steps, args.repeats, args.clock, args.device),
+    )
+
+
+def report(record: dict) -> str:
+    """The table as Markdown."""
+    about = record["about"]
+    header = (
+        "network", "flows", "batch", "parameters", "G MACs", "published", "MACs added", "ms an image",
+        "published, s", "time over plain", "published, over plain",
+    )  # fmt: skip
+    rows = []
+    for case in record["cases"].values():
+        plain = case["counts"]["1"]
+        for flows in FLOWS:
+            own, times = case["counts"][str(flows)], case["seconds"][str(flows)]
+            ratio = summary([a / b for a, b in zip(times, case["seconds"]["1"])])
+            published = PUBLISHED.get((case["network"], flows), Published())
+            rows.append(
+                (
+                    case["network"],
+                    str(flows),
+                    str(case["batch"]),
+                    f"{own['params']:,}",
+                    f"{own['conv'] / 1e9:.2f}",
+                    published.macs,
+                    f"{100 * (own['conv'] / plain['conv'] - 1):+.1f} %" if flows > 1 else "",
+                    f"{1000 * statistics.median(times) / case['batch']:.2f}",
+                    published.seconds,
+                    f"{ratio['median']:.3f} ({ratio['q1']:.3f}-{ratio['q3']:.3f})" if flows > 1 else "",
+                    published.ratio,
+                )
+            )
+    lines = [
+        "# TDAF by its number of flows",
+        "",
+        f"Forward passes with ANAR-{ANAR}; the median (and quartiles) of {about['repeats']} turns. "
+        "Published: seconds on a Titan Xp with batch 256, of which the paper does not say what they are per; "
+        "multiply-adds that include norms, activations and another count of deconvolutions.",
+        "",
+        f"{about['device']}, torch {about['torch']}, {about['threads']} threads, {about['clock']} clock.",
+        "",
+        markdown_table(header, rows, header[1:]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@reports_user_errors
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    torch.set_num_threads(args.threads)
+    if args.device == "cpu":
+        keep_freed_memory()
+    try:
+        torch.empty(1, device=args.device)
+    except (AssertionError, RuntimeError) as error:
+        raise UserError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
+    make_folder(args.work_dir)
+    about = dict(
+        device=device_name(args.device),
+        torch=torch.__version__,
+        threads=args.threads,
+        repeats=args.repeats,
+        clock=args.clock,
+    )
+    path = args.work_dir / "tdaf_overhead.json"
+    record = open_record(path, about)
+    with progress_bar() as progress:
+        keys = {f"{network} {args.batch}": network for network in args.networks}
+        for key, network in progress.track(keys.items(), description="networks"):
+            if key not in record["cases"]:
+                record["cases"][key] = measure_network(network, args)
+                write_atomically(path, json.dumps(record, indent=1) + "\n")
+    text = report(record)
+    write_atomically(args.work_dir / "tdaf_overhead.md", text)
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
