@@ -1,0 +1,18 @@
+"""Libraries that only some of the tools need."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from attn_mm.errors import UserError
+
+
+def require(module: str) -> ModuleType:
+    """Import a library of the extra ``explore``; UserError, which says how to get it, where it is missing."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise
+        raise UserError(f"{error.name} is not installed: pip install attn-mm[explore]") from error
