@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from attn_mm.datasets.cache import LabelledSet
-from attn_mm.datasets.raster import blend, coverage
+from attn_mm.datasets.raster import blend, coverage, mask_of
 from attn_mm.datasets.scenery import background, contrasting_colour, with_noise
 from attn_mm.datasets.shapes import CLASSES, place
 
@@ -51,9 +51,14 @@ def draw_scene(random: Callable, size: int) -> tuple[np.ndarray, int]:
     Returns:
         The image, uint8 (size, size, 3) BGR, and the index of its class.
     """
+    return draw_masked_scene(random, size)[:2]
+
+
+def draw_masked_scene(random: Callable, size: int) -> tuple[np.ndarray, int, np.ndarray]:
+    """The same with the pixels of the shape, bool (size, size)."""
     canvas, colours = background(random, size)
     label = int(random() * len(CLASSES))
     diameter = size * (SIZE_RANGE[0] + (SIZE_RANGE[1] - SIZE_RANGE[0]) * random())
     patch = coverage(place(random, CLASSES[label], diameter, size), size)
     blend(canvas, patch, contrasting_colour(random, colours))
-    return with_noise(random, canvas), label
+    return with_noise(random, canvas), label, mask_of(patch, size)

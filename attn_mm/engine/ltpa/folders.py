@@ -18,7 +18,7 @@ MASK_FOLDER = "GroundTruth"
 
 
 def class_folders(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:
-    """Image files, their labels ``(n,)`` and the classes' names, of a folder with one of images for each class.
+    """Image files, their labels ``(n,)`` and the classes' names, of a folder that holds one for each class.
 
     Raises:
         UserError: there are fewer than two classes, or no image.

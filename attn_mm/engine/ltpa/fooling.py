@@ -23,7 +23,7 @@ from attn_mm.engine.configs import check_data, set_data_root
 from attn_mm.engine.ltpa.nets import Net
 from attn_mm.engine.ltpa.output import Output, percent
 from attn_mm.engine.media import write_image
-from attn_mm.engine.partial import Partial, identity
+from attn_mm.engine.partial import Partial
 from attn_mm.engine.progress import progress_bar
 from attn_mm.engine.unreadable import name_unreadable
 from attn_mm.errors import UserError
@@ -40,9 +40,8 @@ def fool(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
     """
     sets = [open_test_set(net, args.data_root) for net in nets]
     chosen = [spread(len(dataset), args.images) for dataset in sets]
-    about = {"images": args.images, "batch_size": args.batch_size} | {
-        net.name: [net.cfg.pretty_text, identity(net.checkpoint), args.data_root] for net in nets
-    }
+    about = {key: getattr(args, key) for key in ("images", "batch_size", "data_root", "cfg_options")}
+    about |= {net.name: net.identity for net in nets}
     records = []
     with (
         Partial(out.file("fooling_rate.json.partial"), about, flag="--out") as partial,
@@ -117,7 +116,7 @@ def measure(
 
 
 def count(net: Net, pixels: Tensor, labels: list[int | None]) -> dict:
-    """How many images of a batch are fooled at each norm, have a label, and are classified rightly unperturbed."""
+    """Of a batch: how many images are fooled at each norm, have a label, are right when unperturbed."""
     signs, clean = ascent_signs(net.scores, pixels)
     fooled = [int((classes(net, perturbed(pixels, signs, norm)) != clean).sum()) for norm in NORMS]
     pairs = [(p, label) for p, label in zip(clean.tolist(), labels) if label is not None]
@@ -131,7 +130,7 @@ def classes(net: Net, pixels: Tensor) -> Tensor:
 
 
 def draw_images(nets: list[Net], dataset: BaseDataset, index: int, out: Output) -> None:
-    """Write an image as each net is fooled with it, ``pictures/NET/INDEX_linfNORM.png``, and all in one sheet."""
+    """Write an image as each net sees it perturbed, ``pictures/NET/INDEX_linfNORM.png``, and a sheet."""
     rows = []
     for net in nets:
         pixels, _ = load(dataset, [index], net)

@@ -17,6 +17,7 @@ from attn_mm.engine.configs import load_config
 from attn_mm.engine.demo.classification import configured_size
 from attn_mm.engine.launch import check_checkpoint
 from attn_mm.engine.media import read_image
+from attn_mm.engine.partial import identity
 from attn_mm.engine.predictors import load_model
 from attn_mm.engine.predictors.classification import is_multilabel
 from attn_mm.errors import UserError
@@ -46,6 +47,11 @@ class Net:
         return {"name": self.name, "config": self.cfg.filename, "checkpoint": self.checkpoint}
 
     @property
+    def identity(self) -> list:
+        """What tells it from another of its name."""
+        return [identity(self.cfg.filename), identity(self.checkpoint)]
+
+    @property
     def device(self) -> torch.device:
         """Where the model's parameters are."""
         return next(self.model.parameters()).device
@@ -59,7 +65,7 @@ class Net:
         return self.model(self.inputs(pixels), mode="tensor")
 
     def look(self, path: Path) -> tuple[np.ndarray, Tensor]:
-        """An image file, uint8 BGR, and the pixels of it that the network is shown, ``(1, 3, size, size)``."""
+        """An image file, uint8 BGR, and what the network is shown of it, pixels ``(1, 3, size, size)``."""
         image = read_image(path)
         return image, to_pixels([resized(image, self.size)]).to(self.device)
 

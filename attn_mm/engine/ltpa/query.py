@@ -88,7 +88,7 @@ def _draw(
     driven: list[list[np.ndarray]],
     path: Path,
 ) -> None:
-    """Rows are targets: the image and its own attention; then, for each query, the attention and its change."""
+    """Rows are targets: the image, its own attention and, for each query, the attention and its change."""
     from attn_mm.engine.ltpa.plots import grid, save
 
     figure, axes = grid(1 + len(targets), 2 + 2 * len(queries), side=1.25)

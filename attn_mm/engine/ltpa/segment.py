@@ -93,9 +93,9 @@ def _summary(found: dict[str, list[float]]) -> dict[str, dict]:
 def attention_segmenter(net: Net) -> tuple[Segmenter, str]:
     """A function that maps a net's attention onto an image, and what it takes for attention.
 
-    The last two levels' attention of an ``attn_mm.LTPAHead`` (of one that has a single level, and a gate below
-    it, as VGG-PAN, both without the root), or else Grad-CAM of the predicted class on the backbone's last map,
-    which of a network that averages this map is the class activation map of VGG-GAP.
+    That is the attention of the last two levels of an ``attn_mm.LTPAHead`` (of VGG-PAN the gate and the
+    attention above it, without the root), or else Grad-CAM of the predicted class on the backbone's last map:
+    of a network that averages this map, such as VGG-GAP, its class activation map.
     """
     if not hasattr(net.model.head, "attention_maps"):
         return _grad_cam(net), "Grad-CAM"
@@ -146,7 +146,7 @@ def _grad_cam(net: Net) -> Segmenter:
 
     def level(path: Path) -> np.ndarray:
         image, pixels = net.look(path)
-        (found,) = cam(input_tensor=net.inputs(pixels))
+        (found,) = cam(input_tensor=net.inputs(pixels), targets=None)
         return combine([fit_to_image(found, image.shape[:2])])
 
     return level
@@ -159,7 +159,7 @@ def _draw(
     levels: dict[tuple[str, MaskedImage], np.ndarray],
     path: Path,
 ) -> None:
-    """A row for each image: itself, its mask, each net's map and what is cut out by it, with its Jaccard index."""
+    """A row for each image: itself, its mask, each net's map and what it cuts out, with its Jaccard index."""
     from attn_mm.engine.ltpa.plots import grid, save
 
     figure, axes = grid(len(images), 2 + 2 * len(names), side=1.4)

@@ -18,12 +18,12 @@ from attn_mm.engine.ltpa.folders import class_folders
 from attn_mm.engine.ltpa.nets import Net, resized, to_pixels
 from attn_mm.engine.ltpa.output import Output, percent
 from attn_mm.engine.media import read_image
-from attn_mm.engine.partial import Partial, identity
+from attn_mm.engine.partial import Partial
 from attn_mm.engine.progress import progress_bar
 from attn_mm.errors import UserError
 
 FOLDS, C = 5, 1.0
-_SEED, _MAX_ITERATIONS = 0, 20000
+_SEED, _MAX_ITERATIONS = 0, 10000
 
 
 def transfer(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
@@ -40,9 +40,9 @@ def transfer(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
         raise UserError("--sets: two folders have the same name, by which the table knows them")
     for path, (_, labels, classes) in zip(args.sets, sets.values()):
         _check_classes(path, labels, classes)
-    about = {"zca": args.zca, "sets": [str(path.resolve()) for path in args.sets]} | {
-        net.name: [net.cfg.pretty_text, identity(net.checkpoint), net.size] for net in nets
-    }
+    about = {key: getattr(args, key) for key in ("zca", "size", "cfg_options")}
+    about |= {net.name: net.identity for net in nets}
+    about["sets"] = [str(path.resolve()) for path in args.sets]
     with Partial(out.file("transfer.json.partial"), about, flag="--out") as partial, progress_bar() as bar:
         for name, (paths, labels, _) in sets.items():
             for net in nets:
@@ -103,7 +103,7 @@ def _in_channel_order(net: Net, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def cross_validate(vectors: np.ndarray, labels: np.ndarray) -> list[float]:
-    """The accuracy of each of ``FOLDS`` folds, shuffled, with the classes' shares kept, for liblinear's SVM."""
+    """The accuracy of liblinear's SVM on each of ``FOLDS`` folds, shuffled and stratified by class."""
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from sklearn.svm import LinearSVC
 
