@@ -52,10 +52,16 @@ def draw_scene(random: Callable, size: int) -> tuple[np.ndarray, dict]:
         The image, uint8 (size, size, 3) BGR, and ``{"gt_label", "bbox"}``: the index of its class, and the
         box of its shape.
     """
+    return draw_masked_scene(random, size)[:2]
+
+
+def draw_masked_scene(random: Callable, size: int) -> tuple[np.ndarray, dict, np.ndarray]:
+    """The same with the pixels of the shape, bool (size, size)."""
     canvas, colours = background(random, size)
     label = int(random() * len(CLASSES))
     diameter = size * (SIZE_RANGE[0] + (SIZE_RANGE[1] - SIZE_RANGE[0]) * random())
     patch = coverage(place(random, CLASSES[label], diameter, size), size)
     blend(canvas, patch, contrasting_colour(random, colours))
-    x, y, width, height = box(mask_of(patch, size))
-    return with_noise(random, canvas), {"gt_label": label, "bbox": [x, y, x + width, y + height]}
+    mask = mask_of(patch, size)
+    x, y, width, height = box(mask)
+    return with_noise(random, canvas), {"gt_label": label, "bbox": [x, y, x + width, y + height]}, mask

@@ -9,8 +9,10 @@ from attn_mm.errors import UserError
 
 
 def require(module: str) -> ModuleType:
-    """Import ``module``, which the extra ``explore`` brings; UserError where it is not installed."""
+    """Import a library of the extra ``explore``; UserError, which says how to get it, where it is missing."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: pip install 'attn-mm[explore]' brings it") from error
+        if error.name != module.partition(".")[0]:
+            raise
+        raise UserError(f"{error.name} is not installed: pip install attn-mm[explore]") from error

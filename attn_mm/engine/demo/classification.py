@@ -43,11 +43,16 @@ def to_demo(cfg: Config) -> None:
 
 def input_size(cfg: Config) -> int:
     """The side of a demo's square images: that of the config's inputs, ``REDUCED_SIZE`` for large ones."""
+    size = configured_size(cfg)
+    return size if size <= MAX_SIZE else REDUCED_SIZE
+
+
+def configured_size(cfg: Config) -> int:
+    """The side of the images that a classifier's test pipeline ends with."""
     pipeline = cfg.test_dataloader.dataset.get("pipeline", ())
     sizes = [side for step in walk(pipeline) for key in _SIZED for side in _sides(step.get(key))]
     # A crop comes last; images without one are CIFAR's.
-    size = sizes[-1] if sizes else 32
-    return size if size <= MAX_SIZE else REDUCED_SIZE
+    return sizes[-1] if sizes else 32
 
 
 def _sides(value) -> Iterator[int]:

@@ -1,0 +1,18 @@
+"""How far the query decides where a network attends.
+
+Jetley et al., Learn To Pay Attention, ICLR 2018, appendix A.5 and figure 10 (https://arxiv.org/abs/1804.02391).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def relative_change(own: np.ndarray, driven: np.ndarray) -> np.ndarray:
+    """ "The changes in the attention values as a proportion of the original" ones, at each position."""
+    return (driven - own) / own
+
+
+def shifted_share(own: np.ndarray, driven: np.ndarray) -> float:
+    """The share of the attention that lies elsewhere, 0 to 1: the total variation of two maps of sum 1."""
+    return float(np.abs(driven - own).sum() / 2)
