@@ -251,7 +251,7 @@ def ablation_table(rows: list[dict], metric: str) -> str:
             "" if row["distance"] is None else str(row["distance"]),
             str(row["steps"]),
             f"{row['parameters']:,}",
-            f"{row['metrics'][metric]:.2f}",
+            f"{row['metrics'][metric]:.4g}",
         )
         for row in rows
     ]

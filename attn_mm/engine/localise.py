@@ -228,7 +228,7 @@ def localise(args: argparse.Namespace) -> None:
         threshold=args.threshold,
         without_box=len(dataset) - len(boxed),
         metrics=metrics,
-        classes=list(dataset.metainfo["classes"]),
+        classes=list(model.dataset_meta["classes"]),
         images=images,
     )
     write_atomically(results, json.dumps(record) + "\n")
@@ -277,7 +277,7 @@ def draw_sheet(
 
 def draw_boxes(localiser: Localiser, dataset: BaseDataset, index: int, objects: Objects) -> np.ndarray:
     """One image as the network sees it with map and boxes; above, what is predicted and what is true."""
-    classes = dataset.metainfo["classes"]
+    classes = localiser.model.dataset_meta["classes"]
     view = place_view(dataset, index)
     label = int(ranked(predicted_scores(localiser.model, pseudo_collate([view.data])))[0, 0])
     heat = localiser.heat(view, [label])[label]

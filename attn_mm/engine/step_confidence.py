@@ -225,7 +225,7 @@ def evaluate(args: argparse.Namespace) -> None:
 def draw_steps(model: nn.Module, dataset, indices: list[int], labels: np.ndarray, path: Path) -> None:
     """A row for each image: what the network sees, and at each step its prediction and where it looks."""
     rows = []
-    classes = dataset.metainfo["classes"]
+    classes = model.dataset_meta["classes"]
     for index in indices:
         data = pseudo_collate([dataset[index]])
         picture = np.ascontiguousarray(data["inputs"][0].permute(1, 2, 0).numpy())
