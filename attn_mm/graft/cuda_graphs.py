@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from attn_mm.layers.precision import without_cached_casts
-from attn_mm.layers.tracing import is_traced
+from attn_mm.layers.shortcuts import shortcuts_enabled
+from attn_mm.layers.tracing import is_traced, replays_allowed
 
 
 class _Recorded(NamedTuple):
@@ -46,10 +47,10 @@ class CUDAGraphMixin:
     """For how many different inputs a graph is kept."""
 
     def forward(self, x: Tensor):
-        if not (x.is_cuda and not torch.is_grad_enabled() and not self.training and not is_traced()):
+        if not _can_replay(self, x):
             return super().forward(x)
         graphs = _graphs.get(self) or _graphs.setdefault(self, _Graphs(self))
-        if _are_watched(graphs.modules):
+        if _are_hooked(graphs.modules):
             return super().forward(x)
         autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
         key = x.shape, x.stride(), x.dtype, x.device, autocast, torch.is_inference_mode_enabled()
@@ -77,15 +78,14 @@ class CUDAGraphMixin:
         super()._load_from_state_dict(*args, **kwargs)
 
 
-def _are_watched(modules: Iterable[nn.Module]) -> bool:
+def _can_replay(net: nn.Module, x: Tensor) -> bool:
+    runs_alone = not (net.training or torch.is_grad_enabled() or is_traced())
+    return x.is_cuda and runs_alone and replays_allowed() and shortcuts_enabled()
+
+
+def _are_hooked(modules: Iterable[nn.Module]) -> bool:
     """Whether somebody is told what the modules do, who would learn nothing from a replay."""
-    return any(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or "forward" in vars(module)
-        or getattr(module, "is_collecting", False)
-        for module in modules
-    )
+    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 
 
 def _record(forward: Callable, x: Tensor) -> _Recorded:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from attn_mm.graft.blocks import FeedbackMixin
+from attn_mm.layers.tracing import no_replays
 
 
 def last_feedback(model: nn.Module) -> list[FeedbackMixin]:
@@ -43,7 +44,8 @@ def stopped_after(model: nn.Module, step: int) -> Iterator[None]:
     try:
         for block, all_norms in zip(blocks, norms):
             block.td.norms = all_norms[: step - 1]
-        yield
+        with no_replays():
+            yield
     finally:
         for block, all_norms in zip(blocks, norms):
             block.td.norms = all_norms

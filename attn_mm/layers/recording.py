@@ -21,6 +21,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from attn_mm.layers.flows import current_flow
+from attn_mm.layers.tracing import no_replays
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def record_attention(model: nn.Module) -> Iterator[list[Recorded]]:
             call, attributes = getattr(module, "recorded_call", "forward"), vars(module)
             before.append((attributes, call, {key: attributes[key] for key in attributes.keys() & {call}}))
             attributes[call] = _recorder(module, name, getattr(module, call), maps, calls)
-        yield maps
+        with no_replays():
+            yield maps
     finally:
         for attributes, call, own in before:
             del attributes[call]

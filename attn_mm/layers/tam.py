@@ -23,7 +23,7 @@ from attn_mm.layers.gate_statistics import GateStatistics
 from attn_mm.layers.recording import Attention, AttentionKind
 from attn_mm.layers.shortcuts import shortcuts_enabled
 from attn_mm.layers.tam_forms import sliced, tree_gate
-from attn_mm.layers.tracing import is_traced, is_traced_by_dynamo
+from attn_mm.layers.tracing import is_traced, is_traced_by_dynamo, no_replays
 
 
 def tree_groups(channels: int, group_size: int) -> list[int]:
@@ -119,19 +119,15 @@ class TAM(nn.Module):
         statistics = GateStatistics()
         self._statistics.append(statistics)
         try:
-            yield statistics
+            with no_replays():
+                yield statistics
         finally:
             self._statistics.remove(statistics)
-
-    @property
-    def is_collecting(self) -> bool:
-        """Whether somebody collects statistics of the gate."""
-        return bool(self._statistics)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, *size)`` -> the same shape."""
         y, gate = self._attend(x)
-        if self.is_collecting:
+        if self._statistics:
             self._collect(gate)
         return y
 

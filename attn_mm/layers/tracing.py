@@ -1,8 +1,16 @@
-"""Whether the running code is recorded into a graph, which may outlive this input's sizes and this device."""
+"""Whether the running code is recorded into a graph, which may outlive this input's sizes and this device.
+
+And whether a graph that was recorded before may stand for the code.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+
+_watchers = 0
 
 
 def is_traced() -> bool:
@@ -14,3 +22,19 @@ def is_traced_by_dynamo() -> bool:
     """Whether what records is Dynamo: torch.compile, and torch.export where it is strict."""
     # torch.compiler.is_exporting() doesn't tell: under torch.compile it is true as well (torch 2.11).
     return torch.compiler.is_dynamo_compiling()
+
+
+@contextmanager
+def no_replays() -> Iterator[None]:
+    """Within this context networks run themselves, because somebody looks on or has changed how they run."""
+    global _watchers
+    _watchers += 1
+    try:
+        yield
+    finally:
+        _watchers -= 1
+
+
+def replays_allowed() -> bool:
+    """Whether a network may replay a graph of itself; true unless inside :func:`no_replays`."""
+    return not _watchers

@@ -11,6 +11,9 @@ from mmengine.registry import MODELS
 
 from attn_mm.errors import ConfigError
 from attn_mm.graft import cuda_graphs
+from attn_mm.graft.steps import stopped_after
+from attn_mm.layers import TAM, as_written
+from attn_mm.layers.recording import record_attention
 
 pytest.importorskip("mmpretrain")
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -50,6 +53,30 @@ def test_elsewhere_nothing_changes():
 def test_sizes_must_be_a_positive_number(sizes):
     with pytest.raises(ConfigError, match=r"graft attn_mm\.CUDAGraph: sizes must be a whole number"):
         build(dict(type="attn_mm.CUDAGraph", sizes=sizes))
+
+
+def test_nothing_is_replayed_for_whoever_looks_on():
+    class OnDevice:
+        is_cuda = True
+
+    def replays():
+        return cuda_graphs._can_replay(net, OnDevice)
+
+    net = build(GRAPH, GRAFTS["TD"], GRAFTS["TAM"])
+    assert not replays()
+    with torch.no_grad():
+        assert replays()
+        gate = next(module for module in net.modules() if isinstance(module, TAM))
+        for watcher in (record_attention(net), stopped_after(net, 1), gate.gate_statistics(), as_written()):
+            with watcher:
+                assert not replays()
+            assert replays()
+        assert not cuda_graphs._are_hooked(net.modules())
+        hook = net.layer4[0].register_forward_hook(print)
+        assert cuda_graphs._are_hooked(net.modules())
+        hook.remove()
+        net.train()
+        assert not replays()
 
 
 @cuda
