@@ -170,5 +170,5 @@ def draw_rates(records: list[dict], path: Path) -> None:
     axis.set_xticks(NORMS, NORMS)
     axis.set(xlabel="L-infinity norm of the perturbation, of 255", ylabel="fooling rate, %", ylim=(0, 102))
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="lower right")
     save(figure, path)

@@ -22,7 +22,7 @@ from attn_mm.engine.media import read_image
 from attn_mm.engine.progress import progress_bar
 from attn_mm.errors import UserError
 
-# Of the change, as a proportion, at which the colours end.
+# The change, as a proportion of the original, at which the colours end.
 _FULL_CHANGE = 1.0
 
 
@@ -108,16 +108,12 @@ def _draw(
             change = relative_change(mine, other)
             pictures += [
                 ("this query", overlay(image, other, limits)),
-                (_range(change), _signed(image, change)),
+                (f"{shifted_share(mine, other):.1%} moved", _signed(image, change)),
             ]
         for axis, (title, picture) in zip(line, pictures):
             axis.imshow(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
             axis.set_title(title, fontsize=8)
     save(figure, path)
-
-
-def _range(change: np.ndarray) -> str:
-    return f"{100 * change.min():+.0f} to {100 * change.max():+.0f} %"
 
 
 def _signed(image: np.ndarray, change: np.ndarray) -> np.ndarray:
