@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import os.path as osp
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from attn_mm.compat.checkpoints import CheckpointError
 
 EXIT_STATUS = 2
+_INTERRUPTED = 130
 
 
 class UserError(Exception):
@@ -45,8 +47,8 @@ def _reason(error: Exception, path: str) -> str:
 def reports_user_errors(main: Callable) -> Callable:
     """Decorate a command's ``main``: a user's mistake becomes ``error: ...`` on stderr and ``SystemExit(2)``.
 
-    Reported so are :class:`UserError` and :class:`CheckpointError`; any other
-    exception is a fault of the program and keeps its traceback.
+    Reported so are :class:`UserError` and :class:`CheckpointError`; Ctrl-C becomes ``interrupted`` and
+    ``SystemExit(130)``. Any other exception is a fault of the program and keeps its traceback.
     """
 
     @functools.wraps(main)
@@ -56,5 +58,17 @@ def reports_user_errors(main: Callable) -> Callable:
         except (UserError, CheckpointError) as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(EXIT_STATUS) from None
+        except KeyboardInterrupt as interrupt:
+            print(": ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
+            raise SystemExit(_INTERRUPTED) from None
 
     return run
+
+
+@contextmanager
+def resumable(advice: str = "the same command goes on where it stopped") -> Iterator[None]:
+    """Within this context Ctrl-C is reported with that advice."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(advice) from None

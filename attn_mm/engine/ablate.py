@@ -27,7 +27,7 @@ from attn_mm.engine.files import write_atomically, writing
 from attn_mm.engine.flags import count, positive
 from attn_mm.engine.launch import add_common_flags, build_runner, open_config
 from attn_mm.engine.results import KeepMetrics, write_results
-from attn_mm.errors import ConfigError, UserError, reports_user_errors
+from attn_mm.errors import ConfigError, UserError, reports_user_errors, resumable
 
 _DESCRIPTION = """\
 Train the ablations of a config with top-down feedback (TD): joint and top attention at each feedback
@@ -302,8 +302,5 @@ def draw_ablation(rows: list[dict], metric: str, own: dict, path: Path) -> None:
 @reports_user_errors
 def main(argv=None) -> None:
     args = parse_args(argv)
-    try:
+    with resumable():
         ablate(args)
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
-        raise SystemExit(130) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os.path as osp
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -29,7 +28,7 @@ from attn_mm.engine.predictors.loading import load_model
 from attn_mm.engine.predictors.persons import person_label
 from attn_mm.engine.progress import progress_bar
 from attn_mm.engine.unreadable import ReadFile
-from attn_mm.errors import UnreadableFile, UserError, reports_user_errors
+from attn_mm.errors import UnreadableFile, UserError, reports_user_errors, resumable
 
 _DESCRIPTION = """\
 Detect the persons in a set of images and write them as COCO results, which top-down pose
@@ -215,8 +214,5 @@ def make_bbox_file(args: argparse.Namespace) -> None:
 @reports_user_errors
 def main(argv=None) -> None:
     args = parse_args(argv)
-    try:
+    with resumable(f"the same command goes on from {args.out}.partial"):
         make_bbox_file(args)
-    except KeyboardInterrupt:
-        print(f"interrupted: the same command goes on from {args.out}.partial", file=sys.stderr)
-        raise SystemExit(130) from None

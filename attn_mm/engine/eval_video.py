@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from attn_mm.engine.progress import progress_bar
 from attn_mm.engine.stand_ins import none_readable
 from attn_mm.engine.unreadable import name_unreadable
 from attn_mm.engine.video_views import CROPS, set_views
-from attn_mm.errors import UnreadableFile, UserError, reports_user_errors
+from attn_mm.errors import UnreadableFile, UserError, reports_user_errors, resumable
 
 _DESCRIPTION = """\
 Evaluate an action recogniser of mmaction2 on its config's test set: top-1 and top-5 accuracy over
@@ -213,8 +212,5 @@ def evaluate(args: argparse.Namespace) -> None:
 @reports_user_errors
 def main(argv=None) -> None:
     args = parse_args(argv)
-    try:
+    with resumable():
         evaluate(args)
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
-        raise SystemExit(130) from None

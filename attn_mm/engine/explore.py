@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -325,9 +324,4 @@ def _open_page(args: argparse.Namespace) -> Page:
 
 @reports_user_errors
 def main(argv=None) -> None:
-    args = parse_args(argv)
-    try:
-        explore(args)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+    explore(parse_args(argv))

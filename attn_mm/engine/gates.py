@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ from attn_mm.engine.launch import add_config_flags, check_checkpoint, open_confi
 from attn_mm.engine.partial import Partial, identity
 from attn_mm.engine.predictors import load_model
 from attn_mm.engine.progress import progress_bar
-from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.errors import UserError, reports_user_errors, resumable
 
 _DESCRIPTION = """\
 What the gates of a network do: the analyses of the TAM paper (section 4). Gates are those of SE, CBAM,
@@ -322,9 +322,5 @@ _RESUMABLE = ("lesion", "linearise")
 def main(argv=None) -> None:
     args = parse_args(argv)
     require("matplotlib")
-    try:
+    with resumable() if args.analysis in _RESUMABLE else nullcontext():
         ANALYSES[args.analysis][0](args)
-    except KeyboardInterrupt:
-        goes_on = ": the same command goes on where it stopped" if args.analysis in _RESUMABLE else ""
-        print(f"interrupted{goes_on}", file=sys.stderr)
-        raise SystemExit(130) from None

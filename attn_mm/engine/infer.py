@@ -307,9 +307,4 @@ def open_output(args: argparse.Namespace, dataset_meta: dict, **about) -> Predic
 
 @reports_user_errors
 def main(argv=None) -> None:
-    args = parse_args(argv)
-    try:
-        infer(args)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+    infer(parse_args(argv))

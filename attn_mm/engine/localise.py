@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import cv2
@@ -45,7 +44,7 @@ from attn_mm.engine.media import write_image
 from attn_mm.engine.partial import Partial, identity
 from attn_mm.engine.predictors.prediction import enlarged
 from attn_mm.engine.progress import progress_bar
-from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.errors import UserError, reports_user_errors, resumable
 
 _DESCRIPTION = """\
 Ask a classifier where the objects are that it names, by the boxes of its class activation maps, and compare
@@ -309,8 +308,5 @@ def _rectangle(picture: np.ndarray, box: list[float], colour: tuple[int, int, in
 @reports_user_errors
 def main(argv=None) -> None:
     args = parse_args(argv)
-    try:
+    with resumable():
         localise(args)
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
-        raise SystemExit(130) from None

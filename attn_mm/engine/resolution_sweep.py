@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from attn_mm.engine.files import write_atomically, writing
 from attn_mm.engine.flags import positive
 from attn_mm.engine.partial import Partial, identity
 from attn_mm.engine.progress import progress_bar
-from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.errors import UserError, reports_user_errors, resumable
 
 _DESCRIPTION = """\
 Test classifiers at several resolutions: top-1 and top-5 accuracy of each checkpoint as a table, a plot
@@ -255,8 +254,5 @@ def demo_networks(out: Path) -> list[tuple[str, str]]:
 @reports_user_errors
 def main(argv=None) -> None:
     args = parse_args(argv)
-    try:
+    with resumable():
         sweep(args)
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
-        raise SystemExit(130) from None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import cv2
@@ -41,7 +40,7 @@ from attn_mm.engine.media import write_image
 from attn_mm.engine.partial import Partial, identity
 from attn_mm.engine.predictors.prediction import enlarged
 from attn_mm.engine.progress import progress_bar
-from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.errors import UserError, reports_user_errors, resumable
 from attn_mm.graft.steps import feedback_steps, stopped_after
 
 _DESCRIPTION = """\
@@ -258,8 +257,5 @@ def _panel(picture: np.ndarray, title: str) -> np.ndarray:
 @reports_user_errors
 def main(argv=None) -> None:
     args = parse_args(argv)
-    try:
+    with resumable():
         evaluate(args)
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
-        raise SystemExit(130) from None
