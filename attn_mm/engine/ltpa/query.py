@@ -118,7 +118,7 @@ def _draw(
 
 def _signed(image: np.ndarray, change: np.ndarray) -> np.ndarray:
     """Red where the attention grows, blue where it falls, over the grey image."""
-    share = np.clip(fit_to_image(change, image.shape[:2]) / _FULL_CHANGE, -1, 1)
+    share = fit_to_image(np.clip(change / _FULL_CHANGE, -1, 1), image.shape[:2])
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None]
     colour = np.where(share[..., None] > 0, (40, 40, 220), (220, 80, 40))
     weight = np.abs(share)[..., None]
