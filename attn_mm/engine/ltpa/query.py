@@ -24,6 +24,7 @@ from attn_mm.errors import UserError
 
 # The change, as a proportion of the original, at which the colours end.
 _FULL_CHANGE = 1.0
+_LEGEND = "Change of the attention,\nas a share of its own:\nred: +100% or more\nblue: -100%"
 
 
 def query(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
@@ -94,6 +95,8 @@ def _draw(
     figure, axes = grid(1 + len(targets), 2 + 2 * len(queries), side=1.25)
     for axis in axes[0]:
         axis.set_visible(False)
+    corner = axes[0][0].get_position()
+    figure.text(corner.x0, corner.y0 + corner.height / 2, _LEGEND, fontsize=8, va="center")
     for place, query_path in enumerate(queries):
         axis = axes[0][2 + 2 * place]
         axis.set_visible(True)
