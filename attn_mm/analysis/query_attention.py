@@ -9,8 +9,12 @@ import numpy as np
 
 
 def relative_change(own: np.ndarray, driven: np.ndarray) -> np.ndarray:
-    """ "The changes in the attention values as a proportion of the original" ones, at each position."""
-    return (driven - own) / own
+    """ "The changes in the attention values as a proportion of the original" ones, at each position.
+
+    A softmax may round to 0: the change is 0 where both are 0, infinite where ``own`` alone is.
+    """
+    with np.errstate(divide="ignore"):
+        return np.divide(driven - own, own, out=np.zeros_like(own), where=driven != own)
 
 
 def shifted_share(own: np.ndarray, driven: np.ndarray) -> float:

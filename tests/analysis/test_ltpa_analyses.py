@@ -155,5 +155,7 @@ def test_empty_masks_have_no_jaccard_index():
 def test_what_a_query_moves():
     own, driven = np.array([[0.5, 0.25], [0.25, 0.0625]]), np.array([[0.25, 0.5], [0.25, 0.125]])
     np.testing.assert_array_equal(relative_change(own, driven), [[-0.5, 1], [0, 1]])
+    rounded = relative_change(np.array([1.0, 0, 0]), np.array([0.5, 0.5, 0]))
+    np.testing.assert_array_equal(rounded, [-0.5, np.inf, 0])
     assert shifted_share(np.array([0.5, 0.5, 0]), np.array([0.2, 0.3, 0.5])) == pytest.approx(0.5)
     assert shifted_share(own, own) == 0

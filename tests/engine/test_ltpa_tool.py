@@ -175,7 +175,7 @@ def test_fooling_rates(data, nets, out):
             picture = cv2.imread(str(out / "pictures" / name / f"00000_linf{norm:02d}.png"))
             assert np.mean(picture != expected) < 0.05, "more signs differ than rounding can turn"
         some += rates.tolist()
-    assert 0 < min(some) < max(some), "the networks can't be told apart"
+    assert min(some) < max(some), "the same at every norm"
     assert (out / "fooling_rate.png").exists() and (out / "pictures" / "00000.png").exists()
 
 
@@ -369,7 +369,7 @@ def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
         (["fool", attending[0], plain[1]], "does not fit"),
         (["fool", *plain, *plain], "two networks are called"),
         (["fool", *plain, "--names", "a", "b"], "--names gives 2 names, and there are 1 networks"),
-        (["fool", *plain, "--data-root", "nowhere"], "nowhere is missing"),
+        (["fool", *plain, "--data-root", "nowhere"], "nowhere/ant/0.png can't be read"),
         (["transfer", *plain], "--sets names the folders"),
         (["transfer", *plain, "--sets", few], "bee holds 4 images: 5 folds need 5 of each class"),
         (["transfer", *plain, "--sets", data / "ant"], "at least two classes"),

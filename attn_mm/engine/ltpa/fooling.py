@@ -154,7 +154,8 @@ def _draw_sheet(names: list[str], rows: list[list[tuple]], path: Path) -> None:
         for axis, (image, norm, label) in zip(line, row):
             axis.imshow(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
             colour = "black" if label == clean else "tab:red"
-            axis.set_title(f"{norm or 'image'}: {label}", fontsize=8, color=colour)
+            step = f"±{norm}" if norm else "image"
+            axis.set_title(f"{step}: {label}", fontsize=8, color=colour)
         line[0].set_ylabel(name, fontsize=8)
     save(figure, path)
 

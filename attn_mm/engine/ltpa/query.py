@@ -24,6 +24,7 @@ from attn_mm.errors import UserError
 
 # The change, as a proportion of the original, at which the colours end.
 _FULL_CHANGE = 1.0
+_LEGEND = "Change of the attention,\nas a share of its own:\nred: +100% or more\nblue: -100%"
 
 
 def query(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
@@ -94,6 +95,8 @@ def _draw(
     figure, axes = grid(1 + len(targets), 2 + 2 * len(queries), side=1.25)
     for axis in axes[0]:
         axis.set_visible(False)
+    corner = axes[0][0].get_position()
+    figure.text(corner.x0, corner.y0 + corner.height / 2, _LEGEND, fontsize=8, va="center")
     for place, query_path in enumerate(queries):
         axis = axes[0][2 + 2 * place]
         axis.set_visible(True)
@@ -118,7 +121,7 @@ def _draw(
 
 def _signed(image: np.ndarray, change: np.ndarray) -> np.ndarray:
     """Red where the attention grows, blue where it falls, over the grey image."""
-    share = np.clip(fit_to_image(change, image.shape[:2]) / _FULL_CHANGE, -1, 1)
+    share = fit_to_image(np.clip(change / _FULL_CHANGE, -1, 1), image.shape[:2])
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None]
     colour = np.where(share[..., None] > 0, (40, 40, 220), (220, 80, 40))
     weight = np.abs(share)[..., None]

@@ -172,7 +172,7 @@ def _draw(
             level = levels[name, pair]
             found = binarise(level)
             _show(line[2 + 2 * place], overlay(image, level, (0, 1)), name)
-            _show(line[3 + 2 * place], _cut_out(image, found), f"Otsu: {jaccard(found, truths[pair]):.2f}")
+            _show(line[3 + 2 * place], _cut_out(image, found), f"Jaccard {jaccard(found, truths[pair]):.2f}")
     save(figure, path)
 
 

@@ -124,6 +124,6 @@ def _draw(folds: dict[str, dict[str, list[float]]], path: Path) -> None:
         means, spreads = [s.mean() for s in shares], [s.std() for s in shares]
         axis.bar(centres, means, 0.9 * width, yerr=spreads, capsize=2, label=net)
     axis.set_xticks(range(len(sets)), sets)
-    axis.set(ylabel=f"top-1, %: mean and deviation of {FOLDS} folds", ylim=(0, 100))
+    axis.set(ylabel=f"top-1, %: mean and standard\ndeviation of {FOLDS} folds", ylim=(0, 100))
     axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     save(figure, path)
