@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,11 +163,7 @@ def _add_batch_size(parser: argparse.ArgumentParser) -> None:
 def main(argv=None) -> None:
     args = parse_args(argv)
     require("matplotlib")
-    try:
-        if args.demo:
-            demo.fill_in(args)
-        nets = open_nets(args.nets, args.device, args.names, getattr(args, "size", None), args.cfg_options)
-        args.run(nets, args, Output(args.out or Path("outputs", f"ltpa_{args.analysis}")))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+    if args.demo:
+        demo.fill_in(args)
+    nets = open_nets(args.nets, args.device, args.names, getattr(args, "size", None), args.cfg_options)
+    args.run(nets, args, Output(args.out or Path("outputs", f"ltpa_{args.analysis}")))
