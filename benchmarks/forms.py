@@ -133,7 +133,8 @@ def choice(case: Case, device: str) -> str:
     side = (case.side - 1) // case.stride + 1
     if case.layer == "AW":
         s = torch.empty(case.batch, case.out_channels, 1, 3, 3, device=device)
-        return aw_forms.choose_form(x, conv.weight, s, conv.stride, side * side, 1)
+        with torch.set_grad_enabled(case.mode == "training"):
+            return aw_forms.choose_form(x, conv.weight, s, conv.stride, side * side, 1)
     if case.layer == "TD":
         return "covariance" if pooled_norm.covariance_is_cheaper(conv, case.batch * side * side) else "output"
     parameters = list(TAM(case.channels).to(device).parameters())

@@ -66,9 +66,8 @@ def choose_form(
     on_cpu, one_group = _is_on_cpu(x), groups == 1 and not over_inputs
     if not on_cpu and one_group and x.dim() == 4 and x.dtype in _KERNEL_TYPES and kernels.usable(x):
         return "fused"
-    weights_for_each_sample = "grouped" if on_cpu and not is_channels_last(x) else "loop"
-    if (on_cpu and batch <= 2) or not one_group or _are_few(x, weight, positions):
-        return weights_for_each_sample
+    if not (one_group and _scales_products(x, weight, s, stride, positions)):
+        return "grouped" if on_cpu and not is_channels_last(x) else "loop"
     if not on_cpu:
         return "taps"
     # Beyond nine kernel positions their outputs take too much memory.
@@ -77,14 +76,27 @@ def choose_form(
     return "shift" if x.dim() == 4 and max(stride) == 1 else "taps"
 
 
+def _scales_products(x: Tensor, weight: Tensor, s: Tensor, stride: Sequence[int], positions: int) -> bool:
+    """Whether scaling each kernel position's products costs less than weights for each sample.
+
+    Those cost the more, the fewer positions share them. See benchmarks/forms.py for the measurements.
+    """
+    # Adding up kernel positions in half precision would round nine times instead of once.
+    if x.dtype in _HALF:
+        return False
+    few, very_few = positions < len(weight), 4 * positions <= len(weight)
+    if not _is_on_cpu(x):
+        return few
+    trains = torch.is_grad_enabled() and any(t.requires_grad for t in (x, weight, s))
+    if len(x) <= 2:
+        return very_few and (trains or is_channels_last(x))
+    if max(stride) == 1:
+        return few
+    return very_few or (few and trains and is_channels_last(x))
+
+
 def _is_on_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu"
-
-
-def _are_few(x: Tensor, weight: Tensor, positions: int) -> bool:
-    """Whether weights for each sample cost less than scaling the products of each kernel position."""
-    # Adding up kernel positions in half precision would round nine times instead of once.
-    return positions >= weight.shape[0] or x.dtype in _HALF
 
 
 def scale(x, weight, s, bias, stride, padding, dilation, groups):

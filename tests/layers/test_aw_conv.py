@@ -271,7 +271,9 @@ def test_written_order_can_be_differentiated_twice():
         ("loop", 8, 6, dict(), "channels_last"),
         ("shift", 8, 5, dict(), "contiguous_format"),
         ("shift", 8, 5, dict(), "channels_last"),
-        ("taps", 8, 5, dict(stride=2), "contiguous_format"),
+        ("shift", 2, 1, dict(), "contiguous_format"),
+        ("taps", 8, 1, dict(stride=2), "contiguous_format"),
+        ("grouped", 8, 5, dict(stride=2), "contiguous_format"),
         ("taps", 8, 5, dict(stride=2), "channels_last"),
         ("grouped", 8, 5, dict(groups=2), "contiguous_format"),
         ("loop", 8, 5, dict(groups=2), "channels_last"),
@@ -292,6 +294,23 @@ def test_choice_of_form_on_a_cpu(form, batch, positions, options, layout):
     with as_written():
         written = choose_form(x, layer.weight, layer.attention(x) + 1, layer.stride, positions, layer.groups)
     assert written == ("matmul" if batch == 0 else "grouped")
+
+
+@pytest.mark.parametrize(
+    "form, batch, positions, stride, layout",
+    [
+        ("grouped", 2, 1, 1, "contiguous_format"),
+        ("shift", 2, 1, 1, "channels_last"),
+        ("shift", 8, 5, 1, "contiguous_format"),
+        ("loop", 8, 5, 2, "channels_last"),
+        ("taps", 8, 1, 2, "channels_last"),
+    ],
+)
+@torch.no_grad()
+def test_choice_of_form_without_gradients(form, batch, positions, stride, layout):
+    layer = build(stride=stride)
+    x = image(batch, size=(6, 6)).to(memory_format=getattr(torch, layout))
+    assert choose_form(x, layer.weight, layer.attention(x) + 1, layer.stride, positions, 1) == form
 
 
 @pytest.mark.parametrize(
