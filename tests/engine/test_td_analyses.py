@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from attn_mm.engine import ablate, localise, resolution_sweep, step_confidence
 from attn_mm.engine.boxed_images import place_view, read_objects
-from attn_mm.engine.classifiers import open_test_set
+from attn_mm.engine.bad_data import open_test_set
 from attn_mm.engine.configs import load_config
 from attn_mm.errors import ConfigError, UserError
 from attn_mm.graft.steps import stopped_after
@@ -213,7 +213,7 @@ def write_boxes(root, boxes) -> None:
     for name, (x1, y1, x2, y2) in boxes.items():
         sides = f"<xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"
         objects = "".join(
-            f"<object><name>{kind}</name><bndbox>{sides}</bndbox></object>" for kind in ("n0", "g")
+            f"<object><name>{kind}</name><bndbox>{sides}</bndbox></object>" for kind in ("n01440764", "g")
         )
         root.mkdir(exist_ok=True)
         (root / f"{name}.xml").write_text(f"<annotation>{objects}</annotation>")
