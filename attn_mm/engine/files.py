@@ -22,8 +22,10 @@ def writing(path: Path) -> Iterator[None]:
 def make_folder(out: str | Path) -> Path:
     """Make the output folder, before the work whose result goes there; UserError where that fails."""
     out = Path(out)
-    with writing(out):
+    try:
         out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {out} can't be made ({error.strerror})") from error
     return out
 
 
