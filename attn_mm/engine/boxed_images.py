@@ -68,9 +68,7 @@ def _own_box(info: dict) -> list[float]:
     except (TypeError, ValueError):
         box = []
     if len(box) != 4 or not np.isfinite(box).all():
-        raise UserError(
-            f"{info.get('img_path')}: its bbox in the test set is not x1, y1, x2, y2: {info['bbox']}"
-        )
+        raise UserError(f"{info.get('img_path')}: its bbox is not x1, y1, x2, y2: {info['bbox']}")
     return box
 
 

@@ -366,6 +366,7 @@ def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
     nothing.write_text("")
     meta = {"dataset_meta": {"classes": ("ant", "bee", "dog")}}
     torch.save(torch.load(plain[1], weights_only=True) | {"meta": meta}, renamed)
+    listed = "test_dataloader.dataset.ann_file"
     fool_on = ["fool", *plain, "--cfg-options"]
     cases = [
         (["fool"], "name CONFIG CHECKPOINT, once or several times, or use --demo"),
@@ -377,11 +378,11 @@ def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
         (["fool", *plain, "--names", "a", "b"], "--names gives 2 names, and there are 1 networks"),
         (["fool", *plain, "--data-root", "nowhere"], "nowhere/ant/0.png and 14 more of the images"),
         (
-            [*fool_on, f"test_dataloader.dataset.ann_file={torn}"],
+            [*fool_on, f"{listed}={torn}"],
             "torn.json can't be read as the annotations of CustomDataset",
         ),
         (
-            [*fool_on, f"test_dataloader.dataset.ann_file={nothing}"],
+            [*fool_on, f"{listed}={nothing}"],
             "nothing.txt: nothing in it can be used: it is empty",
         ),
         (["fool", plain[0], renamed], "'cat' stands for 'dog'"),

@@ -277,7 +277,9 @@ def test_boxes_come_from_xml_coco_or_the_set(tmp_path, images, saved):
 class Listed(list):
     """Image paths with labels, in the place of a data set."""
 
-    metainfo = dict(classes=("cat", "dog"))
+    @property
+    def metainfo(self) -> dict:
+        return dict(classes=("cat", "dog"))
 
     def get_data_info(self, index: int) -> dict:
         return dict(img_path=self[index][0], gt_label=self[index][1])
@@ -313,7 +315,7 @@ def test_folders_tell_images_of_one_name_apart(tmp_path):
     assert read_objects(TWINS, write_coco(coco, "cat/1.png", "dog/1.png")) == [cat, dog]
     with pytest.raises(UserError, match="may go with"):
         read_objects(TWINS, write_coco(coco, "1.png", "1.png"))
-    with pytest.raises(UserError, match="root/cat/1.png may go with a/1.png or with b/1.png"):
+    with pytest.raises(UserError, match=r"root/cat/1.png may go with a/1.png or with b/1.png"):
         read_objects(Listed(TWINS[:1]), write_coco(coco, "a/1.png", "b/1.png"))
 
 
