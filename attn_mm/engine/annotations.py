@@ -50,6 +50,16 @@ def load_annotated(path: str) -> dict:
     return content
 
 
+def load_boxed(path: str) -> dict:
+    """:func:`load_annotated` whose ``categories`` have names; an annotation's ``bbox``, if any, is a box."""
+    content = load_annotated(path)
+    _check_entries(path, "categories", content.get("categories"), ("id", "name"))
+    for place, entry in enumerate(content["annotations"]):
+        if "bbox" in entry:
+            _check_box(path, f"annotations[{place}]", entry["bbox"])
+    return content
+
+
 def _check_entries(path: str, name: str, entries, keys: Sequence[str]) -> None:
     if not isinstance(entries, list):
         raise UserError(f"{path} is no COCO file: it has no list of {name}")

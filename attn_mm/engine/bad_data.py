@@ -53,7 +53,27 @@ def watch_data(runner: Runner) -> Runner:
     return runner
 
 
-def open_test_set(cfg: Config) -> tuple[DataLoader, Evaluator]:
+def open_test_set(cfg: Config, pipeline: list[dict] | None = None) -> BaseDataset:
+    """A config's test set, with another pipeline if one is given, checked and guarded as by
+    :func:`watch_data`.
+
+    Raises:
+        UserError: it is empty, what the annotations lack, or that files are missing.
+    """
+    node = dict(cfg.test_dataloader.dataset, test_mode=True)
+    if pipeline is not None:
+        node["pipeline"] = pipeline
+    watch = _Watch(cfg)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        with _explained(node, _explain_dataset):
+            dataset = DATASETS.build(node)
+        if not len(dataset):
+            raise UserError(f"the test set of {cfg.filename} is empty")
+        watch.look_at(dataset)
+    return dataset
+
+
+def open_evaluation(cfg: Config) -> tuple[DataLoader, Evaluator]:
     """A config's test set and its evaluator without a runner, checked and guarded as by :func:`watch_data`.
 
     Raises:
@@ -82,13 +102,18 @@ class _Watch:
     def dataloader(self, build: Callable[..., DataLoader], cfg, *args, **kwargs) -> DataLoader:
         with _explained(cfg, _explain_dataset):
             loader = build(cfg, *args, **kwargs)
-        _check_boxes(list(_sources(loader.dataset)), self._unlabelled)
-        for dataset in _sources(loader.dataset):
-            check_labels(dataset)
-            check_missing(dataset)
-        self.guard.take(loader.dataset)
+        self.look_at(loader.dataset)
         self._metainfo.update(getattr(loader.dataset, "metainfo", {}))
         return loader
+
+    def look_at(self, dataset) -> None:
+        """Check a data set that is built, and guard its reading of files."""
+        sources = list(_sources(dataset))
+        _check_boxes(sources, self._unlabelled)
+        for source in sources:
+            check_labels(source)
+            check_missing(source)
+        self.guard.take(dataset)
 
     def evaluator(self, build: Callable[..., Evaluator], cfg) -> Evaluator:
         with _explained(cfg, _explain_metric):
@@ -119,7 +144,13 @@ def _explained(cfg, explain: Callable[[ConfigDict], object]) -> Iterator[None]:
 def _explain_dataset(cfg: ConfigDict) -> None:
     dataset = DATASETS.build(dict(cfg, lazy_init=True, serialize_data=False))
     check_files(dataset)
-    dataset.full_init()
+    try:
+        dataset.full_init()
+    except (ValueError, TypeError, LookupError) as error:
+        raise UserError(
+            f"{dataset.ann_file} can't be read as the annotations of {type(dataset).__name__}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
     if not len(dataset):
         raise _nothing_left(dataset)
 
@@ -133,8 +164,8 @@ def _explain_metric(cfg: ConfigDict) -> None:
 
 def _nothing_left(dataset: BaseDataset) -> UserError:
     return UserError(
-        f"{dataset.ann_file}: nothing in it can be used: it has no box of the config's classes, or no "
-        "visible keypoint, inside an image, or the config's filter_cfg leaves all of them out"
+        f"{dataset.ann_file}: nothing in it can be used: it is empty, has no box of the config's "
+        "classes, or no visible keypoint, inside an image, or the config's filter_cfg leaves all of them out"
     )
 
 

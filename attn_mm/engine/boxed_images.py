@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
+import os.path as osp
+import re
 import xml.etree.ElementTree as ET
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from attn_mm.engine.annotations import load_annotated
+from attn_mm.engine.annotations import load_boxed
 from attn_mm.errors import UserError
 
 Objects = dict[int, list[list[float]]]
 """The boxes of each class, x1, y1, x2, y2 in pixels of the image."""
 
+_WORDNET_ID = re.compile(r"n\d{8}")
+
 
 def read_objects(dataset: BaseDataset, source: Path | None) -> list[Objects]:
     """The objects of each image of a test set, in its order; of those without any, an empty dict.
 
-    An image with one class has the boxes of that class: those that are named otherwise are left out where
-    the name is another class's. An image with several has the boxes that bear a class's name.
+    An image has the boxes that bear the name of a class of its; one with a single class also those that
+    bear none or a WordNet id, as ImageNet's do.
 
     Args:
-        dataset: mmpretrain's.
+        dataset: mmpretrain's, each image with its ``gt_label``.
         source: a folder of XML files in the format of ImageNet and Pascal VOC, one under each image's name;
             or a file of COCO annotations, which names the images; or None for the ``bbox`` that sets like
-            ``attn_mm.CUB`` have of each image.
+            ``attn_mm.CUB`` have of each image. Where images have the same name, folders tell them apart.
 
     Raises:
-        UserError: the boxes can't be read, or no image has one.
+        UserError: the boxes can't be read, it can't be told whose they are, or no image has one.
     """
     classes = {name: label for label, name in enumerate(dataset.metainfo.get("classes") or ())}
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     if source is None:
-        boxed = [[(None, list(map(float, info["bbox"])))] if "bbox" in info else [] for info in infos]
+        boxed = [[(None, _own_box(info))] if "bbox" in info else [] for info in infos]
         advice = "name a folder of XML files or a file of COCO annotations with --boxes"
     else:
         boxed = _of_folder(source, infos) if source.is_dir() else _of_coco(source, infos, classes)
@@ -52,19 +56,56 @@ def _by_class(info: dict, boxes: list[tuple[str | None, list[float]]], classes: 
     shown = set(np.atleast_1d(info["gt_label"]).tolist())
     alone = next(iter(shown)) if len(shown) == 1 and not np.ndim(info["gt_label"]) else None
     for name, box in boxes:
-        # ImageNet's boxes bear WordNet ids.
-        label = classes.get(name, alone)
+        label = alone if name is None or _WORDNET_ID.fullmatch(name) else classes.get(name)
         if label in shown:
             objects[label].append(box)
     return dict(objects)
 
 
+def _own_box(info: dict) -> list[float]:
+    try:
+        box = [float(side) for side in info["bbox"]]
+    except (TypeError, ValueError):
+        box = []
+    if len(box) != 4 or not np.isfinite(box).all():
+        raise UserError(f"{info.get('img_path')}: its bbox is not x1, y1, x2, y2: {info['bbox']}")
+    return box
+
+
+def _matched(images: Iterable[Path], files: Iterable[Path]) -> dict[Path, Path]:
+    """The file of each image that has one: of those of its name that whose folders agree most with its own.
+
+    Raises:
+        UserError: two agree as much.
+    """
+    named = defaultdict(list)
+    for image in dict.fromkeys(images):
+        named[image.name].append(image)
+    belonging = defaultdict(list)
+    for file in files:
+        if file.name in named:
+            belonging[_nearest(file, named[file.name])].append(file)
+    return {image: _nearest(image, choices) for image, choices in belonging.items()}
+
+
+def _nearest(path: Path, choices: list[Path]) -> Path:
+    agreement = [len(osp.commonprefix([path.parts[::-1], choice.parts[::-1]])) for choice in choices]
+    nearest = [choice for choice, parts in zip(choices, agreement) if parts == max(agreement)]
+    if len(nearest) > 1:
+        raise UserError(
+            f"--boxes: {path} may go with {nearest[0]} or with {nearest[1]}: let the boxes' files or "
+            "file_names lie in folders of the same names as the images"
+        )
+    return nearest[0]
+
+
 def _of_folder(folder: Path, infos: list[dict]) -> list[list[tuple[str | None, list[float]]]]:
-    files = {path.stem: path for path in sorted(folder.rglob("*.xml"))}
+    files = {path.with_suffix(""): path for path in sorted(folder.rglob("*.xml"))}
     if not files:
         raise UserError(f"--boxes {folder} holds no XML file")
-    paths = [files.get(Path(info.get("img_path", "")).stem) for info in infos]
-    return [_of_xml(path) if path else [] for path in paths]
+    images = [Path(info["img_path"]).with_suffix("") if "img_path" in info else None for info in infos]
+    matched = _matched(filter(None, images), files)
+    return [_of_xml(files[matched[image]]) if image in matched else [] for image in images]
 
 
 def _of_xml(path: Path) -> list[tuple[str | None, list[float]]]:
@@ -82,22 +123,24 @@ def _of_xml(path: Path) -> list[tuple[str | None, list[float]]]:
 def _of_coco(
     path: Path, infos: list[dict], classes: dict[str, int]
 ) -> list[list[tuple[str | None, list[float]]]]:
-    content = load_annotated(str(path))
-    names = {category["id"]: category["name"] for category in content.get("categories", [])}
+    content = load_boxed(str(path))
+    names = {category["id"]: category["name"] for category in content["categories"]}
     if not classes.keys() & set(names.values()):
         raise UserError(
             f"--boxes {path}: none of its categories, such as {next(iter(names.values()), None)!r}, is one "
             f"of the test set's classes, such as {next(iter(classes), None)!r}"
         )
-    files = {image["id"]: Path(image["file_name"]).name for image in content["images"]}
+    files = {image["id"]: Path(image["file_name"]) for image in content["images"]}
     boxed = defaultdict(list)
     for item in content["annotations"]:
-        if "bbox" in item and not item.get("iscrowd"):
+        if "bbox" in item and not item.get("iscrowd") and item["category_id"] in names:
             x, y, width, height = item["bbox"]
             boxed[files.get(item["image_id"])].append(
-                (names.get(item["category_id"]), [x, y, x + width, y + height])
+                (names[item["category_id"]], [x, y, x + width, y + height])
             )
-    return [boxed[Path(info.get("img_path", "")).name] for info in infos]
+    images = [Path(info["img_path"]) if "img_path" in info else None for info in infos]
+    matched = _matched(filter(None, images), dict.fromkeys(files.values()))
+    return [boxed[matched[image]] if image in matched else [] for image in images]
 
 
 @dataclass

@@ -11,15 +11,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.device import get_device
-from mmengine.registry import DATASETS, DefaultScope
 from torch import nn
 from torch.utils.data import DataLoader
 
 from attn_mm.engine.configs import ConfigOptions, check_data
 from attn_mm.engine.flags import count
+from attn_mm.engine.labels import check_image_labels
 from attn_mm.engine.launch import check_checkpoint, open_config
 from attn_mm.engine.predictors import load_model
-from attn_mm.engine.unreadable import name_unreadable
 from attn_mm.errors import UserError
 
 TOP_K = (1, 5)
@@ -56,19 +55,6 @@ def open_classifier(cfg: Config, checkpoint: str, device: str) -> nn.Module:
     return load_model(cfg, checkpoint, device)
 
 
-def open_test_set(cfg: Config, pipeline: list[dict] | None = None) -> BaseDataset:
-    """A config's test set, with another pipeline if one is given."""
-    node = dict(cfg.test_dataloader.dataset, test_mode=True)
-    if pipeline is not None:
-        node["pipeline"] = pipeline
-    with DefaultScope.overwrite_default_scope("mmpretrain"):
-        dataset = DATASETS.build(node)
-    if not len(dataset):
-        raise UserError(f"the test set of {cfg.filename} is empty")
-    name_unreadable(dataset.pipeline.transforms)
-    return dataset
-
-
 def check_classes(model: nn.Module, dataset: BaseDataset, about: str) -> None:
     """UserError where the model's classes aren't those of the data set."""
     classes = dataset.metainfo.get("classes")
@@ -82,10 +68,11 @@ def check_classes(model: nn.Module, dataset: BaseDataset, about: str) -> None:
         )
 
 
-def labels_of(dataset: BaseDataset, about: str) -> np.ndarray:
-    """The class of each image; UserError where an image has none, or several."""
-    labels = [dataset.get_data_info(index).get("gt_label") for index in range(len(dataset))]
-    if any(label is None or np.ndim(label) for label in labels):
+def labels_of(dataset: BaseDataset, model: nn.Module, about: str) -> np.ndarray:
+    """The class of each image; UserError where an image has none of the model's, or several."""
+    check_image_labels(dataset, len(model.dataset_meta["classes"]))
+    labels = [dataset.get_data_info(index)["gt_label"] for index in range(len(dataset))]
+    if any(map(np.ndim, labels)):
         raise UserError(f"the test set of {about} must have one class for each image")
     return np.array(labels)
 
@@ -121,9 +108,3 @@ def hits(scores: np.ndarray, labels: np.ndarray) -> list[int]:
     """How many images have their class among the best k, for each of ``TOP_K``."""
     right = ranked(scores) == np.asarray(labels)[:, None]
     return [int(right[:, :k].any(1).sum()) for k in TOP_K]
-
-
-def spread(items: list[int], number: int) -> list[int]:
-    """At most ``number`` items, evenly spread."""
-    places = np.linspace(0, len(items) - 1, min(number, len(items))).round().astype(int)
-    return [items[place] for place in places]

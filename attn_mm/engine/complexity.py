@@ -19,6 +19,7 @@ from attn_mm.analysis.complexity import Part, measure, weightless
 from attn_mm.analysis.papers import PAPERS
 from attn_mm.analysis.tables import markdown_table
 from attn_mm.engine.configs import ConfigOptions, load_config, walk
+from attn_mm.engine.files import make_folder
 from attn_mm.engine.papers import compare, paper_report
 from attn_mm.errors import UserError, reports_user_errors
 
@@ -201,14 +202,6 @@ def config_report(name: str, shape: Sequence[int], parts: Sequence[Part]) -> str
         kept = total.params - total.frozen_affine
         lines += ["", f"Without the scales and shifts of frozen batch norms: {kept:,} parameters."]
     return "\n".join(lines) + "\n"
-
-
-def make_folder(out: Path) -> None:
-    """Make the output folder, before the work whose result goes there."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out} can't be made ({error.strerror})") from error
 
 
 def write(out: Path, name: str, report: str, record: object) -> None:

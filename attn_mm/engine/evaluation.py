@@ -14,9 +14,14 @@ from rich.progress import Progress
 from torch import nn
 from torch.utils.data import DataLoader
 
-from attn_mm.engine.bad_data import open_test_set
+from attn_mm.engine.bad_data import open_evaluation
 from attn_mm.engine.configs import check_data, evaluators
+from attn_mm.engine.labels import check_image_labels
+from attn_mm.engine.spread import spread
 from attn_mm.errors import UserError
+
+# What mmpretrain's metrics of classification begin their names with.
+_OF_CLASSES = ("accuracy", "single-label", "multi-label")
 
 
 class Evaluation:
@@ -41,11 +46,18 @@ class Evaluation:
                 f"--images: the metrics of {cfg.filename} are of its whole test set; leave it out"
             )
         self._scope = cfg.default_scope
-        self._loader, self._evaluator = open_test_set(cfg)
+        self._loader, self._evaluator = open_evaluation(cfg)
+        self._check_labels(cfg)
         whole = len(self._loader.dataset)
         if images and images < whole:
-            self._loader = _evenly(self._loader, [index * whole // images for index in range(images)])
+            self._loader = _evenly(self._loader, spread(range(whole), images))
         self.images = min(images or whole, whole)
+
+    def _check_labels(self, cfg: Config) -> None:
+        number = (cfg.model.get("head") or {}).get("num_classes")
+        of_classes = any(metric.default_prefix in _OF_CLASSES for metric in self._evaluator.metrics)
+        if number and of_classes:
+            check_image_labels(self._loader.dataset, number)
 
     @property
     def batches(self) -> int:

@@ -19,6 +19,16 @@ def writing(path: Path) -> Iterator[None]:
         raise UserError(f"{path} can't be written ({error.strerror})") from error
 
 
+def make_folder(out: str | Path) -> Path:
+    """Make the output folder, before the work whose result goes there; UserError where that fails."""
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {out} can't be made ({error.strerror})") from error
+    return out
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file that is there as a whole or not at all; UserError where that fails."""
     temporary = path.with_name(f"{path.name}.tmp")

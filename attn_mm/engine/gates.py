@@ -20,10 +20,11 @@ from attn_mm.engine.block_filters import block_variances, filter_table
 from attn_mm.engine.demo.checkpoint import demo_checkpoint
 from attn_mm.engine.evaluation import Evaluation, shown_metrics
 from attn_mm.engine.extras import require
-from attn_mm.engine.files import write_atomically, writing
+from attn_mm.engine.files import make_folder, write_atomically
 from attn_mm.engine.flags import positive
 from attn_mm.engine.gate_figures import draw_filters, draw_lesion, draw_linearisation, draw_scatter
 from attn_mm.engine.launch import add_config_flags, check_checkpoint, open_config
+from attn_mm.engine.network_names import network_names
 from attn_mm.engine.partial import Partial, identity
 from attn_mm.engine.predictors import load_model
 from attn_mm.engine.progress import progress_bar
@@ -59,7 +60,7 @@ stopped when it is started again.
 """
 _FILTERS = """\
 Mean variance of the filters of each residual block, by depth, of one or several networks (figure 5b of
-the TAM paper). Networks are named by their checkpoints' folders.
+the TAM paper).
 
   gates.py filters configs/classification/tam_r50_cifar100.py runs/plain/epoch_300.pth \\
                    configs/classification/tam_r50_tam_cifar100.py runs/tam/epoch_300.pth
@@ -98,6 +99,9 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar="CONFIG CHECKPOINT",
         help="config and checkpoint of each network; with --demo configs alone",
     )
+    parsers["filters"].add_argument(
+        "--names", nargs="+", metavar="NAME", help="of the networks (default: the configs')"
+    )
     for one in parsers.values():
         add_config_flags(one)
         one.add_argument(
@@ -125,14 +129,6 @@ def open_gates(model: nn.Module, config: str) -> list[Gate]:
             f"{config} has no gate: expected attn_mm's SE, CBAM, ECA, FCA, TAM, TD or AWConv in its model"
         )
     return gates
-
-
-def make_folder(folder: str) -> Path:
-    """Make the output folder, before the work whose result goes there."""
-    out = Path(folder)
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-    return out
 
 
 def write(out: Path, name: str, record: dict) -> None:
@@ -280,18 +276,16 @@ def _print_points(points: Sequence[dict], layers: Sequence[SlopedLayer]) -> None
 def filters(args: argparse.Namespace) -> None:
     """Figure 5b."""
     pairs = _pairs(args.networks, args.demo)
+    names = network_names([(config, checkpoint or config) for config, checkpoint in pairs], args.names)
     networks = []
-    for config, checkpoint in pairs:
+    for name, (config, checkpoint) in zip(names, pairs):
         work_dir = args.work_dir and str(Path(args.work_dir, f"{Path(config).stem}_demo"))
         own = dict(config=config, checkpoint=checkpoint, work_dir=work_dir)
         _, checkpoint, model = open_network(argparse.Namespace(**{**vars(args), **own}))
         blocks = block_variances(model)
         if not blocks:
             raise UserError(f"{config} has no residual block of a kind that attn_mm knows")
-        networks.append(dict(config=config, checkpoint=checkpoint, blocks=blocks))
-    folders = [Path(network["checkpoint"]).resolve().parent.name for network in networks]
-    for network, folder in zip(networks, folders):
-        network["name"] = folder if len(set(folders)) == len(folders) else network["checkpoint"]
+        networks.append(dict(name=name, config=config, checkpoint=checkpoint, blocks=blocks))
     out = make_folder(args.work_dir or "work_dirs/filters")
     print(filter_table(networks))
     draw_filters(networks, out / "filters.png")

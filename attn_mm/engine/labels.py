@@ -38,6 +38,20 @@ def check_labels(dataset: BaseDataset) -> None:
         check(dataset, BaseDataset.get_data_info(dataset, index))
 
 
+def check_image_labels(dataset: BaseDataset, number: int) -> None:
+    """UserError where an image of a classification set has no label, or one that is none of ``number``."""
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        image = info.get("img_path", f"image {index} of the test set")
+        if info.get("gt_label") is None:
+            raise UserError(f"{image} has no label: a test set with a class for each image is needed")
+        for label in np.ravel(info["gt_label"]).tolist():
+            if label not in range(number):
+                raise UserError(
+                    f"{image} has the label {label}, and those of the {number} classes are 0 to {number - 1}"
+                )
+
+
 def _check_of(dataset: BaseDataset) -> Callable[[BaseDataset, dict], None] | None:
     if _reads_like(dataset, _VOC) and not dataset.test_mode:
         return _check_voc_boxes

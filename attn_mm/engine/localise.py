@@ -25,6 +25,7 @@ from attn_mm.analysis.localisation import (
     localises,
     map_box,
 )
+from attn_mm.engine.bad_data import open_test_set
 from attn_mm.engine.boxed_images import Objects, PlacedView, place_view, read_objects
 from attn_mm.engine.cam_targets import class_target, default_layers
 from attn_mm.engine.classifiers import (
@@ -32,18 +33,18 @@ from attn_mm.engine.classifiers import (
     check_classes,
     open_classifier,
     open_test_config,
-    open_test_set,
     predicted_scores,
     ranked,
-    spread,
 )
 from attn_mm.engine.extras import require
-from attn_mm.engine.files import write_atomically, writing
+from attn_mm.engine.files import make_folder, write_atomically
 from attn_mm.engine.flags import count, score
+from attn_mm.engine.labels import check_image_labels
 from attn_mm.engine.media import write_image
 from attn_mm.engine.partial import Partial, identity
 from attn_mm.engine.predictors.prediction import enlarged
 from attn_mm.engine.progress import progress_bar
+from attn_mm.engine.spread import spread
 from attn_mm.errors import UserError, reports_user_errors, resumable
 
 _DESCRIPTION = """\
@@ -183,9 +184,7 @@ def all_metrics(objects: list[Objects], found: list[dict]) -> dict[str, float]:
 def localise(args: argparse.Namespace) -> None:
     """Do what the command line says; UserError where something in it can't be used."""
     require("pytorch_grad_cam")
-    out = args.out or Path("outputs", _NAME + ("_demo" if args.demo else ""))
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    out = make_folder(args.out or Path("outputs", _NAME + ("_demo" if args.demo else "")))
     if args.checkpoint is None:
         from attn_mm.engine.demo.trained import TD, trained_demo
 
@@ -195,9 +194,10 @@ def localise(args: argparse.Namespace) -> None:
     dataset = open_test_set(cfg)
     if args.boxes and not args.boxes.exists():
         raise UserError(f"--boxes {args.boxes} does not exist")
-    objects = read_objects(dataset, args.boxes)
     model = open_classifier(cfg, args.checkpoint, args.device)
     check_classes(model, dataset, args.config)
+    check_image_labels(dataset, len(model.dataset_meta["classes"]))
+    objects = read_objects(dataset, args.boxes)
     localiser = Localiser(model, find_layer(model, args.layer), args.method, args.threshold)
     boxed = [index for index, found in enumerate(objects) if found]
     results = out / f"{_NAME}.json"

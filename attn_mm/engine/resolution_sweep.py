@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from mmengine.config import Config
 from torch import nn
 
 from attn_mm.analysis.tables import markdown_table
+from attn_mm.engine.bad_data import open_test_set
 from attn_mm.engine.classifiers import (
     TOP_K,
     add_classifier_flags,
@@ -26,11 +26,11 @@ from attn_mm.engine.classifiers import (
     labels_of,
     open_classifier,
     open_test_config,
-    open_test_set,
 )
 from attn_mm.engine.extras import require
-from attn_mm.engine.files import write_atomically, writing
+from attn_mm.engine.files import make_folder, write_atomically, writing
 from attn_mm.engine.flags import positive
+from attn_mm.engine.network_names import network_names
 from attn_mm.engine.partial import Partial, identity
 from attn_mm.engine.progress import progress_bar
 from attn_mm.errors import UserError, reports_user_errors, resumable
@@ -65,7 +65,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         "--sizes", nargs="+", type=positive, metavar="N", help="sides of the images that the networks see"
     )
     parser.add_argument(
-        "--names", nargs="+", metavar="NAME", help="of the networks in table and plot (default: the files')"
+        "--names", nargs="+", metavar="NAME", help="of the networks in table and plot (default: the configs')"
     )
     add_classifier_flags(
         parser, "on generated images, and without checkpoints on two small networks trained on them"
@@ -73,9 +73,6 @@ def parse_args(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if len(args.checkpoints) % 2 or not (args.checkpoints or args.demo):
         parser.error("give a config and a checkpoint for each network: CONFIG CKPT [CONFIG CKPT ...]")
-    number = len(args.checkpoints) // 2
-    if args.names and len(args.names) != number:
-        parser.error(f"--names gives {len(args.names)} names for {number} checkpoints")
     return args
 
 
@@ -143,7 +140,7 @@ def sweep_one(
             if key not in partial.found:
                 dataset = open_test_set(cfg, at_size(given, own, size))
                 check_classes(model, dataset, cfg.filename)
-                labels = labels_of(dataset, cfg.filename)
+                labels = labels_of(dataset, model, cfg.filename)
                 task = progress.add_task(f"{name} {size}x{size}", total=len(dataset))
                 counted, done = np.zeros(len(TOP_K), int), 0
                 for scores in _scores(model, dataset, cfg, size, workers):
@@ -162,20 +159,10 @@ def _scores(model: nn.Module, dataset, cfg: Config, size: int, workers: int):
         yield from batch_scores(model, dataset, cfg.test_dataloader.batch_size, workers)
     except (AssertionError, RuntimeError) as error:
         # An error of the network's own, in the first batch: a layer that is made for one size.
-        reason = str(error).strip().splitlines()[-1]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise UserError(
             f"{cfg.filename}: its network can't take images of {size}x{size}: {reason}"
         ) from error
-
-
-def names_of(pairs: list[tuple[str, str]]) -> list[str]:
-    """A name for each config and checkpoint: the config's, and where that is not enough the folder's."""
-    names = [Path(config).stem for config, _ in pairs]
-    number = Counter(names)
-    folders = [Path(checkpoint).resolve().parent.name for _, checkpoint in pairs]
-    named = [name if number[name] == 1 else folder for name, folder in zip(names, folders)]
-    taken = Counter(named)
-    return [name if taken[name] == 1 else f"{name} {place}" for place, name in enumerate(named, 1)]
 
 
 def sweep_table(networks: list[dict]) -> str:
@@ -214,15 +201,13 @@ def draw_sweep(networks: list[dict], path: Path) -> None:
 def sweep(args: argparse.Namespace) -> None:
     """Do what the command line says; UserError where something in it can't be used."""
     require("matplotlib")
-    out = args.out or Path("outputs", _NAME + ("_demo" if args.demo else ""))
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    out = make_folder(args.out or Path("outputs", _NAME + ("_demo" if args.demo else "")))
     pairs = list(zip(args.checkpoints[::2], args.checkpoints[1::2]))
     names, sizes = args.names, args.sizes
     if not pairs:
         pairs, names, sizes = demo_networks(out), ["TD", "plain"], sizes or list(DEMO_SIZES)
         args.demo = False
-    names = names or names_of(pairs)
+    names = network_names(pairs, names)
     configs = [open_test_config(args, config) for config, _ in pairs]
     about = {
         "configs": [cfg.pretty_text for cfg in configs],

@@ -20,6 +20,7 @@ from attn_mm.analysis.attention import fit_to_image, overlay
 from attn_mm.analysis.grad_cam import class_activation_maps
 from attn_mm.analysis.localisation import map_box
 from attn_mm.analysis.step_predictions import most_confident, unique_steps
+from attn_mm.engine.bad_data import open_test_set
 from attn_mm.engine.cam_targets import class_target, default_layers
 from attn_mm.engine.classifiers import (
     TOP_K,
@@ -29,17 +30,16 @@ from attn_mm.engine.classifiers import (
     labels_of,
     open_classifier,
     open_test_config,
-    open_test_set,
     ranked,
-    spread,
 )
 from attn_mm.engine.extras import require
-from attn_mm.engine.files import write_atomically, writing
+from attn_mm.engine.files import make_folder, write_atomically
 from attn_mm.engine.flags import count
 from attn_mm.engine.media import write_image
 from attn_mm.engine.partial import Partial, identity
 from attn_mm.engine.predictors.prediction import enlarged
 from attn_mm.engine.progress import progress_bar
+from attn_mm.engine.spread import spread
 from attn_mm.errors import UserError, reports_user_errors, resumable
 from attn_mm.graft.steps import feedback_steps, stopped_after
 
@@ -165,9 +165,7 @@ def total(batches: list[dict]) -> dict:
 def evaluate(args: argparse.Namespace) -> None:
     """Do what the command line says; UserError where something in it can't be used."""
     require("pytorch_grad_cam")
-    out = args.out or Path("outputs", _NAME + ("_demo" if args.demo else ""))
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    out = make_folder(args.out or Path("outputs", _NAME + ("_demo" if args.demo else "")))
     if args.checkpoint is None:
         from attn_mm.engine.demo.trained import TD, trained_demo
 
@@ -178,9 +176,9 @@ def evaluate(args: argparse.Namespace) -> None:
         # Each step is wanted here, of the same weights.
         cfg.model.type = "ImageClassifier"
     dataset = open_test_set(cfg)
-    labels = labels_of(dataset, args.config)
     model = open_classifier(cfg, args.checkpoint, args.device)
     check_classes(model, dataset, args.config)
+    labels = labels_of(dataset, model, args.config)
     if feedback_steps(model) == 1:
         raise UserError(f"{args.config}: its network has no feedback; a config with the graft attn_mm.TD has")
     size = cfg.test_dataloader.batch_size

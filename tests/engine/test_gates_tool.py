@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from engine import small
@@ -233,7 +234,7 @@ def test_filters_of_several(config, checkpoint, tmp_path):
         networks += [path, str(Path(checkpoint(path, load_config)).rename(tmp_path / name / "epoch_1.pth"))]
     gates.main(["filters", *networks, "--work-dir", str(tmp_path / "work")])
     record = json.loads((tmp_path / "work" / "filters.json").read_text())
-    assert [network["name"] for network in record["networks"]] == ["plain", "tam"]
+    assert [network["name"] for network in record["networks"]] == [Path(path).stem for path in paths]
     assert (tmp_path / "work" / "filters.png").stat().st_size > 1000
 
 
@@ -254,6 +255,21 @@ def test_metrics_of_coco(tmp_path):
         first, again = (test_set.run(model, progress, task) for _ in range(2))
     assert first == again and "coco/bbox_mAP" in first
     assert progress.tasks[0].completed == 2 * test_set.batches
+
+
+def test_labels_are_looked_at_first(config, tmp_path):
+    cfg, path, image = load_config(config()), tmp_path / "set.json", str(tmp_path / "1.png")
+    cv2.imwrite(image, small.picture())
+    cfg.test_dataloader.dataset = dict(
+        type="BaseDataset", ann_file=str(path), test_mode=True, pipeline=[dict(type="PackInputs")]
+    )
+    for label, message in (({}, "1.png has no label"), ({"gt_label": 10}, "1.png has the label 10")):
+        path.write_text(json.dumps(dict(metainfo={}, data_list=[dict(img_path=image, **label)])))
+        with pytest.raises(UserError, match=message):
+            Evaluation(cfg)
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"set.json can't be read as the annotations of BaseDataset"):
+        Evaluation(cfg)
 
 
 def test_mistakes(config, checkpoint, tmp_path, capsys):
@@ -280,5 +296,7 @@ def test_mistakes(config, checkpoint, tmp_path, capsys):
         "test_dataloader.dataset.data_root=absent",
     )
     assert "each network is a config and a checkpoint, got 3 files" in said("filters", plain, weights, tam)
+    twice = ["filters", plain, weights, plain, weights]
+    assert "are called" in said(*twice) and "two networks are called a" in said(*twice, "--names", "a", "a")
     assert "argument --images: 0 is not positive" in said("lesion", tam, "--images", "0")
     assert not list((tmp_path / "work").glob("*.json*"))

@@ -361,6 +361,13 @@ def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
     (tmp_path / "torn").mkdir()
     shutil.copy(data / "ant" / "1.png", tmp_path / "torn" / "1.png")
     (tmp_path / "torn" / "2.png").write_bytes(b"no image")
+    torn, nothing, renamed = (tmp_path / name for name in ("torn.json", "nothing.txt", "renamed.pth"))
+    torn.write_text('{"a":\n[')
+    nothing.write_text("")
+    meta = {"dataset_meta": {"classes": ("ant", "bee", "dog")}}
+    torch.save(torch.load(plain[1], weights_only=True) | {"meta": meta}, renamed)
+    listed = "test_dataloader.dataset.ann_file"
+    fool_on = ["fool", *plain, "--cfg-options"]
     cases = [
         (["fool"], "name CONFIG CHECKPOINT, once or several times, or use --demo"),
         (["fool", plain[0]], "name CONFIG CHECKPOINT"),
@@ -369,7 +376,16 @@ def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
         (["fool", attending[0], plain[1]], "does not fit"),
         (["fool", *plain, *plain], "two networks are called"),
         (["fool", *plain, "--names", "a", "b"], "--names gives 2 names, and there are 1 networks"),
-        (["fool", *plain, "--data-root", "nowhere"], "nowhere/ant/0.png can't be read"),
+        (["fool", *plain, "--data-root", "nowhere"], "nowhere/ant/0.png and 14 more of the images"),
+        (
+            [*fool_on, f"{listed}={torn}"],
+            "torn.json can't be read as the annotations of CustomDataset",
+        ),
+        (
+            [*fool_on, f"{listed}={nothing}"],
+            "nothing.txt: nothing in it can be used: it is empty",
+        ),
+        (["fool", plain[0], renamed], "'cat' stands for 'dog'"),
         (["transfer", *plain], "--sets names the folders"),
         (["transfer", *plain, "--sets", few], "bee holds 4 images: 5 folds need 5 of each class"),
         (["transfer", *plain, "--sets", data / "ant"], "at least two classes"),

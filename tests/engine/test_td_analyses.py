@@ -12,8 +12,8 @@ from engine import small
 from mmengine.config import Config
 
 from attn_mm.engine import ablate, localise, resolution_sweep, step_confidence
+from attn_mm.engine.bad_data import open_test_set
 from attn_mm.engine.boxed_images import place_view, read_objects
-from attn_mm.engine.classifiers import open_test_set
 from attn_mm.engine.configs import load_config
 from attn_mm.errors import ConfigError, UserError
 from attn_mm.graft.steps import stopped_after
@@ -190,10 +190,39 @@ def test_what_the_analyses_refuse(tmp_path, images, saved, capsys):
     )
     torch.save(other, tmp_path / "other.pth")
     assert "'a' stands for 'g'" in complaint(step_confidence.main, path, tmp_path / "other.pth")
+    twice = [path, weights, path, weights, "--names", "one", "one"]
+    assert "two networks are called one" in complaint(resolution_sweep.main, *twice)
     (tmp_path / "images" / "a" / "a0.png").write_bytes(b"broken")
     assert "a0.png can't be read as an image" in complaint(
         resolution_sweep.main, path, weights, "--sizes", 32
     )
+
+
+@pytest.mark.parametrize("tool", [resolution_sweep, step_confidence, localise])
+def test_labels_and_annotations_are_looked_at_first(tmp_path, images, saved, capsys, tool):
+    _, path, weights = saved
+    (tmp_path / "list.txt").write_text("a/a0.png 0\nb/b1.png 9\n")
+    (tmp_path / "torn.json").write_text('{"data_list": [')
+    cases = [
+        ("b1.png has the label 9, and those of the 7 classes are 0 to 6", f"ann_file={tmp_path}/list.txt"),
+        ("has no label", "with_label=False"),
+        ("torn.json can't be read as the annotations", "type=BaseDataset", f"ann_file={tmp_path}/torn.json"),
+    ]
+    arguments = [path, weights, "--out", str(tmp_path / "out"), "--num-workers", "0", "--cfg-options"]
+    for message, *options in cases:
+        with pytest.raises(SystemExit, match="2"):
+            tool.main([*arguments, *(f"test_dataloader.dataset.{option}" for option in options)])
+        assert message in capsys.readouterr().err
+
+
+def test_a_network_that_gives_no_reason(saved, tmp_path, capsys, monkeypatch):
+    def refuse(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(resolution_sweep, "batch_scores", refuse)
+    with pytest.raises(SystemExit, match="2"):
+        resolution_sweep.main([*saved[1:], "--out", str(tmp_path / "out")])
+    assert "can't take images of 24x24: AssertionError" in capsys.readouterr().err
 
 
 def test_views_are_placed_in_their_images(tmp_path, images, saved):
@@ -213,7 +242,7 @@ def write_boxes(root, boxes) -> None:
     for name, (x1, y1, x2, y2) in boxes.items():
         sides = f"<xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"
         objects = "".join(
-            f"<object><name>{kind}</name><bndbox>{sides}</bndbox></object>" for kind in ("n0", "g")
+            f"<object><name>{kind}</name><bndbox>{sides}</bndbox></object>" for kind in ("n01440764", "g")
         )
         root.mkdir(exist_ok=True)
         (root / f"{name}.xml").write_text(f"<annotation>{objects}</annotation>")
@@ -243,6 +272,77 @@ def test_boxes_come_from_xml_coco_or_the_set(tmp_path, images, saved):
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="none of its categories, such as 'cat', is one of the test set's"):
         read_objects(dataset, path)
+
+
+class Listed(list):
+    """Image paths with labels, in the place of a data set."""
+
+    @property
+    def metainfo(self) -> dict:
+        return dict(classes=("cat", "dog"))
+
+    def get_data_info(self, index: int) -> dict:
+        return dict(img_path=self[index][0], gt_label=self[index][1])
+
+
+TWINS = Listed([("root/cat/1.png", 0), ("root/dog/1.png", 1)])
+
+
+def write_coco(path, *names, **changed):
+    """COCO annotations of a cat's and a dog's box, each in the image of that name."""
+    content = dict(
+        images=[dict(id=i, file_name=name, width=9, height=9) for i, name in enumerate(names)],
+        annotations=[
+            dict(dict(id=i, image_id=i, category_id=i, bbox=[i, 0, 4, 4]), **changed) for i in range(2)
+        ],
+        categories=[dict(id=0, name="cat"), dict(id=1, name="dog")],
+    )
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_folders_tell_images_of_one_name_apart(tmp_path):
+    cat, dog = {0: [[0, 0, 4, 4]]}, {1: [[1, 0, 5, 4]]}
+    write_boxes(tmp_path / "cat", {"1": (0, 0, 4, 4)})
+    assert read_objects(TWINS, tmp_path) == [cat, {}]
+    write_boxes(tmp_path / "dog", {"1": (1, 0, 5, 4)})
+    assert read_objects(TWINS, tmp_path) == [cat, dog]
+    (tmp_path / "cat" / "1.xml").rename(tmp_path / "1.xml")
+    (tmp_path / "dog" / "1.xml").unlink()
+    with pytest.raises(UserError, match="1 may go with root/cat/1 or with root/dog/1"):
+        read_objects(TWINS, tmp_path)
+    coco = tmp_path / "boxes.json"
+    assert read_objects(TWINS, write_coco(coco, "cat/1.png", "dog/1.png")) == [cat, dog]
+    with pytest.raises(UserError, match="may go with"):
+        read_objects(TWINS, write_coco(coco, "1.png", "1.png"))
+    with pytest.raises(UserError, match=r"root/cat/1.png may go with a/1.png or with b/1.png"):
+        read_objects(Listed(TWINS[:1]), write_coco(coco, "a/1.png", "b/1.png"))
+
+
+def test_a_box_of_another_thing_is_left_out(tmp_path):
+    write_boxes(tmp_path, {"1": (0, 0, 4, 4)})
+    path = tmp_path / "1.xml"
+    assert read_objects(Listed(TWINS[:1]), tmp_path) == [{0: [[0, 0, 4, 4]]}]
+    path.write_text(path.read_text().replace("n01440764", "person"))
+    with pytest.raises(UserError, match="no image of the test set has a box"):
+        read_objects(Listed(TWINS[:1]), tmp_path)
+
+
+def test_faulty_boxes_are_named(tmp_path):
+    path = tmp_path / "boxes.json"
+    for box in ([1, 2], None):
+        with pytest.raises(UserError, match=r"annotations\[0\].bbox is not \[x, y, width, height\]"):
+            read_objects(TWINS, write_coco(path, "cat/1.png", "dog/1.png", bbox=box))
+    path.write_text(write_coco(path, "cat/1.png", "dog/1.png").read_text().replace('"name": "dog"', '"x": 1'))
+    with pytest.raises(UserError, match=r"categories\[1\] has no name"):
+        read_objects(TWINS, path)
+
+    class Boxed(Listed):
+        def get_data_info(self, index):
+            return dict(super().get_data_info(index), bbox=[1, 2, 3])
+
+    with pytest.raises(UserError, match=r"root/cat/1.png: its bbox is not x1, y1, x2, y2: \[1, 2, 3\]"):
+        read_objects(Boxed(TWINS), None)
 
 
 def flood_box(heat: np.ndarray) -> list[int]:

@@ -24,12 +24,12 @@ from attn_mm.analysis.module_tree import (
     tree_text,
 )
 from attn_mm.analysis.tables import markdown_table
-from attn_mm.engine.complexity import input_shape, look_at, make_folder
+from attn_mm.engine.complexity import input_shape, look_at
 from attn_mm.engine.configs import ConfigOptions, load_config
 from attn_mm.engine.describe.dataflow import DataFlow, Flows, find_dataflow
 from attn_mm.engine.describe.drawing import draw
 from attn_mm.engine.describe.plain import without_attention
-from attn_mm.engine.files import write_atomically
+from attn_mm.engine.files import make_folder, write_atomically
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.graft.units import find_family
 from attn_mm.layers import MFBN

@@ -11,7 +11,7 @@ from attn_mm.datasets.pictures import draw_masked_scene
 from attn_mm.datasets.shapes import CLASSES
 from attn_mm.engine.configs import load_config
 from attn_mm.engine.demo import to_demo
-from attn_mm.engine.files import writing
+from attn_mm.engine.files import make_folder
 from attn_mm.engine.launch import build_runner
 from attn_mm.engine.ltpa.folders import MASK_FOLDER
 from attn_mm.engine.media import write_image
@@ -83,9 +83,7 @@ def make_set(folder: Path) -> Path:
         name = CLASSES[about["gt_label"]]
         if missing[name]:
             missing[name] -= 1
-            masks = folder / name / MASK_FOLDER
-            with writing(masks):
-                masks.mkdir(parents=True, exist_ok=True)
+            masks = make_folder(folder / name / MASK_FOLDER)
             write_image(folder / name / f"{missing[name]:04d}.png", picture)
             write_image(masks / f"{missing[name]:04d}.png", np.where(mask, 255, 0).astype(np.uint8))
     return folder

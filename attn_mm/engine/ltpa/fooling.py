@@ -13,19 +13,20 @@ import cv2
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
-from mmengine.registry import DATASETS, DefaultScope
 from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from attn_mm.analysis.fgsm import NORMS, ascent_signs, perturbed
+from attn_mm.engine.bad_data import open_test_set
+from attn_mm.engine.classifiers import check_classes
 from attn_mm.engine.configs import check_data, set_data_root
 from attn_mm.engine.ltpa.nets import Net
 from attn_mm.engine.ltpa.output import Output, percent
 from attn_mm.engine.media import write_image
 from attn_mm.engine.partial import Partial
 from attn_mm.engine.progress import progress_bar
-from attn_mm.engine.unreadable import name_unreadable
+from attn_mm.engine.spread import spread
 from attn_mm.errors import UserError
 
 Batch = tuple[Tensor, list[int | None]]
@@ -36,10 +37,10 @@ def fool(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
     """Measure the fooling rate of each net on its config's test set, and write what was found.
 
     Raises:
-        UserError: a test set is missing, or its images can't be read.
+        UserError: a test set is missing, empty or of other classes, or its images can't be read.
     """
-    sets = [open_test_set(net, args.data_root) for net in nets]
-    chosen = [spread(len(dataset), args.images) for dataset in sets]
+    sets = [open_images(net, args.data_root) for net in nets]
+    chosen = [spread(range(len(dataset)), args.images) for dataset in sets]
     about = {key: getattr(args, key) for key in ("images", "batch_size", "data_root", "cfg_options")}
     about |= {net.name: net.identity for net in nets}
     records = []
@@ -49,10 +50,9 @@ def fool(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
     ):
         for net, dataset, indices in zip(nets, sets, chosen):
             records.append(net.about | measure(net, dataset, indices, args.batch_size, partial, bar))
-    if args.pictures:
-        # The images of the first net's set, which is mostly the set of all.
-        for index in spread(len(sets[0]), args.pictures):
-            draw_images(nets, sets[0], index, out)
+    # The images of the first net's set, which is mostly the set of all.
+    for index in spread(range(len(sets[0])), args.pictures):
+        draw_images(nets, sets[0], index, out)
     rows = [[record["name"], *(percent(r) for r in record["fooling_rate"].values())] for record in records]
     out.table("fooling rate, %", ["L-inf norm", *map(str, NORMS)], rows)
     draw_rates(records, out.file("fooling_rate.png"))
@@ -60,21 +60,14 @@ def fool(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
     partial.path.unlink()
 
 
-def open_test_set(net: Net, data_root: str | None) -> BaseDataset:
-    """A net's test set, whose unreadable images are named."""
+def open_images(net: Net, data_root: str | None) -> BaseDataset:
+    """A net's test set."""
     if data_root:
         set_data_root(net.cfg, data_root)
     check_data(net.cfg, ("test",))
-    with DefaultScope.overwrite_default_scope("mmpretrain"):
-        dataset = DATASETS.build(net.cfg.test_dataloader.dataset)
-    name_unreadable(dataset.pipeline.transforms)
+    dataset = open_test_set(net.cfg)
+    check_classes(net.model, dataset, net.cfg.filename)
     return dataset
-
-
-def spread(total: int, wanted: int | None) -> list[int]:
-    """``wanted`` of the indices up to ``total``, evenly spread; all where there are fewer, or for None."""
-    wanted = min(wanted or total, total)
-    return [place * total // wanted for place in range(wanted)]
 
 
 def load(dataset: BaseDataset, indices: Sequence[int], net: Net) -> Batch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from attn_mm.engine.configs import load_config
 from attn_mm.engine.demo.classification import configured_size
 from attn_mm.engine.launch import check_checkpoint
 from attn_mm.engine.media import read_image
+from attn_mm.engine.network_names import network_names
 from attn_mm.engine.partial import identity
 from attn_mm.engine.predictors import load_model
 from attn_mm.engine.predictors.classification import is_multilabel
@@ -93,7 +93,7 @@ def open_nets(
     Args:
         nets: config, checkpoint, config, checkpoint, and so on.
         device: where they run.
-        names: of each; None: of the configs, or, where these repeat, of the checkpoints' folders.
+        names: of each, as of :func:`network_names`.
         size: see :class:`Net`; None: of the config's inputs.
         options: of ``--cfg-options``, merged into every config.
 
@@ -106,25 +106,8 @@ def open_nets(
     pairs = list(zip(nets[::2], nets[1::2]))
     for _, checkpoint in pairs:
         check_checkpoint(checkpoint)
-    names = _names(pairs, names)
+    names = network_names(pairs, names)
     return [_open(name, *pair, device, size, options) for name, pair in zip(names, pairs)]
-
-
-def _names(pairs: list[tuple[str, str]], given: Sequence[str] | None) -> list[str]:
-    if given:
-        if len(given) != len(pairs):
-            raise UserError(f"--names gives {len(given)} names, and there are {len(pairs)} networks")
-        choices = [list(given)]
-    else:
-        configs, checkpoints = zip(*pairs)
-        folders = [Path(path).resolve().parent.name for path in checkpoints]
-        files = [f"{folder}_{Path(path).stem}" for folder, path in zip(folders, checkpoints)]
-        choices = [[Path(path).stem for path in configs], folders, files]
-    for names in choices:
-        if len(set(names)) == len(names):
-            return names
-    repeated = Counter(choices[-1]).most_common(1)[0][0]
-    raise UserError(f"two networks are called {repeated}: give each its own name with --names")
 
 
 def _open(

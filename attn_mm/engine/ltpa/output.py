@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from attn_mm.engine.files import write_atomically, writing
+from attn_mm.engine.files import make_folder, write_atomically
 
 
 class Output:
@@ -29,8 +29,7 @@ class Output:
     def file(self, name: str) -> Path:
         """The path of a file in it, whose folders are made."""
         path = self.folder / name
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         return path
 
     def write(self, name: str, record: dict) -> None:
