@@ -55,7 +55,7 @@ def read_curves(records: Sequence[Record]) -> Run:
     lines of two epochs.
 
     Raises:
-        ValueError: there is no training line with a loss.
+        ValueError: there is no training line with a loss, or the steps do not grow with the epochs.
     """
     training = [record for record in records if "loss" in record]
     if not training:
@@ -63,6 +63,8 @@ def read_curves(records: Sequence[Record]) -> Run:
     validation = [record for record in records if "loss" not in record]
     epochs = all("epoch" in record for record in training)
     length = _iterations_of_epoch(training) if epochs else 1
+    if not length > 0:
+        raise ValueError("its steps do not grow with its epochs")
     losses = _curves(training, [record["step"] / length for record in training], "loss")
     figures = _curves(validation, [record["step"] for record in validation], "")
     return Run("epoch" if epochs else "iteration", losses, figures)
@@ -74,7 +76,7 @@ def _iterations_of_epoch(training: Sequence[Record]) -> float:
         first.setdefault(record["epoch"], record["step"])
     (start, *_), (end, *_) = sorted(first), sorted(first, reverse=True)
     if start == end:
-        return max(record["step"] for record in training) / end
+        return max(record["step"] for record in training) / max(1, end)
     return (first[end] - first[start]) / (end - start)
 
 

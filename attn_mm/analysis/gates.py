@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from attn_mm.layers import CBAM, ECA, SE, TAM, TopDownAttention
 from attn_mm.layers.aw_attention import AWAttention
 from attn_mm.layers.gate_statistics import GateStatistics
+from attn_mm.layers.tracing import no_replays
 
 Values = dict[str, Tensor]
 """The values of a gate by its part, ``(N, ...)`` each: over channels, positions or weights."""
@@ -157,6 +158,7 @@ def _modulating(attention: TopDownAttention, modulate: _Modulate) -> Iterator[No
     """Put ``modulate`` in the place of the method, which a block calls without the layer's hooks."""
     attention.modulate = modulate
     try:
-        yield
+        with no_replays():
+            yield
     finally:
         del attention.modulate

@@ -21,12 +21,12 @@ from mmengine.runner import find_latest_checkpoint
 from attn_mm.analysis.complexity import weightless
 from attn_mm.analysis.tables import markdown_table
 from attn_mm.engine.bad_data import watch_data
-from attn_mm.engine.configs import check_data, drop_pretrained, walk
+from attn_mm.engine.configs import check_data, drop_pretrained, load_config, walk
 from attn_mm.engine.extras import require
 from attn_mm.engine.files import write_atomically, writing
 from attn_mm.engine.flags import count, positive
-from attn_mm.engine.launch import add_common_flags, build_runner, open_config
-from attn_mm.engine.results import KeepMetrics, write_results
+from attn_mm.engine.launch import add_common_flags, build_runner, join_processes, open_config
+from attn_mm.engine.results import KeepMetrics, read_metrics, write_results
 from attn_mm.errors import ConfigError, UserError, reports_user_errors, resumable
 
 _DESCRIPTION = """\
@@ -175,7 +175,7 @@ def train_variant(cfg: Config, folder: Path) -> dict:
         if runner.rank == 0:
             write_results(runner, results.name, metrics, epoch=runner.epoch, iteration=runner.iter)
         return metrics.latest
-    return json.loads(results.read_text())["metrics"]
+    return read_metrics(results)
 
 
 def open_ablation(args: argparse.Namespace) -> Config:
@@ -204,6 +204,7 @@ def ablate(args: argparse.Namespace) -> None:
     stem = Path(args.config).stem if args.config else "td"
     out = Path(args.work_dir or Path("work_dirs", f"{_NAME}_{stem}" + ("_demo" if args.demo else "")))
     chosen = variants(cfg, args.modes, args.distances, args.steps)
+    join_processes(cfg)
     check_same(cfg, out)
     rows = []
     for place, variant in enumerate(chosen, start=1):
@@ -230,11 +231,15 @@ def check_same(cfg: Config, out: Path) -> None:
     about = out / "config.py"
     with writing(about):
         out.mkdir(parents=True, exist_ok=True)
-    if about.exists() and Config.fromfile(about).to_dict() != _plain(cfg):
-        raise UserError(f"{out} has runs of another config: remove it, or name another --work-dir")
-    if not about.exists():
-        with writing(about):
-            cfg.dump(about)
+    if about.exists():
+        try:
+            same = load_config(str(about)).to_dict() == _plain(cfg)
+        except UserError as error:
+            raise UserError(f"{error}; remove it, or name another --work-dir") from error
+        if not same:
+            raise UserError(f"{out} has runs of another config: remove it, or name another --work-dir")
+    elif is_main_process():
+        write_atomically(about, cfg.pretty_text)
 
 
 def _plain(cfg: Config) -> dict:

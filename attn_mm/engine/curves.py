@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from attn_mm.analysis.curves import Record, Run, join, read_curves
+from attn_mm.analysis.curves import Curve, Record, Run, join, read_curves
 from attn_mm.engine.complexity import make_folder
 from attn_mm.engine.extras import require
 from attn_mm.engine.files import write_atomically, writing
@@ -84,16 +85,21 @@ def _records(path: Path) -> list[Record]:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
     except ValueError as error:
         raise UserError(f"{path} is no scalars.json of mmengine: a line is no JSON") from error
-    if not all(isinstance(record, dict) and "step" in record for record in records):
-        raise UserError(f"{path} is no scalars.json of mmengine: a line has no step")
+    if not all(isinstance(record, dict) and _is_number(record.get("step")) for record in records):
+        raise UserError(f"{path} is no scalars.json of mmengine: a line has no step that is a number")
+    if not all(_is_number(record.get("epoch", 1)) for record in records):
+        raise UserError(f"{path} is no scalars.json of mmengine: an epoch is no number")
     return records
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def names_of(paths: Sequence[Path], names: Sequence[str] | None) -> list[str]:
     """The runs' names; UserError where they are too few or too many, or two are alike."""
     if names is None:
-        folders = [path if path.is_dir() else path.parents[2] for path in map(Path.resolve, paths)]
-        names = [folder.name for folder in folders]
+        names = [_name_of(path.resolve()) for path in paths]
         if len(set(names)) < len(names):
             names = [str(path) for path in paths]
     if len(names) != len(paths):
@@ -101,6 +107,29 @@ def names_of(paths: Sequence[Path], names: Sequence[str] | None) -> list[str]:
     if len(set(names)) < len(names):
         raise UserError("two runs have the same name: tell them apart with --names")
     return list(names)
+
+
+def _name_of(path: Path) -> str:
+    """The work dir's name, and of a log elsewhere the file's."""
+    if path.is_dir():
+        return path.name
+    return path.parents[2].name if len(path.parents) > 2 and path.match(LOGS) else path.stem
+
+
+def broken(curve: Curve) -> float | None:
+    """Where a curve first has what is no finite number, as the loss of a training that diverged."""
+    return next((x for x, value in curve if not math.isfinite(value)), None)
+
+
+def _finite(curve: Curve) -> list[tuple[float, float | None]]:
+    """A curve with None, which JSON can hold and a plot leaves out, for what is no finite number."""
+    return [(x, value if math.isfinite(value) else None) for x, value in curve]
+
+
+def _end(key: str, curve: Curve, unit: str) -> str:
+    """What the run's line says of a curve."""
+    at = broken(curve)
+    return f"{key} {curve[-1][1]:.4g}" if at is None else f"{key} not finite from {unit} {at:.4g}"
 
 
 def figure_key(runs: Sequence[Run], wanted: str | None) -> str | None:
@@ -136,7 +165,9 @@ def plot(names: Sequence[str], runs: Sequence[Run], loss: str, figure: str | Non
             curve = run.losses[key] if key == loss else run.figures[key]
             # One point alone would not be seen as a line.
             marker = "o" if len(curve) < 15 else None
-            axes.plot(*zip(*curve), marker=marker, markersize=3.5, linewidth=1.4, label=name)
+            at = broken(curve)
+            label = name if at is None else f"{name} (not finite from {run.unit} {at:.4g})"
+            axes.plot(*zip(*_finite(curve)), marker=marker, markersize=3.5, linewidth=1.4, label=label)
         axes.set_xlabel(runs[0].unit)
         axes.set_title(f"training: {key}" if key == loss else f"validation: {key}", fontsize=10)
         axes.grid(alpha=0.3)
@@ -163,13 +194,18 @@ def main(argv=None) -> None:
         loss=args.loss,
         figure=figure,
         runs=[
-            dict(name=name, log=str(path), loss=run.losses[args.loss], figure=run.figures.get(figure, []))
+            dict(
+                name=name,
+                log=str(path),
+                loss=_finite(run.losses[args.loss]),
+                figure=_finite(run.figures.get(figure, [])),
+            )
             for name, path, run in zip(names, args.logs, runs)
         ],
     )
-    write_atomically(args.out / "curves.json", json.dumps(record, indent=1) + "\n")
-    for run in record["runs"]:
-        end = f"{args.loss} {run['loss'][-1][1]:.4g}"
-        end += f", {figure} {run['figure'][-1][1]:.4g}" if run["figure"] else ""
-        print(f"{run['name']}: {end}")
+    write_atomically(args.out / "curves.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+    for name, run in zip(names, runs):
+        ends = [_end(args.loss, run.losses[args.loss], run.unit)]
+        ends += [_end(figure, run.figures[figure], run.unit)] if figure else []
+        print(f"{name}: {', '.join(ends)}")
     print(f"{args.out / 'curves.png'}")

@@ -8,8 +8,10 @@ import os.path as osp
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import init_dist, is_distributed
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmengine.utils.dl_utils import set_multi_processing
 
 from attn_mm.engine.configs import ConfigOptions, load_config, merge_options, set_data_root
 from attn_mm.engine.cpu import keep_freed_memory, prefer_channels_last
@@ -74,7 +76,10 @@ def build_runner(cfg: Config) -> Runner:
     """The config's runner, on the processes and the device that there are."""
     on_cpu = not torch.cuda.is_available()
     if on_cpu and cfg.launcher == "pytorch":
-        _join_cpu_processes(cfg)
+        join_processes(cfg)
+        # mmengine's default wrapper names a CUDA device.
+        wrapper = dict(type="MMDistributedDataParallel", broadcast_buffers=False, device_ids=None)
+        cfg.setdefault("model_wrapper_cfg", wrapper)
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
     if on_cpu:
         keep_freed_memory()
@@ -82,11 +87,18 @@ def build_runner(cfg: Config) -> Runner:
     return runner
 
 
-def _join_cpu_processes(cfg: Config) -> None:
-    # mmengine's launcher sets a CUDA device, and its default wrapper names one.
-    torch.distributed.init_process_group("gloo")
-    wrapper = dict(type="MMDistributedDataParallel", broadcast_buffers=False, device_ids=None)
-    cfg.setdefault("model_wrapper_cfg", wrapper)
+def join_processes(cfg: Config) -> None:
+    """Let the processes of the config's launcher know each other, once, however many runners they build."""
+    if cfg.launcher == "none" or is_distributed():
+        return
+    if cfg.launcher == "pytorch" and not torch.cuda.is_available():
+        # mmengine's launcher sets a CUDA device.
+        torch.distributed.init_process_group("gloo")
+    else:
+        env = cfg.get("env_cfg", {})
+        # As mmengine's runner does, which would find the start method changed by init_dist.
+        set_multi_processing(**env.get("mp_cfg", {}), distributed=True)
+        init_dist(cfg.launcher, **env.get("dist_cfg", {}))
 
 
 def check_checkpoint(path: str) -> None:

@@ -54,6 +54,8 @@ class Partial(contextlib.AbstractContextManager):
             raise UserError(f"{self.path}: another run is writing it; name another {self._flag}") from error
 
     def _open(self, about: dict) -> None:
+        # As it is read again: JSON has no tuples, and keys are strings.
+        about = json.loads(json.dumps(about))
         lines, intact = self._lines()
         if lines and lines[0] != about:
             differing = ", ".join(key for key in about if lines[0].get(key) != about[key])

@@ -9,6 +9,9 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from attn_mm.engine.files import write_atomically
+from attn_mm.errors import UserError
+
 
 class KeepMetrics(Hook):
     """Remembers what the latest validation or test gave.
@@ -41,5 +44,18 @@ def write_results(runner: Runner, name: str, kept: KeepMetrics, **about) -> Path
     record = dict(config=runner.cfg.filename, **about, metrics=kept.latest)
     if kept.skipped is not None:
         record["skipped"] = kept.skipped
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    write_atomically(path, json.dumps(record, indent=2) + "\n")
     return path
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """The metrics in a file of :func:`write_results`; UserError where it is damaged or can't be read."""
+    try:
+        metrics = json.loads(path.read_text())["metrics"]
+        if not (metrics and isinstance(metrics, dict)):
+            raise ValueError
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror})") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged: remove it, and the same command makes it again") from error
+    return metrics

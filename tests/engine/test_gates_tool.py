@@ -286,6 +286,8 @@ def test_mistakes(config, checkpoint, tmp_path, capsys):
     assert f"error: {plain} {expected}" in said("lesion", plain, weights, "--demo")
     assert f"{plain} has no PReLU inside a TAM" in said("linearise", plain, weights, "--demo")
     assert f"{weights} does not fit {tam}: it lacks" in said("scatter", tam, weights, "--demo")
+    tams = checkpoint(tam, load_config)
+    assert f"{tams} does not fit {plain}: the model lacks" in said("filters", plain, tams)
     assert "name a checkpoint, or --demo, which trains one" in said("lesion", tam)
     assert "absent.pth does not exist" in said("lesion", tam, "absent.pth")
     assert "is missing: put the data set there" in said(

@@ -26,6 +26,7 @@ from attn_mm.engine.infer import main
 from attn_mm.engine.media import VideoFile, VideoFrames
 from attn_mm.engine.predictors import PREDICTORS, load_model
 from attn_mm.engine.predictors.detection import _enlarged
+from attn_mm.engine.predictors.loading import fill
 from attn_mm.errors import UserError
 
 pytest.importorskip("mmdet")
@@ -563,8 +564,44 @@ def test_checkpoints_that_do_not_fit(plain, photos, tmp_path, capsys):
     line = fails(capsys, config, tmp_path / "partial.pth", photos)
     assert "lacks 1 of the model's" in line
     assert "backbone.layer2.0.conv1.weight" in line
+    weights = torch.load(checkpoint)["state_dict"] | {
+        f"backbone.attention.{name}": torch.ones(2) for name in ("gate", "norm.running_mean")
+    }
+    torch.save({"state_dict": weights}, tmp_path / "richer.pth")
+    line = fails(capsys, config, tmp_path / "richer.pth", photos)
+    assert f"the model lacks 2 of its {len(weights)} weights, such as backbone.attention.gate; use" in line
     (tmp_path / "torn.pth").write_bytes(Path(checkpoint).read_bytes()[:5000])
     assert "torn.pth" in fails(capsys, config, tmp_path / "torn.pth", photos)
+
+
+def test_entries_that_are_no_weights_of_the_network_fit():
+    class Renaming(torch.nn.Conv2d):
+        """As upstream models read the checkpoints of their earlier versions."""
+
+        def _load_from_state_dict(self, state_dict, prefix, *args):
+            for name in ("weight", "gate"):
+                if f"{prefix}old_{name}" in state_dict:
+                    state_dict[f"{prefix}{name}"] = state_dict.pop(f"{prefix}old_{name}")
+            state_dict.pop(f"{prefix}dropped", None)
+            super()._load_from_state_dict(state_dict, prefix, *args)
+
+    model = torch.nn.Sequential(Renaming(2, 2, 1, bias=False))
+    weights = {
+        "module.0.old_weight": torch.ones(2, 2, 1, 1),
+        "0.dropped": torch.ones(1),
+        "0.norm.num_batches_tracked": torch.tensor(3),
+        "0.relative_position_index": torch.zeros(2, dtype=torch.int64),
+        "data_preprocessor.mean": torch.ones(3),
+        "head.loss_cls.cum_samples": torch.ones(7),
+        "metric.total": torch.ones(1),
+    }
+    fill(model, weights, "it does not fit")
+    assert model[0].weight.eq(1).all()
+    for name in ("0.gate", "0.old_gate", "0.bias"):
+        with pytest.raises(
+            UserError, match=r"not fit: the model lacks 1 of its 8 weights, such as 0\.(gate|bias);"
+        ):
+            fill(model, weights | {name: torch.ones(2)}, "it does not fit")
 
 
 def test_a_model_without_attention(plain, photos, capsys):

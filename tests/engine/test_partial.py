@@ -40,6 +40,16 @@ def test_a_run_with_something_else(tmp_path):
         Partial(path, {"clips": 3}, flag="--out")
 
 
+def test_what_json_spells_otherwise_is_the_same_run(tmp_path):
+    about = {"cfg_options": {"scale": (2, 3)}, "sizes": {4: 5}}
+    for key in (1, 2):
+        with Partial(tmp_path / "x.partial", about, flag="--out") as partial:
+            partial.add(key, None)
+    assert list(partial.found) == [1, 2]
+    with pytest.raises(UserError, match="another cfg_options"):
+        Partial(tmp_path / "x.partial", about | {"cfg_options": {"scale": (2, 4)}}, flag="--out")
+
+
 def test_a_run_at_the_same_time(tmp_path):
     pytest.importorskip("fcntl")
     path = tmp_path / "x.partial"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import cv2
 import pytest
 
-from attn_mm.engine.curves import main
+from attn_mm.engine.curves import main, names_of
 from attn_mm.engine.extras import require
 from attn_mm.errors import UserError
 
@@ -63,6 +64,38 @@ def test_a_run_that_was_never_validated(tmp_path):
     assert record["figure"] is None and record["runs"][0]["figure"] == []
 
 
+def test_a_training_that_diverged(tmp_path, capsys):
+    nan, inf = float("nan"), float("inf")
+    figures = {1: {"accuracy/top1": 30.0}, 3: {"accuracy/top1": nan}}
+    runs = [
+        work_dir(tmp_path, "diverged", [3.0, 2.0, inf, nan], figures),
+        work_dir(tmp_path, "lost", [nan, nan], {1: {"accuracy/top1": 10.0}}),
+    ]
+    main([*map(str, runs), "--out", str(tmp_path / "out")])
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    text = (tmp_path / "out" / "curves.json").read_text()
+    diverged, lost = json.loads(text, parse_constant=refuse)["runs"]
+    assert diverged["loss"] == [[1, 3.0], [2, 2.0], [3, None], [4, None]]
+    assert diverged["figure"] == [[1, 30.0], [3, None]]
+    assert lost["loss"] == [[1, None], [2, None]]
+    said = capsys.readouterr().out
+    assert "diverged: loss not finite from epoch 3, accuracy/top1 not finite from epoch 3\n" in said
+    assert "lost: loss not finite from epoch 1, accuracy/top1 10\n" in said
+
+
+def test_a_log_outside_a_work_dir_has_its_own_name(runs, tmp_path, monkeypatch):
+    text = (runs[0] / "20260101_000000" / "vis_data" / "scalars.json").read_text()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ours.json").write_text(text)
+    main(["ours.json", str(runs[1]), "--out", str(tmp_path / "out")])
+    record = json.loads((tmp_path / "out" / "curves.json").read_text())
+    assert [run["name"] for run in record["runs"]] == ["ours", "tdaf"]
+    assert names_of([Path("/ours.json")], None) == ["ours"]
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -85,6 +118,10 @@ def test_what_is_no_log(tmp_path, capsys):
         ("{", "a line is no JSON"),
         ("[1]\n", "a line has no step"),
         ("", "no loss is logged"),
+        ('{"loss": 1, "step": "one"}', "a line has no step that is a number"),
+        ('{"loss": 1, "step": null}', "a line has no step that is a number"),
+        ('{"loss": 1, "step": 2, "epoch": "one"}', "an epoch is no number"),
+        ('{"loss": 1, "step": 2, "epoch": 1}\n{"loss": 1, "step": 2, "epoch": 2}', "its steps do not grow"),
     ):
         (tmp_path / "scalars.json").write_text(text)
         assert said in fails(capsys, str(tmp_path / "scalars.json"), "--names", "x")

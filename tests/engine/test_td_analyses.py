@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import cv2
 import numpy as np
@@ -475,7 +476,51 @@ def test_an_ablation_keeps_what_is_finished(tmp_path, small_demos, quick_runs, m
     ablate.main(arguments)
     assert trained == [str(tmp_path / "joint_m1_t2")]
     assert json.loads((tmp_path / "ablate.json").read_text()) == record
+
+    def complaint() -> str:
+        with pytest.raises(SystemExit, match="2"):
+            ablate.main(arguments)
+        return capsys.readouterr().err.splitlines()[-1]
+
+    results = tmp_path / "joint_m1_t2" / "results.json"
+    whole = results.read_text()
+    for damaged in (whole[:20], "[]", '{"metrics": {}}'):
+        results.write_text(damaged)
+        assert f"{results} is damaged: remove it, and the same command makes it again" in complaint()
+    results.write_text(whole)
+    about = (tmp_path / "config.py").read_text()
+    (tmp_path / "config.py").write_text(about[: about.index("[") + 1])
+    said = complaint()
+    assert "config.py can't be read" in said and "remove it, or name another --work-dir" in said
+    (tmp_path / "config.py").write_text(about)
     monkeypatch.setattr(ablate, "DEMO_CHANNELS", 16)
-    with pytest.raises(SystemExit, match="2"):
-        ablate.main(arguments)
-    assert "has runs of another config" in capsys.readouterr().err
+    assert "has runs of another config" in complaint()
+
+
+def test_an_ablation_of_a_launchers_processes(tmp_path, images, small_demos, quick_runs, monkeypatch):
+    """One process joins its group once, for all networks."""
+    if torch.cuda.is_available():
+        pytest.skip("with a GPU the launcher is mmengine's own")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = dict(RANK=0, LOCAL_RANK=0, WORLD_SIZE=1, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    for name, value in group.items():
+        monkeypatch.setenv(name, str(value))
+    path = small.dump(config(tmp_path), tmp_path / "td.py")
+    grid = ["--modes", "joint", "--distances", "1", "--steps", "1"]
+    flags = ["--demo", "--launcher", "pytorch", "--work-dir", str(tmp_path / "out")]
+    try:
+        ablate.main([path, *grid, *flags, "--cfg-options", "train_cfg.max_epochs=1"])
+    finally:
+        torch.distributed.destroy_process_group()
+    record = json.loads((tmp_path / "out" / "ablate.json").read_text())
+    assert [row["name"] for row in record["variants"]] == ["plain", "joint_m1_t2"]
+
+
+def test_the_first_process_alone_writes_an_ablations_config(tmp_path, monkeypatch):
+    cfg, out = config(tmp_path), tmp_path / "runs"
+    for first in (False, True, True):
+        monkeypatch.setattr(ablate, "is_main_process", lambda first=first: first)
+        ablate.check_same(cfg, out)
+        assert [path.name for path in out.iterdir()] == ["config.py"] * first

@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
+from attn_mm.analysis.gates import find_gates, watch
 from attn_mm.errors import ConfigError
 from attn_mm.graft import cuda_graphs
 from attn_mm.graft.steps import stopped_after
@@ -67,7 +68,16 @@ def test_nothing_is_replayed_for_whoever_looks_on():
     with torch.no_grad():
         assert replays()
         gate = next(module for module in net.modules() if isinstance(module, TAM))
-        for watcher in (record_attention(net), stopped_after(net, 1), gate.gate_statistics(), as_written()):
+        feedback = [gate for gate in find_gates(net) if gate.kind == "TopDownAttention"]
+        watchers = (
+            record_attention(net),
+            stopped_after(net, 1),
+            gate.gate_statistics(),
+            as_written(),
+            watch(feedback),
+            feedback[0].opened(),
+        )
+        for watcher in watchers:
             with watcher:
                 assert not replays()
             assert replays()

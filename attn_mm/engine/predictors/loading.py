@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner.checkpoint import CheckpointLoader
-from torch import nn
+from torch import Tensor, nn
 
 from attn_mm.errors import UserError
 
@@ -54,6 +54,24 @@ def fill(model: nn.Module, weights: dict, complaint: str) -> None:
             f"{complaint}: it lacks {len(missing)} of the model's {len(parameters)} parameters, "
             f"such as {missing[0]}; {advice}"
         )
+    # What the model's own loading renames or drops is none of these.
+    foreign = [name for name in report.unexpected_keys if _predicts(name, weights.get(name))]
+    if foreign:
+        raise UserError(
+            f"{complaint}: the model lacks {len(foreign)} of its {len(weights)} weights, "
+            f"such as {foreign[0]}; {advice}"
+        )
+
+
+def _predicts(name: str, value: Tensor | None) -> bool:
+    """Whether a checkpoint's entry takes part in a network's prediction: no counter, no part of a loss.
+
+    ``value`` is None where loading has renamed the entry.
+    """
+    *modules, own = name.split(".")
+    if own == "num_batches_tracked" or (isinstance(value, Tensor) and not value.is_floating_point()):
+        return False
+    return not any(module.startswith(("data_preprocessor", "loss", "metric")) for module in modules)
 
 
 def _dataset_meta(cfg: Config, checkpoint: dict) -> dict:
