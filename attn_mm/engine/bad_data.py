@@ -164,8 +164,8 @@ def _explain_metric(cfg: ConfigDict) -> None:
 
 def _nothing_left(dataset: BaseDataset) -> UserError:
     return UserError(
-        f"{dataset.ann_file}: nothing in it can be used: it is empty, has no box of the config's "
-        "classes, or no visible keypoint, inside an image, or the config's filter_cfg leaves all of them out"
+        f"{dataset.ann_file}: nothing in it can be used: it has no box of the config's classes, or no "
+        "visible keypoint, inside an image, or the config's filter_cfg leaves all of them out, or it is empty"
     )
 
 
