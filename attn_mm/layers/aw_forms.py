@@ -88,7 +88,10 @@ def _scales_products(x: Tensor, weight: Tensor, s: Tensor, stride: Sequence[int]
     if not _is_on_cpu(x):
         return few
     trains = torch.is_grad_enabled() and any(t.requires_grad for t in (x, weight, s))
-    if len(x) <= 2:
+    if len(x) == 1:
+        # Then it is one plain convolution, which gives what upstream gives to the last bit where s is 1.
+        return False
+    if len(x) == 2:
         return very_few and (trains or is_channels_last(x))
     if max(stride) == 1:
         return few
@@ -268,16 +271,17 @@ class _Shift(torch.autograd.Function):
     def forward(ctx, x, weight, s, bias, padding, dilation):
         z = F.conv2d(x.contiguous(memory_format=torch.channels_last), _positions_as_channels(weight))
         z = z.permute(0, 2, 3, 1).unflatten(3, (-1, weight.shape[0]))
-        shape = len(x), *output_size(x, weight, (1, 1), padding, dilation), weight.shape[0]
-        if bias is None:
-            y = z.new_zeros(shape)
-        else:
-            y = bias.expand(shape).clone(memory_format=torch.contiguous_format)
-        ctx.moves = list(_moves(x, weight, shape[1:3], padding, dilation))
+        size = output_size(x, weight, (1, 1), padding, dilation)
+        shape = len(x), len(weight), *size
+        # Autograd lets nobody write over a view that a function returns.
+        y = torch.empty(shape, dtype=z.dtype, device=z.device, memory_format=torch.channels_last)
+        y.zero_() if bias is None else y.copy_(per_channel(bias, y))
+        y_nhwc = y.permute(0, 2, 3, 1)
+        ctx.moves = list(_moves(x, weight, size, padding, dilation))
         for to, source, s_position in zip(*zip(*ctx.moves), _positions_first(s)):
-            y[to].addcmul_(z[source], s_position)
+            y_nhwc[to].addcmul_(z[source], s_position)
         ctx.save_for_backward(x, weight, s, z)
-        return _laid_out_as(x, y.permute(0, 3, 1, 2))
+        return _laid_out_as(x, y)
 
     @staticmethod
     @once_differentiable

@@ -254,6 +254,21 @@ def test_forms_with_their_own_backward_refuse_a_second_one(force, form):
         grad.sum().backward()
 
 
+RELUS = torch.relu, torch.relu_
+
+
+@pytest.mark.parametrize("layout", ["contiguous_format", "channels_last"])
+@pytest.mark.parametrize("form", ["grouped", "loop", "shift", "taps"])
+def test_what_a_form_gives_can_be_written_over(form, layout):
+    """As a ReLU in place does."""
+    x = image(3, size=(5, 4)).to(memory_format=getattr(torch, layout)).requires_grad_()
+    layer = build(padding=1)
+    s = layer.attention(x) + 1
+    conv = x, layer.weight, s, layer.bias, layer.stride, layer.padding, layer.dilation, 1
+    grads = [torch.autograd.grad(relu(FORMS[form](*conv)).sum(), x, retain_graph=True)[0] for relu in RELUS]
+    torch.testing.assert_close(*grads)
+
+
 def test_written_order_can_be_differentiated_twice():
     layer, x = build((2, 2), padding=1).eval(), image(3, 2, (3, 3)).requires_grad_()
     with as_written():
@@ -272,6 +287,8 @@ def test_written_order_can_be_differentiated_twice():
         ("shift", 8, 5, dict(), "contiguous_format"),
         ("shift", 8, 5, dict(), "channels_last"),
         ("shift", 2, 1, dict(), "contiguous_format"),
+        ("grouped", 1, 1, dict(), "contiguous_format"),
+        ("loop", 1, 1, dict(), "channels_last"),
         ("taps", 8, 1, dict(stride=2), "contiguous_format"),
         ("grouped", 8, 5, dict(stride=2), "contiguous_format"),
         ("taps", 8, 5, dict(stride=2), "channels_last"),
