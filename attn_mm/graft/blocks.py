@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import Family, Unit, find_family
 from attn_mm.layers.pooled_norm import pooled_conv_norm
+from attn_mm.layers.tam import TAM
 from attn_mm.layers.td import TopDownAttention
+from attn_mm.layers.watching import is_watched
 
 
 class AttendedMixin:
@@ -19,6 +22,7 @@ class AttendedMixin:
     family: Family
     attn: nn.ModuleDict
     """Layers behind a unit, by the unit's name."""
+    last_unit: str
 
     def forward(self, x: Tensor) -> Tensor:
         if getattr(self, "with_cp", False) and x.requires_grad:
@@ -28,14 +32,43 @@ class AttendedMixin:
         return self.family.finish(self, out)
 
     def _with_shortcut(self, x: Tensor) -> Tensor:
-        return self.family.add(self, x, self._branch(x))
+        gate = self._closing_gate()
+        branch = self._branch(x, gate)
+        shortcut = self.family.shortcut(self, x)
+        if shortcut is None:
+            return branch if gate is None else gate(branch)
+        if hasattr(self, "drop_path"):
+            branch = self.drop_path(branch)
+        if gate is not None:
+            return gate.add_to(shortcut, branch)
+        if self._needs_branch() or torch.result_type(branch, shortcut) != branch.dtype:
+            return branch + shortcut
+        return branch.add_(shortcut)
 
-    def _branch(self, x: Tensor) -> Tensor:
+    def _closing_gate(self) -> TAM | None:
+        """The layer at the branch's end, where it is a gate that can add the shortcut as well."""
+        layers = self._closing_layers()
+        can = layers and isinstance(layers[-1], TAM) and layers[-1].can_add() and not self._needs_branch()
+        return layers[-1] if can else None
+
+    def _needs_branch(self) -> bool:
+        """Whether the branch's output may be needed beside the sum: by autograd, or by who is shown it."""
+        return torch.is_grad_enabled() or any(map(is_watched, self._closing_layers()))
+
+    def _closing_layers(self) -> list[nn.Module]:
+        """What is behind the last unit: the sequence, and the layers in it."""
+        if self.last_unit not in self.attn:
+            return []
+        layers = self.attn[self.last_unit]
+        return [layers, *layers]
+
+    def _branch(self, x: Tensor, gate: TAM | None) -> Tensor:
+        """The branch's output, but for ``gate`` at its end."""
         for unit in self.family.units(self):
-            x = self._run(unit, x, unit.norm)
+            x = self._run(unit, x, unit.norm, gate)
         return x
 
-    def _run(self, unit: Unit, x: Tensor, norm: nn.Module) -> Tensor:
+    def _run(self, unit: Unit, x: Tensor, norm: nn.Module, gate: TAM | None = None) -> Tensor:
         if unit.whole is not None and norm is unit.norm:
             x = unit.whole(x)
         else:
@@ -44,9 +77,10 @@ class AttendedMixin:
                 x = unit.act(x)
         for layer in unit.then:
             x = layer(x)
-        if unit.name in self.attn:
-            x = self.attn[unit.name](x)
-        return x
+        if unit.name not in self.attn:
+            return x
+        layers = self.attn[unit.name]
+        return layers(x) if gate is None or layers[-1] is not gate else layers[:-1](x)
 
 
 def attend(block: nn.Module) -> nn.Module:
@@ -54,6 +88,7 @@ def attend(block: nn.Module) -> nn.Module:
     if not isinstance(block, AttendedMixin):
         block.family = find_family(block)
         block.attn = nn.ModuleDict()
+        block.last_unit = block.family.units(block)[-1].name
         swap_class(block, AttendedMixin)
     return block
 
@@ -85,7 +120,11 @@ class FeedbackMixin(AttendedMixin):
 
     td: TopDown
 
-    def _branch(self, x: Tensor) -> Tensor:
+    def _closing_gate(self) -> TAM | None:
+        # Without a unit that runs again, the feedback modulates what the gate has let through.
+        return super()._closing_gate() if self.td.distance else None
+
+    def _branch(self, x: Tensor, gate: TAM | None) -> Tensor:
         units = self.family.units(self)
         first = len(units) - self.td.distance
         if any(isinstance(unit.norm, nn.Identity) for unit in units[first:]):
@@ -98,7 +137,7 @@ class FeedbackMixin(AttendedMixin):
             x = self.td.attention.modulate(x, self._top(rerun, x, norms))
             norms = step_norms
         for unit in rerun:
-            x = self._run(unit, x, norms[unit.name])
+            x = self._run(unit, x, norms[unit.name], gate)
         return x
 
     def _top(self, units: list[Unit], x: Tensor, norms) -> Tensor:

@@ -49,8 +49,8 @@ class Family(NamedTuple):
     """How the blocks of a family are read and closed."""
 
     units: Callable[[nn.Module], list[Unit]]
-    add: Callable[[nn.Module, Tensor, Tensor], Tensor]
-    """``add(block, x, branch)``: the block's input and its branch's output, joined."""
+    shortcut: Callable[[nn.Module, Tensor], Tensor | None]
+    """``shortcut(block, x)``: what is added to the branch's output, None where nothing is."""
     finish: Callable[[nn.Module, Tensor], Tensor]
     """``finish(block, sum)``: what the block does to the sum."""
 
@@ -107,25 +107,20 @@ def _inverted_sequence(block: nn.Module) -> list[Unit]:
     return [_from_conv_module(*pair) for pair in zip(names, modules)]
 
 
-def _residual_sum(block: nn.Module, x: Tensor, branch: Tensor) -> Tensor:
-    identity = x if block.downsample is None else block.downsample(x)
-    if hasattr(block, "drop_path"):
-        branch = block.drop_path(branch)
-    return branch + identity
+def _downsampled(block: nn.Module, x: Tensor) -> Tensor:
+    return x if block.downsample is None else block.downsample(x)
 
 
-def _inverted_sum(block: nn.Module, x: Tensor, branch: Tensor) -> Tensor:
-    if not block.with_res_shortcut:
-        return branch
-    return x + (block.drop_path(branch) if hasattr(block, "drop_path") else branch)
+def _input_of_inverted(block: nn.Module, x: Tensor) -> Tensor | None:
+    return x if block.with_res_shortcut else None
 
 
-def _inverted_sequence_sum(block: nn.Module, x: Tensor, branch: Tensor) -> Tensor:
-    return x + branch if block.use_res_connect else branch
+def _input_of_inverted_sequence(block: nn.Module, x: Tensor) -> Tensor | None:
+    return x if block.use_res_connect else None
 
 
-def _branch_alone(block: nn.Module, x: Tensor, branch: Tensor) -> Tensor:
-    return branch
+def _no_shortcut(block: nn.Module, x: Tensor) -> None:
+    return None
 
 
 def _relu(block: nn.Module, x: Tensor) -> Tensor:
@@ -141,12 +136,12 @@ def _nothing(block: nn.Module, x: Tensor) -> Tensor:
     return x
 
 
-_RESIDUAL = Family(_conv_and_norm, _residual_sum, _relu)
-_RESIDUAL_OF_MODULES = Family(_conv_modules, _residual_sum, _relu)
-_RESIDUAL_3D = Family(_conv_modules, _residual_sum, _relu_and_non_local)
-_SEPARABLE = Family(_separable, _branch_alone, _nothing)
-_INVERTED = Family(_inverted, _inverted_sum, _nothing)
-_INVERTED_SEQUENCE = Family(_inverted_sequence, _inverted_sequence_sum, _nothing)
+_RESIDUAL = Family(_conv_and_norm, _downsampled, _relu)
+_RESIDUAL_OF_MODULES = Family(_conv_modules, _downsampled, _relu)
+_RESIDUAL_3D = Family(_conv_modules, _downsampled, _relu_and_non_local)
+_SEPARABLE = Family(_separable, _no_shortcut, _nothing)
+_INVERTED = Family(_inverted, _input_of_inverted, _nothing)
+_INVERTED_SEQUENCE = Family(_inverted_sequence, _input_of_inverted_sequence, _nothing)
 
 FAMILIES: dict[str, Family] = {
     "attn_mm.models.mobilenet_v1.DepthwiseSeparable": _SEPARABLE,

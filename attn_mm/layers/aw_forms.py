@@ -344,10 +344,10 @@ class _Taps(torch.autograd.Function):
     def forward(ctx, x, weight, s, bias, stride, padding, dilation, groups):
         ctx.conv = stride, padding, dilation, groups
         windows = _windows(weight, output_size(x, weight, stride, padding, dilation), stride, dilation)
-        x_padded = _zero_padded(x, padding)
+        x_padded, kernels_1x1 = _zero_padded(x, padding), _as_1x1_kernels(weight)
         y, outputs = 0, []
         for index, window in windows:
-            z = convolve(x_padded[window], _position(weight, index), groups=groups)
+            z = convolve(x_padded[window], kernels_1x1[index], groups=groups)
             s_position = per_channel(s.flatten(2)[..., index], z)
             y = z * s_position if index == 0 else y.addcmul_(z, s_position)
             # On an accelerator computing them again costs less than their memory.
@@ -373,11 +373,11 @@ def _gradients_by_positions(grad, x, weight, s, *outputs, conv, wanted):
     stride, padding, dilation, groups = conv
     for_x, for_weight, for_s = wanted
     pointwise = [[n] * (x.dim() - 2) for n in (1, 0, 1)]
-    x_padded = _zero_padded(x, padding)
+    x_padded, kernels_1x1 = _zero_padded(x, padding), _as_1x1_kernels(weight)
     grad_padded = torch.zeros_like(x_padded) if for_x else None
     grads_weight, grads_s = [], []
     for index, window in _windows(weight, grad.shape[2:], stride, dilation):
-        position = _position(weight, index)
+        position = kernels_1x1[index]
         if for_x or for_weight:
             grad_x_seen, grad_position = _conv_gradients(
                 grad * per_channel(s.flatten(2)[..., index], grad),
@@ -420,6 +420,8 @@ class _Fused(torch.autograd.Function):
         return *gradients, _bias_gradient(ctx, grad), *[None] * 4
 
 
-def _position(weight: Tensor, index: int) -> Tensor:
-    """Kernel position ``index`` of ``(C2, C1, h, w)`` as a 1x1 kernel ``(C2, C1, 1, 1)``."""
-    return per_channel(weight.flatten(2)[..., index], weight)
+def _as_1x1_kernels(weight: Tensor) -> list[Tensor]:
+    """The kernel positions of ``(C2, C1, h, w)``, each as a kernel ``(C2, C1, 1, 1)``."""
+    # One by one they would be gathered from all of the weight's memory, each time anew.
+    by_position = weight.flatten(2).permute(2, 0, 1).contiguous()
+    return [per_channel(position, weight) for position in by_position]

@@ -30,6 +30,7 @@ from attn_mm.layers.mfbn import MFBN, MFBN2d, MFBN3d, MFSyncBN
 from attn_mm.layers.precision import no_autocast, result_type, wide_type
 from attn_mm.layers.shortcuts import shortcuts_enabled
 from attn_mm.layers.tracing import is_traced
+from attn_mm.layers.watching import is_watched
 
 _CONV_WEIGHT_GRAD = {4: torch.nn.grad.conv2d_weight, 5: torch.nn.grad.conv3d_weight}
 _STOCK = (
@@ -39,7 +40,6 @@ _STOCK = (
 # Measured on an H200, see benchmarks/forms.py.
 _NARROW = 256
 _FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward, MFBN.forward)
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
 def pooled_conv_norm(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
@@ -88,13 +88,9 @@ def _are_stock(x: Tensor, conv: nn.Module, norm: nn.Module) -> bool:
                 and isinstance(norm, stock_norms)
                 and type(norm).forward in _FORWARDS
                 and x.dim() == 2 + len(conv.kernel_size)
-                and not any(_is_watched(module) for module in (conv, norm))
+                and not any(is_watched(module) for module in (conv, norm))
             )
     return False
-
-
-def _is_watched(module: nn.Module) -> bool:
-    return "forward" in module.__dict__ or any(getattr(module, hooks) for hooks in _HOOKS)
 
 
 def _is_pointwise(conv: nn.Module) -> bool:

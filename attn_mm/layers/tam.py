@@ -22,7 +22,7 @@ from attn_mm.layers.dims import conv_class
 from attn_mm.layers.gate_statistics import GateStatistics
 from attn_mm.layers.recording import Attention, AttentionKind
 from attn_mm.layers.shortcuts import shortcuts_enabled
-from attn_mm.layers.tam_forms import sliced, tree_gate
+from attn_mm.layers.tam_forms import add_gated, sliced, tree_gate
 from attn_mm.layers.tracing import is_traced, is_traced_by_dynamo, no_replays
 
 
@@ -131,13 +131,29 @@ class TAM(nn.Module):
             self._collect(gate)
         return y
 
+    def can_add(self) -> bool:
+        """Whether :meth:`add_to` saves anything: in inference, where nothing is captured."""
+        return not (self.training or is_traced()) and self._has_shortcut()
+
+    def add_to(self, shortcut: Tensor, x: Tensor) -> Tensor:
+        """``shortcut + self(x)`` in one pass over the map, for inference.
+
+        Args:
+            shortcut: of the shape of ``x``.
+            x: ``(N, C, *size)``; what is in it is lost.
+        """
+        y, gate = add_gated(shortcut, x, self._tree_parameters())
+        if self._statistics:
+            self._collect(gate)
+        return y
+
     def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
         """See :mod:`attn_mm.layers.recording`."""
         return run(x), [Attention(GATE, self._attend(x)[1])]
 
     def _attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The output and the gate ``(N, 1, *size)``."""
-        if self.kernel_size > 1 or not shortcuts_enabled() or (is_traced() and not is_traced_by_dynamo()):
+        if not self._has_shortcut() or (is_traced() and not is_traced_by_dynamo()):
             # Other runtimes, too, do better with convolutions than with slices.
             gate = self.tree(x).sigmoid()
             return x * gate, gate
@@ -145,6 +161,9 @@ class TAM(nn.Module):
             # The compiler fuses the levels and decides itself what to compute twice.
             return sliced(x, self._tree_parameters())
         return tree_gate(x, self._tree_parameters())
+
+    def _has_shortcut(self) -> bool:
+        return self.kernel_size == 1 and shortcuts_enabled()
 
     # Appending to a list inside a compiled graph would compile it anew for every batch.
     @torch.compiler.disable

@@ -34,7 +34,18 @@ def tree_gate(x: Tensor, parameters: Sequence[Tensor], form: str | None = None) 
 
     ``form`` is ``'kernel'``, ``'pieces'`` or, for the better one that there is, None.
     """
-    return _TreeGate.apply(form or ("kernel" if has_kernel(x, parameters) else "pieces"), x, *parameters)
+    form = form or ("kernel" if has_kernel(x, parameters) else "pieces")
+    if torch.is_grad_enabled():
+        return _TreeGate.apply(form, x, *parameters)
+    return _FORWARDS[form](x, parameters)
+
+
+def add_gated(shortcut: Tensor, x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """``shortcut`` plus ``x`` times its gate, written over ``x``, and the gate; without a backward pass."""
+    if has_kernel(x, parameters):
+        y, gate = _by_kernel(x, parameters)
+        return y.add_(shortcut), gate
+    return _in_pieces(x, parameters, shortcut)
 
 
 def sliced(x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -94,17 +105,24 @@ def _group_size(parameters) -> int:
     return parameters[0].shape[1]
 
 
-def _in_pieces(x: Tensor, parameters) -> tuple[Tensor, Tensor]:
+def _in_pieces(x: Tensor, parameters, shortcut: Tensor | None = None) -> tuple[Tensor, Tensor]:
     dtype = wide_type(x)
     levels = _levels(parameters, dtype)
-    y = torch.empty_like(x)
+    y = torch.empty_like(x) if shortcut is None else x
     gate = x.new_empty(x.shape[0], 1, *x.shape[2:], dtype=dtype)
     with no_autocast(x):
         for piece in _pieces(x):
             part = x[piece].to(dtype)
             torch.sigmoid(_climb(part, levels), out=gate[piece])
-            torch.mul(part, gate[piece], out=y[piece])
+            if shortcut is None:
+                torch.mul(part, gate[piece], out=y[piece])
+            else:
+                # Here, with the piece still in the caches, the sum costs nearly nothing.
+                torch.addcmul(shortcut[piece], part, gate[piece], out=y[piece])
     return y, gate
+
+
+_FORWARDS = {"kernel": _by_kernel, "pieces": _in_pieces}
 
 
 def _pieces(x: Tensor) -> Iterator[tuple[slice, ...]]:
@@ -131,7 +149,7 @@ class _TreeGate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, form, x, *parameters):
         ctx.form = form
-        y, gate = (_by_kernel if form == "kernel" else _in_pieces)(x, parameters)
+        y, gate = _FORWARDS[form](x, parameters)
         ctx.save_for_backward(x, gate, *parameters)
         ctx.mark_non_differentiable(gate)
         ctx.set_materialize_grads(False)
