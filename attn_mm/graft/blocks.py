@@ -41,7 +41,7 @@ class AttendedMixin:
             branch = self.drop_path(branch)
         if gate is not None:
             return gate.add_to(shortcut, branch)
-        if self._needs_branch() or torch.result_type(branch, shortcut) != branch.dtype:
+        if self._needs_branch() or branch.dtype != shortcut.dtype:
             return branch + shortcut
         return branch.add_(shortcut)
 

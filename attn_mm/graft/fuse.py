@@ -23,6 +23,7 @@ from attn_mm.graft.stages import SPLITS
 from attn_mm.graft.swap import as_torch, swap_class
 from attn_mm.graft.units import FAMILIES, Unit
 from attn_mm.layers.aw_attention import AWAttention
+from attn_mm.layers.tam import TAM
 
 Flows = dict[nn.Module, range]
 
@@ -216,7 +217,7 @@ class FoldedFeedbackMixin(FeedbackMixin):
 
     td: FoldedTopDown
 
-    def _branch(self, x: Tensor) -> Tensor:
+    def _branch(self, x: Tensor, gate: TAM | None) -> Tensor:
         units = self.family.units(self)
         first = len(units) - self.td.distance
         for unit in units[:first]:
@@ -228,7 +229,7 @@ class FoldedFeedbackMixin(FeedbackMixin):
                 top = self._run(unit._replace(conv=inner[unit.name], whole=None), top, unit.norm)
             x = self.td.attention.modulate(x, top_of(top))
         for unit in rerun:
-            x = self._run(unit, x, unit.norm)
+            x = self._run(unit, x, unit.norm, gate)
         return x
 
 

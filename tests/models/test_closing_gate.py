@@ -8,6 +8,7 @@ from layers import reference_gates as reference
 from models.grafted import backward, build, in_mode, outputs, picture, shake
 
 from attn_mm.graft.blocks import AttendedMixin
+from attn_mm.graft.fuse import fuse
 from attn_mm.layers import TAM
 from attn_mm.layers.recording import record_attention
 from attn_mm.layers.shortcuts import as_written
@@ -50,6 +51,8 @@ def test_the_sum_is_that_of_the_formulas(backbone, grafts):
     with torch.no_grad():
         reference.assert_near(outputs(net, x), written, 1e-12)
         reference.assert_near(outputs(net, x), written, 1e-12)
+        fuse(net)
+        reference.assert_near(outputs(net, x), written, 1e-10)
 
 
 def test_it_is_taken_in_every_block(sums):
