@@ -94,7 +94,9 @@ def sampled(step, frames):
     from mmaction.utils import register_all_modules
 
     register_all_modules(init_default_scope=False)
-    return TRANSFORMS.build(step)(dict(total_frames=frames, start_index=0))["frame_inds"].tolist()
+    with DefaultScope.overwrite_default_scope("mmaction"):
+        sample = TRANSFORMS.build(step)
+    return sample(dict(total_frames=frames, start_index=0))["frame_inds"].tolist()
 
 
 @cache
