@@ -318,7 +318,7 @@ class _Shift(torch.autograd.Function):
 
 def _positions_as_channels(weight: Tensor) -> Tensor:
     """``(C2, C1, h, w)`` as the 1x1 kernel ``(h * w * C2, C1, 1, 1)``."""
-    return weight.permute(2, 3, 0, 1).reshape(-1, weight.shape[1], 1, 1)
+    return per_channel(weight.flatten(2).permute(2, 0, 1).reshape(-1, weight.shape[1]), weight)
 
 
 def _positions_first(s: Tensor) -> Tensor:
@@ -344,7 +344,7 @@ class _Taps(torch.autograd.Function):
     def forward(ctx, x, weight, s, bias, stride, padding, dilation, groups):
         ctx.conv = stride, padding, dilation, groups
         windows = _windows(weight, output_size(x, weight, stride, padding, dilation), stride, dilation)
-        x_padded, kernels_1x1 = _zero_padded(x, padding), _as_1x1_kernels(weight)
+        x_padded, kernels_1x1 = _zero_padded(x, padding), _positions_as_channels(weight).split(len(weight))
         y, outputs = 0, []
         for index, window in windows:
             z = convolve(x_padded[window], kernels_1x1[index], groups=groups)
@@ -373,7 +373,7 @@ def _gradients_by_positions(grad, x, weight, s, *outputs, conv, wanted):
     stride, padding, dilation, groups = conv
     for_x, for_weight, for_s = wanted
     pointwise = [[n] * (x.dim() - 2) for n in (1, 0, 1)]
-    x_padded, kernels_1x1 = _zero_padded(x, padding), _as_1x1_kernels(weight)
+    x_padded, kernels_1x1 = _zero_padded(x, padding), _positions_as_channels(weight).split(len(weight))
     grad_padded = torch.zeros_like(x_padded) if for_x else None
     grads_weight, grads_s = [], []
     for index, window in _windows(weight, grad.shape[2:], stride, dilation):
@@ -418,10 +418,3 @@ class _Fused(torch.autograd.Function):
 
         gradients = aw_conv_gradients(grad, *ctx.saved_tensors, *ctx.conv, ctx.needs_input_grad[:3])
         return *gradients, _bias_gradient(ctx, grad), *[None] * 4
-
-
-def _as_1x1_kernels(weight: Tensor) -> list[Tensor]:
-    """The kernel positions of ``(C2, C1, h, w)``, each as a kernel ``(C2, C1, 1, 1)``."""
-    # One by one they would be gathered from all of the weight's memory, each time anew.
-    by_position = weight.flatten(2).permute(2, 0, 1).contiguous()
-    return [per_channel(position, weight) for position in by_position]

@@ -97,7 +97,7 @@ def test_it_is_left_to_inference(mode, sums):
 def test_a_hook_sees_the_output_without_the_shortcut(of):
     net, x = made(R50, [TREE])
     layers = net.layer2[1].attn["conv3"]
-    seen, written = [], []
+    seen = []
     handle = (layers if of == "sequence" else layers[0]).register_forward_hook(lambda *a: seen.append(a[2]))
     with torch.no_grad():
         net(x)
