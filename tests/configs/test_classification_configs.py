@@ -1,0 +1,181 @@
+"""The classification configs: their parameters, their page, their schedules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from attn_mm.describe.build import build
+from attn_mm.describe.counting import count_parameters
+from attn_mm.papers.accuracies import TABLES
+from attn_mm.papers.index import CONFIGS, PAGE, page, parameters
+from attn_mm.utils.config import load_config
+
+pytest.importorskip("mmpretrain.models")
+
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
+# What the layers of LTPA's appendix A.2 amount to: 10 and 100 classes.
+LTPA = {
+    "vgg": (14_991_946, 15_038_116),
+    "vgg_att_dp": (19_713_610, 19_759_780),
+    "vgg_att_pc": (19_714_123, 19_760_293),
+    "vgg_att2_indep_dp": (19_719_764, 19_812_104),
+    "vgg_att2_indep_pc": (19_720_790, 19_813_130),
+    "vgg_att2_concat_dp": (19_719_754, 19_812_004),
+    "vgg_att2_concat_pc": (19_720_780, 19_813_030),
+    "vgg_att3_concat_pc": (19_856_461, 19_971_751),
+    "vgg_gap": (14_728_266, 14_774_436),
+    "vgg_pan": (24_698_956, 24_745_126),
+    "rn164": (1_703_258, 1_726_388),
+    "rn164_att": (2_360_411, 2_383_541),
+    "rn164_att2": (2_395_484, 2_430_134),
+}
+TO_THE_UNIT = {
+    **{f"ltpa_{net}_cifar10": counts[0] for net, counts in LTPA.items()},
+    **{f"ltpa_{net}_cifar100": counts[1] for net, counts in LTPA.items()},
+    "td_r50_joint_in1k": 27_645_992,
+    "td_r50_top_in1k": 27_056_168,
+    "td_r18_top_in1k": 11_774_504,
+    "td_r18_top_m2_in1k": 11_767_336,
+    "td_r34_joint_in1k": 22_098_728,
+    "td_r34_joint_m2_in1k": 22_074_152,
+    # A ResNet-50 whose classifier has 512 and 1024 inputs more.
+    "tdaf_r50_multiscale_in1k": 25_557_032 + 1536 * 1000,
+}
+# In millions, as published: TD's and TDAF's tables 1 and 3, AW's and TAM's tables, with TAM's 1x1 kernels.
+MILLIONS = {
+    "td_r50_in1k": "25.56",
+    "td_r50_se_in1k": "28.07",
+    "td_r50_cbam_in1k": "28.07",
+    "td_r50_eca_in1k": "25.56",
+    "td_r50_fca_in1k": "28.07",
+    "td_r50_top_m3_in1k": "27.655",
+    "td_r101_joint_in1k": "46.755",
+    "td_r101_joint_l4_in1k": "45.938",
+    "tdaf_vgg16_in1k": "138.36",
+    "tdaf_vgg16_anar5_in1k": "138.88",
+    "tdaf_rx50_in1k": "25.0",
+    "aw_r50_aw_in1k": "25.722",
+    "aw_r50_se_in1k": "28.088",
+    "aw_r50_aw_se_in1k": "28.253",
+    "aw_r101_aw_in1k": "44.863",
+    "aw_mobilenet_in1k": "4.232",
+    "aw_mobilenet_se_in1k": "5.072",
+    "aw_mobilenet_aw_se_in1k": "5.521",
+    "aw_r50_aw_cifar100": "23.87",
+    "aw_r50_aw_se_cifar100": "26.40",
+    "aw_aa_wrn_cifar100": "8.435",
+    "aw_aa_wrn_aw0_cifar100": "8.504",
+    "aw_aa_wrn_aw1_cifar100": "8.478",
+    "aw_aa_wrn_aw2_cifar100": "8.452",
+    "aw_aa_wrn_aw3_cifar100": "8.435",
+    "tam_r18_tam_cifar100": "11.228",
+    "tam_r50_tam_cifar100": "23.766",
+    "tam_r101_tam_cifar100": "42.827",
+    "tam_rx50_tam_cifar100": "23.237",
+    "tam_wrn16_8_tam_cifar100": "11.016",
+}
+ANARS = {3: 164_371, 5: 587_411, 7: 754_067}
+
+
+@pytest.fixture(scope="module")
+def counts():
+    return {name: parameters(CONFIGS / f"{name}.py") for name in NAMES}
+
+
+def test_parameters_to_the_unit(counts):
+    assert {name: counts[name] for name in TO_THE_UNIT} == TO_THE_UNIT
+
+
+def test_parameters_to_the_published_digits(counts):
+    found = {
+        name: f"{counts[name] / 1e6:.{len(figure.partition('.')[2])}f}" for name, figure in MILLIONS.items()
+    }
+    assert found == MILLIONS
+
+
+@pytest.mark.parametrize("anar", ANARS)
+def test_anars_add_what_they_have(counts, anar):
+    assert counts[f"tdaf_r50_anar{anar}_in1k"] - counts["tdaf_r50_in1k"] == ANARS[anar]
+
+
+def test_the_page_is_up_to_date(counts):
+    advice = "python -m attn_mm.papers.index writes it anew"
+    assert PAGE.read_text() == page(counts), advice
+
+
+def test_every_config_is_in_one_table():
+    listed = [name for table in TABLES for name in table.figures]
+    assert sorted(listed) == NAMES
+
+
+@pytest.mark.parametrize(("net", "millions"), [("cifar_rx29", "34.4"), ("wrn28_10", "36.5")])
+def test_networks_that_no_row_has(net, millions, tmp_path):
+    """ResNeXt-29 (8x64d) and WRN-28-10 as their own papers count them."""
+    config = tmp_path / "config.py"
+    bases = [str(CONFIGS / "_base_" / f"{part}.py") for part in ("tam_cifar10", f"nets/{net}")]
+    config.write_text(f"_base_ = {bases}\nmodel = dict(head=dict(num_classes=10))\n")
+    assert f"{count_parameters(build(load_config(str(config)), 'meta')).params / 1e6:.1f}" == millions
+
+
+def rates(name: str) -> list[float]:
+    """The learning rate of each epoch."""
+    from mmengine.registry import PARAM_SCHEDULERS
+
+    cfg = load_config(str(CONFIGS / f"{name}.py"))
+    lr = cfg.optim_wrapper.optimizer.lr
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
+    schedulers = cfg.param_scheduler
+    schedulers = [
+        PARAM_SCHEDULERS.build(dict(scheduler, optimizer=optimizer))
+        for scheduler in (schedulers if isinstance(schedulers, list) else [schedulers])
+    ]
+    found = []
+    for _ in range(cfg.train_cfg.max_epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    return found
+
+
+def steps(first: float, factor: float, at: list[int], epochs: int) -> list[float]:
+    return [first * factor ** sum(epoch >= drop for drop in at) for epoch in range(epochs)]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("tam_r50_tam_cifar100", steps(0.1, 0.1, [150, 225], 300)),
+        ("tam_r50_tam_svhn", steps(0.1, 0.1, [80, 120], 160)),
+        ("ltpa_vgg_cifar10", steps(1.0, 0.5, list(range(25, 300, 25)), 300)),
+        ("ltpa_vgg_svhn", steps(0.1, 0.5, list(range(25, 300, 25)), 300)),
+        ("ltpa_rn164_cifar100", steps(0.1, 0.2, [60, 120, 160], 200)),
+        ("tdaf_r50_anar3_in1k", steps(0.1, 0.1, [30, 60, 90], 100)),
+        ("tdaf_vgg16_in1k", steps(0.01, 0.1, [30, 60, 90], 100)),
+        (
+            "ltpa_vgg_cub",
+            # 0.1 for 30 epochs, doubled twice over the next 60, then halved every 30 for 200.
+            [0.1] * 30 + [0.2] * 30 + [0.4] * 30 + steps(0.2, 0.5, list(range(30, 200, 30)), 200),
+        ),
+    ],
+)
+def test_the_papers_schedules(name, expected):
+    assert rates(name) == pytest.approx(expected)
+
+
+def test_batches_and_decays_of_the_papers():
+    found = {}
+    for name in ("tam_r18_tam_cifar10", "ltpa_vgg_cifar10", "ltpa_rn164_cifar10", "tdaf_r50_cifar10"):
+        cfg = load_config(str(CONFIGS / f"{name}.py"))
+        found[name] = cfg.train_dataloader.batch_size, cfg.optim_wrapper.optimizer.weight_decay
+        assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size
+    assert list(found.values()) == [(128, 1e-4), (128, 5e-4), (64, 5e-4), (256, 1e-4)]
+
+
+def test_every_set_is_tested_as_such():
+    """Without test_mode an image that can't be read would be left out of the figures."""
+    for path in Path(CONFIGS, "_base_").glob("*_*.py"):
+        assert load_config(str(path)).test_dataloader.dataset.test_mode, path
