@@ -9,9 +9,9 @@ import cv2
 import pytest
 import small
 import torch
+from grafted import shake
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from models.grafted import shake
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_mm.deploy import fuse as tool

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from grafted import backward, build, in_mode, outputs, picture, shake
 from layers import reference_gates as reference
-from models.grafted import backward, build, in_mode, outputs, picture, shake
 
 from attn_mm.graft.blocks import AttendedMixin
 from attn_mm.graft.fuse import fuse

@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from grafted import GRAFTS, MOBILE_GRAFTS, build, name, outputs, picture, shake
 from mmengine.registry import MODELS, DefaultScope
-from models.grafted import GRAFTS, MOBILE_GRAFTS, build, name, outputs, picture, shake
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 

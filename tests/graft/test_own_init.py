@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from grafted import build as grafted
+from grafted import name
 from mmengine.registry import MODELS
-from models.grafted import build as grafted
-from models.grafted import name
 
 from attn_mm.layers import ANAR, AWConv2d, AWConv3d
 

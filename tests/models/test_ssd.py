@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from grafted import backward, shake
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
-from models.grafted import backward, shake
 from torch import nn
 
 from attn_mm.datasets.checks.config_files import check_data

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from grafted import NARROW, backward, in_mode, shake
 from layers import reference
 from mmengine.registry import MODELS
-from models.grafted import NARROW, backward, in_mode, shake
 from torch import nn
 
 from attn_mm.errors import ConfigError

@@ -8,11 +8,11 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from grafted import backward, in_mode, shake
 from layers import reference
 from mmengine.model.utils import convert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import load_checkpoint
-from models.grafted import backward, in_mode, shake
 from torch import nn
 
 from attn_mm.errors import ConfigError

@@ -7,11 +7,11 @@ import pickle
 
 import pytest
 import torch
+from grafted import backward, shake
 from layers import reference_aw, reference_gates
 from layers.reference import leaves
 from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import load_state_dict
-from models.grafted import backward, shake
 from torch import nn
 
 from attn_mm.errors import ConfigError
