@@ -9,6 +9,8 @@ from itertools import chain
 import pytest
 import yaml
 
+import attn_mm
+
 tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no TOML reader")
 
 
@@ -62,6 +64,12 @@ def test_the_wheel_holds_every_module_every_config_and_the_page(repo, tmp_path):
     assert files(built / "configs", {".py", ".yml", ".md"}) == configs
     held = {path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file()}
     assert {name for name in held if not name.startswith("configs/")} == modules
+
+
+def test_there_is_one_version(repo, project):
+    assert attn_mm.__version__ == project["project"]["version"]
+    literal = f'"{project["project"]["version"]}"'
+    assert not [path for path in (repo / "attn_mm").rglob("*.py") if literal in path.read_text()]
 
 
 def test_citation_and_changelog_name_the_version(repo, project):
