@@ -21,17 +21,17 @@ _HEAD = """\
 
 Written by `python -m attn_mm.engine.classification_index`. The rows of the papers' tables are configs of
 [configs/classification](../configs/classification), named after the paper whose recipe it has, the
-network with its attention, and the data set: `tam_r50_se_cifar100` is TAM's ResNet-50 with SE on CIFAR-100. A
+network with its attention, and the data set: `r50_se_300e_cifar100` is TAM's ResNet-50 with SE on CIFAR-100. A
 config is its plain network's and a short difference; that one is a set with the paper's schedule, and a
 network, both of [_base_](../configs/classification/_base_).
 
 ```
-python tools/train.py configs/classification/tam_r50_tam_cifar10.py --demo         # no data, no download
-python tools/train.py configs/classification/tam_r50_tam_cifar10.py                # data/cifar10
-python tools/train.py configs/classification/tam_r50_tam_cifar10.py --data-root /datasets/cifar10-images
-tools/dist_train.sh configs/classification/td_r50_joint_in1k.py 8                  # on 8 GPUs
-python tools/test.py  configs/classification/tdaf_r50_anar3_in1k.py CHECKPOINT --tta       # 10 crops
-python tools/infer.py configs/classification/tdaf_r50_anar3_in1k.py CHECKPOINT photos/ --show-attention
+python tools/train.py configs/tam/r50_tam_300e_cifar10.py --demo         # no data, no download
+python tools/train.py configs/tam/r50_tam_300e_cifar10.py                # data/cifar10
+python tools/train.py configs/tam/r50_tam_300e_cifar10.py --data-root /datasets/cifar10-images
+tools/dist_train.sh configs/td/r50_td-joint_90e_in1k.py 8                  # on 8 GPUs
+python tools/test.py  configs/tdaf/r50_tdaf-anar3_100e_in1k.py CHECKPOINT --tta       # 10 crops
+python tools/infer.py configs/tdaf/r50_tdaf-anar3_100e_in1k.py CHECKPOINT photos/ --show-attention
 ```
 
 On another number of GPUs add `--auto-scale-lr`. [data.md](data.md#cifar-10-and-cifar-100) says where the sets
@@ -40,7 +40,7 @@ lie.
 ImageNet V2, whose top images TD's table 1 has, is another test set of the same config:
 
 ```
-python tools/test.py configs/classification/td_r50_joint_in1k.py CHECKPOINT \\
+python tools/test.py configs/td/r50_td-joint_90e_in1k.py CHECKPOINT \\
     --cfg-options test_dataloader.dataset.type=attn_mm.ImageNetV2 test_dataloader.dataset.split=top-images
 ```
 

@@ -108,7 +108,7 @@ def test_published_parameters_of_simplebaseline(depth, millions):
 
 @pytest.mark.parametrize("variant", ADDED)
 def test_added_parameters(variant):
-    plain = "simplebaseline_r101" if "r101" in variant else "simplebaseline_r50"
+    plain = "tdaf/simplebaseline-r101_plain_coco" if "r101" in variant else "tdaf/simplebaseline-r50_plain_coco"
     grafted = parameters(config(f"simplebaseline_{variant}").model)
     assert grafted - parameters(config(plain).model) == ADDED[variant]
 
@@ -125,7 +125,7 @@ def test_the_docs_list_every_config_with_its_parameters():
 
 
 def test_ground_truth_boxes_by_an_option_and_detections_without():
-    cfg = config("simplebaseline_r50_tdaf_anar3", "test_dataloader.dataset.bbox_file=None")
+    cfg = config("tdaf/simplebaseline-r50_head-tdaf-anar3_coco", "test_dataloader.dataset.bbox_file=None")
     assert cfg.test_dataloader.dataset.bbox_file is None
     assert cfg.val_dataloader.dataset.bbox_file.endswith("COCO_val2017_detections_AP_H_56_person.json")
 
@@ -137,7 +137,7 @@ def test_evaluates_with_either(boxes, count, real_data, tmp_path):
     root = real_data / "coco_pose"
     if boxes != "None":
         boxes = root / boxes
-    cfg = shrunk(config("simplebaseline_r50_tdaf_anar3", f"test_dataloader.dataset.bbox_file={boxes}"))
+    cfg = shrunk(config("tdaf/simplebaseline-r50_head-tdaf-anar3_coco", f"test_dataloader.dataset.bbox_file={boxes}"))
     cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.test_dataloader.dataset.update(
         data_root=str(root), ann_file="test_coco.json", data_prefix=dict(img="")

@@ -9,7 +9,7 @@ from mmengine.runner import find_latest_checkpoint
 
 from attn_mm.engine.configs import load_config
 
-NETWORK = "configs/classification/tam_r18_cifar10.py"
+NETWORK = "configs/tam/r18_plain_300e_cifar10.py"
 # A quarter of the width.
 CHANNELS = 16
 TD = {"type": "attn_mm.TD", "mode": "joint", "steps": 2, "distance": 1}

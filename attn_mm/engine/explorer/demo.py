@@ -19,7 +19,7 @@ def small_network(folder: Path) -> tuple[str, str, list[Path]]:
     Returns:
         its config file, its checkpoint, and pictures that it was not trained on.
     """
-    cfg = load_config("configs/classification/tam_r18_cifar10.py")
+    cfg = load_config("configs/tam/r18_plain_300e_cifar10.py")
     cfg.model.backbone.update(stem_channels=WIDTH, base_channels=WIDTH)
     cfg.model.head.in_channels = 8 * WIDTH
     grafts = [dict(type="attn_mm.CBAM", position="after_conv2"), dict(type="attn_mm.TD", mode="joint")]
