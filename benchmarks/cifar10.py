@@ -85,7 +85,7 @@ def check(args: argparse.Namespace) -> None:
 def network(net: str, width: int) -> Config:
     """The config of a network."""
     if net in VGGS:
-        return load_config(str(ROOT / f"configs/classification/{VGGS[net]}.py"))
+        return load_config(str(ROOT / f"configs/{VGGS[net]}.py"))
     cfg = load_config(str(ROOT / "configs/tam/r18_plain_300e_cifar10.py"))
     cfg.model.backbone.update(stem_channels=width, base_channels=width)
     cfg.model.head.in_channels = 8 * width

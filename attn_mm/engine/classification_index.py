@@ -14,16 +14,14 @@ from attn_mm.engine.configs import load_config
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "classification.md"
-CONFIGS = ROOT / "configs" / "classification"
+CONFIGS = ROOT / "configs"
 
 _HEAD = """\
 # Classification
 
-Written by `python -m attn_mm.engine.classification_index`. The rows of the papers' tables are configs of
-[configs/classification](../configs/classification), named after the paper whose recipe it has, the
-network with its attention, and the data set: `r50_se_300e_cifar100` is TAM's ResNet-50 with SE on CIFAR-100. A
-config is its plain network's and a short difference; that one is a set with the paper's schedule, and a
-network, both of [_base_](../configs/classification/_base_).
+Written by `python -m attn_mm.engine.classification_index`. The rows of the papers' tables are
+configs: `tam/r50_se_300e_cifar100` is TAM's ResNet-50 with SE on CIFAR-100.
+[configs/README.md](../configs/README.md) explains the names.
 
 ```
 python tools/train.py configs/tam/r50_tam_300e_cifar10.py --demo         # no data, no download
@@ -65,14 +63,15 @@ def _section(table: Table, counts: dict[str, int]) -> str:
         lines += [table.note, ""]
     lines += [f"| config | {table.measure} | parameters |", "| --- | ---: | ---: |"]
     lines += [
-        f"| [`{name}`](../configs/classification/{name}.py) | {figure} | {counts[name]:,} |"
+        f"| [`{name}`](../configs/{name}.py) | {figure} | {counts[name]:,} |"
         for name, figure in table.figures.items()
     ]
     return "\n".join([*lines, ""])
 
 
 def main() -> None:
-    PAGE.write_text(page({path.stem: parameters(path) for path in sorted(CONFIGS.glob("*.py"))}))
+    names = [name for table in TABLES for name in table.figures]
+    PAGE.write_text(page({name: parameters(CONFIGS / f"{name}.py") for name in names}))
 
 
 if __name__ == "__main__":

@@ -165,10 +165,15 @@ def test_low_scores_are_left_out_where_asked(images, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("tam/r18_plain_300e_cifar10", 32), ("tam/r18_plain_160e_svhn", 32), ("ltpa/vgg_plain_290e_cub", 80), ("td/r18_plain_90e_in1k", 64)],
+    [
+        ("tam/r18_plain_300e_cifar10", 32),
+        ("tam/r18_plain_160e_svhn", 32),
+        ("ltpa/vgg_plain_290e_cub", 80),
+        ("td/r18_plain_90e_in1k", 64),
+    ],
 )
 def test_the_demo_has_images_of_the_configs_size(name, size, small_demos):
-    cfg = load_config(f"configs/classification/{name}.py")
+    cfg = load_config(f"configs/{name}.py")
     assert input_size(cfg) == size
     to_demo(cfg)
     assert cfg.model.head.num_classes == cfg.data_preprocessor.num_classes == 6
@@ -185,7 +190,7 @@ def test_the_demo_has_images_of_the_configs_size(name, size, small_demos):
     ],
 )
 def test_sets_that_are_not_there(name, missing, tmp_path, monkeypatch):
-    cfg = load_config(f"configs/classification/{name}.py")
+    cfg = load_config(f"configs/{name}.py")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"{missing}.* is missing: put the data set there"):
         check_data(cfg, ("train",))

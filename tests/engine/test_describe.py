@@ -106,7 +106,7 @@ def test_a_plugin_of_attn_mm_goes_and_others_stay():
     plugins = [
         dict(cfg=dict(type=f"{kind}"), position="after_conv3") for kind in ("attn_mm.SE", "ContextBlock")
     ]
-    cfg = load_config(str(CONFIGS / "fcos-r50_plain_coco.py"))
+    cfg = load_config(str(CONFIGS / "tdaf/fcos-r50_plain_coco.py"))
     cfg.model.backbone.plugins = plugins
     assert without_attention(cfg).model.backbone.plugins == plugins[1:]
 

@@ -15,26 +15,26 @@ from attn_mm.engine.configs import load_config
 
 pytest.importorskip("mmpretrain.models")
 
-NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
+NAMES = sorted(str(path.relative_to(CONFIGS))[:-3] for path in CONFIGS.glob("*/*[0-9]e_*.py"))
 # What the layers of LTPA's appendix A.2 amount to: 10 and 100 classes.
 LTPA = {
-    "vgg": (14_991_946, 15_038_116),
-    "vgg_att_dp": (19_713_610, 19_759_780),
-    "vgg_att_pc": (19_714_123, 19_760_293),
-    "vgg_att2_indep_dp": (19_719_764, 19_812_104),
-    "vgg_att2_indep_pc": (19_720_790, 19_813_130),
-    "vgg_att2_concat_dp": (19_719_754, 19_812_004),
-    "vgg_att2_concat_pc": (19_720_780, 19_813_030),
-    "vgg_att3_concat_pc": (19_856_461, 19_971_751),
-    "vgg_gap": (14_728_266, 14_774_436),
-    "vgg_pan": (24_698_956, 24_745_126),
-    "rn164": (1_703_258, 1_726_388),
-    "rn164_att": (2_360_411, 2_383_541),
-    "rn164_att2": (2_395_484, 2_430_134),
+    "vgg_plain_300e": (14_991_946, 15_038_116),
+    "vgg_ltpa-att-dp_300e": (19_713_610, 19_759_780),
+    "vgg_ltpa-att-pc_300e": (19_714_123, 19_760_293),
+    "vgg_ltpa-att2-indep-dp_300e": (19_719_764, 19_812_104),
+    "vgg_ltpa-att2-indep-pc_300e": (19_720_790, 19_813_130),
+    "vgg_ltpa-att2-concat-dp_300e": (19_719_754, 19_812_004),
+    "vgg_ltpa-att2-concat-pc_300e": (19_720_780, 19_813_030),
+    "vgg_ltpa-att3-concat-pc_300e": (19_856_461, 19_971_751),
+    "vgg-gap_plain_300e": (14_728_266, 14_774_436),
+    "vgg_pan_300e": (24_698_956, 24_745_126),
+    "rn164_plain_200e": (1_703_258, 1_726_388),
+    "rn164_ltpa-att_200e": (2_360_411, 2_383_541),
+    "rn164_ltpa-att2_200e": (2_395_484, 2_430_134),
 }
 TO_THE_UNIT = {
-    **{f"ltpa_{net}_cifar10": counts[0] for net, counts in LTPA.items()},
-    **{f"ltpa_{net}_cifar100": counts[1] for net, counts in LTPA.items()},
+    **{f"ltpa/{net}_cifar10": counts[0] for net, counts in LTPA.items()},
+    **{f"ltpa/{net}_cifar100": counts[1] for net, counts in LTPA.items()},
     "td/r50_td-joint_90e_in1k": 27_645_992,
     "td/r50_td-top_90e_in1k": 27_056_168,
     "td/r18_td-top_90e_in1k": 11_774_504,
@@ -98,7 +98,7 @@ def test_parameters_to_the_published_digits(counts):
 
 @pytest.mark.parametrize("anar", ANARS)
 def test_anars_add_what_they_have(counts, anar):
-    assert counts[f"tdaf_r50_anar{anar}_in1k"] - counts["tdaf/r50_plain_100e_in1k"] == ANARS[anar]
+    assert counts[f"tdaf/r50_tdaf-anar{anar}_100e_in1k"] - counts["tdaf/r50_plain_100e_in1k"] == ANARS[anar]
 
 
 def test_the_page_is_up_to_date(counts):
@@ -111,11 +111,11 @@ def test_every_config_is_in_one_table():
     assert sorted(listed) == NAMES
 
 
-@pytest.mark.parametrize(("net", "millions"), [("cifar_rx29", "34.4"), ("wrn28_10", "36.5")])
+@pytest.mark.parametrize(("net", "millions"), [("rx29-cifar", "34.4"), ("wrn28-10", "36.5")])
 def test_networks_that_no_row_has(net, millions, tmp_path):
     """ResNeXt-29 (8x64d) and WRN-28-10 as their own papers count them."""
     config = tmp_path / "config.py"
-    bases = [str(CONFIGS / "_base_" / f"{part}.py") for part in ("tam_cifar10", f"nets/{net}")]
+    bases = [str(CONFIGS / "_base_" / f"{part}.py") for part in ("recipes/tam_cifar10", f"networks/{net}")]
     config.write_text(f"_base_ = {bases}\nmodel = dict(head=dict(num_classes=10))\n")
     assert f"{count_parameters(build(load_config(str(config)), 'meta')).params / 1e6:.1f}" == millions
 
@@ -168,7 +168,12 @@ def test_the_papers_schedules(name, expected):
 
 def test_batches_and_decays_of_the_papers():
     found = {}
-    for name in ("tam/r18_tam_300e_cifar10", "ltpa/vgg_plain_300e_cifar10", "ltpa/rn164_plain_200e_cifar10", "tdaf/r50_plain_164e_cifar10"):
+    for name in (
+        "tam/r18_tam_300e_cifar10",
+        "ltpa/vgg_plain_300e_cifar10",
+        "ltpa/rn164_plain_200e_cifar10",
+        "tdaf/r50_plain_164e_cifar10",
+    ):
         cfg = load_config(str(CONFIGS / f"{name}.py"))
         found[name] = cfg.train_dataloader.batch_size, cfg.optim_wrapper.optimizer.weight_decay
         assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size
@@ -177,5 +182,5 @@ def test_batches_and_decays_of_the_papers():
 
 def test_every_set_is_tested_as_such():
     """Without test_mode an image that can't be read would be left out of the figures."""
-    for path in Path(CONFIGS, "_base_").glob("*_*.py"):
+    for path in Path(CONFIGS, "_base_/recipes").glob("*_*.py"):
         assert load_config(str(path)).test_dataloader.dataset.test_mode, path

@@ -26,7 +26,7 @@ from attn_mm.layers import AWConv2d
 
 pytest.importorskip("mmdet.models")
 
-CONFIGS = Path(__file__).parents[2] / "configs/detection"
+CONFIGS = Path(__file__).parents[2] / "configs"
 EXACT = dict(rtol=0, atol=0)
 SSD_VGG = dict(type="mmdet.SSDVGG", depth=11, out_feature_indices=(14, 24))
 AW = dict(type="attn_mm.AWConv", convs=("3x3",))
@@ -213,7 +213,10 @@ class TestStart:
             with torch.no_grad():
                 maps = neck((torch.randn(2, 512, 38, 38), torch.randn(2, 1024, 19, 19)))
             scales[name] = [y.std().item() for y in maps[2:]]
-        assert all(0.5 < a / b < 2 for a, b in zip(scales["aw/ssd300-vgg16_aw-neck-aw_voc"], scales["aw/ssd300-vgg16_plain_voc"]))
+        assert all(
+            0.5 < a / b < 2
+            for a, b in zip(scales["aw/ssd300-vgg16_aw-neck-aw_voc"], scales["aw/ssd300-vgg16_plain_voc"])
+        )
 
     def test_survives_the_rules_of_the_backbone_and_yields_to_a_checkpoint(self, tmp_path):
         net = attended(dict(AW, start=0.1))

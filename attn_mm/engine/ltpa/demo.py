@@ -60,7 +60,7 @@ def fill_in(args: argparse.Namespace) -> None:
 def trained(name: str) -> tuple[str, str]:
     """Config and checkpoint of a demo's network."""
     folder = _WORK_DIR / name
-    cfg = load_config(f"configs/classification/{_CONFIGS[name]}.py")
+    cfg = load_config(f"configs/{_CONFIGS[name]}.py")
     cfg.model.backbone.depth = DEPTH
     if name != PLAIN:
         cfg.model.head.compatibility = "dp" if name == DOT_PRODUCT else "pc"
