@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from attn_mm.compat.checkpoints import CheckpointError
-
 EXIT_STATUS = 2
 _INTERRUPTED = 130
 
@@ -72,3 +70,15 @@ def resumable(advice: str = "the same command goes on where it stopped") -> Iter
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(advice) from None
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint can't be had. The message is one line that names the file and the way out."""
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """The file asks for code that no checkpoint needs; nothing of it was run."""
+
+
+class PretrainedUnavailableError(CheckpointError):
+    """Pretrained weights can't be fetched."""

@@ -22,12 +22,12 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from attn_mm.engine.configs import load_config, set_data_root
-from attn_mm.engine.files import write_atomically
-from attn_mm.engine.flags import positive
-from attn_mm.engine.launch import build_runner
-from attn_mm.engine.results import KeepMetrics
 from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.run.launch import build_runner
+from attn_mm.run.results import KeepMetrics
+from attn_mm.utils.config import load_config, set_data_root
+from attn_mm.utils.files import write_atomically
+from attn_mm.utils.flags import positive
 
 ROOT = Path(__file__).parents[1]
 FULL_WIDTH, NUM_IMAGES, BATCH_SIZE = 64, 50000, 128

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from attn_mm.engine.files import write_atomically
+from attn_mm.utils.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
 # Pair: the plain config, and the same with attention.

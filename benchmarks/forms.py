@@ -28,13 +28,16 @@ import torch.nn.functional as F
 from mmengine.device import get_device
 from torch import Tensor, nn
 
-from attn_mm.analysis.tables import markdown_table
-from attn_mm.engine.cpu import keep_freed_memory
-from attn_mm.engine.files import write_atomically
-from attn_mm.engine.flags import positive
-from attn_mm.engine.progress import progress_bar
 from attn_mm.errors import reports_user_errors
-from attn_mm.layers import TAM, aw_forms, pooled_norm, tam_forms
+from attn_mm.layers import TAM
+from attn_mm.layers.forms import aw as aw_forms
+from attn_mm.layers.forms import tam as tam_forms
+from attn_mm.layers.forms import td as pooled_norm
+from attn_mm.run.cpu import keep_freed_memory
+from attn_mm.utils.files import write_atomically
+from attn_mm.utils.flags import positive
+from attn_mm.utils.progress import progress_bar
+from attn_mm.utils.tables import markdown_table
 from benchmarks.timing import captured, device_name, open_record, seconds, take_turns
 
 _LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}

@@ -30,14 +30,14 @@ from mmengine.device import get_device
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from attn_mm.analysis.tables import markdown_table
-from attn_mm.engine.cpu import keep_freed_memory
-from attn_mm.engine.files import write_atomically
-from attn_mm.engine.flags import positive
-from attn_mm.engine.progress import progress_bar
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.graft.fuse import fuse
 from attn_mm.layers import as_written
+from attn_mm.run.cpu import keep_freed_memory
+from attn_mm.utils.files import write_atomically
+from attn_mm.utils.flags import positive
+from attn_mm.utils.progress import progress_bar
+from attn_mm.utils.tables import markdown_table
 from benchmarks.networks import BACKBONES, MODULES, USUAL, config
 from benchmarks.published import PUBLISHED
 from benchmarks.timing import captured, device_name, open_record, peak_memory, summary, take_turns

@@ -18,14 +18,14 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 
-from attn_mm.engine.annotations import load_annotated
-from attn_mm.engine.bad_data import watch_data
-from attn_mm.engine.configs import ConfigOptions, load_config, merge_options, walk
-from attn_mm.engine.demo import to_demo
-from attn_mm.engine.demo.summary import draw_predictions
-from attn_mm.engine.launch import build_runner
-from attn_mm.engine.results import KeepMetrics
+from attn_mm.datasets.checks.annotations import load_annotated
+from attn_mm.datasets.checks.guard import watch_data
 from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.frameworks.demo import to_demo
+from attn_mm.run.demo_summary import draw_predictions
+from attn_mm.run.launch import build_runner
+from attn_mm.run.results import KeepMetrics
+from attn_mm.utils.config import ConfigOptions, load_config, merge_options, walk
 
 WARMUP_ITERATIONS = 30
 

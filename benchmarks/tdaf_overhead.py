@@ -26,15 +26,16 @@ from mmengine.device import get_device
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from attn_mm.analysis.complexity import measure, meta_input, weightless
-from attn_mm.analysis.tables import markdown_table
-from attn_mm.engine.complexity import forward_arguments, make_folder
-from attn_mm.engine.configs import load_config
-from attn_mm.engine.cpu import keep_freed_memory
-from attn_mm.engine.files import write_atomically
-from attn_mm.engine.flags import positive
-from attn_mm.engine.progress import progress_bar
+from attn_mm.describe.complexity import make_folder
+from attn_mm.describe.counting import measure, meta_input, weightless
 from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.frameworks.forwards import forward_arguments
+from attn_mm.run.cpu import keep_freed_memory
+from attn_mm.utils.config import load_config
+from attn_mm.utils.files import write_atomically
+from attn_mm.utils.flags import positive
+from attn_mm.utils.progress import progress_bar
+from attn_mm.utils.tables import markdown_table
 from benchmarks.latency import Case, images, make_step, prepare
 from benchmarks.networks import BACKBONES
 from benchmarks.timing import device_name, open_record, summary, take_turns

@@ -75,7 +75,11 @@ def workers_gone():
 @pytest.fixture
 def small_demos(monkeypatch, tmp_path_factory):
     """Demos on a few images or videos: the whole generated sets are some seconds' work."""
-    from attn_mm.engine.demo import action, classification, detection, multilabel, pose
+    from attn_mm.frameworks.mmaction import demo as action
+    from attn_mm.frameworks.mmdet import demo as detection
+    from attn_mm.frameworks.mmpose import demo as pose
+    from attn_mm.frameworks.mmpretrain import demo as classification
+    from attn_mm.frameworks.mmpretrain import multilabel_demo as multilabel
 
     root = tmp_path_factory.getbasetemp() / "cache"
     shapes, persons, motions = detection.make_shapes, pose.make_persons, action.make_motions

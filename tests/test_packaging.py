@@ -56,7 +56,7 @@ def test_every_package_is_listed(repo, project):
 
 def test_an_installed_attn_mm_finds_its_configs(repo, tmp_path):
     code = (
-        "from attn_mm.engine.configs import load_config; "
+        "from attn_mm.utils.config import load_config; "
         "print(load_config('configs/fcos_tdaf_r50.py').model.backbone.type)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

@@ -1,6 +1,6 @@
 """Train the ablations of top-down feedback: ``python tools/ablate.py --help``."""
 
-from attn_mm.engine.ablate import main
+from attn_mm.papers.td.ablate import main
 
 if __name__ == "__main__":
     main()

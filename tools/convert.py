@@ -1,6 +1,6 @@
 """Convert a top-down attention checkpoint of its authors: ``python tools/convert.py --help``."""
 
-from attn_mm.engine.convert import main
+from attn_mm.papers.td.convert import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """Say what a config's network is made of: ``python tools/describe.py --help``."""
 
-from attn_mm.engine.describe import main
+from attn_mm.describe.main import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """Localise objects by class activation maps: ``python tools/localise.py --help``."""
 
-from attn_mm.engine.localise import main
+from attn_mm.papers.td.localise import main
 
 if __name__ == "__main__":
     main()

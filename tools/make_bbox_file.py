@@ -1,6 +1,6 @@
 """Detect persons for pose configs: ``python tools/make_bbox_file.py --help``."""
 
-from attn_mm.engine.bbox_file import main
+from attn_mm.inference.make_bbox_file import main
 
 if __name__ == "__main__":
     main()

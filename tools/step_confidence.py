@@ -1,6 +1,6 @@
 """Predict by the most confident step of top-down feedback: ``python tools/step_confidence.py --help``."""
 
-from attn_mm.engine.step_confidence import main
+from attn_mm.papers.td.step_confidence import main
 
 if __name__ == "__main__":
     main()

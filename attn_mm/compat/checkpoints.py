@@ -30,22 +30,11 @@ from urllib.parse import urlparse
 import torch
 
 from attn_mm.compat.lazy import after_import
+from attn_mm.errors import CheckpointError, PretrainedUnavailableError, UnsafeCheckpointError
 
 _FRAMEWORKS = {"mmcv", "mmdet", "mmpose", "mmaction", "mmpretrain"}
 
 MapLocation = str | torch.device | dict | Callable | None
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint can't be had. The message is one line that names the file and the way out."""
-
-
-class UnsafeCheckpointError(CheckpointError):
-    """The file asks for code that no checkpoint needs; nothing of it was run."""
-
-
-class PretrainedUnavailableError(CheckpointError):
-    """Pretrained weights can't be fetched."""
 
 
 def load_checkpoint_file(path: str | os.PathLike | IO[bytes], map_location: MapLocation = "cpu") -> dict:

@@ -10,10 +10,10 @@ from torch.utils.checkpoint import checkpoint
 
 from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import Family, Unit, find_family
-from attn_mm.layers.pooled_norm import pooled_conv_norm
+from attn_mm.layers.forms.td import pooled_conv_norm
+from attn_mm.layers.ops.execution import is_watched
 from attn_mm.layers.tam import TAM
 from attn_mm.layers.td import TopDownAttention
-from attn_mm.layers.watching import is_watched
 
 
 class AttendedMixin:

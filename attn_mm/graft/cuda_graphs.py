@@ -13,9 +13,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from attn_mm.layers.precision import without_cached_casts
-from attn_mm.layers.shortcuts import shortcuts_enabled
-from attn_mm.layers.tracing import is_traced, replays_allowed
+from attn_mm.layers.ops.execution import is_traced, replays_allowed, shortcuts_enabled
+from attn_mm.layers.ops.precision import without_cached_casts
 
 
 class _Recorded(NamedTuple):

@@ -123,7 +123,7 @@ SPLITS: dict[str, Split] = {
     "mmpose.models.backbones.resnet.ResNet": _RESNET,
     "mmpretrain.models.backbones.resnet.ResNet": _RESNET,
     "mmpretrain.models.backbones.resnet_cifar.ResNet_CIFAR": _staged(_cifar_stem),
-    "attn_mm.models.staged.StagedBackbone": _staged(_own_stem),
+    "attn_mm.models.backbones.staged.StagedBackbone": _staged(_own_stem),
     "mmpose.models.backbones.vgg.VGG": _VGG,
     "mmpretrain.models.backbones.vgg.VGG": _VGG,
 }

@@ -144,8 +144,8 @@ _INVERTED = Family(_inverted, _input_of_inverted, _nothing)
 _INVERTED_SEQUENCE = Family(_inverted_sequence, _input_of_inverted_sequence, _nothing)
 
 FAMILIES: dict[str, Family] = {
-    "attn_mm.models.mobilenet_v1.DepthwiseSeparable": _SEPARABLE,
-    "attn_mm.models.wide_resnet.WideBlock": _RESIDUAL,
+    "attn_mm.models.backbones.mobilenet_v1.DepthwiseSeparable": _SEPARABLE,
+    "attn_mm.models.backbones.wide_resnet.WideBlock": _RESIDUAL,
     "mmdet.models.backbones.resnet.BasicBlock": _RESIDUAL,
     "mmdet.models.backbones.resnet.Bottleneck": _RESIDUAL,
     "mmpose.models.backbones.resnet.BasicBlock": _RESIDUAL,

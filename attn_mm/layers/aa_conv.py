@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from attn_mm.layers.ops.execution import shortcuts_enabled
 from attn_mm.layers.recording import Attention, AttentionKind
-from attn_mm.layers.shortcuts import shortcuts_enabled
 
 RECEIVED = AttentionKind(
     "AA: attention received",

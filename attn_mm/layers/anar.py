@@ -16,7 +16,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attn_mm.layers.dims import check_dims, conv_class, deconv_class, norm_class
+from attn_mm.layers.ops.dims import check_dims, conv_class, deconv_class, norm_class
 
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 

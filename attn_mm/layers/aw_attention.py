@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from attn_mm.layers.dims import conv_class, norm_class
 from attn_mm.layers.mfbn import MFBN, MFSyncBN
-from attn_mm.layers.precision import no_autocast
-from attn_mm.layers.tracing import is_traced
+from attn_mm.layers.ops.dims import conv_class, norm_class
+from attn_mm.layers.ops.execution import is_traced
+from attn_mm.layers.ops.precision import no_autocast
 
 _ADAPTIVE_POOL = {2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 

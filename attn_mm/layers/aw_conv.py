@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attn_mm.layers.aw_attention import AWAttention
-from attn_mm.layers.aw_forms import FORMS, choose_form, output_size
-from attn_mm.layers.precision import result_type
+from attn_mm.layers.forms.aw import FORMS, choose_form, output_size
+from attn_mm.layers.ops.precision import result_type
 from attn_mm.layers.recording import Attention, AttentionKind
 
 FACTORS = AttentionKind(
@@ -131,7 +131,7 @@ class _AWConv:
         """``(N, C1, *size)`` or ``(C1, *size)`` to the plain convolution's output shape.
 
         On the CPU, 3x3 and larger kernels can be differentiated once, not twice, unless inside
-        :func:`~attn_mm.layers.shortcuts.as_written`.
+        :func:`~attn_mm.layers.ops.execution.as_written`.
         """
         dims = len(self.kernel_size)
         if x.dim() == dims + 1:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attn_mm.layers.precision import no_autocast, wide_type
+from attn_mm.layers.ops.precision import no_autocast, wide_type
 
 # Keeps the root's slope finite at zero.
 EPSILON = 1e-12

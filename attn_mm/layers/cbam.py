@@ -21,8 +21,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attn_mm.layers.channels import one_width
-from attn_mm.layers.dims import conv_class, norm_class
+from attn_mm.layers.ops.channels import one_width
+from attn_mm.layers.ops.dims import conv_class, norm_class
 from attn_mm.layers.recording import Attention, AttentionKind
 from attn_mm.layers.se import bottleneck_mlp
 

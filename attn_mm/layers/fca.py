@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attn_mm.layers.channels import one_width
+from attn_mm.layers.ops.channels import one_width
+from attn_mm.layers.ops.execution import is_traced
 from attn_mm.layers.recording import AttentionKind
 from attn_mm.layers.se import SE
-from attn_mm.layers.tracing import is_traced
 
 # The frequency along the height and along the width of each part, on a 7x7 grid.
 _TOP_16 = (

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attn_mm.layers.dims import check_dims, conv_class, per_channel
+from attn_mm.layers.ops.dims import check_dims, conv_class, per_channel
+from attn_mm.layers.ops.execution import shortcuts_enabled
 from attn_mm.layers.recording import Attention, AttentionKind
-from attn_mm.layers.shortcuts import shortcuts_enabled
 
 WEIGHTS = AttentionKind(
     "LTPA map",

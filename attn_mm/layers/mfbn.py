@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_mm.layers.flows import current_flow
-from attn_mm.layers.sync_norm import sync_batch_norm
+from attn_mm.layers.ops.sync_norm import sync_batch_norm
 
 
 class MFBN(_BatchNorm):

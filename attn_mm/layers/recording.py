@@ -21,7 +21,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from attn_mm.layers.flows import current_flow
-from attn_mm.layers.tracing import no_replays
+from attn_mm.layers.ops.execution import no_replays
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from attn_mm.layers.channels import one_width
-from attn_mm.layers.dims import conv_class
+from attn_mm.layers.ops.channels import one_width
+from attn_mm.layers.ops.dims import conv_class
 from attn_mm.layers.recording import Attention, AttentionKind
 
 

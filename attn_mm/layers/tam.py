@@ -17,13 +17,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attn_mm.layers.channels import one_width
-from attn_mm.layers.dims import conv_class
+from attn_mm.layers.forms.tam import add_gated, sliced, tree_gate
 from attn_mm.layers.gate_statistics import GateStatistics
+from attn_mm.layers.ops.channels import one_width
+from attn_mm.layers.ops.dims import conv_class
+from attn_mm.layers.ops.execution import is_traced, is_traced_by_dynamo, no_replays, shortcuts_enabled
 from attn_mm.layers.recording import Attention, AttentionKind
-from attn_mm.layers.shortcuts import shortcuts_enabled
-from attn_mm.layers.tam_forms import add_gated, sliced, tree_gate
-from attn_mm.layers.tracing import is_traced, is_traced_by_dynamo, no_replays
 
 
 def tree_groups(channels: int, group_size: int) -> list[int]:

@@ -31,7 +31,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attn_mm.layers.dims import conv_class
+from attn_mm.layers.ops.dims import conv_class
 from attn_mm.layers.recording import Attention, AttentionKind
 
 _PAPER = "Jaiswal et al., TDAM, ECCV 2022"

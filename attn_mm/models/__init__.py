@@ -1,24 +1,16 @@
 """What configs name, registered in the scope ``attn_mm``."""
 
-from attn_mm.models import grafts, layers, norms
-from attn_mm.models.attn_backbone import attn_backbone
-from attn_mm.models.attn_fpn import attn_fpn
-from attn_mm.models.confident_step import confident_step
-from attn_mm.models.cuda_graph import cuda_graph
+from attn_mm.models import grafts, layers, lazy
+from attn_mm.models.attn_backbone import attn_backbone, tdaf
+from attn_mm.models.backbones.hara_resnet3d import hara_resnet3d
+from attn_mm.models.backbones.mobilenet_v1 import MobileNetV1
+from attn_mm.models.backbones.preact_resnet import PreActResNet
+from attn_mm.models.backbones.vgg_att import VGG, VGGGAP, VGGPAN, VGGAtt
+from attn_mm.models.backbones.wide_resnet import WideResNet
 from attn_mm.models.deployed import deployed
-from attn_mm.models.flow_pyramid import flow_pyramid
-from attn_mm.models.hara_resnet3d import hara_resnet3d
 from attn_mm.models.inflated import inflated
-from attn_mm.models.ltpa_head import ltpa_head
-from attn_mm.models.mobilenet_v1 import MobileNetV1
-from attn_mm.models.multi_scale import PooledConcat, multi_scale
-from attn_mm.models.preact_resnet import PreActResNet
-from attn_mm.models.resnext_cifar import resnext_cifar
-from attn_mm.models.tdaf import tdaf
-from attn_mm.models.tdaf_head import tdaf_head
-from attn_mm.models.vgg_att import VGG, VGGGAP, VGGPAN, VGGAtt
-from attn_mm.models.wide_resnet import WideResNet
-from attn_mm.models.wsdan import wsdan, wsdan_head
+from attn_mm.models.necks.attn_fpn import attn_fpn
+from attn_mm.models.necks.pooled_concat import PooledConcat
 
 __all__ = [
     "VGG",
@@ -31,20 +23,11 @@ __all__ = [
     "WideResNet",
     "attn_backbone",
     "attn_fpn",
-    "confident_step",
-    "cuda_graph",
     "deployed",
-    "flow_pyramid",
     "grafts",
     "hara_resnet3d",
     "inflated",
     "layers",
-    "ltpa_head",
-    "multi_scale",
-    "norms",
-    "resnext_cifar",
+    "lazy",
     "tdaf",
-    "tdaf_head",
-    "wsdan",
-    "wsdan_head",
 ]

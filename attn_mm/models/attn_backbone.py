@@ -10,11 +10,11 @@ from torch import nn
 
 from attn_mm.errors import ConfigError
 from attn_mm.graft.blocks import FeedbackMixin
-from attn_mm.graft.starts import OwnStart
+from attn_mm.graft.options import check_options
+from attn_mm.graft.own_init import OwnStart
 from attn_mm.graft.state import LoadReport, reports_copies
 from attn_mm.graft.swap import swap_class
-from attn_mm.models.grafts import FILLED_IN, layer_class, put_layer
-from attn_mm.models.options import check_options
+from attn_mm.models.grafts.layer import FILLED_IN, layer_class, put_layer
 from attn_mm.registry import GRAFTS, MODELS
 
 ORDER = (
@@ -78,9 +78,9 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
             are known, see :data:`attn_mm.graft.units.FAMILIES`.
         grafts: each a dict with a ``type``: a graft (``attn_mm.AWConv``, ``attn_mm.TD``,
             ``attn_mm.TDAF``, ``attn_mm.FlowPyramid``, ``attn_mm.MultiScale``, ``attn_mm.CUDAGraph``, see
-            :mod:`attn_mm.models.grafts`) or a layer that takes ``in_channels=`` (``attn_mm.SE``,
+            :mod:`attn_mm.models.grafts.layer`) or a layer that takes ``in_channels=`` (``attn_mm.SE``,
             ``attn_mm.CBAM``, ``attn_mm.ECA``, ``attn_mm.FCA``, ``attn_mm.TAM``, any plugin of mmcv's),
-            see :func:`attn_mm.models.grafts.put_layer`.
+            see :func:`attn_mm.models.grafts.layer.put_layer`.
             They go in the order AWConv, layers as listed, TD, one of TDAF, FlowPyramid and MultiScale,
             CUDAGraph.
 
@@ -129,3 +129,18 @@ def _function(kind: str | type, options: dict) -> Callable[..., list[nn.Module]]
     layer = layer_class(kind)
     check_options(options, [layer, put_layer], *FILLED_IN, "backbone", "layer", "options")
     return partial(put_layer, layer=layer)
+
+
+@MODELS.register_module(name="TDAF")
+def tdaf(backbone: dict, **options) -> nn.Module:
+    """Build an upstream backbone and graft the top-down recursion onto it.
+
+    Args:
+        backbone: config of a staged backbone, see :data:`attn_mm.graft.stages.SPLITS`; or of an
+            ``attn_mm.AttnBackbone`` on one.
+        options: those of :func:`top_down_flows`.
+
+    Raises:
+        ConfigError: the backbone can't be split into stages, or an option is out of its range.
+    """
+    return attn_backbone(backbone, [dict(type="attn_mm.TDAF", **options)])

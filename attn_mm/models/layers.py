@@ -1,6 +1,6 @@
-"""The layers by name: as plugins, as grafts, and as ``conv_cfg``."""
+"""The layers by name: as plugins, as grafts, as ``conv_cfg`` and as ``norm_cfg``."""
 
-from attn_mm.layers import CBAM, ECA, FCA, SE, TAM, AAConv2d, AWConv2d, AWConv3d
+from attn_mm.layers import CBAM, ECA, FCA, SE, TAM, AAConv2d, AWConv2d, AWConv3d, MFBN2d, MFBN3d
 from attn_mm.registry import MODELS
 
 GATES = (SE, CBAM, ECA, FCA, TAM)
@@ -8,5 +8,8 @@ GATES = (SE, CBAM, ECA, FCA, TAM)
 
 CONVS = (AAConv2d, AWConv2d, AWConv3d)
 
-for _layer in (*GATES, *CONVS):
+NORMS = (MFBN2d, MFBN3d)
+"""For ``norm_cfg=dict(type="attn_mm.MFBN2d", num_flows=3)``."""
+
+for _layer in (*GATES, *CONVS, *NORMS):
     MODELS.register_module(module=_layer)

@@ -28,12 +28,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import attn_mm
-from attn_mm.compat.checkpoints import (
-    CheckpointError,
-    PretrainedUnavailableError,
-    UnsafeCheckpointError,
-    load_checkpoint_file,
-)
+from attn_mm.compat.checkpoints import load_checkpoint_file
+from attn_mm.errors import CheckpointError, PretrainedUnavailableError, UnsafeCheckpointError
 
 # --- a small real training
 

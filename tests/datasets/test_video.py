@@ -9,9 +9,9 @@ from functools import cache
 import cv2
 import numpy as np
 import pytest
-from engine.small_videos import cut_short, damaged, write_video
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
+from small_videos import cut_short, damaged, write_video
 
 from attn_mm.datasets import video
 from attn_mm.datasets.video import open_video, read_frames

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from attn_mm.layers.aa_conv import AAConv2d
-from attn_mm.layers.shortcuts import as_written
+from attn_mm.layers.ops.execution import as_written
 
 TOLERANCE = dict(rtol=1e-11, atol=1e-11)
 SMALL = dict(heads=2, dk=6, dv=4)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from attn_mm.layers.ltpa import LearnToPayAttention, ProgressiveGate
-from attn_mm.layers.shortcuts import as_written
+from attn_mm.layers.ops.execution import as_written
 
 TOLERANCE = dict(rtol=1e-12, atol=1e-13)
 SIZES = [(2, 5, 7), (1, 3, 1), (3, 1, 1), (2, 2, 3, 5)]  # batch and size; the last is video

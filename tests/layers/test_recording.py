@@ -14,8 +14,8 @@ from layers.test_r2dns import naive
 from torch import nn
 
 from attn_mm.layers import CBAM, ECA, FCA, SE, TAM, AAConv2d, LearnToPayAttention, ProgressiveGate
+from attn_mm.layers.ops.execution import as_written
 from attn_mm.layers.recording import Attention, AttentionKind, record_attention
-from attn_mm.layers.shortcuts import as_written
 from attn_mm.layers.td import TopDownAttention
 
 TOLERANCE = dict(rtol=1e-11, atol=1e-12)

@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18, resnet34, resnet50, resnet101, resnext50_32x4d
 
-from attn_mm.layers import tam_forms as module
-from attn_mm.layers.shortcuts import as_written
+from attn_mm.layers.forms import tam as module
+from attn_mm.layers.ops.execution import as_written
 from attn_mm.layers.tam import TAM, tree_groups
 
 

@@ -11,7 +11,7 @@ from layers import reference_td
 from layers.reference import leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from attn_mm.layers.shortcuts import as_written
+from attn_mm.layers.ops.execution import as_written
 from attn_mm.layers.td import TopDownAttention
 
 SHAPES = [

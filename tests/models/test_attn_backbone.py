@@ -6,10 +6,7 @@ import copy
 
 import pytest
 import torch
-from layers import reference
-from mmengine.registry import MODELS
-from mmengine.runner.checkpoint import load_checkpoint
-from models.grafted import (
+from grafted import (
     GRAFTS,
     MATRIX,
     MOBILE_GRAFTS,
@@ -26,6 +23,9 @@ from models.grafted import (
     picture,
     shake,
 )
+from layers import reference
+from mmengine.registry import MODELS
+from mmengine.runner.checkpoint import load_checkpoint
 from torch import nn
 
 from attn_mm.errors import ConfigError

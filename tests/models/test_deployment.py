@@ -8,7 +8,7 @@ import os
 
 import pytest
 import torch
-from models.grafted import GRAFTS, MATRIX, MOBILE_GRAFTS, build, name, outputs, picture, settle, shake
+from grafted import GRAFTS, MATRIX, MOBILE_GRAFTS, build, name, outputs, picture, settle, shake
 
 FLOWS = {"TDAF": [dict(type="attn_mm.TDAF", width=64)], "FlowPyramid": [dict(type="attn_mm.FlowPyramid")]}
 CASES = [(("mmdet.ResNet", 50), graft) for graft in GRAFTS]

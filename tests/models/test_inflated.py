@@ -6,8 +6,8 @@ import copy
 
 import pytest
 import torch
+from grafted import GRAFTS, in_mode, outputs, shake
 from mmengine.registry import MODELS
-from models.grafted import GRAFTS, in_mode, outputs, shake
 from torch import nn
 
 from attn_mm.errors import ConfigError

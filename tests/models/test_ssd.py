@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from grafted import backward, shake
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
-from models.grafted import backward, shake
 from torch import nn
 
-from attn_mm.engine.configs import check_data, set_data_root, walk
+from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.errors import ConfigError, UserError
 from attn_mm.graft.units import plain_convs
 from attn_mm.layers import AWConv2d
+from attn_mm.utils.config import set_data_root, walk
 
 pytest.importorskip("mmdet.models")
 

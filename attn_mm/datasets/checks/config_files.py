@@ -1,0 +1,61 @@
+"""The files that a config's data sets and evaluators name."""
+
+from __future__ import annotations
+
+import os.path as osp
+
+from mmengine.config import Config
+
+from attn_mm.datasets.checks.annotations import check_bbox_file
+from attn_mm.datasets.checks.video_lists import check_video_list
+from attn_mm.errors import UserError
+from attn_mm.utils.config import datasets, evaluators
+
+
+def check_data(cfg: Config, splits) -> None:
+    """Look for the files that the data sets and evaluators of ``splits`` name.
+
+    Raises:
+        UserError: an annotation file, image folder or detection file is not there, or the detection file
+            or the list of videos does not fit.
+    """
+    num_classes = (cfg.model.get("cls_head") or {}).get("num_classes")
+    for node in datasets(cfg, splits):
+        root = node.get("data_root") or ""
+        prefix = node.get("data_prefix") or {}
+        wanted = [node.get("ann_file"), *(prefix.values() if isinstance(prefix, dict) else [prefix])]
+        if str(node.get("type")).rpartition(".")[2] == "ImageNet":
+            wanted.append(node.get("split"))
+        # A set that names no file below its root knows its own.
+        for name in [*filter(None, wanted)] or [""] * bool(root):
+            _check_exists(osp.join(root, name))
+        if node.get("bbox_file"):
+            _check_bbox_file(node.bbox_file, osp.join(root, node.ann_file))
+        if str(node.get("type")).rpartition(".")[2] == "VideoDataset" and "://" not in root + node.ann_file:
+            several = node.get("multi_class", False)
+            check_video_list(osp.join(root, node.ann_file), node.get("delimiter", " "), several, num_classes)
+    for node in evaluators(cfg, splits):
+        _check_exists(node.ann_file)
+
+
+def _is_missing(path: str) -> bool:
+    return "://" not in path and not osp.exists(path)
+
+
+def _check_exists(path: str) -> None:
+    if _is_missing(path):
+        raise UserError(
+            f"{osp.abspath(path)} is missing: put the data set there (docs/data.md says how), "
+            "name its folder with --data-root, or use --demo, which needs no data"
+        )
+
+
+def _check_bbox_file(path: str, ann_file: str) -> None:
+    if _is_missing(path):
+        raise UserError(
+            f"detection file {osp.abspath(path)} is missing: tools/make_bbox_file.py makes one, and "
+            "--cfg-options test_dataloader.dataset.bbox_file=None (val_dataloader in training) evaluates "
+            "with the annotated boxes"
+        )
+    if "://" not in path + ann_file:
+        check_bbox_file(path, ann_file)

@@ -1,0 +1,112 @@
+"""What is wrong with the labels of a data set of a known format, before it stops a run in its midst."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Callable
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from attn_mm.datasets.checks.annotations import check_coco_boxes, check_coco_persons, check_voc
+from attn_mm.errors import UserError
+
+_VOC = "mmdet.datasets.xml_style.XMLDataset"
+_COCO_BOXES = "mmdet.datasets.coco.CocoDataset"
+_COCO_PERSONS = "mmpose.datasets.datasets.base.base_coco_style_dataset.BaseCocoStyleDataset"
+
+
+def check_files(dataset: BaseDataset) -> None:
+    """UserError where a look at the files of a data set, which may be none yet, tells what is wrong."""
+    if _reads_like(dataset, _VOC, "load_data_list"):
+        check_voc(
+            dataset.ann_file,
+            annotations=osp.join(dataset.sub_data_root, dataset.ann_subdir),
+            images=osp.join(dataset.sub_data_root, dataset.img_subdir),
+        )
+    elif _reads_like(dataset, _COCO_BOXES, "load_data_list"):
+        check_coco_boxes(dataset.ann_file, dataset.metainfo["classes"])
+    elif _reads_like(dataset, _COCO_PERSONS, "_load_annotations"):
+        check_coco_persons(dataset.ann_file, dataset.metainfo["num_keypoints"])
+
+
+def check_labels(dataset: BaseDataset) -> None:
+    """UserError where a label of a built data set would fail in the pipeline, the network or the loss."""
+    check = _check_of(dataset)
+    for index in range(len(dataset)) if check else ():
+        # The base class's: what mmpose's adds to each sample takes its time.
+        check(dataset, BaseDataset.get_data_info(dataset, index))
+
+
+def check_image_labels(dataset: BaseDataset, number: int) -> None:
+    """UserError where an image of a classification set has no label, or one that is none of ``number``."""
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        image = info.get("img_path", f"image {index} of the test set")
+        if info.get("gt_label") is None:
+            raise UserError(f"{image} has no label: a test set with a class for each image is needed")
+        for label in np.ravel(info["gt_label"]).tolist():
+            if label not in range(number):
+                raise UserError(
+                    f"{image} has the label {label}, and those of the {number} classes are 0 to {number - 1}"
+                )
+
+
+def _check_of(dataset: BaseDataset) -> Callable[[BaseDataset, dict], None] | None:
+    if _reads_like(dataset, _VOC) and not dataset.test_mode:
+        return _check_voc_boxes
+    if _reads_like(dataset, _COCO_BOXES) and _loads_masks(dataset):
+        return _check_masks
+    if _reads_like(dataset, _COCO_PERSONS):
+        return _check_keypoints
+    return None
+
+
+def _reads_like(dataset: BaseDataset, name: str, *methods: str) -> bool:
+    """Whether ``dataset`` parses as the class of that full name, which need not be installed."""
+    bases = {f"{base.__module__}.{base.__name__}": base for base in type(dataset).__mro__}
+    return name in bases and all(
+        getattr(type(dataset), key) is getattr(bases[name], key) for key in (*methods, "parse_data_info")
+    )
+
+
+def _loads_masks(dataset: BaseDataset) -> bool:
+    from mmdet.datasets.transforms import LoadAnnotations
+
+    steps = getattr(dataset.pipeline, "transforms", ())
+    return any(isinstance(step, LoadAnnotations) and step.with_mask for step in steps)
+
+
+def _check_voc_boxes(dataset: BaseDataset, info: dict) -> None:
+    """mmdet leaves no box of VOC's out, and a loss may be infinite on one without extent."""
+    width, height = info["width"], info["height"]
+    for instance in info["instances"]:
+        x1, y1, x2, y2 = instance["bbox"]
+        inside = min(x2, width) > max(x1, 0) and min(y2, height) > max(y1, 0)
+        if not inside and not instance["ignore_flag"]:
+            # mmdet counts pixels from 0, VOC from 1.
+            written = [side + 1 for side in instance["bbox"]]
+            raise UserError(
+                f"{info['xml_path']}: the box {written} is empty or outside its image of {width} x {height} "
+                "pixels: mend it, or take its object out"
+            )
+
+
+def _check_masks(dataset: BaseDataset, info: dict) -> None:
+    for instance in info["instances"]:
+        if "mask" not in instance:
+            raise UserError(
+                f"{dataset.ann_file}: the box {instance['bbox']} (x1, y1, x2, y2) in {info['img_path']} has "
+                "no segmentation, and the config loads masks: give it one, or take its annotation out"
+            )
+
+
+def _check_keypoints(dataset: BaseDataset, info: dict) -> None:
+    expected = dataset.metainfo["num_keypoints"]
+    # In bottom-up sets an image's persons are one entry; a test set's image may have none.
+    number = info["keypoints"].shape[1] if "keypoints" in info else expected
+    if number != expected:
+        raise UserError(
+            f"{dataset.ann_file}: the annotation with the id {np.ravel(info['id'])[0]} has {number} "
+            f"keypoints, and the data set's metainfo {expected}: mend it, or give the set metainfo that fits"
+        )

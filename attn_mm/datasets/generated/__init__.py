@@ -1,0 +1,1 @@
+"""Generated images, videos and labels for the demos and the tests."""

@@ -1,0 +1,1 @@
+"""Networks made ready for deployment: norms folded into convolutions, ONNX files."""

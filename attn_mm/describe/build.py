@@ -1,0 +1,100 @@
+"""Build a config's model, on the meta device where that is enough, and run it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from attn_mm.describe.counting import weightless
+from attn_mm.errors import UserError
+from attn_mm.frameworks.forwards import forward_arguments
+from attn_mm.utils.config import walk
+
+T = TypeVar("T")
+
+
+_SHAPE_ERRORS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
+"""What layers raise on an input whose shape they can't take."""
+
+
+def input_shape(cfg: Config) -> tuple[int, ...]:
+    """The shape of the inputs that the pipeline of ``cfg`` makes, as far as it says."""
+    loader = cfg.get("val_dataloader") or cfg.get("test_dataloader") or {}
+    steps = [s for s in walk(loader.get("dataset", {}).get("pipeline") or []) if "type" in s]
+    sizes = [s[key] for s in steps for key in ("scale", "crop_size", "input_size") if s.get(key)]
+    width, height = _pair(sizes[-1] if sizes else 32 if "CIFAR" in str(loader) else 224)
+    divisor = cfg.model.get("data_preprocessor", {}).get("pad_size_divisor", 1)
+    size = tuple(-(-side // divisor) * divisor for side in (height, width))
+    frames = next((s for s in steps if _type_name(s).endswith("SampleFrames")), None)
+    if frames is None:
+        return (3, *size)
+    volumes = any(s.get("input_format") == "NCTHW" for s in steps)
+    return (3, frames.clip_len, *size) if volumes else (frames.get("num_clips", 1), 3, *size)
+
+
+def _type_name(step: dict) -> str:
+    """What ``step`` is, by a name or, in a config of mmengine's newer style, by the class itself."""
+    return step.type if isinstance(step.type, str) else step.type.__name__
+
+
+def _pair(size) -> tuple[int, int]:
+    sides = [size] if isinstance(size, int) else list(size)[-2:]
+    # -1 stands for a side that follows from the image's.
+    sides = [side for side in sides if side > 0]
+    return sides[0], sides[-1]
+
+
+def build(cfg: Config, device: str) -> nn.Module:
+    """The model of ``cfg``, on the meta device without memory for its weights.
+
+    Raises:
+        UserError: it can't be built.
+    """
+    try:
+        with DefaultScope.overwrite_default_scope(_scope(cfg)):
+            if device != "meta":
+                return MODELS.build(cfg.model)
+            with weightless():
+                return MODELS.build(cfg.model).to("meta")
+    except Exception as error:
+        # A constructor raises whatever it likes where the config's options don't fit it.
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"the model of {cfg.filename} can't be built: {_first_line(reason)}") from error
+
+
+def _scope(cfg: Config) -> str:
+    return cfg.get("default_scope") or "mmengine"
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
+
+
+def look_at(cfg: Config, shape: Sequence[int], look: Callable[..., T]) -> T:
+    """What ``look(model, x, **kwargs)`` finds, which runs the model of ``cfg`` on an input of that shape.
+
+    Raises:
+        UserError: it can't be built, or does not run on such an input.
+    """
+
+    def run(model: nn.Module, device: str) -> T:
+        x, kwargs = forward_arguments(model, _scope(cfg), shape, device)
+        return look(model, x, **kwargs)
+
+    model = build(cfg, "meta")
+    try:
+        try:
+            return run(model, "meta")
+        except Exception as error:
+            # What depends on values, such as the boxes that a second stage looks at, needs real ones.
+            if "meta" not in str(error).lower():
+                raise
+        return run(build(cfg, "cpu"), "cpu")
+    except _SHAPE_ERRORS as error:
+        reason = _first_line(str(error)) or type(error).__name__
+        size = " x ".join(map(str, shape))
+        raise UserError(f"{cfg.filename} does not run on an input of {size} (--shape): {reason}") from error

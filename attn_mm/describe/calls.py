@@ -1,0 +1,101 @@
+"""Every call inside a network's forward pass: in which flow, what came out, what it cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from attn_mm.describe.counting import flop_counter, multiply_adds, run_counted
+from attn_mm.layers.flows import current_flow
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module, or of a stage of a recursion.
+
+    Attributes:
+        flow: the flow that ran, from 1; None outside a recursion.
+        shapes: of the tensors that came out, without the batch.
+        conv, full: multiply-adds, see :mod:`attn_mm.describe.counting`.
+    """
+
+    flow: int | None
+    shapes: tuple[Shape, ...]
+    conv: int
+    full: int
+
+
+def trace_calls(model: nn.Module, *inputs, **kwargs) -> dict[str, list[Call]]:
+    """Run ``model`` once, as :func:`attn_mm.describe.counting.measure` does, and list the calls.
+
+    Args:
+        model: the network, on any device, the meta device included.
+        *inputs: what its forward takes, a batch of one.
+        **kwargs: keywords of the forward.
+
+    Returns:
+        The calls in their order, by the module's dotted name, ``''`` for the network itself. The stages of a
+        module with ``flow_stages()``, as TDAF's are, have the names ``NAME.stages.0`` and so on.
+    """
+    counter = flop_counter()
+    calls: dict[str, list[Call]] = defaultdict(list)
+    started: list[tuple[int, int]] = []
+
+    def total() -> tuple[int, int]:
+        return multiply_adds(counter.flop_counts["Global"])
+
+    def start(*_) -> None:
+        started.append(total())
+
+    def end(name: str, output: object) -> None:
+        before, now = started.pop(), total()
+        flow = current_flow()
+        cost = [n - b for n, b in zip(now, before)]
+        calls[name].append(Call(None if flow is None else flow + 1, tuple(_shapes(output)), *cost))
+
+    def traced(name: str, stage: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def run(x: Tensor) -> Tensor:
+            start()
+            y = stage(x)
+            end(name, y)
+            return y
+
+        return run
+
+    with ExitStack() as undo:
+        for name, module in model.named_modules():
+            undo.callback(module.register_forward_pre_hook(start).remove)
+            hook = module.register_forward_hook(lambda m, args, output, name=name: end(name, output))
+            undo.callback(hook.remove)
+            if hasattr(module, "flow_stages"):
+                stages = [
+                    traced(f"{name}.stages.{index}".lstrip("."), stage)
+                    for index, stage in enumerate(module.flow_stages())
+                ]
+                undo.enter_context(_replaced(module, "flow_stages", lambda stages=stages: stages))
+        run_counted(model, counter, *inputs, **kwargs)
+    return dict(calls)
+
+
+@contextmanager
+def _replaced(module: nn.Module, method: str, function: Callable) -> Iterator[None]:
+    """An object's own attribute hides its class's method."""
+    setattr(module, method, function)
+    try:
+        yield
+    finally:
+        delattr(module, method)
+
+
+def _shapes(output: object) -> Iterator[Shape]:
+    if isinstance(output, Tensor):
+        yield tuple(output.shape[1:])
+    elif isinstance(output, (list, tuple, dict)):
+        for item in output.values() if isinstance(output, dict) else output:
+            yield from _shapes(item)

@@ -1,0 +1,229 @@
+"""Parameters and multiply-adds of any network, part by part.
+
+Two conventions are in use for "FLOPs" (both count a multiply-add once):
+
+conv
+    the multiply-adds of convolutions, linear layers and matrix products;
+full
+    conv, plus 2 for each element that a normalization gives out, plus 1 for
+    each element that a ReLU (or a relative of it) gives out or a pooling
+    takes in. Sigmoids, additions, biases and resizing are free in both.
+
+The products are counted by ``torch.utils.flop_counter``, which sees every
+operation that runs, functional ones and repeated ones too; the rest of *full*
+is added to its table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from attn_mm.layers.ops.execution import as_written
+
+_aten = torch.ops.aten
+
+
+def _per_output(cost: int):
+    def flops(*args, out_shape=None, **kwargs) -> int:
+        # Operations with statistics or indices give their output first.
+        shape = out_shape if isinstance(out_shape, torch.Size) else out_shape[0]
+        return 2 * cost * prod(shape)
+
+    return flops
+
+
+def _per_input(x_shape, *args, **kwargs) -> int:
+    return 2 * prod(x_shape)
+
+
+def _reduction(x_shape, dims=None, *args, **kwargs) -> int:
+    """A mean or maximum is a pooling where it is over positions: not over the batch or the channels."""
+    dims = [dims] if isinstance(dims, int) else dims
+    over_positions = dims and all(d % len(x_shape) >= 2 for d in dims)
+    return 2 * prod(x_shape) if over_positions else 0
+
+
+def _product(x_shape, other_shape, *args, **kwargs) -> int:
+    """A matrix by a vector; torch's table leaves it out."""
+    return 2 * prod(x_shape)
+
+
+def _present(*names: str) -> list:
+    """The operations of these names that this torch has."""
+    return [getattr(_aten, name) for name in names if hasattr(_aten, name)]
+
+
+_FULL = {
+    **dict.fromkeys(
+        _present(
+            "native_batch_norm",
+            "_native_batch_norm_legit",
+            "_native_batch_norm_legit_no_training",
+            "_batch_norm_no_update",
+            "cudnn_batch_norm",
+            "miopen_batch_norm",
+            "native_group_norm",
+            "native_layer_norm",
+        ),
+        _per_output(2),
+    ),
+    **dict.fromkeys(
+        _present("relu", "relu_", "leaky_relu", "leaky_relu_", "_prelu_kernel", "hardtanh", "hardtanh_"),
+        _per_output(1),
+    ),
+    **dict.fromkeys(
+        _present(
+            "max_pool2d_with_indices",
+            "max_pool3d_with_indices",
+            "avg_pool2d",
+            "avg_pool3d",
+            "_adaptive_avg_pool2d",
+            "_adaptive_avg_pool3d",
+            "adaptive_max_pool2d",
+            "adaptive_max_pool3d",
+        ),
+        _per_input,
+    ),
+    **dict.fromkeys(_present("mean", "amax", "max"), _reduction),
+}
+_CONV = dict.fromkeys(_present("mv"), _product)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a module and everything inside it amounts to.
+
+    Attributes:
+        name: its dotted name in the network, ``''`` for the network itself.
+        type: its class.
+        params: parameters.
+        trainable: those that require a gradient.
+        frozen_affine: scales and shifts, that don't train, of batch norms. Papers on
+            detection leave these out of a network's parameters: they are constants there.
+        conv: multiply-adds of one input, convention *conv*.
+        full: the same, convention *full*.
+    """
+
+    name: str
+    type: str
+    params: int
+    trainable: int
+    frozen_affine: int
+    conv: int | None = None
+    full: int | None = None
+
+
+def flop_counter() -> FlopCounterMode:
+    """A counter of what runs in its context, for :func:`multiply_adds`."""
+    return FlopCounterMode(display=False, custom_mapping={**_CONV, **_FULL})
+
+
+def multiply_adds(operations: Mapping) -> tuple[int, int]:
+    """Conventions *conv* and *full* of what a :func:`flop_counter` has counted, by operation."""
+    full = sum(operations.values()) // 2
+    return full - sum(n for op, n in operations.items() if op in _FULL) // 2, full
+
+
+class _MetaStorage(TorchFunctionMode):
+    """Weights, which layers make by ``torch.empty``, get no storage. Other tensors keep their values."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def weightless() -> Iterator[None]:
+    """Networks built in this context take neither memory nor time for their weights.
+
+    ``torch.device('meta')`` alone would not do: upstream constructors read
+    numbers from small tensors. Move the network ``to('meta')`` afterwards.
+    """
+    with _MetaStorage():
+        yield
+
+
+def count_parameters(module: nn.Module, name: str = "") -> Part:
+    """The parameters of ``module``, each counted once however often it is used."""
+    parameters = list(module.parameters())
+    norms = {p for m in module.modules() if isinstance(m, _BatchNorm) for p in m.parameters(recurse=False)}
+    return Part(
+        name,
+        type(module).__name__,
+        params=sum(p.numel() for p in parameters),
+        trainable=sum(p.numel() for p in parameters if p.requires_grad),
+        frozen_affine=sum(p.numel() for p in norms if not p.requires_grad),
+    )
+
+
+def run_counted(model: nn.Module, counter: FlopCounterMode, *inputs, **kwargs) -> None:
+    """Run ``model`` once in eval mode, its attention as the papers write it, and count."""
+    training = {m: m.training for m in model.modules()}
+    model.eval()
+    try:
+        with as_written(), torch.no_grad(), counter:
+            model(*inputs, **kwargs)
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+def measure(model: nn.Module, *inputs, depth: int = 2, **kwargs) -> list[Part]:
+    """Parameters and multiply-adds of ``model`` and of its parts down to ``depth``.
+
+    The network runs once, in eval mode, as it is and on the device that it is
+    on; the meta device does, and takes no time. Attention layers compute as
+    their papers write them (:func:`attn_mm.layers.ops.execution.as_written`).
+
+    Args:
+        model: the network.
+        *inputs: what its forward takes; a batch of one gives the counts of an input.
+        depth: 0 for the network alone, 1 for its children, and so on.
+        **kwargs: keywords of the forward.
+
+    Returns:
+        the network, followed by its parts in depth-first order. Parts without parameters are
+        left out, except those children of the network that compute something.
+    """
+    counter = flop_counter()
+    run_counted(model, counter, *inputs, **kwargs)
+    return list(_parts(model, counter.get_flop_counts(), depth))
+
+
+def _parts(model: nn.Module, counts: dict, depth: int) -> Iterator[Part]:
+    called = type(model).__name__
+
+    def macs(name: str, module: nn.Module) -> tuple[int, int]:
+        conv, full = multiply_adds(counts.get("Global" if not name else f"{called}.{name}", {}))
+        if not name:
+            return conv, full
+        # A list is never called, and a head may be called by its methods alone.
+        inside = [macs(f"{name}.{child}", m) for child, m in module.named_children()]
+        return max(conv, sum(c for c, _ in inside)), max(full, sum(f for _, f in inside))
+
+    def visit(name: str, module: nn.Module, level: int) -> Iterator[Part]:
+        conv, full = macs(name, module)
+        part = count_parameters(module, name)
+        if level == 0 or part.params or (full and level == 1):
+            yield replace(part, conv=conv, full=full)
+            if level < depth:
+                for child, submodule in module.named_children():
+                    yield from visit(f"{name}.{child}".lstrip("."), submodule, level + 1)
+
+    yield from visit("", model, 0)
+
+
+def meta_input(*shape: int) -> Tensor:
+    """A batch of one input of that shape, without storage."""
+    return torch.empty(1, *shape, device="meta")

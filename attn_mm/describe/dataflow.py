@@ -1,0 +1,346 @@
+"""What flows where in a built network: the parts in their order, the flows of a recursion, the units of a
+block with the attention in it, the levels of an attention head and of an attention FPN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from attn_mm.describe.calls import Call, Shape
+from attn_mm.describe.module_tree import size
+from attn_mm.graft.blocks import AttendedMixin, FeedbackMixin
+from attn_mm.graft.stages import SPLITS
+from attn_mm.graft.units import Unit, find_family
+from attn_mm.layers import ANAR, AAConv2d, AWConv2d, AWConv3d
+from attn_mm.layers.ltpa import LearnToPayAttention, ParametrisedCompatibility
+
+Calls = Mapping[str, Sequence[Call]]
+
+
+@dataclass
+class Part:
+    """A part of the network in the order of its first call, or a stage of its backbone."""
+
+    name: str
+    type: str
+    outputs: tuple[Shape, ...]
+    params: int
+    conv: int
+
+
+@dataclass
+class Flows:
+    """The flows of a recursion over stages.
+
+    Attributes:
+        name: of the module that has the stages.
+        flows: how many.
+        stages: the stages' names.
+        cells: ``(stage from 0, flow from 1)``: its call there.
+        masks: of ``(stage, flow)``, the flow being the one that it multiplies: what makes it, and its shape.
+        eta: what is added to the masks; None where there are none.
+        given: the flow from 1 whose maps leave, with the stages from 0; all flows' last maps leave where
+            it is None.
+    """
+
+    name: str
+    flows: int
+    stages: list[str]
+    cells: dict[tuple[int, int], Call]
+    masks: dict[tuple[int, int], str] = field(default_factory=dict)
+    eta: float | None = None
+    given: tuple[int, list[int]] | None = None
+
+
+@dataclass
+class Step:
+    """A unit of a block: a convolution with its norm, and the layers behind it.
+
+    Attributes:
+        name: the unit's.
+        kernel: its size.
+        weights_attend: whether it is an AW-convolution, or made of some.
+        behind: the layers' classes.
+    """
+
+    name: str
+    kernel: str
+    weights_attend: bool = False
+    behind: tuple[str, ...] = ()
+
+
+@dataclass
+class Block:
+    """A kind of block with attention in it.
+
+    Attributes:
+        type: its class.
+        where: names of the blocks of this kind.
+        steps: its units.
+        shortcut: whether its input is added to its branch.
+        td: of top-down feedback ``{"steps", "distance", "mode", "spatial"}``; None without.
+    """
+
+    type: str
+    where: list[str]
+    steps: list[Step]
+    shortcut: bool
+    td: dict | None = None
+
+
+@dataclass
+class Level:
+    """A level of an FPN: its convolutions, what attends before them, its output."""
+
+    lateral: str
+    output: str
+    before_lateral: str = ""
+    before_output: str = ""
+    shape: str = ""
+
+
+@dataclass
+class Pyramid:
+    """An FPN with attention; levels without a lateral convolution are made of the one before."""
+
+    name: str
+    levels: list[Level]
+
+
+@dataclass
+class Head:
+    """A head that attends.
+
+    Attributes:
+        name, type: of the head.
+        levels: shapes of the maps that it attends.
+        query: what is compared with them: the global feature's width, or ``''``.
+        compatibility: how.
+        result: what becomes of the attended features.
+    """
+
+    name: str
+    type: str
+    levels: list[str]
+    query: str
+    compatibility: str
+    result: str
+
+
+@dataclass
+class DataFlow:
+    """Everything that is drawn of a network."""
+
+    input: Shape
+    parts: list[Part]
+    flows: list[Flows]
+    blocks: list[Block]
+    pyramids: list[Pyramid]
+    heads: list[Head]
+    convs: list[str]
+    """Convolutions outside of blocks whose weights attend."""
+
+
+def find_dataflow(model: nn.Module, calls: Calls, amounts: Mapping, shape: Shape) -> DataFlow:
+    """Read the built ``model`` and its ``calls``; the config plays no part."""
+    blocks = list(_blocks(model))
+    pyramids = list(_pyramids(model, calls))
+    drawn = [name for block in blocks for name in block.where] + [pyramid.name for pyramid in pyramids]
+    convs = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, (AWConv2d, AWConv3d)) and not any(name.startswith(f"{d}.") for d in drawn)
+    ]
+    return DataFlow(
+        tuple(shape),
+        list(_parts(model, calls, amounts)),
+        list(_flows(model, calls)),
+        blocks,
+        pyramids,
+        list(_heads(model, calls)),
+        convs,
+    )
+
+
+def _parts(model: nn.Module, calls: Calls, amounts: Mapping) -> Iterator[Part]:
+    """The network's children, and in a backbone's place its stages; the stem is what comes before these."""
+    owners = [("", model)]
+    if not hasattr(model, "res_layers"):
+        owners = [(n, child) for n, child in model.named_children() if amounts[n].full or calls.get(n)]
+    for name, module in owners:
+        stages = getattr(module, "res_layers", None)
+        if stages is None or not all(isinstance(stage, str) for stage in stages):
+            yield _part(name, module, calls, amounts)
+            continue
+        prefix = f"{name}." if name else ""
+        stem = [n for n, _ in module.named_children() if n not in stages and n != "anars"]
+        stem = [f"{prefix}{n}" for n in stem if calls.get(f"{prefix}{n}")]
+        if stem:
+            costs = [amounts[n] for n in stem]
+            yield Part(
+                f"{prefix}stem",
+                "",
+                calls[stem[-1]][-1].shapes,
+                sum(cost.params for cost in costs),
+                sum(cost.conv for cost in costs),
+            )
+        for stage in stages:
+            yield _part(f"{prefix}{stage}", getattr(module, stage), calls, amounts)
+
+
+def _part(name: str, module: nn.Module, calls: Calls, amounts: Mapping) -> Part:
+    own = calls.get(name, ())
+    amount = amounts[name]
+    return Part(name, type(module).__name__, own[-1].shapes if own else (), amount.params, amount.conv)
+
+
+def _flows(model: nn.Module, calls: Calls) -> Iterator[Flows]:
+    for name, module in model.named_modules():
+        count = getattr(module, "flows", None)
+        if not isinstance(count, int):
+            continue
+        prefix = f"{name}." if name else ""
+        if hasattr(module, "flow_stages"):
+            keys = [f"{prefix}stages.{i}" for i in range(len(module.flow_stages()))]
+        else:
+            keys = [f"{prefix}{stage}" for stage in getattr(module, "res_layers", ())] or [name]
+        cells = {
+            (index, call.flow): call
+            for index, key in enumerate(keys)
+            for call in calls.get(key, ())
+            if call.flow is not None
+        }
+        stages = list(getattr(module, "res_layers", ())) or [f"stage {i + 1}" for i in range(len(keys))]
+        masks = {}
+        anars = getattr(module, "anars", ())
+        for index, anar in enumerate(anars):
+            for call in calls.get(f"{prefix}anars.{index}", ()):
+                masks[index, call.flow + 1] = f"{anar_name(anar)} {size(call.shapes[0][1:])}"
+        given = None
+        if anars:
+            # A head's flows give their last map.
+            indices = getattr(module, "out_indices", None)
+            last = [len(keys) - 1]
+            given = count, last if indices is None else _places(module, indices)
+        yield Flows(name, count, stages, cells, masks, getattr(module, "eta", None), given)
+
+
+def _places(backbone: nn.Module, indices: Sequence[int]) -> list[int]:
+    names = list(SPLITS[backbone.upstream_forward].indices(backbone))
+    return [names.index(index) for index in indices]
+
+
+def anar_name(anar: nn.Module) -> str:
+    """ANAR-3, -5 ...: the layers of the path from map to mask; what else makes masks by its class."""
+    if not isinstance(anar, ANAR):
+        return type(anar).__name__
+    return f"ANAR-{2 + len(anar.downs) + len(anar.ups)}"
+
+
+def _blocks(model: nn.Module) -> Iterator[Block]:
+    kinds: dict[tuple, Block] = {}
+    for name, module in model.named_modules():
+        family = find_family(module)
+        if family is None:
+            continue
+        units = family.units(module)
+        steps = [_step(module, unit) for unit in units]
+        td = None
+        if isinstance(module, FeedbackMixin):
+            attention = module.td.attention
+            td = dict(
+                steps=len(module.td.norms) + 1,
+                distance=module.td.distance,
+                mode="top" if attention.bottom_mlp is None else "joint",
+                spatial=attention.spatial,
+            )
+        if td is None and not any(s.weights_attend or s.behind or "+" in s.kernel for s in steps):
+            continue
+        upstream = getattr(type(module), "swapped_from", (type(module),))[0].__name__
+        block = Block(upstream, [], steps, _has_shortcut(module), td)
+        key = upstream, tuple(map(repr, steps)), repr(td), block.shortcut
+        kinds.setdefault(key, block).where.append(name)
+    yield from kinds.values()
+
+
+def _has_shortcut(block: nn.Module) -> bool:
+    if hasattr(block, "downsample"):
+        return True
+    return bool(getattr(block, "with_res_shortcut", getattr(block, "use_res_connect", False)))
+
+
+def _step(block: nn.Module, unit: Unit) -> Step:
+    kernel = size(getattr(unit.conv, "kernel_size", ""))
+    groups = getattr(unit.conv, "groups", 1)
+    if 1 < groups == getattr(unit.conv, "in_channels", 0):
+        kernel = f"{kernel} depthwise"
+    behind = [type(layer).__name__ for layer in unit.then]
+    if isinstance(block, AttendedMixin) and unit.name in block.attn:
+        behind += [type(layer).__name__ for layer in block.attn[unit.name]]
+    if isinstance(unit.conv, AAConv2d):
+        kernel = f"{kernel} + self-attention"
+    weights_attend = any(isinstance(m, (AWConv2d, AWConv3d)) for m in unit.conv.modules())
+    return Step(unit.name, kernel, weights_attend, tuple(behind))
+
+
+def _pyramids(model: nn.Module, calls: Calls) -> Iterator[Pyramid]:
+    for name, module in model.named_modules():
+        laterals, outputs = getattr(module, "lateral_convs", None), getattr(module, "fpn_convs", None)
+        if laterals is None or outputs is None:
+            continue
+        convs = [m for m in module.modules() if isinstance(m, (AWConv2d, AWConv3d))]
+        if not convs and not any(hasattr(m, "attn") for m in (*laterals, *outputs)):
+            continue
+        shapes = calls[name][-1].shapes if calls.get(name) else ()
+        levels = []
+        for index, output in enumerate(outputs):
+            lateral = laterals[index] if index < len(laterals) else None
+            levels.append(
+                Level(
+                    lateral="" if lateral is None else _conv_name(lateral),
+                    output=_conv_name(output),
+                    before_lateral=_attn_name(lateral),
+                    before_output=_attn_name(output),
+                    shape=size(shapes[index]) if index < len(shapes) else "",
+                )
+            )
+        yield Pyramid(name, levels)
+
+
+def _conv_name(module: nn.Module) -> str:
+    conv = getattr(module, "conv", module)
+    attends = "AW " if isinstance(conv, (AWConv2d, AWConv3d)) else ""
+    return f"{attends}{size(conv.kernel_size)}"
+
+
+def _attn_name(module: nn.Module | None) -> str:
+    return type(module.attn).__name__ if hasattr(module, "attn") else ""
+
+
+def _heads(model: nn.Module, calls: Calls) -> Iterator[Head]:
+    maps = [size(shape) for shape in calls["backbone"][-1].shapes] if calls.get("backbone") else []
+    for name, module in model.named_modules():
+        inner = list(getattr(module, "attentions", ()) or ())
+        if inner and all(isinstance(m, LearnToPayAttention) for m in inner):
+            several = len(module.classifiers) > 1
+            with_u = isinstance(inner[0].compatibility, ParametrisedCompatibility)
+            yield Head(
+                name,
+                type(module).__name__,
+                maps[:-1] if len(maps) == len(inner) + 1 else [f"level {i + 1}" for i in range(len(inner))],
+                maps[-1] if maps else "",
+                "⟨u, l + g⟩" if with_u else "⟨l, g⟩",
+                f"{len(module.classifiers)} classifiers, mean" if several else "concatenated, 1 classifier",
+            )
+        elif hasattr(module, "centre_loss") and isinstance(getattr(module, "attention", None), nn.Sequential):
+            parts = module.attention[0].out_channels
+            yield Head(
+                name,
+                type(module).__name__,
+                maps[-1:],
+                "",
+                f"{parts} part maps",
+                "pooled by part, 1 classifier",
+            )

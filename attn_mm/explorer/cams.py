@@ -1,0 +1,155 @@
+"""Grad-CAM's panels: each layer's map for what was found, by flow, and how it moves from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import nn
+
+from attn_mm.explorer.panels import Panel
+from attn_mm.frameworks import ClipView, Prediction, View
+from attn_mm.frameworks.mmaction.cam_target import action_target
+from attn_mm.frameworks.mmdet.cam_target import box_target
+from attn_mm.frameworks.mmpose.cam_target import keypoint_target
+from attn_mm.frameworks.mmpretrain.cam_target import class_target
+from attn_mm.frameworks.mmpretrain.predict import is_multilabel
+from attn_mm.graft.early_stop import feedback_steps, stopped_after
+from attn_mm.layers.recording import AttentionKind
+from attn_mm.maps.cam_layers import default_layers
+from attn_mm.maps.grad_cam import class_activation_maps
+from attn_mm.maps.values import at_frame
+
+_SELVARAJU = "Selvaraju et al., Grad-CAM, ICCV 2017, eqs. 1-2"
+GRAD_CAM = AttentionKind(
+    "Grad-CAM",
+    _SELVARAJU,
+    "How much the layer's output at this position speaks for the score, in the score's units; 0 "
+    "where it doesn't.",
+    bounds=None,
+)
+BY_STEP = AttentionKind(
+    "Grad-CAM by step",
+    f"Jaiswal et al., TDAM, ECCV 2022, figure 6; {_SELVARAJU}",
+    "The same where the last blocks stop after that step: where the network looks on the way to its answer.",
+    bounds=None,
+)
+SHIFT = AttentionKind(
+    "Attention shift",
+    BY_STEP.paper,
+    "What Grad-CAM by step gains (red) and loses (blue) from a step to the next, each step's maximum being "
+    "taken for 1.",
+    bounds=None,
+    leads_to="step",
+)
+
+Pick = Callable[[np.ndarray], np.ndarray]
+"""Of a batch's maps the one, (h, w), of a picture."""
+
+
+class Cams:
+    """Makes Grad-CAM's panels for a model.
+
+    Args:
+        model: of a framework whose ``default_scope`` is ``scope``.
+
+    Raises:
+        UserError: its backbone has no convolution.
+    """
+
+    def __init__(self, model: nn.Module, scope: str) -> None:
+        self._model, self._scope = model, scope
+        # The outputs of a step's norm, which default_layers() names as well, are no step's last word.
+        self._layers = {name: layer for name, layer in default_layers(model).items() if " step " not in name}
+        self._steps = feedback_steps(model)
+        self._flows = getattr(getattr(model, "backbone", model), "flows", None)
+
+    def of_view(self, prediction: Prediction, view: View) -> list[Panel]:
+        """The panels for the best object, or for a person's best keypoint; none where nothing was found."""
+        if not prediction.objects:
+            return []
+        name, target = self._target(prediction, view)
+        found, steps = self._maps(target), self._by_step(target)
+        panels = self._panels(name, found, steps, lambda maps: maps[0])
+        for panel in panels:
+            if panel.kind is BY_STEP and self._scope == "mmpretrain" and not is_multilabel(self._model):
+                panel.note = self._answer(view, panel.place["step"])
+        return panels
+
+    def _target(self, prediction: Prediction, view: View) -> tuple[str, Callable]:
+        best = prediction.objects[0]
+        if self._scope == "mmpose":
+            scores = prediction.objects[view.place]["keypoint_scores"]
+            keypoint = int(np.argmax(scores))
+            name = self._model.dataset_meta["keypoint_id2name"][keypoint]
+            return f"{name}, {scores[keypoint]:.2f}", keypoint_target(self._model, view.inputs, keypoint)
+        name = f"{best['class']}, {best['score']:.2f}"
+        if self._scope == "mmdet":
+            return f"the box of {name}", box_target(self._model, view.inputs, 0, view.valid)
+        return name, class_target(self._model, view.inputs, best["label"])
+
+    @torch.no_grad()
+    def _answer(self, view: View, step: int) -> str:
+        """What a classifier would say if it stopped after that step."""
+        with stopped_after(self._model, step):
+            scores = self._model(view.inputs, mode="tensor").softmax(1)[0]
+        label = int(scores.argmax())
+        return f"says {self._model.dataset_meta['classes'][label]}, {scores[label]:.2f}"
+
+    def of_clip(self, view: ClipView, best: dict) -> Callable[[int], list[Panel]]:
+        """From the index of a frame to the panels for the clip's best action, a class, label and score."""
+        name = f"{best['class']}, {best['score']:.2f} in this clip"
+        target = action_target(self._model, view.inputs, best["label"])
+        found, steps = self._maps(target), self._by_step(target)
+        length = len(view.pictures) // len(view.inputs)
+        over_time = view.inputs.dim() == 5
+
+        def of_frame(index: int) -> list[Panel]:
+            sample, place = divmod(index, length)
+
+            def pick(maps: np.ndarray) -> np.ndarray:
+                return at_frame(maps[sample], place, length) if over_time else maps[sample]
+
+            return self._panels(name, found, steps, pick)
+
+        return of_frame
+
+    def _maps(self, target: Callable) -> dict[str, list[np.ndarray]]:
+        return class_activation_maps(target, self._layers)
+
+    def _by_step(self, target: Callable) -> list[np.ndarray]:
+        """The last layer's maps of a network that feeds back, from that which stops after step 1 on."""
+        if self._steps == 1:
+            return []
+        name, layer = list(self._layers.items())[-1]
+        maps = []
+        for step in range(1, self._steps + 1):
+            with stopped_after(self._model, step):
+                maps.append(class_activation_maps(target, {name: layer})[name][-1])
+        return maps
+
+    def _panels(
+        self, score: str, found: dict[str, list[np.ndarray]], steps: list[np.ndarray], pick: Pick
+    ) -> list[Panel]:
+        panels = []
+        for name, calls in found.items():
+            for call, maps in enumerate(calls, start=1):
+                place = self._place(call, len(calls))
+                panels.append(Panel(GRAD_CAM, np.asarray(pick(maps), np.float64), f"backbone.{name}", place))
+        last = f"backbone.{list(found)[-1]}"
+        picked = [np.asarray(pick(maps), np.float64) for maps in steps]
+        panels += [Panel(BY_STEP, values, last, {"step": t}) for t, values in enumerate(picked, 1)]
+        scaled = [values / (values.max() or 1.0) for values in picked]
+        for step, (before, after) in enumerate(pairwise(scaled), start=2):
+            panels.append(Panel(SHIFT, after - before, last, {"step": step}, signed=True))
+        for panel in panels:
+            panel.score = score
+        return panels
+
+    def _place(self, call: int, calls: int) -> dict[str, int]:
+        if self._flows:
+            # The last flow runs every stage, the ones before it leave out the last ones.
+            return {"flow": self._flows - calls + call}
+        return {"call": call} if calls > 1 else {}

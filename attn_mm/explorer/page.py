@@ -1,0 +1,220 @@
+"""The page: ``index.html``, its pictures and data beside it, and ``attention.json``.
+
+A browser lets a page of ``file://`` fetch nothing but load scripts, so the data are scripts, one for each
+picture, which the page loads when they are wanted.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from attn_mm.datasets.media import write_image
+from attn_mm.explorer.panels import Panel
+from attn_mm.layers.recording import AttentionKind
+from attn_mm.maps.overlay import MIN_SPAN, colours
+from attn_mm.maps.values import histogram, packed, reduced, summarise
+from attn_mm.utils.files import write_atomically
+
+# Cells a side of the maps on the page: finer ones are averaged. Their figures are those of all cells.
+MAX_CELLS = 96
+MAX_PICTURE, MAX_FOUND, THUMB = 640, 960, 96
+BINS = 32
+# Longer lists help nobody; the JSON file has all.
+MAX_OBJECTS = 12
+INDEX, SUMMARY, FOLDERS = "index.html", "attention.json", ("pictures", "data")
+
+
+@dataclass
+class Shown:
+    """What the network was shown of a picture, and what it attended to there.
+
+    Attributes:
+        label: what it is, such as "person 1".
+        picture: uint8 BGR.
+        valid: see :class:`attn_mm.frameworks.View`.
+        panels: of the attentions.
+    """
+
+    label: str
+    picture: np.ndarray
+    valid: tuple[float, float]
+    panels: list[Panel]
+
+
+class Page(AbstractContextManager):
+    """Collects pictures, and writes the page when the work ends, be it with an error.
+
+    Args:
+        out: the folder, which is there, with ``FOLDERS`` in it.
+        title: of the page.
+        about: ``{name: what}`` that the page and the JSON file say first.
+    """
+
+    def __init__(self, out: Path, title: str, about: dict[str, str]) -> None:
+        self.out, self.title, self.about = out, title, about
+        self.items: list[dict] = []
+        self.skipped: list[str] = []
+        self._kinds: dict[AttentionKind, int] = {}
+        self._records: list[dict] = []
+        self._frames = 0
+
+    def add(
+        self,
+        name: str,
+        found: np.ndarray,
+        objects: list[dict],
+        views: list[Shown],
+        frame: int | None = None,
+        record: dict | None = None,
+    ) -> None:
+        """Add a picture, or the next frame of a video.
+
+        Args:
+            name: of the file; frames of the same name that follow one another are a video's.
+            found: the picture with what was found drawn on it, uint8 BGR.
+            objects: what was found: ``{"name", "score"}``, the best first.
+            views: what the network was shown.
+            frame: its number in the video.
+            record: what the JSON file says about it, beside its attention.
+        """
+        if frame is None or not self.items or self.items[-1]["name"] != name:
+            self.items.append({"name": name, "thumb": _thumb(found), "frames": [], "scales": {}})
+        item, stem = self.items[-1], f"{self._frames:05d}"
+        self._frames += 1
+        self._save(f"pictures/{stem}.jpg", found, MAX_FOUND)
+        shown = []
+        for place, view in enumerate(views):
+            picture = f"pictures/{stem}_{place}.jpg"
+            self._save(picture, view.picture, MAX_PICTURE)
+            shown.append(
+                {
+                    "label": view.label,
+                    "picture": picture,
+                    "size": list(view.picture.shape[:2]),
+                    "valid": list(view.valid),
+                    "panels": [
+                        self._panel(panel, item["scales"]) for panel in sorted(view.panels, key=_rank)
+                    ],
+                }
+            )
+        content = {
+            "found": f"pictures/{stem}.jpg",
+            "objects": objects[:MAX_OBJECTS],
+            "total": len(objects),
+            "views": shown,
+        }
+        file = f"data/{stem}.js"
+        write_atomically(self.out / file, f"addFrame({json.dumps(file)}, {json.dumps(content)});\n")
+        item["frames"].append({"file": file, "index": frame or 0})
+        where = {"file": name} if frame is None else {"file": name, "frame": frame}
+        attention = [
+            {"view": view.label, "maps": [_described(panel) for panel in view.panels]} for view in views
+        ]
+        self._records.append({**where, **(record or {}), "attention": attention})
+
+    def _save(self, file: str, picture: np.ndarray, side: int) -> None:
+        write_image(self.out / file, _at_most(picture, side))
+
+    def _panel(self, panel: Panel, scales: dict[str, list[float]]) -> dict:
+        """A panel for the page; its values' range widens that of the item's panel of the same key."""
+        kind = self._kinds.setdefault(panel.kind, len(self._kinds))
+        figures = summarise(panel.values)
+        low, high = scales.get(panel.key, (figures["min"], figures["max"]))
+        scales[panel.key] = [min(low, figures["min"]), max(high, figures["max"])]
+        about = {
+            "kind": kind,
+            "key": panel.key,
+            "title": panel.title,
+            "layer": panel.layer,
+            "place": panel.place,
+            "signed": panel.signed,
+            "note": panel.note,
+            "score": panel.score,
+            "figures": figures,
+            "full": list(panel.values.shape),
+        }
+        if panel.kind.over == "positions":
+            return {**about, "map": packed(reduced(panel.values, MAX_CELLS))}
+        return {
+            **about,
+            "bounds": list(panel.kind.bounds),
+            "counts": histogram(panel.values, panel.kind.bounds, BINS),
+        }
+
+    def __exit__(self, kind, *_) -> None:
+        if not self.items:
+            return
+        write_atomically(self.out / SUMMARY, json.dumps(self._summary(), indent=1) + "\n")
+        write_atomically(self.out / INDEX, self._html())
+        if kind:
+            print(f"ended early: {self.out / INDEX} shows what there is so far", file=sys.stderr)
+
+    def _summary(self) -> dict:
+        kinds = {kind.name: {"paper": kind.paper, "meaning": kind.meaning} for kind in self._kinds}
+        return {**self.about, "kinds": kinds, "results": self._records, "skipped": self.skipped}
+
+    def _html(self) -> str:
+        kinds = [
+            {key: getattr(kind, key) for key in ("name", "paper", "meaning", "over", "bounds")}
+            for kind in self._kinds
+        ]
+        table = np.ascontiguousarray(colours(np.linspace(0, 1, 256)[None])[0, :, ::-1])
+        manifest = {
+            "about": [f"{name} {what}" for name, what in self.about.items()],
+            "kinds": kinds,
+            "items": self.items,
+            "colours": base64.b64encode(table.tobytes()).decode("ascii"),
+            "min_span": MIN_SPAN,
+        }
+        room = files(__package__)
+        parts = {
+            "style": room.joinpath("page.css").read_text(encoding="utf-8"),
+            "script": room.joinpath("page.js").read_text(encoding="utf-8"),
+            "title": escape(self.title),
+            "cells": str(MAX_CELLS),
+            # No name of a file may end the script element.
+            "manifest": json.dumps(manifest).replace("<", "\\u003c"),
+        }
+        page = room.joinpath("page.html").read_text(encoding="utf-8")
+        for name, text in parts.items():
+            page = page.replace("{{" + name + "}}", text)
+        return page
+
+
+def _rank(panel: Panel) -> int:
+    """Maps come before charts."""
+    return ("positions", "channels", "weights").index(panel.kind.over)
+
+
+def _at_most(picture: np.ndarray, side: int) -> np.ndarray:
+    zoom = side / max(picture.shape[:2])
+    if zoom >= 1:
+        return picture
+    return cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+
+
+def _thumb(picture: np.ndarray) -> str:
+    _, jpeg = cv2.imencode(".jpg", _at_most(picture, THUMB), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
+
+
+def _described(panel: Panel) -> dict:
+    figures = {name: float(f"{value:.6g}") for name, value in summarise(panel.values).items()}
+    return {
+        "kind": panel.kind.name,
+        "layer": panel.layer,
+        **panel.place,
+        **({"score": panel.score} if panel.score else {}),
+        "size": list(panel.values.shape),
+        **figures,
+    }

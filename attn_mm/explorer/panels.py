@@ -1,0 +1,90 @@
+"""The panels of a picture: each shows one attention of one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attn_mm.layers.recording import AttentionKind, Recorded, record_attention
+from attn_mm.maps.values import at_frame
+
+# What a place is called, in the order in which it is said.
+_PLACES = ("stage", "step", "flow", "part", "head")
+
+
+@dataclass
+class Panel:
+    """One attention for one picture.
+
+    Attributes:
+        kind: what the values are.
+        values: float64: (h, w) over positions, (n,) over channels or weights.
+        layer: name of the layer in the model.
+        place: see :class:`attn_mm.layers.recording.Attention`; ``"call"`` where the layer ran several times.
+        signed: whether 0 is the middle of the values, and not their least.
+        note: what else there is to say.
+        score: which score the values explain, if they explain one.
+    """
+
+    kind: AttentionKind
+    values: np.ndarray
+    layer: str
+    place: dict[str, int] = field(default_factory=dict)
+    signed: bool = False
+    note: str = ""
+    score: str = ""
+
+    @property
+    def title(self) -> str:
+        """Where the attention is, in a few words."""
+        words = []
+        for name in (*_PLACES, "call"):
+            if name in self.place:
+                number = self.place[name]
+                passage = f"{number - 1} → {number}" if name == self.kind.leads_to else f"{number}"
+                words.append(f"{name} {passage}")
+        return ", ".join(words)
+
+    @property
+    def key(self) -> str:
+        """What tells the panel from the picture's others, and is the same for the next picture."""
+        place = ",".join(f"{name}={number}" for name, number in sorted(self.place.items()))
+        return f"{self.kind.name}|{self.layer}|{place}"
+
+
+def attention_of(model: nn.Module, run: Callable[[Tensor], object], inputs: Tensor) -> list[Recorded]:
+    """Every attention of ``model`` while ``run(inputs)`` runs it, without gradients."""
+    with torch.no_grad(), record_attention(model) as maps:
+        run(inputs)
+    return maps
+
+
+def panels(maps: Sequence[Recorded], sample: int = 0, frame: tuple[int, int] | None = None) -> list[Panel]:
+    """The panels of one picture.
+
+    Args:
+        maps: of a batch.
+        sample: the picture's place in the batch.
+        frame: of a clip, whose attention is over time as well: the frame's index in it, and their number.
+    """
+    repeated = {(item.kind.name, item.layer, *_numbers(item)) for item in maps if item.call > 1}
+    found = []
+    for item in maps:
+        values = item.values[sample].cpu().double().numpy()
+        if item.kind.over != "positions":
+            values = values.ravel()
+        else:
+            values = values[0] if frame is None else at_frame(values[0], *frame)
+        place = dict(item.place)
+        if (item.kind.name, item.layer, *_numbers(item)) in repeated and item.kind.leads_to != "step":
+            place["call"] = item.call
+        found.append(Panel(item.kind, values, item.layer, place))
+    return found
+
+
+def _numbers(item: Recorded) -> tuple:
+    return tuple(sorted(item.place.items()))

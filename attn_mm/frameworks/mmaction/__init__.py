@@ -1,0 +1,1 @@
+"""Action recognisers of mmaction2."""

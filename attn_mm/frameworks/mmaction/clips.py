@@ -1,0 +1,86 @@
+"""What of a video an action network is shown at once.
+
+A 3D network sees clips of consecutive frames, so a video is cut into such clips, as Hara et al. test
+theirs (https://arxiv.org/abs/1711.09577). A 2D one, and a 3D one whose config samples uniformly, sees
+frames from all over the video, as its config's sampler chooses them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from attn_mm.datasets.media import VideoFrames
+
+
+@dataclass
+class Clip:
+    """Frames that a network is shown at once.
+
+    Attributes:
+        frames: uint8 BGR, in the order shown.
+        places: their places in the video, from 0; those of a short video's clip begin again.
+        stop: up to this place, which is excluded, the clip tells about the video.
+        num_clips: clips that the network sees in the frames, all of the same length.
+    """
+
+    frames: list[np.ndarray]
+    places: list[int]
+    stop: int
+    num_clips: int = 1
+
+    def shown(self, start: int) -> Iterator[tuple[int, int]]:
+        """The indices of the frames that tell about the video from the place ``start`` on.
+
+        Each with the number of the video's frames that it stands for: those up to the next one's place.
+        """
+        first = {place: index for index, place in reversed(list(enumerate(self.places)))}
+        for place, following in itertools.pairwise([*sorted(first), self.stop]):
+            if following > start:
+                yield first[place], following - start
+                start = following
+
+
+def consecutive_clips(frames: Iterable[np.ndarray], length: int, interval: int) -> Iterator[Clip]:
+    """Cut a video into clips that don't overlap; the last one ends with the video, whatever its length.
+
+    Args:
+        frames: the video's.
+        length: frames of a clip.
+        interval: one frame of so many is shown.
+    """
+    span = length * interval
+    recent: deque[np.ndarray] = deque(maxlen=span)
+
+    def clip() -> Clip:
+        picked = [step * interval % len(recent) for step in range(length)]
+        first = stop - len(recent)
+        return Clip([recent[index] for index in picked], [first + index for index in picked], stop)
+
+    stop = 0
+    for stop, frame in enumerate(frames, start=1):
+        recent.append(frame)
+        if stop % span == 0:
+            yield clip()
+    if stop % span:
+        yield clip()
+
+
+def chosen_frames(path: Path, sampler: Callable[[dict], dict]) -> Clip:
+    """The frames of a video that a sampler of mmaction chooses.
+
+    Raises:
+        UserError: the video can't be decoded.
+    """
+    # What a file says of their number may be wrong.
+    total = sum(1 for _ in VideoFrames(path))
+    chosen = sampler(dict(total_frames=total, start_index=0, avg_fps=VideoFrames(path).rate))
+    places = chosen["frame_inds"].ravel().tolist()
+    wanted = set(places)
+    frames = {place: frame for place, frame in enumerate(VideoFrames(path)) if place in wanted}
+    return Clip([frames[place] for place in places], places, total, len(places) // chosen["clip_len"])

@@ -1,0 +1,139 @@
+"""Actions in videos, with any recogniser of mmaction that sees their frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import TRANSFORMS, DefaultScope
+from torch import Tensor, nn
+
+from attn_mm.datasets.media import VideoFrames
+from attn_mm.errors import UserError
+from attn_mm.frameworks.mmaction.clips import Clip, chosen_frames, consecutive_clips
+
+NUM_ACTIONS = 5
+
+
+@dataclass
+class ClipView:
+    """What the network was shown of a clip.
+
+    Attributes:
+        pictures: uint8 BGR, one for each of the clip's frames: resized and cropped.
+        inputs: the network's input, ``(clips, C, T, h, w)``, or ``(frames, C, h, w)`` of a 2D network.
+    """
+
+    pictures: list[np.ndarray]
+    inputs: Tensor
+
+
+class Recogniser:
+    """Gives the scores of a video's clips.
+
+    Args:
+        model: a recogniser that sees frames.
+        cfg: its config, for the test pipeline.
+        classes: names of the classes; None takes those that the checkpoint or the config's test set gives,
+            or else their numbers.
+
+    Raises:
+        UserError: the model is no such recogniser, its pipeline has no sampler, or the number of names is
+            not that of its classes.
+    """
+
+    def __init__(self, model: nn.Module, cfg: Config, classes: list[str] | None = None) -> None:
+        from mmaction.models import Recognizer2D, Recognizer3D
+
+        if not isinstance(model, (Recognizer2D, Recognizer3D)):
+            raise UserError(
+                f"{cfg.filename}: {type(model).__name__} is no Recognizer2D or Recognizer3D, "
+                "and only these are served"
+            )
+        self.model = model
+        # So that the scores of clips are probabilities, and their means as well.
+        model.cls_head.average_clips = "prob"
+        self.classes = _named(model, cfg, classes)
+        sampler, steps = _split(cfg)
+        with DefaultScope.overwrite_default_scope("mmaction"):
+            self._sampler, self._steps = TRANSFORMS.build(sampler), Compose(steps)
+        self._spread = self._sampler.clip_len == 1 or "Uniform" in type(self._sampler).__name__
+
+    def clips(self, path: Path) -> Iterator[Clip]:
+        """What the network is to see of a video.
+
+        Raises:
+            UserError: the video can't be decoded.
+        """
+        if self._spread:
+            yield chosen_frames(path, self._sampler)
+        else:
+            length, interval = self._sampler.clip_len, self._sampler.frame_interval
+            yield from consecutive_clips(VideoFrames(path), length, interval)
+
+    @torch.no_grad()
+    def __call__(self, clip: Clip) -> tuple[np.ndarray, ClipView]:
+        """The scores of a clip, (classes,), float64, and what the network was shown."""
+        images = [frame[..., ::-1] for frame in clip.frames]
+        size = images[0].shape[:2]
+        length = len(images) // clip.num_clips
+        data = self._steps(
+            dict(
+                imgs=images,
+                img_shape=size,
+                original_shape=size,
+                modality="RGB",
+                clip_len=length,
+                num_clips=clip.num_clips,
+            )
+        )
+        batch = self.model.data_preprocessor(pseudo_collate([data]), False)
+        (sample,) = self.model(**batch, mode="predict")
+        view = ClipView(_pictures(data["inputs"]), batch["inputs"].flatten(0, 1))
+        return sample.pred_score.double().cpu().numpy(), view
+
+    def best(self, scores: np.ndarray) -> list[dict]:
+        """The ``NUM_ACTIONS`` classes of the highest scores: ``{"class", "label", "score"}``, best first."""
+        labels = np.argsort(-scores, kind="stable")[:NUM_ACTIONS].tolist()
+        return [
+            {"class": self.classes[label], "label": label, "score": round(float(scores[label]), 5)}
+            for label in labels
+        ]
+
+
+def _named(model: nn.Module, cfg: Config, given: list[str] | None) -> list[str]:
+    """The names of the model's classes."""
+    dataset = cfg.get("test_dataloader", {}).get("dataset", {})
+    saved = model.dataset_meta.get("classes") or dataset.get("metainfo", {}).get("classes")
+    number = model.cls_head.num_classes
+    names = list(given or saved or [f"class {label}" for label in range(number)])
+    if len(names) != number:
+        source = "--classes" if given else "the checkpoint or the config"
+        raise UserError(f"{cfg.filename} tells {number} classes apart, and {source} names {len(names)}")
+    return names
+
+
+def _split(cfg: Config) -> tuple[dict, list[dict]]:
+    """The step of a config's test pipeline that chooses frames, and those behind the one that decodes them.
+
+    As in mmaction's inferencer a crop of the centre takes the place of several.
+    """
+    pipeline = [dict(step) for step in cfg.test_dataloader.dataset.pipeline]
+    samplers = [place for place, step in enumerate(pipeline) if "Sample" in str(step["type"])]
+    if not samplers:
+        raise UserError(f"{cfg.filename}: no step of the test pipeline samples frames, as SampleFrames does")
+    for step in pipeline:
+        if str(step["type"]).rpartition(".")[2] in ("ThreeCrop", "TenCrop"):
+            step["type"] = "CenterCrop"
+    return pipeline[samplers[0]], pipeline[samplers[0] + 2 :]
+
+
+def _pictures(inputs: Tensor) -> list[np.ndarray]:
+    """Clips ``(clips, 3, T, h, w)``, or frames ``(frames, 3, h, w)``, uint8 RGB, as single BGR pictures."""
+    frames = inputs.movedim(1, -1).flatten(0, -4).flip(-1)
+    return list(frames.contiguous().numpy())

@@ -1,0 +1,1 @@
+"""Detectors and instance segmenters of mmdet."""

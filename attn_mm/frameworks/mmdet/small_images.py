@@ -1,0 +1,76 @@
+"""What a detector's config sets for images of some 800 pixels, or of 300 (SSD), made fit for a demo's."""
+
+from __future__ import annotations
+
+import math
+
+from mmengine.config import ConfigDict
+
+from attn_mm.utils.config import walk
+
+# RoIs of an image that the second stage trains on, and that it gets in a test.
+TRAINED_ROIS, TESTED_ROIS = 48, 100
+IMAGENET_STD = [58.395, 57.12, 57.375]
+
+
+def fit_detector(model: ConfigDict, size: int) -> None:
+    """Fit a model to square images of ``size`` pixels, in place."""
+    for node in list(walk(model)):
+        kind = node.get("type")
+        if kind == "AnchorGenerator":
+            _halve_anchors(node)
+        elif kind == "SingleRoIExtractor":
+            # A shape is pooled from the level whose anchors it matches.
+            node.finest_scale = node.get("finest_scale", 56) / 2
+        elif kind == "SSDHead":
+            _fit_ssd(model, size)
+    _drop_rois(model)
+
+
+def _halve_anchors(generator: ConfigDict) -> None:
+    """The finest ones, of 32 pixels, become 16, where a shape has 14 to 48."""
+    if "octave_base_scale" in generator:
+        generator.octave_base_scale /= 2
+    elif "scales" in generator:
+        generator.scales = [scale / 2 for scale in generator.scales]
+
+
+def _drop_rois(model: ConfigDict) -> None:
+    """Two fully connected layers on each of a large image's 512 RoIs would take most of the time."""
+    train, test = (model.get(key) or {} for key in ("train_cfg", "test_cfg"))
+    for proposals in (train.get("rpn_proposal"), test.get("rpn")):
+        if proposals and "max_per_img" in proposals:
+            proposals.max_per_img = min(proposals.max_per_img, TESTED_ROIS)
+    for node in walk(train.get("rcnn")):
+        if "pos_fraction" in node and "num" in node:
+            node.num = min(node.num, TRAINED_ROIS)
+
+
+def _fit_ssd(model: ConfigDict, size: int) -> None:
+    """Leave out the levels that have no room; scale the anchors of the others with the image."""
+    from mmdet.registry import TASK_UTILS
+
+    neck, head = model.neck, model.bbox_head
+    original = TASK_UTILS.build(dict(head.anchor_generator, _scope_="mmdet"))
+    maps = [math.ceil(size / stride) for stride, _ in original.strides[: len(neck.in_channels)]]
+    for stride, padding in zip(neck.level_strides, neck.level_paddings, strict=True):
+        side = (maps[-1] + 2 * padding - 3) // stride + 1
+        if not 0 < side < maps[-1]:
+            break
+        maps.append(side)
+    levels = len(maps)
+    extra = levels - len(neck.in_channels)
+    neck.out_channels, head.in_channels = neck.out_channels[:levels], head.in_channels[:levels]
+    neck.level_strides, neck.level_paddings = neck.level_strides[:extra], neck.level_paddings[:extra]
+
+    # The coarsest level has one cell.
+    shrunk = size / original.strides[-1][0]
+    smallest = [shrunk * base for base in original.base_sizes[:levels]]
+    head.anchor_generator.update(
+        strides=[size // side for side in maps],
+        ratios=head.anchor_generator.ratios[:levels],
+        min_sizes=smallest,
+        max_sizes=[base * float(scale[1]) ** 2 for base, scale in zip(smallest, original.scales)],
+    )
+    # Raw pixel values are for the pretrained weights; a VGG without norms would hand their scale on.
+    model.data_preprocessor.std = IMAGENET_STD

@@ -1,0 +1,1 @@
+"""Pose estimators of mmpose."""

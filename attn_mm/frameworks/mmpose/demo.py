@@ -1,0 +1,83 @@
+"""``--demo`` of a top-down pose config: generated persons, at a size for which the schedule was chosen."""
+
+from __future__ import annotations
+
+from mmengine.config import Config, ConfigDict
+
+from attn_mm.datasets.generated.jointed_figure import KEYPOINTS
+from attn_mm.datasets.generated.persons import make_persons
+from attn_mm.errors import UserError
+from attn_mm.frameworks.demo_schedule import dataloader, set_schedule
+from attn_mm.utils.config import drop_pretrained
+
+# Width and height of the model's input.
+INPUT_SIZE = (96, 128)
+# Of the box's sides: less than mmpose's 1.25, for more of the few pixels on the person.
+PADDING = 1.1
+BATCH_SIZE = 8
+EPOCHS = 2
+CODECS = ("MSRAHeatmap", "UDPHeatmap")
+
+
+def to_demo(cfg: Config) -> None:
+    """Turn an mmpose config into its demo, in place.
+
+    Raises:
+        UserError: the model is not a top-down one that predicts heatmaps of COCO's keypoints.
+    """
+    codec = _codec(cfg)
+    drop_pretrained(cfg)
+    _shrink(codec)
+    root = str(make_persons())
+
+    load = [dict(type="LoadImage"), dict(type="GetBBoxCenterScale", padding=PADDING)]
+    crop = dict(type="TopdownAffine", input_size=INPUT_SIZE, use_udp=codec.type == "UDPHeatmap")
+    flip = dict(type="RandomFlip", direction="horizontal")
+    train = [*load, flip, crop, dict(type="GenerateTarget", encoder=codec), dict(type="PackPoseInputs")]
+    test = [*load, crop, dict(type="PackPoseInputs")]
+    cfg.train_dataloader = dataloader(BATCH_SIZE, _dataset(root, "train2017", train), shuffle=True)
+    cfg.val_dataloader = cfg.test_dataloader = dataloader(
+        BATCH_SIZE, _dataset(root, "val2017", test), shuffle=False
+    )
+    cfg.val_evaluator = cfg.test_evaluator = ConfigDict(
+        type="CocoMetric", ann_file=f"{root}/annotations/person_keypoints_val2017.json"
+    )
+    set_schedule(cfg, EPOCHS, lr=3e-3)
+
+
+def _codec(cfg: Config) -> ConfigDict:
+    """What the model's head decodes with."""
+    head = cfg.model.get("head") or {}
+    codec = head.get("decoder")
+    kind = cfg.model.get("of", cfg.model.type)  # of a deployed model
+    if kind != "TopdownPoseEstimator" or not isinstance(codec, dict) or codec.type not in CODECS:
+        raise UserError(
+            f"--demo works on top-down pose configs whose codec is one of {', '.join(CODECS)}; "
+            f"that of {cfg.filename} is {codec.type if isinstance(codec, dict) else codec}"
+        )
+    if head.get("out_channels") != len(KEYPOINTS):
+        raise UserError(
+            f"--demo: the generated persons have COCO's {len(KEYPOINTS)} keypoints; "
+            f"{cfg.filename} predicts {head.get('out_channels')}"
+        )
+    return codec
+
+
+def _shrink(codec: ConfigDict) -> None:
+    """Keep the heatmap's share of the input, and its Gaussians' share of the heatmap."""
+    ratios = [small / full for small, full in zip(INPUT_SIZE, codec.input_size, strict=True)]
+    codec.heatmap_size = tuple(round(side * ratio) for side, ratio in zip(codec.heatmap_size, ratios))
+    codec.sigma *= ratios[0]
+    codec.input_size = INPUT_SIZE
+
+
+def _dataset(root: str, split: str, pipeline: list[dict]) -> dict:
+    return dict(
+        type="CocoDataset",
+        data_root=root,
+        data_mode="topdown",
+        ann_file=f"annotations/person_keypoints_{split}.json",
+        data_prefix=dict(img=f"{split}/"),
+        test_mode=split != "train2017",
+        pipeline=pipeline,
+    )

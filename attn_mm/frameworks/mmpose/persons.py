@@ -1,0 +1,108 @@
+"""Where a top-down pose estimator looks: the persons' boxes in an image."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from torch import nn
+
+from attn_mm.datasets.checks.annotations import check_bbox_file, load_coco
+from attn_mm.errors import UserError
+from attn_mm.frameworks.mmdet.predict import detection
+
+PersonFinder = Callable[[np.ndarray, str], tuple[np.ndarray, np.ndarray]]
+"""From an image, uint8 BGR, and its file's name to boxes (N, 4), x1, y1, x2, y2, and scores (N,)."""
+
+PERSON = "person"
+# mmpose's, in its inferencer: overlapping boxes are taken for one person.
+_NMS_THR = 0.3
+
+
+def whole_image(image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The image as one person."""
+    height, width = image.shape[:2]
+    return np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)
+
+
+def person_label(model: nn.Module, cfg: Config) -> int:
+    """The place of the class person among a detector's; UserError where it has none."""
+    classes = model.dataset_meta["classes"]
+    if PERSON not in classes:
+        raise UserError(f"{cfg.filename} detects no class {PERSON!r}, only {', '.join(classes)}")
+    return classes.index(PERSON)
+
+
+def detected_persons(model: nn.Module, cfg: Config) -> PersonFinder:
+    """The persons that an mmdet model detects, with the overlap between them limited as mmpose does.
+
+    Args:
+        model: the detector, with ``dataset_meta``.
+        cfg: its config, for the test pipeline.
+
+    Raises:
+        UserError: it detects no class ``person``.
+    """
+    from mmpose.evaluation.functional import nms
+
+    label = person_label(model, cfg)
+    detect = detection(model, cfg)
+
+    def find(image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+        instances = detect(image)[0].pred_instances
+        instances = instances[instances.labels == label].numpy()
+        kept = nms(np.column_stack([instances.bboxes, instances.scores]), _NMS_THR)
+        return instances.bboxes[kept], instances.scores[kept]
+
+    return find
+
+
+def listed_persons(bbox_file: str, ann_file: str, images: Sequence[Path]) -> PersonFinder:
+    """The persons of a detection file in COCO's format, found by the image's file name.
+
+    Args:
+        bbox_file: ``[{"image_id", "category_id": 1, "bbox": [x, y, w, h], "score"}]``.
+        ann_file: COCO annotations, whose images give the ids their file names.
+        images: what is to be looked into; those that ``ann_file`` doesn't list are named.
+
+    Raises:
+        UserError: one of the files can't be read, they don't fit each other or ``images``, or two images with
+            persons have the same name.
+    """
+    check_bbox_file(bbox_file, ann_file)
+    files = {image["id"]: image["file_name"] for image in load_coco(ann_file)["images"]}
+    _check_listed(images, ann_file, {Path(file).name for file in files.values()})
+    found: dict[str, list[list[float]]] = defaultdict(list)
+    owners: dict[str, int | str] = {}
+    for item in json.loads(Path(bbox_file).read_text()):
+        if item["category_id"] == 1:
+            file = files[item["image_id"]]
+            name = Path(file).name
+            if owners.setdefault(name, item["image_id"]) != item["image_id"]:
+                raise UserError(
+                    f"{ann_file}: the images {files[owners[name]]} and {file} have the same name, by which "
+                    "their persons are found: name a file with the images of one folder only"
+                )
+            x, y, width, height = item["bbox"]
+            found[name].append([x, y, x + width, y + height, item["score"]])
+
+    def find(image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.array(sorted(found[name], key=lambda row: -row[4]), np.float32).reshape(-1, 5)
+        return rows[:, :4], rows[:, 4]
+
+    return find
+
+
+def _check_listed(images: Sequence[Path], ann_file: str, names: set[str]) -> None:
+    unlisted = [path for path in images if path.name not in names]
+    if not unlisted:
+        return
+    which = f"{unlisted[0]}" + (f" and {len(unlisted) - 1} more of the images" if len(unlisted) > 1 else "")
+    if len(unlisted) == len(images):
+        raise UserError(f"{ann_file} doesn't list {which}: name the annotations of these images")
+    print(f"warning: {ann_file} doesn't list {which}: nobody is looked for there", file=sys.stderr)

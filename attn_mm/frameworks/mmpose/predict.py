@@ -1,0 +1,77 @@
+"""Keypoints of persons, with any top-down model of mmpose."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from attn_mm.errors import UserError
+from attn_mm.frameworks.mmpose.draw import skeleton_drawer
+from attn_mm.frameworks.mmpose.persons import PersonFinder, whole_image
+from attn_mm.frameworks.prediction import Prediction, Predictor, View
+from attn_mm.maps.overlay import enlarged
+
+
+def pose_estimator(
+    model: nn.Module, cfg: Config, score_thr: float, find_persons: PersonFinder = whole_image
+) -> Predictor:
+    """A predictor of keypoints.
+
+    An object is ``{"score", "bbox", "keypoints", "keypoint_scores"}``: the box that was looked at
+    and its score, x, y of each keypoint in pixels of the image, and their scores.
+
+    Args:
+        model: the model, with ``dataset_meta``.
+        cfg: its config, for the test pipeline.
+        score_thr: persons whose box has a lower score are left out, and keypoints of a
+            lower score are not drawn.
+        find_persons: from an image and its file's name to boxes and scores.
+
+    Raises:
+        UserError: the model is not top-down.
+    """
+    from mmpose.models import TopdownPoseEstimator
+    from mmpose.structures import merge_data_samples
+
+    if not isinstance(model, TopdownPoseEstimator):
+        raise UserError(
+            f"{cfg.filename}: {type(model).__name__} is no top-down pose estimator, and only these are served"
+        )
+    draw = skeleton_drawer(model.dataset_meta, score_thr)
+    with DefaultScope.overwrite_default_scope("mmpose"):
+        pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
+
+    @torch.no_grad()
+    def predict(image: np.ndarray, name: str = "") -> Prediction:
+        boxes, scores = find_persons(image, name)
+        crops = [
+            pipeline(dict(model.dataset_meta, img=image, bbox=box[None], bbox_score=score[None]))
+            for box, score in zip(boxes, scores, strict=True)
+            if score > score_thr
+        ]
+        if not crops:
+            return Prediction([], enlarged(image)[0])
+        pictures = [crop["inputs"].permute(1, 2, 0).numpy() for crop in crops]
+        batch = model.data_preprocessor(pseudo_collate(crops), False)
+        persons = merge_data_samples(model(**batch, mode="predict"))
+        inputs = batch["inputs"].split(1)
+        return Prediction(
+            objects=_describe(persons.pred_instances),
+            picture=draw(image, persons),
+            views=[View(picture, inputs[place], place=place) for place, picture in enumerate(pictures)],
+        )
+
+    return predict
+
+
+def _describe(instances) -> list[dict]:
+    columns = (
+        np.round(np.asarray(instances[key], float), digits).tolist()
+        for key, digits in (("bbox_scores", 5), ("bboxes", 2), ("keypoints", 2), ("keypoint_scores", 5))
+    )
+    names = ("score", "bbox", "keypoints", "keypoint_scores")
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]

@@ -1,0 +1,217 @@
+"""``tools/make_bbox_file.py``: the persons that a detector finds, for mmpose's ``bbox_file``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os.path as osp
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.device import get_device
+from mmengine.registry import DefaultScope
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from attn_mm.datasets.checks.annotations import load_coco
+from attn_mm.datasets.checks.unreadable import ReadFile
+from attn_mm.errors import UnreadableFile, UserError, reports_user_errors, resumable
+from attn_mm.frameworks.loading import load_model
+from attn_mm.frameworks.mmdet.predict import check_instances, inference_steps
+from attn_mm.frameworks.mmpose.persons import person_label
+from attn_mm.utils.config import ConfigOptions, load_config
+from attn_mm.utils.files import check_checkpoint, write_atomically, writing
+from attn_mm.utils.flags import count, positive, score
+from attn_mm.utils.progress import progress_bar
+from attn_mm.utils.resumable import Partial, identity
+
+_DESCRIPTION = """\
+Detect the persons in a set of images and write them as COCO results, which top-down pose
+configs evaluate with: [{"image_id", "category_id": 1, "bbox": [x, y, width, height], "score"}].
+
+  make_bbox_file.py configs/fcos_tdaf_r50.py epoch_24.pth --out boxes.json
+  make_bbox_file.py mmdet::yolo/yolov3_d53_8xb8-ms-608-273e_coco.py yolov3.pth --out boxes.json \\
+      --ann-file data/coco/annotations/person_keypoints_val2017.json --img-dir data/coco/val2017
+
+An interrupted run goes on where it stopped when it is started again.
+"""
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file of a detector, of mmdet")
+    parser.add_argument("checkpoint", help="its checkpoint")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="the file to write")
+    parser.add_argument("--ann-file", metavar="FILE.json", help="COCO annotations, which list the images")
+    parser.add_argument(
+        "--img-dir", metavar="DIR", help="the folder of the images (default of both: the config's test set)"
+    )
+    parser.add_argument(
+        "--score-thr", type=score, default=0.05, metavar="S", help="leave out lower scores (default: 0.05)"
+    )
+    parser.add_argument("--batch-size", type=positive, default=1, metavar="N", help="images at a time")
+    parser.add_argument(
+        "--num-workers", type=count, default=2, metavar="N", help="processes that read images"
+    )
+    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=ConfigOptions,
+        metavar="KEY=VALUE",
+        help="change the config, such as model.test_cfg.nms.iou_threshold=0.5",
+    )
+    return parser.parse_args(argv)
+
+
+def image_set(args: argparse.Namespace, cfg: Config) -> tuple[str, str]:
+    """The annotation file and the image folder: the command line's, else those of the config's test set."""
+    if bool(args.ann_file) != bool(args.img_dir):
+        raise UserError("--ann-file and --img-dir go together")
+    if args.ann_file:
+        return args.ann_file, args.img_dir
+    dataset = cfg.get("test_dataloader", {}).get("dataset", {})
+    ann_file, folder = dataset.get("ann_file") or "", dataset.get("data_prefix", {}).get("img")
+    if not ann_file.endswith(".json") or folder is None:
+        raise UserError(f"the test set of {cfg.filename} is not COCO's: use --ann-file and --img-dir")
+    root = dataset.get("data_root") or ""
+    return osp.join(root, ann_file), osp.join(root, folder)
+
+
+class Images(Dataset):
+    """Images made ready for a detector: ``(image id, data)``, or ``(image id, what is wrong with it)``.
+
+    Args:
+        cfg: the detector's config, for the test pipeline.
+        images: COCO's entries.
+        folder: where their files are.
+    """
+
+    def __init__(self, cfg: Config, images: list[dict], folder: str) -> None:
+        with DefaultScope.overwrite_default_scope("mmdet"):
+            load, *rest = Compose(inference_steps(cfg)).transforms
+        self.pipeline = Compose([ReadFile(load, "img_path"), *rest])
+        self.images, self.folder = images, folder
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[int, dict | str]:
+        image = self.images[index]
+        path = osp.join(self.folder, image["file_name"])
+        try:
+            return image["id"], self.pipeline({"img_path": path, "img_id": image["id"]})
+        except UnreadableFile as error:
+            return image["id"], str(error)
+
+
+def detect_persons(model: nn.Module, label: int, batch: list[dict], score_thr: float) -> Iterator[list[dict]]:
+    """For each image of a batch its persons as COCO results, but for the image's id."""
+    with torch.no_grad():
+        samples = model.test_step(pseudo_collate(batch))
+    for sample in samples:
+        check_instances(sample, model)
+        found = sample.pred_instances.cpu()
+        found = found[(found.labels == label) & (found.scores > score_thr)]
+        yield [
+            {
+                "category_id": 1,
+                "bbox": [round(x1, 2), round(y1, 2), round(x2 - x1, 2), round(y2 - y1, 2)],
+                "score": round(score, 5),
+            }
+            for (x1, y1, x2, y2), score in zip(found.bboxes.tolist(), found.scores.tolist(), strict=True)
+            # A pose estimator can't look into an empty box.
+            if x2 - x1 >= 1 and y2 - y1 >= 1
+        ]
+
+
+def find_all(
+    loader: DataLoader, partial: Partial, detect: Callable[[list[dict]], Iterable[list[dict]]], total: int
+) -> int:
+    """Detect persons in what ``loader`` gives, keep them in ``partial``, and name what can't be read.
+
+    Returns:
+        how many images can't be read.
+    """
+    skipped = 0
+    with progress_bar() as progress:
+        task = progress.add_task("images", total=total, completed=len(partial.found))
+        for batch in loader:
+            readable = [(image_id, data) for image_id, data in batch if not isinstance(data, str)]
+            for complaint in (data for _, data in batch if isinstance(data, str)):
+                skipped += 1
+                progress.console.print(f"skipped: {complaint}", markup=False, highlight=False, soft_wrap=True)
+            if readable:
+                ids, samples = zip(*readable, strict=True)
+                for image_id, persons in zip(ids, detect(list(samples)), strict=True):
+                    partial.add(image_id, persons)
+            progress.advance(task, len(batch))
+    return skipped
+
+
+def check_out(out: Path) -> None:
+    """Make the folder of the file to write; UserError where that or a file in it can't be made."""
+    if out.suffix != ".json":
+        raise UserError(f"--out {out}: the file's name must end in .json")
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder: name a file")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
+
+
+def make_bbox_file(args: argparse.Namespace) -> None:
+    """Do what the command line says.
+
+    Raises:
+        UserError: something in it can't be used, or no image can be read.
+    """
+    cfg = load_config(args.config, args.cfg_options)
+    if cfg.get("default_scope") != "mmdet":
+        raise UserError(f"{args.config} is for {cfg.get('default_scope')}: a detector's, of mmdet, is needed")
+    check_checkpoint(args.checkpoint)
+    ann_file, folder = image_set(args, cfg)
+    if not osp.isdir(folder):
+        raise UserError(f"{folder} is no folder: --img-dir names that of the images")
+    images = load_coco(ann_file)["images"]
+    check_out(args.out)
+    model = load_model(cfg, args.checkpoint, args.device)
+    label = person_label(model, cfg)
+    about = {
+        "config": cfg.pretty_text,
+        "checkpoint": identity(args.checkpoint),
+        "ann_file": identity(ann_file),
+        "img_dir": osp.abspath(folder),
+        "score_thr": args.score_thr,
+    }
+    unfinished = args.out.with_name(f"{args.out.name}.partial")
+    with Partial(unfinished, about, flag="--out") as partial:
+        rest = [image for image in images if image["id"] not in partial.found]
+        loader = DataLoader(
+            Images(cfg, rest, folder), args.batch_size, num_workers=args.num_workers, collate_fn=list
+        )
+        skipped = find_all(
+            loader, partial, lambda batch: detect_persons(model, label, batch, args.score_thr), len(images)
+        )
+    if not partial.found:
+        raise UserError(f"none of the {len(images)} images in {folder} can be read")
+    boxes = [{"image_id": i["id"], **person} for i in images for person in partial.found.get(i["id"], [])]
+    write_atomically(args.out, json.dumps(boxes))
+    unfinished.unlink()
+    print(
+        f"{args.out}: {len(boxes)} persons in {len(partial.found)} images"
+        + (f", {skipped} skipped" if skipped else "")
+    )
+
+
+@reports_user_errors
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    with resumable(f"the same command goes on from {args.out}.partial"):
+        make_bbox_file(args)

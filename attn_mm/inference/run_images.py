@@ -1,0 +1,67 @@
+"""Predict on images and on the frames of a video, and write what was found."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from attn_mm.datasets.media import (
+    VideoFile,
+    VideoFrames,
+    breaks_off,
+    read_image,
+    write_image,
+)
+from attn_mm.errors import UserError
+from attn_mm.frameworks import (
+    Predictor,
+)
+from attn_mm.inference.attention_sheets import AttentionSheets
+from attn_mm.inference.predictions import Predictions
+from attn_mm.utils.progress import progress_bar
+
+
+def run_images(
+    paths: list[Path], found: Predictions, predictor: Predictor, sheets: AttentionSheets | None
+) -> None:
+    """Predict on images and write their pictures."""
+    with found, progress_bar() as progress:
+        for path in progress.track(paths, description="images"):
+            try:
+                image = read_image(path)
+            except UserError as error:
+                progress.console.print(f"skipped: {error}", markup=False, highlight=False, soft_wrap=True)
+                found.skipped.append(path.name)
+                continue
+            prediction = predictor(image, path.name)
+            write_image(found.out / path.name, prediction.picture)
+            if sheets:
+                for view in prediction.views:
+                    place = "" if view.place is None else f"_{view.place}"
+                    name = f"{path.stem}{place}{path.suffix}"
+                    write_image(found.out / "attention" / name, sheets(view, name))
+            found.add(image, prediction, file=path.name)
+        if sheets and sheets.figure:
+            sheets.figure.write()
+    if not found.records:
+        raise UserError(f"none of the {len(paths)} images in {paths[0].parent} can be read")
+
+
+def run_video(
+    frames: VideoFrames, name: Path, found: Predictions, predictor: Predictor, sheets: AttentionSheets | None
+) -> None:
+    """Predict on a video's frames and write them as videos."""
+    drawn, attended = (
+        VideoFile(found.out / sub / f"{name.stem}.mp4", frames.rate) for sub in ("", "attention")
+    )
+    with found, drawn, attended, progress_bar() as progress:
+        for index, frame in enumerate(progress.track(frames, total=frames.count, description="frames")):
+            prediction = predictor(frame, name.name)
+            drawn.write(prediction.picture)
+            if sheets:
+                # A crop's: that of the object found with the highest score, which stands first.
+                attended.write(sheets(prediction.views[0]) if prediction.views else None)
+            found.add(frame, prediction, file=name.name, frame=index)
+    warning = breaks_off(name, len(found.records), frames.count)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)

@@ -1,0 +1,107 @@
+"""The part of ``tools/infer.py`` that says what is done in videos."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from rich.progress import Progress
+
+from attn_mm.datasets.media import VideoFile, VideoFrames, breaks_off
+from attn_mm.errors import UnreadableFile, UserError
+from attn_mm.frameworks import Recogniser, draw_actions
+from attn_mm.inference.attention_sheets import AttentionSheets
+from attn_mm.inference.predictions import Predictions
+from attn_mm.utils.progress import progress_bar
+
+
+def run_videos(
+    paths: list[Path], found: Predictions, recogniser: Recogniser, sheets: AttentionSheets | None
+) -> None:
+    """Predict on videos and write them with the best classes drawn on them.
+
+    A record is ``{"file", "width", "height", "frames", "actions"}``, the actions as
+    :meth:`Recogniser.best` gives them for the mean of the clips' scores.
+
+    Args:
+        paths: of the videos.
+        found: keeps the records; the videos go into its folder, those of the masks into ``attention/`` there.
+        recogniser: predicts.
+        sheets: draws the masks; None for none.
+
+    Raises:
+        UserError: none of the videos can be read.
+    """
+    with found, progress_bar() as progress:
+        for path, name in zip(paths, _names(paths)):
+            try:
+                frames = VideoFrames(path)
+            except UnreadableFile as error:
+                _say(progress, f"skipped: {error}")
+                found.skipped.append(path.name)
+                continue
+            if sheets:
+                # Each video has its own scales.
+                sheets.limits = None
+            attention = VideoFile(found.out / "attention" / name, frames.rate)
+            scores, seen = _predict(path, frames.count, recogniser, sheets, attention, progress)
+            warning = breaks_off(path, seen, frames.count)
+            if warning:
+                _say(progress, f"warning: {warning}")
+            actions = recogniser.best(scores)
+            height, width = _draw(path, frames.rate, found.out / name, actions, seen, progress)
+            record = dict(file=path.name, width=width, height=height, frames=seen, actions=actions)
+            found.records.append(record)
+    if not found.records:
+        raise UserError(f"none of the {len(paths)} videos in {paths[0].parent} can be read")
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """The names of the MP4 files that are written: those of ``a.avi`` and ``a.mov`` differ."""
+    stems = Counter(path.stem for path in paths)
+    return [f"{path.stem if stems[path.stem] == 1 else path.name}.mp4" for path in paths]
+
+
+def _say(progress: Progress, line: str) -> None:
+    progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _predict(
+    path: Path,
+    count: int | None,
+    recogniser: Recogniser,
+    sheets: AttentionSheets | None,
+    attention: VideoFile,
+    progress: Progress,
+) -> tuple[np.ndarray, int]:
+    """The mean of a video's clips' scores, (classes,), and the number of its frames; writes the masks."""
+    scores, seen = [], 0
+    task = progress.add_task(path.name, total=count)
+    with attention:
+        for clip in recogniser.clips(path):
+            found, view = recogniser(clip)
+            scores.append(found)
+            if sheets:
+                sheet = sheets.of_clip(view)
+                for index, times in clip.shown(seen):
+                    picture = sheet(index)
+                    for _ in range(times):
+                        attention.write(picture)
+            seen = clip.stop
+            progress.update(task, completed=seen)
+    progress.remove_task(task)
+    return np.mean(scores, axis=0), seen
+
+
+def _draw(
+    path: Path, rate: float, target: Path, actions: list[dict], count: int, progress: Progress
+) -> tuple[int, int]:
+    """Write a video with the actions drawn on it; returns the height and width that it had before."""
+    task = progress.add_task(f"drawing {path.name}", total=count)
+    with VideoFile(target, rate) as drawn:
+        for frame in VideoFrames(path):
+            drawn.write(draw_actions(frame, actions))
+            progress.advance(task)
+    progress.remove_task(task)
+    return frame.shape[:2]

@@ -1,0 +1,419 @@
+"""Ways to compute a convolution whose weights are scaled anew for every sample.
+
+Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
+(https://arxiv.org/abs/2108.08205), eq. 5: sample n is convolved with ``weight * s[n]``, where
+``s = 1 + A``. All forms give the same result; they differ in cost and in where they
+can be used. Where ``s`` does not vary over the input channels it can multiply the
+output of each kernel position instead, and no weights are made for every sample.
+
+Shapes, for images (videos have one more dimension everywhere)::
+
+    x       (N, C1, H, W)
+    weight  (C2, C1 / groups, h, w)
+    s       (N, C2, 1 or C1 / groups, h or 1, w or 1)
+    bias    (C2,) or None
+
+``stride``, ``padding`` and ``dilation`` are tuples of numbers. The forms with a
+backward of their own (``loop``, ``shift``, ``taps``, ``fused``) can be differentiated once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from attn_mm.layers.forms import triton as kernels
+from attn_mm.layers.ops.dims import convolve, per_channel
+from attn_mm.layers.ops.execution import is_traced, shortcuts_enabled
+
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+_HALF = (torch.bfloat16, torch.float16)
+_KERNEL_TYPES = (*_HALF, torch.float32)
+# Weights, of several samples together, that an accelerator works on at once.
+_WEIGHTS_AT_ONCE = 2**25
+
+
+def choose_form(
+    x: Tensor, weight: Tensor, s: Tensor, stride: Sequence[int], positions: int, groups: int
+) -> str:
+    """The name in :data:`FORMS` of the form for these tensors.
+
+    Args:
+        x, weight, s: as in the module's docstring.
+        stride, groups: the convolution's.
+        positions: how many positions the output has.
+    """
+    batch = x.shape[0]
+    over_inputs, over_positions = s.shape[2] > 1, s.shape[3:].numel() > 1
+    only_over_outputs = not (over_inputs or over_positions)
+    if is_traced():
+        # A batch size that is no plain number may differ when the graph runs.
+        return "scale" if only_over_outputs else "grouped" if type(batch) is int else "matmul"
+    if batch == 0:
+        return "matmul"
+    if not shortcuts_enabled():
+        return "grouped"
+    if only_over_outputs:
+        return "scale"
+    if torch._C._are_functorch_transforms_active():
+        return "grouped"
+    on_cpu, one_group = _is_on_cpu(x), groups == 1 and not over_inputs
+    if not on_cpu and one_group and x.dim() == 4 and x.dtype in _KERNEL_TYPES and kernels.usable(x):
+        return "fused"
+    if not (one_group and _scales_products(x, weight, s, stride, positions)):
+        return "grouped" if on_cpu and not is_channels_last(x) else "loop"
+    if not on_cpu:
+        return "taps"
+    # Beyond nine kernel positions their outputs take too much memory.
+    if weight[0, 0].numel() > 9:
+        return "loop"
+    return "shift" if x.dim() == 4 and max(stride) == 1 else "taps"
+
+
+def _scales_products(x: Tensor, weight: Tensor, s: Tensor, stride: Sequence[int], positions: int) -> bool:
+    """Whether scaling each kernel position's products costs less than weights for each sample.
+
+    Those cost the more, the fewer positions share them. See benchmarks/forms.py for the measurements.
+    """
+    # Adding up kernel positions in half precision would round nine times instead of once.
+    if x.dtype in _HALF:
+        return False
+    few, very_few = positions < len(weight), 4 * positions <= len(weight)
+    if not _is_on_cpu(x):
+        return few
+    trains = torch.is_grad_enabled() and any(t.requires_grad for t in (x, weight, s))
+    if len(x) == 1:
+        # Then it is one plain convolution, which gives what upstream gives to the last bit where s is 1.
+        return False
+    if len(x) == 2:
+        return very_few and (trains or is_channels_last(x))
+    if max(stride) == 1:
+        return few
+    return very_few or (few and trains and is_channels_last(x))
+
+
+def _is_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu"
+
+
+def scale(x, weight, s, bias, stride, padding, dilation, groups):
+    """Convolve with the shared weights, then scale each output channel: for ``s`` of ``(N, C2, 1, 1, 1)``."""
+    y = convolve(x, weight, None, stride, padding, dilation, groups)
+    s = s.squeeze(2)
+    y_scaled = y * s if bias is None else torch.addcmul(bias.view(-1, *s.shape[2:]), y, s)
+    return y_scaled.to(y.dtype)
+
+
+def grouped(x, weight, s, bias, stride, padding, dilation, groups):
+    """The samples as groups of one convolution; a graph of it keeps its batch size."""
+    batch = x.shape[0]
+    folded = x.reshape(1, -1, *x.shape[2:])
+    bias = None if bias is None else bias.repeat(batch)
+    y = convolve(folded, (weight * s).flatten(0, 1), bias, stride, padding, dilation, batch * groups)
+    return _laid_out_as(x, y.reshape(batch, weight.shape[0], *y.shape[2:]))
+
+
+def matmul(x, weight, s, bias, stride, padding, dilation, groups):
+    """A batched matrix product for each kernel position: for graphs of any batch size and empty batches."""
+    size = output_size(x, weight, stride, padding, dilation)
+    weights = (weight * s).flatten(3).unflatten(1, (groups, -1))
+    x = _zero_padded(x, padding)
+    y = 0
+    for index, at in enumerate(itertools.product(*map(range, weight.shape[2:]))):
+        seen = x
+        for dim, (i, d, st, n) in enumerate(zip(at, dilation, stride, size), start=2):
+            # torch.export proves no bounds of strided slices whose size it does not know.
+            seen = seen.index_select(dim, torch.arange(n, device=x.device) * st + i * d)
+        y = y + weights[..., index] @ seen.flatten(2).unflatten(1, (groups, -1))
+    y = y.flatten(1, 2).unflatten(2, size)
+    return y if bias is None else y + per_channel(bias.to(y.dtype), y)
+
+
+def loop(x, weight, s, bias, stride, padding, dilation, groups):
+    """A convolution for every few samples, whose weights the backward makes again instead of keeping them.
+
+    A CPU takes one sample at a time, what else there is as many as keep it busy.
+    """
+    return _Loop.apply(x, weight, s, bias, stride, padding, dilation, groups)
+
+
+def shift(x, weight, s, bias, stride, padding, dilation, groups):
+    """One 1x1 convolution to all kernel positions' outputs, which are then scaled, shifted and added up.
+
+    For images, stride 1, one group, and ``s`` that does not vary over the input channels.
+    """
+    return _Shift.apply(x, weight, s, bias, padding, dilation)
+
+
+def taps(x, weight, s, bias, stride, padding, dilation, groups):
+    """A 1x1 convolution for each kernel position, scaled and added up.
+
+    For ``s`` that does not vary over the input channels.
+    """
+    return _Taps.apply(x, weight, s, bias, stride, padding, dilation, groups)
+
+
+def fused(x, weight, s, bias, stride, padding, dilation, groups):
+    """Kernels that scale and add up the products of the kernel positions, forward and backward.
+
+    For images, one group, ``s`` that does not vary over the input channels, and devices for which
+    :func:`attn_mm.layers.forms.triton.usable` holds.
+    """
+    return _Fused.apply(x, weight, s, bias, stride, padding, dilation, groups)
+
+
+FORMS = {form.__name__: form for form in (scale, grouped, matmul, loop, shift, taps, fused)}
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether ``x`` lies channels last in memory; false where that is channels first as well."""
+    return not x.is_contiguous() and x.is_contiguous(memory_format=_CHANNELS_LAST[x.dim()])
+
+
+def _laid_out_as(x: Tensor, y: Tensor) -> Tensor:
+    """``y`` in the memory format of ``x``: nets whose maps change format pay for it at every addition."""
+    return y.contiguous(memory_format=_memory_format(x))
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    return _CHANNELS_LAST[x.dim()] if is_channels_last(x) else torch.contiguous_format
+
+
+def output_size(x: Tensor, weight: Tensor, stride, padding, dilation) -> list[int]:
+    """The size of the convolution's output, without batch and channels."""
+    per_dim = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    return [(n + 2 * p - d * (k - 1) - 1) // st + 1 for n, k, st, p, d in per_dim]
+
+
+def _zero_padded(x: Tensor, padding: Sequence[int]) -> Tensor:
+    return F.pad(x, [p for p in reversed(padding) for _ in range(2)]) if any(padding) else x
+
+
+def _windows(weight: Tensor, size, stride, dilation) -> Iterator[tuple[int, tuple]]:
+    """For each kernel position, the index of what it sees of the padded input."""
+    for index, at in enumerate(itertools.product(*map(range, weight.shape[2:]))):
+        firsts = [i * d for i, d in zip(at, dilation)]
+        window = [slice(i, i + st * (n - 1) + 1, st) for i, st, n in zip(firsts, stride, size)]
+        yield index, (slice(None), slice(None), *window)
+
+
+def _bias_gradient(ctx, grad: Tensor) -> Tensor | None:
+    return grad.sum([0, *range(2, grad.dim())]) if ctx.needs_input_grad[3] else None
+
+
+def _conv_gradients(grad, x, weight, stride, padding, dilation, groups, wanted):
+    """Gradients of a bias-free convolution's input and weight, those that ``wanted`` names, else None."""
+    no_output_padding = [0] * len(stride)
+    return torch.ops.aten.convolution_backward(
+        grad, x, weight, None, stride, padding, dilation, False, no_output_padding, groups, [*wanted, False]
+    )[:2]
+
+
+def _at_once(x: Tensor, weight: Tensor) -> int:
+    return 1 if _is_on_cpu(x) else max(1, _WEIGHTS_AT_ONCE // weight.numel())
+
+
+class _Loop(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, s, bias, stride, padding, dilation, groups):
+        ctx.save_for_backward(x, weight, s)
+        ctx.conv = stride, padding, dilation, groups
+        few = _at_once(x, weight)
+        shape = len(x), len(weight), *output_size(x, weight, stride, padding, dilation)
+        y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_memory_format(x))
+        for x_n, s_n, y_n in zip(x.split(few), s.split(few), y.split(few)):
+            y_n.copy_(grouped(x_n, weight, s_n, bias, *ctx.conv))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        gradients = _gradients_by_samples(grad, *ctx.saved_tensors, *ctx.conv, ctx.needs_input_grad[:3])
+        return *gradients, _bias_gradient(ctx, grad), *[None] * 4
+
+
+def _gradients_by_samples(grad, x, weight, s, stride, padding, dilation, groups, wanted):
+    """Gradients of ``x``, ``weight`` and ``s``, those that are ``wanted``, by weights for a few samples."""
+    for_x, for_weight, for_s = wanted
+    grad_weight = torch.zeros_like(weight) if for_weight else None
+    grad_x, grads_s = torch.empty_like(x) if for_x else None, []
+    few = _at_once(x, weight)
+    for first, x_n, s_n, grad_n in zip(range(0, len(x), few), x.split(few), s.split(few), grad.split(few)):
+        n = len(x_n)
+        grad_x_n, grad_scaled = _conv_gradients(
+            grad_n.reshape(1, -1, *grad.shape[2:]),
+            x_n.reshape(1, -1, *x.shape[2:]),
+            (weight * s_n).to(x.dtype).flatten(0, 1),
+            *(stride, padding, dilation, n * groups),
+            (for_x, for_weight or for_s),
+        )
+        if for_x:
+            grad_x[first : first + n] = grad_x_n.reshape(x_n.shape)
+        if grad_scaled is not None:
+            grad_scaled = grad_scaled.unflatten(0, (n, -1)).to(weight.dtype)
+        if for_weight:
+            grad_weight += (grad_scaled * s_n).sum(0)
+        if for_s:
+            grads_s.append((grad_scaled * weight).sum_to_size(s_n.shape))
+    return grad_x, grad_weight, torch.cat(grads_s) if for_s else None
+
+
+class _Shift(torch.autograd.Function):
+    """Everything but the weights is (N, H, W, C) here: each product then runs over neighbours in memory."""
+
+    @staticmethod
+    def forward(ctx, x, weight, s, bias, padding, dilation):
+        z = F.conv2d(x.contiguous(memory_format=torch.channels_last), _positions_as_channels(weight))
+        z = z.permute(0, 2, 3, 1).unflatten(3, (-1, weight.shape[0]))
+        size = output_size(x, weight, (1, 1), padding, dilation)
+        shape = len(x), len(weight), *size
+        # Autograd lets nobody write over a view that a function returns.
+        y = torch.empty(shape, dtype=z.dtype, device=z.device, memory_format=torch.channels_last)
+        y.zero_() if bias is None else y.copy_(per_channel(bias, y))
+        y_nhwc = y.permute(0, 2, 3, 1)
+        ctx.moves = list(_moves(x, weight, size, padding, dilation))
+        for to, source, s_position in zip(*zip(*ctx.moves), _positions_first(s)):
+            y_nhwc[to].addcmul_(z[source], s_position)
+        ctx.save_for_backward(x, weight, s, z)
+        return _laid_out_as(x, y)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, weight, s, z = ctx.saved_tensors
+        for_x, for_weight, for_s, _ = ctx.needs_input_grad[:4]
+        grad_nhwc = grad.permute(0, 2, 3, 1).contiguous()
+        grad_z, grads_s = z.new_zeros(z.shape), []
+        for (to, source), s_position in zip(ctx.moves, _positions_first(s)):
+            torch.mul(grad_nhwc[to], s_position, out=grad_z[source])
+            if for_s:
+                grads_s.append((grad_nhwc[to] * z[source]).sum((1, 2)))
+        grad_x = grad_weight = None
+        if for_x or for_weight:
+            grad_x, grad_weight = _conv_gradients(
+                grad_z.flatten(3).permute(0, 3, 1, 2),
+                x.contiguous(memory_format=torch.channels_last),
+                _positions_as_channels(weight),
+                *((1, 1), (0, 0), (1, 1), 1),
+                (for_x, for_weight),
+            )
+        if for_weight:
+            grad_weight = (
+                grad_weight.view(*weight.shape[2:], *weight.shape[:2]).permute(2, 3, 0, 1).contiguous()
+            )
+        return (
+            _laid_out_as(x, grad_x) if for_x else None,
+            grad_weight,
+            torch.stack(grads_s, -1).view(s.shape) if for_s else None,
+            _bias_gradient(ctx, grad),
+            *[None] * 2,
+        )
+
+
+def _positions_as_channels(weight: Tensor) -> Tensor:
+    """``(C2, C1, h, w)`` as the 1x1 kernel ``(h * w * C2, C1, 1, 1)``."""
+    return per_channel(weight.flatten(2).permute(2, 0, 1).reshape(-1, weight.shape[1]), weight)
+
+
+def _positions_first(s: Tensor) -> Tensor:
+    """``(N, C2, 1, h, w)`` as ``(h * w, N, 1, 1, C2)``."""
+    return s.flatten(2).permute(2, 0, 1)[:, :, None, None].contiguous()
+
+
+def _moves(x: Tensor, weight: Tensor, size, padding, dilation) -> Iterator[tuple[tuple, tuple]]:
+    """For each kernel position, where its output goes in (N, H, W, C) and is in (N, H, W, h * w, C)."""
+    for index, at in enumerate(itertools.product(*map(range, weight.shape[2:]))):
+        to, source = [], []
+        for i, n_in, n_out, p, d in zip(at, x.shape[2:], size, padding, dilation):
+            by = i * d - p
+            first = max(0, -by)
+            end = max(first, min(n_out, n_in - by))
+            to.append(slice(first, end))
+            source.append(slice(first + by, end + by))
+        yield (slice(None), *to), (slice(None), *source, index)
+
+
+class _Taps(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, s, bias, stride, padding, dilation, groups):
+        ctx.conv = stride, padding, dilation, groups
+        windows = _windows(weight, output_size(x, weight, stride, padding, dilation), stride, dilation)
+        x_padded, kernels_1x1 = _zero_padded(x, padding), _positions_as_channels(weight).split(len(weight))
+        y, outputs = 0, []
+        for index, window in windows:
+            z = convolve(x_padded[window], kernels_1x1[index], groups=groups)
+            s_position = per_channel(s.flatten(2)[..., index], z)
+            y = z * s_position if index == 0 else y.addcmul_(z, s_position)
+            # On an accelerator computing them again costs less than their memory.
+            if _is_on_cpu(x):
+                outputs.append(z)
+        ctx.save_for_backward(x, weight, s, *outputs)
+        return y if bias is None else y.add_(per_channel(bias, y))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        gradients = _gradients_by_positions(
+            grad, *ctx.saved_tensors, conv=ctx.conv, wanted=ctx.needs_input_grad[:3]
+        )
+        return *gradients, _bias_gradient(ctx, grad), *[None] * 4
+
+
+def _gradients_by_positions(grad, x, weight, s, *outputs, conv, wanted):
+    """Gradients of ``x``, ``weight`` and ``s``, those that are ``wanted``, by a product for each position.
+
+    ``outputs`` of the positions before they are scaled are computed where they are not given.
+    """
+    stride, padding, dilation, groups = conv
+    for_x, for_weight, for_s = wanted
+    pointwise = [[n] * (x.dim() - 2) for n in (1, 0, 1)]
+    x_padded, kernels_1x1 = _zero_padded(x, padding), _positions_as_channels(weight).split(len(weight))
+    grad_padded = torch.zeros_like(x_padded) if for_x else None
+    grads_weight, grads_s = [], []
+    for index, window in _windows(weight, grad.shape[2:], stride, dilation):
+        position = kernels_1x1[index]
+        if for_x or for_weight:
+            grad_x_seen, grad_position = _conv_gradients(
+                grad * per_channel(s.flatten(2)[..., index], grad),
+                x_padded[window],
+                position,
+                *pointwise,
+                groups,
+                (for_x, for_weight),
+            )
+        if for_x:
+            grad_padded[window] += grad_x_seen
+        if for_weight:
+            grads_weight.append(grad_position.flatten(1))
+        if for_s:
+            z = outputs[index] if outputs else convolve(x_padded[window], position, groups=groups)
+            grads_s.append((grad * z).sum([*range(2, grad.dim())]))
+    inside = [slice(p, p + n) for p, n in zip(padding, x.shape[2:])]
+    return (
+        _laid_out_as(x, grad_padded[(..., *inside)]) if for_x else None,
+        torch.stack(grads_weight, -1).view(weight.shape) if for_weight else None,
+        torch.stack(grads_s, -1).view(s.shape) if for_s else None,
+    )
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, s, bias, stride, padding, dilation, groups):
+        from attn_mm.layers.forms.aw_triton import aw_conv
+
+        ctx.save_for_backward(x, weight, s)
+        ctx.conv = stride, padding, dilation
+        return aw_conv(x, weight, s, bias, *ctx.conv)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        from attn_mm.layers.forms.aw_triton import aw_conv_gradients
+
+        gradients = aw_conv_gradients(grad, *ctx.saved_tensors, *ctx.conv, ctx.needs_input_grad[:3])
+        return *gradients, _bias_gradient(ctx, grad), *[None] * 4

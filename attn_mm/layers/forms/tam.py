@@ -1,0 +1,201 @@
+"""Ways to climb TAM's tree and multiply by its gate.
+
+Tree-structured Attention Module for Image Classification, anonymous, submitted to ICLR 2020
+(https://openreview.net/forum?id=r1xBoxBYDH), section 2, eqs. 1-2.
+
+1x1 convolutions of few channels are slow as grouped convolutions. Here a level adds up
+strided slices of the channels, a piece of the map at a time, and the backward pass
+computes the tree anew from the input: the same sums without a tree in memory. On a CUDA
+device with Triton, :mod:`attn_mm.layers.forms.tam_triton` climbs in one pass.
+
+The tree comes as its parameters: weight and bias of a level, the slopes after it, and
+so on upwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from attn_mm.layers.forms import triton as kernels
+from attn_mm.layers.ops.precision import no_autocast, wide_type
+
+# Elements of one piece: what a CPU's caches hold; elsewhere only the memory counts.
+_PIECE = {"cpu": 2**20}
+_LARGE_PIECE = 2**26
+
+
+def tree_gate(x: Tensor, parameters: Sequence[Tensor], form: str | None = None) -> tuple[Tensor, Tensor]:
+    """``x`` ``(N, C, *size)`` times its gate, and the gate; to be differentiated once.
+
+    ``form`` is ``'kernel'``, ``'pieces'`` or, for the better one that there is, None.
+    """
+    form = form or ("kernel" if has_kernel(x, parameters) else "pieces")
+    if torch.is_grad_enabled():
+        return _TreeGate.apply(form, x, *parameters)
+    return _FORWARDS[form](x, parameters)
+
+
+def add_gated(shortcut: Tensor, x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """``shortcut`` plus ``x`` times its gate, written over ``x``, and the gate; without a backward pass."""
+    if has_kernel(x, parameters):
+        y, gate = _by_kernel(x, parameters)
+        return y.add_(shortcut), gate
+    return _in_pieces(x, parameters, shortcut)
+
+
+def sliced(x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """:func:`tree_gate` as a compiler likes it: in one piece, with torch's own backward pass."""
+    with no_autocast(x):
+        dtype = wide_type(x)
+        gate = _climb(x.to(dtype), _levels(parameters, dtype)).sigmoid()
+        return (x * gate).to(x.dtype), gate
+
+
+def _levels(parameters, dtype):
+    """Per level: the weights of each child, the bias, the slopes (None at the top)."""
+    levels = []
+    for weight, bias, slope in zip(parameters[0::3], parameters[1::3], [*parameters[2::3], None]):
+        children = weight.to(dtype).unbind(1)
+        bias = bias.to(dtype).view_as(children[0])
+        levels.append((children, bias, slope if slope is None else slope.to(dtype)))
+    return levels
+
+
+def _climb(x: Tensor, levels, trail: list | None = None) -> Tensor:
+    """The top of the tree over ``x``; ``trail`` takes each level's input and sum."""
+    for children, bias, slope in levels:
+        group = len(children)
+        total = x[:, 0::group] * children[0]
+        for i in range(1, group):
+            total.addcmul_(x[:, i::group], children[i])
+        total.add_(bias)
+        if trail is not None:
+            trail.append((x, total))
+        x = total if slope is None else F.prelu(total, slope)
+    return x
+
+
+def has_kernel(x: Tensor, parameters: Sequence[Tensor]) -> bool:
+    """Whether a kernel climbs this tree on the device of ``x``."""
+    if not kernels.usable(x):
+        return False
+    from attn_mm.layers.forms.tam_triton import fits
+
+    return fits(x.shape[1], _group_size(parameters))
+
+
+def _by_kernel(x: Tensor, parameters) -> tuple[Tensor, Tensor]:
+    from attn_mm.layers.forms.tam_triton import tree_gate
+
+    return tree_gate(x, parameters, _group_size(parameters))
+
+
+def _gradients_by_kernel(grad_y: Tensor, x: Tensor, gate: Tensor, parameters):
+    from attn_mm.layers.forms.tam_triton import tree_gate_gradients
+
+    return tree_gate_gradients(grad_y, x, gate, parameters, _group_size(parameters))
+
+
+def _group_size(parameters) -> int:
+    return parameters[0].shape[1]
+
+
+def _in_pieces(x: Tensor, parameters, shortcut: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    dtype = wide_type(x)
+    levels = _levels(parameters, dtype)
+    y = torch.empty_like(x) if shortcut is None else x
+    gate = x.new_empty(x.shape[0], 1, *x.shape[2:], dtype=dtype)
+    with no_autocast(x):
+        for piece in _pieces(x):
+            part = x[piece].to(dtype)
+            torch.sigmoid(_climb(part, levels), out=gate[piece])
+            if shortcut is None:
+                torch.mul(part, gate[piece], out=y[piece])
+            else:
+                # Here, with the piece still in the caches, the sum costs nearly nothing.
+                torch.addcmul(shortcut[piece], part, gate[piece], out=y[piece])
+    return y, gate
+
+
+_FORWARDS = {"kernel": _by_kernel, "pieces": _in_pieces}
+
+
+def _pieces(x: Tensor) -> Iterator[tuple[slice, ...]]:
+    """Indices that cut ``x`` into pieces: some samples each, or some rows where one is too large."""
+    size = _PIECE.get(x.device.type, _LARGE_PIECE)
+    sample = max(1, x.shape[1:].numel())
+    if sample <= size:
+        step = size // sample
+        for n in range(0, x.shape[0], step):
+            yield (slice(n, n + step),)
+        return
+    step = max(1, size // (sample // x.shape[2]))
+    for n in range(x.shape[0]):
+        for row in range(0, x.shape[2], step):
+            yield slice(n, n + 1), slice(None), slice(row, row + step)
+
+
+class _TreeGate(torch.autograd.Function):
+    """Keeps the input and the gate for the backward pass and nothing else.
+
+    Autocast would round the PReLUs. The pieces are small enough for full precision.
+    """
+
+    @staticmethod
+    def forward(ctx, form, x, *parameters):
+        ctx.form = form
+        y, gate = _FORWARDS[form](x, parameters)
+        ctx.save_for_backward(x, gate, *parameters)
+        ctx.mark_non_differentiable(gate)
+        ctx.set_materialize_grads(False)
+        return y, gate
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_y, _):
+        x, gate, *parameters = ctx.saved_tensors
+        by = _gradients_by_kernel if ctx.form == "kernel" else _gradients_in_pieces
+        grad_x, grads = by(grad_y, x, gate, parameters)
+        return None, grad_x, *(grad.to(p.dtype) for grad, p in zip(grads, parameters))
+
+
+def _gradients_in_pieces(grad_y: Tensor, x: Tensor, gate: Tensor, parameters):
+    dtype = gate.dtype
+    levels = _levels(parameters, dtype)
+    grad_x = torch.empty_like(x)
+    grads = [torch.zeros_like(p, dtype=dtype) for p in parameters]
+    with no_autocast(x):
+        for piece in _pieces(x):
+            grad_x[piece] = _backward_piece(
+                x[piece].to(dtype), gate[piece], grad_y[piece].to(dtype), levels, grads
+            )
+    return grad_x, grads
+
+
+def _backward_piece(x: Tensor, gate: Tensor, grad_y: Tensor, levels, grads: list[Tensor]) -> Tensor:
+    """The gradient of ``x``; those of the parameters are added to ``grads``."""
+    trail: list[tuple[Tensor, Tensor]] = []
+    _climb(x, levels, trail)
+    but_channels = [d for d in range(x.dim()) if d != 1]
+    grad = (grad_y * x).sum(1, keepdim=True) * (gate * (1 - gate))
+    for level in reversed(range(len(levels))):
+        (children, _, slope), (below, total) = levels[level], trail[level]
+        if slope is not None:
+            grads[3 * level + 2] += (grad * total.clamp(max=0)).sum(but_channels)
+            grad = torch.where(total > 0, grad, grad * slope.view_as(children[0]))
+        grads[3 * level + 1] += grad.sum(but_channels)
+        group = len(children)
+        grad_below = torch.empty_like(below) if level else grad_y * gate
+        for i, child in enumerate(children):
+            grads[3 * level][:, i] += (grad * below[:, i::group]).sum(but_channels).view_as(child)
+            if level:
+                torch.mul(grad, child, out=grad_below[:, i::group])
+            else:
+                grad_below[:, i::group].addcmul_(grad, child)
+        grad = grad_below
+    return grad

@@ -1,0 +1,1 @@
+"""What the layers share: dimensions, channels, precision, and whether a call is recorded or watched."""

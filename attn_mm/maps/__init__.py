@@ -1,0 +1,1 @@
+"""Attention maps and class activation maps, as values and as pictures."""

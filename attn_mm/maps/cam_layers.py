@@ -1,0 +1,74 @@
+"""What a class activation map explains, for the models of each framework, and the layers to look at.
+
+A target is a function without arguments that runs the model on an input and gives a scalar: what
+:func:`attn_mm.maps.grad_cam.class_activation_maps` takes as ``score``. The inputs are the network's:
+preprocessed, on its device, as ``View.inputs`` and ``ClipView.inputs`` of :mod:`attn_mm.frameworks`.
+
+    layers = default_layers(model)
+    maps = class_activation_maps(class_target(model, inputs, label), layers)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from attn_mm.errors import UserError
+from attn_mm.graft.blocks import FeedbackMixin
+
+
+def default_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers of a model's backbone whose maps are worth a look, from the input to the output.
+
+    Of a backbone in stages the last block of each; where it feeds back (TD), also the norm that ends each
+    step, ``layer4 step 1`` and so on. Of a VGG the last layer of each group before the pooling. Of any other
+    backbone its last convolution.
+
+    Raises:
+        UserError: the backbone has no convolution.
+    """
+    backbone = getattr(model, "backbone", model)
+    layers: dict[str, nn.Module] = {}
+    for name, stage in _stages(backbone):
+        last = list(stage)[-1] if isinstance(stage, nn.Sequential) else stage
+        if isinstance(last, FeedbackMixin):
+            layers.update({f"{name} step {t}": norm for t, norm in enumerate(_step_norms(last), 1)})
+        layers[name] = last
+    if layers:
+        return layers
+    convs = [(n, m) for n, m in backbone.named_modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))]
+    if not convs:
+        raise UserError(f"{type(backbone).__name__} has no convolution that a map could be made of")
+    return dict(convs[-1:])
+
+
+def _stages(backbone: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    names = getattr(backbone, "res_layers", None) or getattr(backbone, "layers", ())
+    if names and all(isinstance(name, str) for name in names):
+        yield from ((name, getattr(backbone, name)) for name in names)
+    elif isinstance(getattr(backbone, "features", None), nn.Sequential):
+        yield from _before_pools(backbone.features)
+    else:
+        for attribute in ("groups", "stages"):
+            parts = getattr(backbone, attribute, None)
+            if isinstance(parts, nn.ModuleList):
+                yield from ((f"{attribute}.{index}", part) for index, part in enumerate(parts))
+
+
+def _before_pools(features: nn.Sequential) -> Iterator[tuple[str, nn.Module]]:
+    """The last layer of each group, without those that hold nothing but pools."""
+    previous = None
+    for name, layer in [*features.named_children(), ("", None)]:
+        pools = isinstance(layer, nn.MaxPool2d)
+        if (layer is None or pools) and previous is not None:
+            yield f"features.{previous[0]}", previous[1]
+        previous = None if pools else (name, layer)
+
+
+def _step_norms(block: FeedbackMixin) -> list[nn.Module]:
+    """The norm after the last convolution in each step: what the paper calls X_t^N comes out of it."""
+    last = block.family.units(block)[-1]
+    if not block.td.distance:
+        return []
+    return [last.norm, *(norms[last.name] for norms in block.td.norms)]

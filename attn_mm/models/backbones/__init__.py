@@ -1,0 +1,1 @@
+"""Backbones that the papers use and no framework has."""

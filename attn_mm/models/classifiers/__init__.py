@@ -1,0 +1,1 @@
+"""Classifiers of mmpretrain; :mod:`attn_mm.models.lazy` registers them."""

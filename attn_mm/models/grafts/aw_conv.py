@@ -1,0 +1,82 @@
+"""The graft AWConv: attention on the weights of a network's convolutions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import nn
+
+from attn_mm.graft.own_init import OwnStart
+from attn_mm.graft.selection import select_convs
+from attn_mm.graft.swap import as_torch
+from attn_mm.layers import AWConv2d, AWConv3d
+from attn_mm.models.grafts.layer import Blocks, Stages
+from attn_mm.registry import GRAFTS
+
+
+@GRAFTS.register_module(name="AWConv")
+def aw_conv(
+    backbone: nn.Module,
+    convs: Sequence[str] = ("conv2",),
+    stages: Stages = None,
+    blocks: Blocks = None,
+    reduction: int = 16,
+    reduce_c1: int | None = None,
+    reduce_c2: int = 1,
+    reduce_hw: int = 1,
+    start: float = 0.5,
+) -> list[nn.Module]:
+    """Turn convolutions into AW-convolutions; their weights and their names stay.
+
+    Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
+    (https://arxiv.org/abs/2108.08205). The default is the paper's AW-ResNet: every
+    bottleneck's 3x3.
+
+    Args:
+        backbone: a built backbone.
+        convs, stages, blocks: see :func:`attn_mm.graft.selection.select_convs`.
+        reduction, reduce_c1, reduce_c2, reduce_hw: see :class:`attn_mm.layers.AWConv2d`.
+        start: the attention's typical value at the start. 1/2 is the paper's, and multiplies
+            pretrained weights by 3/2; near 0 they keep their scale, which a network needs that has no
+            norms or keeps their statistics.
+
+    Returns:
+        The new modules.
+
+    Raises:
+        ValueError: there is no such convolution, or ``start`` is not between 0 and 1.
+        TypeError: a named convolution is not torch's own (deformable, factorised, an AW-convolution).
+    """
+    if not isinstance(start, float) or not 0 < start < 1:
+        raise ValueError(f"start must lie between 0 and 1, got {start!r}")
+    ratios = dict(reduction=reduction, reduce_c1=reduce_c1, reduce_c2=reduce_c2, reduce_hw=reduce_hw)
+    names = {module: name for name, module in backbone.named_modules()}
+    new = []
+    for plain in map(as_torch, select_convs(backbone, convs, stages, blocks)):
+        conv = (AWConv3d if isinstance(plain, nn.Conv3d) else AWConv2d).from_conv(plain, **ratios)
+        parent, _, attribute = names[plain].rpartition(".")
+        setattr(backbone.get_submodule(parent), attribute, conv)
+        new.append(conv.attention)
+    if start != 0.5:
+        if not hasattr(backbone, "aw_starts"):
+            backbone.aw_starts = AWStarts()
+        backbone.aw_starts.add(new, start)
+    return new
+
+
+class AWStarts(OwnStart):
+    """What attentions start at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # No ModuleList: the attentions have their names in the backbone already.
+        self.starts: list[tuple[nn.Module, float]] = []
+
+    def add(self, attentions: list[nn.Module], start: float) -> None:
+        self.starts += [(attention, start) for attention in attentions]
+        self.init_weights()
+
+    def start(self) -> None:
+        for attention, start in self.starts:
+            nn.init.constant_(attention.norm2.bias, math.log(start / (1 - start)))

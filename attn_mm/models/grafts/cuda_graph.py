@@ -1,0 +1,34 @@
+"""Inference of a grafted backbone as CUDA graphs, from the config."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from attn_mm.graft.cuda_graphs import CUDAGraphMixin
+from attn_mm.graft.options import check_whole
+from attn_mm.graft.swap import swap_class
+from attn_mm.registry import GRAFTS
+
+
+@GRAFTS.register_module(name="CUDAGraph")
+def cuda_graph(backbone: nn.Module, sizes: int = 4) -> list[nn.Module]:
+    """Let ``backbone``, in place, replay CUDA graphs of itself where it runs without gradients on a GPU.
+
+    For batches so small that the GPU waits for the host. A graph is recorded for each kind of input
+    (size, batch, type, layout), and holds its maps in memory. Training, gradients, forward hooks
+    and other devices are not concerned.
+
+    Args:
+        backbone: any built backbone whose forward reads no values back from the GPU.
+        sizes: for how many kinds of input a graph is recorded; others run as before.
+
+    Returns:
+        The new modules: none.
+
+    Raises:
+        ValueError: ``sizes`` is no positive whole number.
+    """
+    check_whole("sizes", sizes, 1)
+    backbone.graph_sizes = sizes
+    swap_class(backbone, CUDAGraphMixin)
+    return []

@@ -1,0 +1,110 @@
+"""Put a layer behind the units of a backbone's blocks: what a graft that names a layer does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from torch import nn
+
+from attn_mm.graft.blocks import attend
+from attn_mm.graft.selection import select_blocks
+from attn_mm.graft.units import Unit, find_family
+from attn_mm.models.layers import CONVS, GATES
+from attn_mm.registry import GRAFTS
+
+Stages = Sequence[int] | None
+Blocks = Sequence[Literal["all"] | Sequence[int]] | None
+
+FILLED_IN = ("channels", "in_channels", "dims")
+"""Parameters of a layer that follow from where it stands."""
+
+
+def layer_class(kind: str | type, or_graft: bool = True) -> type[nn.Module]:
+    """The layer that a ``type`` names; a name without a scope is the framework's.
+
+    Args:
+        kind: the name, or the class itself.
+        or_graft: whether the name of a graft would do as well, which is for the error's text.
+
+    Raises:
+        ValueError: it names nothing, or a convolution.
+    """
+    cls = kind
+    if isinstance(kind, str):
+        with MMENGINE_MODELS.switch_scope_and_registry(None) as registry:
+            cls = registry.get(kind)
+    if not isinstance(cls, type):
+        names = [*(GRAFTS.module_dict if or_graft else ()), *(gate.__name__ for gate in GATES)]
+        ours = ", ".join(f"attn_mm.{name}" for name in names)
+        raise ValueError(f"no {'graft or ' * or_graft}layer has this name; those of attn_mm are {ours}")
+    if cls in CONVS:
+        way_out = "the graft attn_mm.AWConv, or " * or_graft
+        raise ValueError(f"a convolution is no layer to put between others: use {way_out}conv_cfg")
+    return cls
+
+
+def put_layer(
+    backbone: nn.Module,
+    layer: type[nn.Module],
+    position: str = "last",
+    stages: Stages = None,
+    blocks: Blocks = None,
+    **options,
+) -> list[nn.Module]:
+    """Put a layer, ``(N, C, *size)`` in and out, behind a unit of each block.
+
+    A layer behind the last unit stands before the sum with the shortcut; one
+    behind another unit stands after its activation. A block's own plugins come
+    first, and layers of one position follow each other in the order of the grafts.
+
+    Args:
+        backbone: a built backbone.
+        layer: any layer that takes ``in_channels=``, as mmcv's plugins do.
+        position: ``'after_conv2'`` and so on by the unit's name, ``'last'``, or ``'se'``: in
+            place of the block's own SE, in those blocks that have one.
+        stages, blocks: see :func:`attn_mm.graft.selection.select_blocks`.
+        options: the layer's own.
+
+    Returns:
+        The new modules.
+
+    Raises:
+        ValueError: a block has no such position, or no selected block has an SE.
+        TypeError: an option that the layer doesn't have.
+    """
+    selected = select_blocks(backbone, stages, blocks)
+    if position == "se":
+        selected = [block for block in selected if getattr(block, "with_se", False)]
+        if not selected:
+            raise ValueError(
+                f"position 'se' needs blocks with an SE; {type(backbone).__name__} has none there"
+            )
+
+    def build(unit: Unit) -> nn.Module:
+        # Layers of others know nothing of dims: theirs come as one class a dimension.
+        dims = dict(dims=unit.dims) if layer in GATES else {}
+        return layer(in_channels=unit.out_channels, **dims, **options)
+
+    return [_put(block, position, build) for block in selected]
+
+
+def _put(block: nn.Module, position: str, build: Callable[[Unit], nn.Module]) -> nn.Module:
+    units = find_family(block).units(block)
+    if position == "se":
+        block.se = build(next(unit for unit in units if unit.then))
+        block.se_is_grafted = True
+        return block.se
+    named = {"last": units[-1], **{f"after_{unit.name}": unit for unit in units}}
+    if position not in named:
+        raise ValueError(
+            f"position must be of {', '.join(named)}, which {type(block).__name__} has, got {position!r}"
+        )
+    unit = named[position]
+    new = build(unit)
+    attend(block)
+    if unit.name not in block.attn:
+        block.attn[unit.name] = nn.Sequential()
+    block.attn[unit.name].append(new)
+    return new

@@ -1,0 +1,75 @@
+"""TDAF's flows without their attention: what several scales alone are worth.
+
+Pang et al., TDAF: Top-Down Attention Framework for Vision Tasks, AAAI 2021
+(https://arxiv.org/abs/2012.07248), section 4.5, "On Multi-Scale and Attention": "we adopt the same
+R2DNS setting (3 flows) and remove the attention modules among the recursive steps. In this way the
+multiple flows are standalone without attention connections. Then the features of all the flows are
+concatenated to conduct the classification in a multi-scale way."
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from attn_mm.graft.checkpointing import checkpoint_by_flow
+from attn_mm.graft.options import check_whole
+from attn_mm.graft.stages import SPLITS, Stage, find_split
+from attn_mm.graft.swap import swap_class
+from attn_mm.graft.units import forward_owner
+from attn_mm.layers import convert_multi_flow
+from attn_mm.layers.flows import run_in_flow
+from attn_mm.layers.r2dns import pyramid
+from attn_mm.registry import GRAFTS
+
+
+class MultiScaleMixin:
+    """Mixin: the backbone's stages run in several flows that know nothing of each other."""
+
+    flow_graft = "MultiScale"
+    flows: int
+
+    def flow_stages(self) -> list[Stage]:
+        """What the flows run: the backbone's stages, the stem being part of the first."""
+        return SPLITS[self.upstream_forward].stages(self)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Every flow's last map for ``x`` ``(N, C, *size)``, from that of the first, the smallest, on."""
+        stages = self.flow_stages()
+        maps = pyramid(x, self.flows)
+        for n in range(self.flows):
+            # Eq. 1: flow n (from 0 here) has L - (N - 1 - n) stages.
+            for stage in stages[: len(stages) - (self.flows - 1 - n)]:
+                maps[n] = run_in_flow(n, stage, maps[n])
+        return tuple(maps)
+
+
+@GRAFTS.register_module(name="MultiScale")
+def multi_scale(backbone: nn.Module, flows: int = 3) -> list[nn.Module]:
+    """Let ``backbone``, in place, run in the flows of TDAF (eqs. 1 and 2) without attention between them.
+
+    With L stages, flow n = 1..N runs the first L - (N - n) of them on an input 2^(N - n) times smaller.
+    The last map of each leaves, from flow 1's on, instead of those in ``out_indices``;
+    :class:`PooledConcat` is the neck for a classifier of all of them. The parameters keep their names, and
+    ``frozen_stages``, ``norm_eval`` and ``with_cp`` mean what they meant. New are statistics per flow in
+    every norm.
+
+    Args:
+        backbone: a built backbone, see :data:`attn_mm.graft.stages.SPLITS`.
+        flows: N of eq. 1, from 2 to the number of stages.
+
+    Returns:
+        The new modules: none.
+
+    Raises:
+        TypeError: the backbone can't be split into stages.
+        ValueError: ``flows`` is out of its range.
+    """
+    split = find_split(backbone)
+    check_whole("flows", flows, 2, len(split.convs(backbone)) + 1, why=" (the number of stages)")
+    backbone.upstream_forward = forward_owner(backbone)
+    backbone.flows = flows
+    convert_multi_flow(backbone, flows)
+    for name in getattr(backbone, "res_layers", ()):
+        checkpoint_by_flow(getattr(backbone, name))
+    swap_class(backbone, MultiScaleMixin)
+    return []

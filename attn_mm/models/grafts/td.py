@@ -1,0 +1,84 @@
+"""The graft TD: top-down feedback inside residual blocks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+from attn_mm.graft.blocks import FeedbackMixin, TopDown, attend
+from attn_mm.graft.options import check_whole
+from attn_mm.graft.selection import select_blocks
+from attn_mm.graft.swap import as_torch, swap_class
+from attn_mm.graft.units import find_family
+from attn_mm.layers import TopDownAttention
+from attn_mm.models.grafts.layer import Blocks, Stages
+from attn_mm.registry import GRAFTS
+
+
+@GRAFTS.register_module(name="TD")
+def top_down(
+    backbone: nn.Module,
+    mode: Literal["joint", "top"] = "joint",
+    steps: int = 2,
+    distance: int = 1,
+    stages: Stages = (-2, -1),
+    blocks: Blocks = None,
+    reduction: int = 16,
+    hidden: Literal["code", "paper"] = "code",
+    spatial: Literal["raw", "sigmoid"] = "raw",
+) -> list[nn.Module]:
+    """Top-down feedback inside residual blocks.
+
+    Jaiswal, Fernando & Tan, TDAM: Top-Down Attention Module for Contextually Guided
+    Feature Selection in CNNs, ECCV 2022 (https://arxiv.org/abs/2111.13470, there first
+    as TDAN: Top-Down Attention Networks). The last ``distance`` units run ``steps``
+    times with the same convolutions and norms of their own for each step, each time on
+    an input that the branch's output has modulated. The shortcut is of the block's own
+    input. In a MobileNetV3 block the feedback takes the place of the SE: the paper
+    replaces it, and doesn't say where exactly.
+
+    Args:
+        backbone: a built backbone.
+        steps: t of the paper, at least 2.
+        distance: m of the paper: 1 re-runs the last unit, 2 the last two, 3 the last three.
+            0 re-runs nothing and modulates the branch's output; the paper has this ablation
+            (figure 7) without its formula.
+        stages, blocks: see :func:`attn_mm.graft.selection.select_blocks`. The default is the
+            ResNets' of the paper; its MobileNetV3 has the last three blocks, ``(-3, -2, -1)``.
+        mode, reduction, hidden, spatial: see :class:`attn_mm.layers.TopDownAttention`.
+
+    Returns:
+        The new modules.
+
+    Raises:
+        ValueError: ``steps`` is below 2, a block has fewer units than ``distance``, has feedback
+            already, or its SE has been replaced.
+    """
+    check_whole("steps", steps, 2, why=" (one step is the plain block)")
+    options = dict(mode=mode, reduction=reduction, hidden=hidden, spatial=spatial)
+    return [_feed_back(block, steps, distance, options) for block in select_blocks(backbone, stages, blocks)]
+
+
+def _feed_back(block: nn.Module, steps: int, distance: int, options: dict) -> nn.Module:
+    name = type(block).__name__
+    if isinstance(block, FeedbackMixin):
+        raise ValueError(f"{name} has feedback already; grafts of TD must not name a block twice")
+    units = find_family(block).units(block)
+    has = f" ({name} has the units {', '.join(unit.name for unit in units)})"
+    check_whole("distance", distance, 0, len(units), why=has)
+    if getattr(block, "with_se", False):
+        if getattr(block, "se_is_grafted", False):
+            raise ValueError("feedback takes the place of the SE, where another graft stands already")
+        del block.se
+        block.with_se = False
+        units = find_family(block).units(block)
+    as_torch(units[-1].conv)
+    rerun = units[len(units) - distance :]
+    top = units[-1].out_channels
+    bottom = rerun[0].in_channels if rerun else top
+    attention = TopDownAttention(bottom, top, dims=units[-1].dims, **options)
+    attend(block)
+    block.td = TopDown(attention, rerun, steps)
+    swap_class(block, FeedbackMixin)
+    return block.td.attention

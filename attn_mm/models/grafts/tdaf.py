@@ -1,0 +1,140 @@
+"""TDAF grafted onto an upstream staged backbone.
+
+Pang et al., TDAF: Top-Down Attention Framework for Vision Tasks, AAAI 2021
+(https://arxiv.org/abs/2012.07248). The recursion is
+:class:`attn_mm.layers.R2DNS`; the stages are the backbone's own, the stem being
+part of the first, as in the paper's ResNets (section 4.1).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from attn_mm.graft.checkpointing import checkpoint_by_flow
+from attn_mm.graft.options import check_whole
+from attn_mm.graft.own_init import OwnStart
+from attn_mm.graft.stages import SPLITS, Stage, find_split
+from attn_mm.graft.swap import swap_class
+from attn_mm.graft.units import forward_owner
+from attn_mm.layers import ANAR, convert_multi_flow, r2dns
+from attn_mm.layers.r2dns import check_recursion, masks_as_attention
+from attn_mm.layers.recording import Attention
+from attn_mm.registry import GRAFTS
+
+
+class TDAFMixin:
+    """Mixin: the backbone's stages run in several flows, each masked by the one before."""
+
+    recorded_call = "_recur"
+    flow_graft = "TDAF"
+
+    def flow_stages(self) -> list[Stage]:
+        """What the flows run: the backbone's stages, the stem being part of the first."""
+        return SPLITS[self.upstream_forward].stages(self)
+
+    def _recur(self, x: Tensor, masks=None) -> list[Tensor]:
+        return r2dns(
+            self.flow_stages(),
+            self.anars,
+            x,
+            self.flows,
+            self.eta,
+            self.first_mask,
+            masks,
+            in_place=not is_watched(self),
+            streams=self.streams,
+        )
+
+    def recorded(self, run, x: Tensor, masks=None) -> tuple[list[Tensor], list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        masks = {} if masks is None else masks
+        return run(x, masks), masks_as_attention(masks)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...] | Tensor:
+        """The last flow's features of the stages in ``out_indices`` for ``x`` ``(N, C, *size)``."""
+        split = SPLITS[self.upstream_forward]
+        maps = tuple(y for i, y in zip(split.indices(self), self._recur(x)) if i in self.out_indices)
+        return maps[0] if split.bare and len(maps) == 1 else maps
+
+    def attention_masks(self, x: Tensor) -> dict[tuple[int, int], Tensor]:
+        """``{(stage from 0, flow from 1): mask (N, 1, h, w)}``, the mask being what attends that flow."""
+        masks: dict[tuple[int, int], Tensor] = {}
+        self._recur(x, masks)
+        return masks
+
+
+def is_watched(net: nn.Module) -> bool:
+    """Whether somebody is shown the maps inside ``net``, who may keep them."""
+    return any(module._forward_hooks for module in net.modules() if module is not net)
+
+
+class ANARs(OwnStart, nn.ModuleList):
+    """The ANARs, each with its own initialization."""
+
+    def start(self) -> None:
+        for anar in self:
+            anar.reset_parameters()
+
+
+@GRAFTS.register_module(name="TDAF")
+def top_down_flows(
+    backbone: nn.Module,
+    flows: int = 3,
+    anar: Literal[2, 3, 5, 7] = 3,
+    width: int | Literal["stage"] = 512,
+    eta: float = 0.5,
+    first_mask: Literal["none", "ones"] = "none",
+    depthwise: bool = False,
+    streams: bool = False,
+) -> list[nn.Module]:
+    """Graft the top-down recursion onto ``backbone``, in place.
+
+    Its parameters keep their names, so its checkpoints load, and
+    ``frozen_stages``, ``norm_eval``, ``with_cp`` and ``out_indices`` mean what
+    they meant. New are ``anars``, one ANAR behind each stage but the last, and
+    statistics per flow in every norm.
+
+    Args:
+        backbone: a built backbone, see :data:`attn_mm.graft.stages.SPLITS`.
+        flows: N of eq. 1, from 2 to the number of stages.
+        anar: layers of an ANAR (table 1): 2, 3, 5 or 7.
+        width: c of table 1, see :class:`attn_mm.layers.ANAR`.
+        eta: shortcut of eq. 5.
+        first_mask: see :class:`attn_mm.layers.R2DNS`.
+        depthwise: ANARs of depthwise convolutions, as in the paper's MobileNets.
+        streams: the flows of a stage run side by side, each on a CUDA stream of its own: for
+            batches that are too small to fill the device.
+
+    Returns:
+        The new modules.
+
+    Raises:
+        TypeError: the backbone can't be split into stages.
+        ValueError: an option is out of its range, or ``out_indices`` names what is no stage.
+    """
+    if not isinstance(streams, bool):
+        raise ValueError(f"streams must be True or False, got {streams!r}")
+    split = find_split(backbone)
+    convs = split.convs(backbone)
+    check_whole("flows", flows, 2, len(convs) + 1, why=" (the number of stages)")
+    check_recursion(len(convs) + 1, flows, len(convs), eta, first_mask)
+    indices = split.indices(backbone)
+    if not set(backbone.out_indices) <= set(indices):
+        raise ValueError(
+            f"out_indices must be of {', '.join(map(str, indices))}, the stages that TDAF makes of "
+            f"{type(backbone).__name__}, got {tuple(backbone.out_indices)}"
+        )
+    backbone.upstream_forward = forward_owner(backbone)
+    backbone.anars = ANARs(
+        ANAR(conv.out_channels, anar, width, len(conv.kernel_size), depthwise) for conv in convs
+    )
+    backbone.flows, backbone.eta, backbone.first_mask = flows, eta, first_mask
+    backbone.streams = streams
+    backbone.anars.init_weights()
+    convert_multi_flow(backbone, flows)
+    for name in getattr(backbone, "res_layers", ()):
+        checkpoint_by_flow(getattr(backbone, name))
+    swap_class(backbone, TDAFMixin)
+    return [backbone.anars]

@@ -1,0 +1,1 @@
+"""Heads of the frameworks with attention; :mod:`attn_mm.models.lazy` registers them."""

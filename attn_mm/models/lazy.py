@@ -1,0 +1,50 @@
+"""Names of classes that need a framework, which is imported when a config uses one."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from torch import nn
+
+from attn_mm.errors import ConfigError
+from attn_mm.graft.options import check_options
+from attn_mm.registry import MODELS
+
+CLASSES = {
+    "ConfidentStep": "attn_mm.models.classifiers.confident_step",
+    "LTPAHead": "attn_mm.models.heads.ltpa",
+    "ResNeXtCIFAR": "attn_mm.models.backbones.resnext_cifar",
+    "WSDAN": "attn_mm.models.classifiers.wsdan",
+    "WSDANHead": "attn_mm.models.heads.wsdan",
+}
+"""By the name that a config gives, the module that defines the class."""
+
+
+def _register(name: str, module: str) -> None:
+    def build(**options) -> nn.Module:
+        return getattr(import_module(module), name)(**options)
+
+    build.__doc__ = f"Build :class:`{module}.{name}`, whose options it takes."
+    MODELS.register_module(name=name, module=build)
+
+
+for _name, _module in CLASSES.items():
+    _register(_name, _module)
+
+
+@MODELS.register_module(name="TDAFHeatmapHead")
+def tdaf_heatmap_head(**options) -> nn.Module:
+    """Build :class:`attn_mm.models.heads.tdaf_heatmap.TDAFHeatmapHead`, whose options it takes.
+
+    Raises:
+        ConfigError: an option is unknown or out of its range.
+    """
+    from mmpose.models.heads import HeatmapHead
+
+    from attn_mm.models.heads.tdaf_heatmap import TDAFHeatmapHead
+
+    try:
+        check_options(options, [TDAFHeatmapHead, HeatmapHead], "heatmap_head")
+        return TDAFHeatmapHead(**options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"attn_mm.TDAFHeatmapHead: {error}") from error

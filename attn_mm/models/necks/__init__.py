@@ -1,0 +1,1 @@
+"""Necks with attention."""

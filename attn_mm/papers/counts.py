@@ -1,0 +1,177 @@
+"""Builds the networks of :mod:`attn_mm.papers`; compares what they have with what is published."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from mmengine.registry import MODELS, DefaultScope
+from rich.console import Console
+from rich.progress import track
+from torch import nn
+
+from attn_mm.describe.counting import count_parameters, measure, meta_input, weightless
+from attn_mm.errors import UserError
+from attn_mm.papers import Row, rows_of
+from attn_mm.papers.published import agreement, relative_error
+from attn_mm.utils.config import load_config
+from attn_mm.utils.tables import markdown_table
+
+_LEGEND = """\
+Written by `tools/complexity.py --paper`. A figure is met *to the unit* where all of its digits are known,
+and *to the digits* where the count rounds to what is published. MACs are multiply-adds of one image of
+224x224 pixels, of 32x32 in TAM's tables and AW's table 2. conv: those of convolutions, linear layers and
+matrix products; full: conv, 2 for each element of a normalization, 1 for each of a ReLU or pooling. Gi:
+units of 2^30, in which TAM counts. *Counted*, and all of LTPA: the paper does not print the figure, it is
+what the layers that it describes amount to."""
+
+_MARKS = {"unit": "to the unit", "digits": "to the digits", "differs": "**differs**", None: ""}
+
+
+@dataclass(frozen=True)
+class Count:
+    """A published network and what it has here; None where nothing is published."""
+
+    row: Row
+    params: int | None
+    macs: int | None
+
+    @property
+    def params_agreement(self) -> str | None:
+        return self.row.params and agreement(self.params, self.row.params)
+
+    @property
+    def macs_agreement(self) -> str | None:
+        return self.row.macs and agreement(self.macs, self.row.macs)
+
+    def record(self) -> dict:
+        """The comparison for JSON."""
+        row = self.row
+        record = dict(where=row.where, network=row.network, note=row.note)
+        for name in ("params", "macs"):
+            published, ours = getattr(row, name), getattr(self, name)
+            if published:
+                record[name] = dict(
+                    published=published,
+                    ours=ours,
+                    relative_error=relative_error(ours, published),
+                    agreement=agreement(ours, published),
+                )
+        if row.macs:
+            record["macs"].update(convention=row.convention, shape=row.shape)
+        return record
+
+
+def build_row(row: Row, model=None) -> nn.Module:
+    """The network of ``row`` (or the one given, which it is compared with), on the meta device."""
+    model = row.model if model is None else model
+    scope = row.scope
+    if isinstance(model, str):
+        cfg = load_config(model)
+        model, scope = cfg.model, cfg.default_scope
+    with DefaultScope.overwrite_default_scope(scope), weightless():
+        if callable(model):
+            model = model()
+        if not isinstance(model, nn.Module):
+            model = MODELS.build(model)
+        return model.to("meta")
+
+
+def count_row(row: Row) -> Count:
+    """Build and count the network of ``row``."""
+    model = build_row(row)
+    params = macs = None
+    if row.params:
+        total = count_parameters(model)
+        params = total.params - (total.frozen_affine if row.constants else 0)
+        if row.minus is not None:
+            params -= count_parameters(build_row(row, row.minus)).params
+    if row.macs:
+        total = measure(model, meta_input(*row.shape), depth=0)[0]
+        macs = getattr(total, row.convention)
+    return Count(row, params, macs)
+
+
+def compare(papers: Iterable[str]) -> list[Count]:
+    """Count every network of these papers, with a progress bar.
+
+    Raises:
+        UserError: a framework that one of them is built with is not installed.
+    """
+    rows = [row for paper in papers for row in rows_of(paper)]
+    missing = sorted(scope for scope in {row.scope for row in rows} if find_spec(scope) is None)
+    if missing:
+        raise UserError(f"--paper needs {' and '.join(missing)}, which the extras of attn-mm install")
+    bar = track(rows, description="networks", console=Console(stderr=True), transient=True)
+    return [count_row(row) for row in bar]
+
+
+def paper_report(counts: Sequence[Count]) -> str:
+    """The comparison as Markdown: a table, how many figures agree, and why the others don't."""
+    header = (
+        "where",
+        "network",
+        "published parameters",
+        "ours",
+        "error",
+        "met",
+        "published MACs",
+        "ours ",
+        "error ",
+        "met ",
+        "note",
+    )
+    notes: dict[str, int] = {}
+    rows = []
+    for count in counts:
+        row = count.row
+        number = notes.setdefault(row.note, len(notes) + 1) if row.note else ""
+        rows.append(
+            (
+                row.where,
+                row.network,
+                *_cells(row.params, count.params, f"{count.params or 0:,}"),
+                _MARKS[count.params_agreement],
+                *_cells(row.macs and f"{row.macs} ({row.convention})", count.macs, _giga(count), row.macs),
+                _MARKS[count.macs_agreement],
+                str(number),
+            )
+        )
+    lines = [
+        "# What the papers publish, and what is counted here",
+        "",
+        _LEGEND,
+        "",
+        markdown_table(header, rows, (*header[2:5], *header[6:9], "note")),
+        "",
+        _tally(counts),
+    ]
+    if notes:
+        lines += ["", "Notes", "", *(f"{number}. {note}." for note, number in notes.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _giga(count: Count) -> str:
+    """The multiply-adds in the unit that the paper uses."""
+    if count.macs is None:
+        return ""
+    return f"{count.macs / 2**30:.4g} Gi" if count.row.macs.endswith("Gi") else f"{count.macs / 1e9:.4g} G"
+
+
+def _cells(
+    published: str | None, ours: int | None, shown: str, figure: str | None = None
+) -> tuple[str, str, str]:
+    if published is None:
+        return "", "", ""
+    error = relative_error(ours, figure or published)
+    return published, shown, f"{error:+.2%}" if error else "0"
+
+
+def _tally(counts: Sequence[Count]) -> str:
+    agreements = Counter(a for c in counts for a in (c.params_agreement, c.macs_agreement) if a)
+    return (
+        f"{agreements.total()} figures: {agreements['unit']} met to the unit, "
+        f"{agreements['digits']} to the published digits; {agreements['differs']} differ."
+    )

@@ -1,0 +1,186 @@
+"""``ltpa.py segment``: objects segmented by what a classifier attends.
+
+Jetley et al., Learn To Pay Attention, ICLR 2018, section 5.4, figures 8 and 9, and appendix A.4.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attn_mm.datasets.media import read_image
+from attn_mm.errors import UserError
+from attn_mm.maps.overlay import fit_to_image, overlay
+from attn_mm.papers.ltpa.folders import MaskedImage, object_discovery, pairs, read_mask
+from attn_mm.papers.ltpa.nets import Net
+from attn_mm.papers.ltpa.weak_segmentation import binarise, combine, jaccard
+from attn_mm.utils.extras import require
+from attn_mm.utils.output import Output, percent
+from attn_mm.utils.progress import progress_bar
+
+Segmenter = Callable[[Path], np.ndarray]
+"""From an image's file to a map of its pixels, (H, W), of 0..1."""
+
+
+def segment(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
+    """Segment every image by every net, compare with the masks, and write what was found.
+
+    Images whose mask is empty show no object: they are counted and left out.
+
+    Raises:
+        UserError: there are no images with masks, a mask is not of its image's size, or all are empty.
+    """
+    images = _images(args)
+    truths = {pair: read_mask(pair.mask, read_image(pair.image).shape[:2]) for pair in images}
+    kept = [pair for pair in images if truths[pair].any()]
+    if not kept:
+        raise UserError(f"all {len(images)} masks, such as {images[0].mask}, are empty")
+    levels, scores = {}, {net.name: defaultdict(list) for net in nets}
+    drawn = _first_of_each_group(kept, args.pictures)
+    with progress_bar() as bar:
+        for net in nets:
+            segmenter, how = attention_segmenter(net)
+            net_scores = scores[net.name]
+            for pair in bar.track(kept, description=f"{net.name}, by its {how}"):
+                level = segmenter(pair.image)
+                net_scores[pair.group].append(jaccard(binarise(level), truths[pair]))
+                if pair in drawn:
+                    levels[net.name, pair] = level
+    groups = list(dict.fromkeys(pair.group for pair in kept))
+    rows = [[name, *(percent(np.mean(found[group])) for group in groups)] for name, found in scores.items()]
+    out.table("Jaccard index, %", ["segmented by", *groups], rows)
+    if drawn:
+        _draw([net.name for net in nets], drawn, truths, levels, out.file("segmentation.png"))
+    record = {
+        "empty_masks": len(images) - len(kept),
+        "nets": [net.about | {"size": net.size, "jaccard": _summary(scores[net.name])} for net in nets],
+        "files": {group: [str(pair.image) for pair in kept if pair.group == group] for group in groups},
+    }
+    out.write("segmentation.json", record)
+
+
+def _images(args: argparse.Namespace) -> list[MaskedImage]:
+    if args.data and not (args.images_dir or args.masks_dir):
+        return object_discovery(args.data)
+    if args.images_dir and args.masks_dir and not args.data:
+        return pairs(args.images_dir, args.masks_dir)
+    raise UserError("name --data, a folder in the Object Discovery layout, or --images-dir and --masks-dir")
+
+
+def _first_of_each_group(images: list[MaskedImage], number: int) -> list[MaskedImage]:
+    """``number`` images, the groups taking turns."""
+    groups = defaultdict(list)
+    for pair in images:
+        groups[pair.group].append(pair)
+    turns = sorted((place, group) for group, found in groups.items() for place in range(len(found)))
+    return [groups[group][place] for place, group in turns[:number]]
+
+
+def _summary(found: dict[str, list[float]]) -> dict[str, dict]:
+    return {
+        group: {"mean": round(float(np.mean(values)), 5), "images": [round(v, 5) for v in values]}
+        for group, values in found.items()
+    }
+
+
+def attention_segmenter(net: Net) -> tuple[Segmenter, str]:
+    """A function that maps a net's attention onto an image, and what it takes for attention.
+
+    That is the attention of the last two levels of an ``attn_mm.LTPAHead`` (of VGG-PAN the gate and the
+    attention above it, without the root), or else Grad-CAM of the predicted class on the backbone's last map:
+    of a network that averages this map, such as VGG-GAP, its class activation map.
+    """
+    if not hasattr(net.model.head, "attention_maps"):
+        return _grad_cam(net), "Grad-CAM"
+    gated = hasattr(net.model.backbone, "gate_map")
+
+    @torch.no_grad()
+    def level(path: Path) -> np.ndarray:
+        image, pixels = net.look(path)
+        inputs = net.inputs(pixels)
+        maps = net.model.head.attention_maps(net.model.extract_feat(inputs))[-2:]
+        if gated:
+            maps = [net.model.backbone.gate_map(inputs), *maps]
+        return combine([_on_image(m, image) for m in maps], root=not gated)
+
+    return level, "attention"
+
+
+def _on_image(attention: Tensor, image: np.ndarray) -> np.ndarray:
+    return fit_to_image(attention[0, 0].cpu().numpy(), image.shape[:2])
+
+
+class _WithLastMap(nn.Module):
+    """A classifier whose backbone's last map passes a module that can be hooked."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.last_map = model, nn.Identity()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        *others, last = self.model.extract_feat(inputs, stage="backbone")
+        feats = (*others, self.last_map(last))
+        return self.model.head(self.model.neck(feats) if self.model.with_neck else feats)
+
+
+def _grad_cam(net: Net) -> Segmenter:
+    grad_cam = require("pytorch_grad_cam")
+    model = _WithLastMap(net.model)
+    with torch.no_grad():
+        features = net.model.extract_feat(
+            torch.zeros(1, 3, net.size, net.size, device=net.device), stage="backbone"
+        )
+    if features[-1].dim() != 4:
+        raise UserError(
+            f"{net.name} has neither an attn_mm.LTPAHead nor a map as its backbone's last output: "
+            "nothing to segment with"
+        )
+    cam = grad_cam.GradCAM(model=model, target_layers=[model.last_map])
+
+    def level(path: Path) -> np.ndarray:
+        image, pixels = net.look(path)
+        (found,) = cam(input_tensor=net.inputs(pixels), targets=None)
+        return combine([fit_to_image(found, image.shape[:2])])
+
+    return level
+
+
+def _draw(
+    names: list[str],
+    images: list[MaskedImage],
+    truths: dict[MaskedImage, np.ndarray],
+    levels: dict[tuple[str, MaskedImage], np.ndarray],
+    path: Path,
+) -> None:
+    """A row for each image: itself, its mask, each net's map and what it cuts out, with its Jaccard index."""
+    from attn_mm.utils.figures import grid, save
+
+    figure, axes = grid(len(images), 2 + 2 * len(names), side=1.4)
+    for line, pair in zip(axes, images):
+        image = read_image(pair.image)
+        line[0].set_ylabel(pair.group, fontsize=8)
+        _show(line[0], image, "image")
+        _show(line[1], _cut_out(image, truths[pair]), "mask")
+        for place, name in enumerate(names):
+            level = levels[name, pair]
+            found = binarise(level)
+            _show(line[2 + 2 * place], overlay(image, level, (0, 1)), name)
+            _show(line[3 + 2 * place], _cut_out(image, found), f"Jaccard {jaccard(found, truths[pair]):.2f}")
+    save(figure, path)
+
+
+def _show(axis, picture: np.ndarray, title: str) -> None:
+    axis.imshow(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+    axis.set_title(title, fontsize=8)
+
+
+def _cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image with everything outside the mask white."""
+    return np.where(mask[..., None], image, 255).astype(np.uint8)

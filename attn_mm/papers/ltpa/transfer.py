@@ -1,0 +1,129 @@
+"""``ltpa.py transfer``: a classifier's features on other sets, by a linear SVM.
+
+Jetley et al., Learn To Pay Attention, ICLR 2018, section 5.3, table 3 and appendix A.4.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+from attn_mm.datasets.media import read_image
+from attn_mm.errors import UserError
+from attn_mm.papers.ltpa.folders import class_folders
+from attn_mm.papers.ltpa.nets import Net, resized, to_pixels
+from attn_mm.papers.ltpa.whitening import normalise_contrast, zca
+from attn_mm.utils.extras import require
+from attn_mm.utils.output import Output, percent
+from attn_mm.utils.progress import progress_bar
+from attn_mm.utils.resumable import Partial
+
+FOLDS, C = 5, 1.0
+_SEED, _MAX_ITERATIONS = 0, 10000
+
+
+def transfer(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
+    """Cross-validate an SVM on every net's features of every set, and write what was found.
+
+    Raises:
+        UserError: a set is no folder of classes, or a class has fewer images than there are folds.
+    """
+    if not args.sets:
+        raise UserError("--sets names the folders, each with one of images for each class")
+    require("sklearn")
+    sets = {path.resolve().name: class_folders(path) for path in args.sets}
+    if len(sets) < len(args.sets):
+        raise UserError("--sets: two folders have the same name, by which the table knows them")
+    for path, (_, labels, classes) in zip(args.sets, sets.values()):
+        _check_classes(path, labels, classes)
+    about = {key: getattr(args, key) for key in ("zca", "size", "cfg_options")}
+    about |= {net.name: net.identity for net in nets}
+    about["sets"] = [str(path.resolve()) for path in args.sets]
+    with Partial(out.file("transfer.json.partial"), about, flag="--out") as partial, progress_bar() as bar:
+        for name, (paths, labels, _) in sets.items():
+            for net in nets:
+                key = f"{name}/{net.name}"
+                if key not in partial.found:
+                    vectors = features(net, paths, args.batch_size, args.zca, bar, key)
+                    partial.add(key, [round(share, 5) for share in cross_validate(vectors, labels)])
+    folds = {net.name: {name: partial.found[f"{name}/{net.name}"] for name in sets} for net in nets}
+    rows = [[net, *(percent(np.mean(shares)) for shares in row.values())] for net, row in folds.items()]
+    out.table("top-1 of a linear SVM, %", ["features of", *sets], rows)
+    _draw(folds, out.file("transfer.png"))
+    record = {
+        "zca": args.zca,
+        "sets": {n: {"images": len(p), "classes": classes} for n, (p, _, classes) in sets.items()},
+        "nets": [net.about | {"size": net.size, "accuracy": _summary(folds[net.name])} for net in nets],
+    }
+    out.write("transfer.json", record)
+    partial.path.unlink()
+
+
+def _check_classes(path: Path, labels: np.ndarray, classes: list[str]) -> None:
+    for name, number in zip(classes, np.bincount(labels, minlength=len(classes))):
+        if number < FOLDS:
+            raise UserError(f"{path / name} holds {number} images: {FOLDS} folds need {FOLDS} of each class")
+
+
+def _summary(folds: dict[str, list[float]]) -> dict[str, dict]:
+    return {name: {"mean": round(float(np.mean(f)), 5), "folds": f} for name, f in folds.items()}
+
+
+def features(
+    net: Net, paths: list[Path], batch_size: int, whitened: bool, bar: Progress, title: str
+) -> np.ndarray:
+    """What the last linear layer of a net gets of images, (n, d).
+
+    Whitened images take the place of those that the config's mean and standard deviation normalise.
+    """
+    images = [
+        resized(read_image(path), net.size) for path in bar.track(paths, description=f"{title}, images")
+    ]
+    whole = _whitened(np.stack(images)) if whitened else images
+    batches = [whole[start : start + batch_size] for start in range(0, len(whole), batch_size)]
+    found = []
+    for batch in bar.track(batches, description=f"{title}, features"):
+        pixels = to_pixels(batch).to(net.device)
+        inputs = _in_channel_order(net, pixels) if whitened else net.inputs(pixels)
+        with torch.no_grad():
+            found.append(net.model.extract_feat(inputs, stage="pre_logits").flatten(1).cpu().numpy())
+    return np.concatenate(found)
+
+
+def _whitened(images: np.ndarray) -> np.ndarray:
+    return zca(normalise_contrast(images.reshape(len(images), -1))).reshape(images.shape)
+
+
+def _in_channel_order(net: Net, pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.flip(1) if net.model.data_preprocessor.to_rgb else pixels
+
+
+def cross_validate(vectors: np.ndarray, labels: np.ndarray) -> list[float]:
+    """The accuracy of liblinear's SVM on each of ``FOLDS`` folds, shuffled and stratified by class."""
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.svm import LinearSVC
+
+    svm = LinearSVC(C=C, dual="auto", max_iter=_MAX_ITERATIONS, random_state=_SEED)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=_SEED)
+    return cross_val_score(svm, vectors, labels, cv=folds).tolist()
+
+
+def _draw(folds: dict[str, dict[str, list[float]]], path: Path) -> None:
+    from attn_mm.utils.figures import pyplot, save
+
+    sets = list(next(iter(folds.values())))
+    figure, axis = pyplot().subplots(figsize=(max(4.5, 1.4 + 0.5 * len(sets) * len(folds)), 3.6))
+    width = 0.8 / len(folds)
+    for place, (net, row) in enumerate(folds.items()):
+        centres = np.arange(len(sets)) + (place - (len(folds) - 1) / 2) * width
+        shares = [100 * np.array(row[name]) for name in sets]
+        means, spreads = [s.mean() for s in shares], [s.std() for s in shares]
+        axis.bar(centres, means, 0.9 * width, yerr=spreads, capsize=2, label=net)
+    axis.set_xticks(range(len(sets)), sets)
+    axis.set(ylabel=f"top-1, %: mean and standard\ndeviation of {FOLDS} folds", ylim=(0, 100))
+    axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    save(figure, path)

@@ -1,0 +1,60 @@
+"""The filters of a network's residual blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from attn_mm.graft.units import find_family
+from attn_mm.utils.tables import markdown_table
+
+
+def block_variances(model: nn.Module) -> list[dict]:
+    """For JSON, the mean variance of the filters of each residual block and of its convolutions, by depth.
+
+    The convolutions are those of the residual branch, without what attention adds.
+    """
+    blocks = []
+    for name, block in model.named_modules():
+        family = find_family(block)
+        if family is None:
+            continue
+        found = {
+            unit.name: filter_variances(unit.conv.weight)
+            for unit in family.units(block)
+            if isinstance(getattr(unit.conv, "weight", None), nn.Parameter)
+        }
+        convs = {unit: variances.mean().item() for unit, variances in found.items()}
+        blocks.append(dict(name=name, variance=torch.cat([*found.values()]).mean().item(), convs=convs))
+    return blocks
+
+
+def filter_table(networks: Sequence[dict]) -> str:
+    """The mean variance of the filters of each block, a column for each network, as Markdown."""
+    names = [network["name"] for network in networks]
+    most = max(len(network["blocks"]) for network in networks)
+    rows = [
+        (
+            str(1 + place),
+            *(
+                f"{network['blocks'][place]['variance']:.3e}" if place < len(network["blocks"]) else ""
+                for network in networks
+            ),
+        )
+        for place in range(most)
+    ]
+    return markdown_table(("block", *names), rows, ("block", *names))
+
+
+def filter_variances(weight: Tensor) -> Tensor:
+    """The variance of each filter, over its input channels and positions.
+
+    Args:
+        weight: of a convolution, ``(filters, channels, *kernel_size)``.
+
+    Returns:
+        ``(filters,)``, float64; variances divide by the number of weights.
+    """
+    return weight.detach().double().flatten(1).var(1, correction=0)

@@ -1,0 +1,306 @@
+"""``tools/localise.py``: weakly supervised localisation by class activation maps.
+
+Jaiswal, Fernando & Tan, TDAM, ECCV 2022 (https://arxiv.org/abs/2111.13470), section 4.2 and table 3: a
+classifier that has seen no box is asked where the classes are that it predicts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset, pseudo_collate
+from torch import nn
+
+from attn_mm.datasets.checks.guard import open_test_set
+from attn_mm.datasets.checks.labels import check_image_labels
+from attn_mm.datasets.media import write_image
+from attn_mm.errors import UserError, reports_user_errors, resumable
+from attn_mm.frameworks.mmpretrain.cam_target import class_target
+from attn_mm.maps.cam_layers import default_layers
+from attn_mm.maps.grad_cam import METHODS, class_activation_maps
+from attn_mm.maps.overlay import enlarged, fit_to_image, overlay
+from attn_mm.papers.classifiers import (
+    add_classifier_flags,
+    check_classes,
+    open_classifier,
+    open_test_config,
+    predicted_scores,
+    ranked,
+)
+from attn_mm.papers.td.boxed_images import Objects, PlacedView, place_view, read_objects
+from attn_mm.papers.td.boxes_of_maps import THRESHOLD, Localised, localisation_metrics, localises, map_box
+from attn_mm.utils.extras import require
+from attn_mm.utils.files import make_folder, write_atomically
+from attn_mm.utils.flags import count, score
+from attn_mm.utils.progress import progress_bar
+from attn_mm.utils.resumable import Partial, identity
+from attn_mm.utils.sampling import spread
+
+_DESCRIPTION = """\
+Ask a classifier where the objects are that it names, by the boxes of its class activation maps, and compare
+them with the boxes of a test set: top-1 and top-5 localisation (the class is right and its box overlaps one
+of the class's by half), and CorLoc, for which the image's class is given.
+
+  localise.py td_r50.py td.pth --boxes ILSVRC/Annotations/CLS-LOC/val     ImageNet
+  localise.py td_r50_cub.py td.pth                                        CUB-200: the set has its boxes
+  localise.py r50_td-joint_asl_coco.py td.pth --boxes instances_val2017.json
+  localise.py --demo           trains a small network on generated images, a minute or two on a CPU
+
+An interrupted run goes on where it stopped when it is started again.
+"""
+
+NUM_PICTURES = 12
+TRUE, FOUND = (80, 200, 80), (40, 40, 255)
+_NAME = "localise"
+_COLUMNS = 4
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", nargs="?", help="config file of a classifier")
+    parser.add_argument("checkpoint", nargs="?", help="checkpoint file")
+    parser.add_argument(
+        "--boxes",
+        type=Path,
+        metavar="PATH",
+        help="folder of ImageNet's XML files, or COCO annotations (default: the boxes that the set has)",
+    )
+    parser.add_argument(
+        "--method", choices=METHODS, default="GradCAM", help="of pytorch-grad-cam (default: %(default)s)"
+    )
+    parser.add_argument("--layer", metavar="NAME", help="layer of the maps (default: the last stage)")
+    parser.add_argument(
+        "--threshold",
+        type=score,
+        default=THRESHOLD,
+        metavar="T",
+        help="part of the map's maximum from which on a pixel is the object's (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=count,
+        default=NUM_PICTURES,
+        metavar="N",
+        help="images to draw, evenly spread (default: %(default)s)",
+    )
+    add_classifier_flags(
+        parser, "on generated images, and without a checkpoint on a small network trained on them"
+    )
+    args = parser.parse_args(argv)
+    if args.checkpoint is None and (args.config or not args.demo):
+        parser.error("give a config and a checkpoint")
+    return args
+
+
+def find_layer(model: nn.Module, name: str | None) -> nn.Module:
+    """The layer of that name, or the last one of :func:`default_layers`; UserError where there is none."""
+    layers = default_layers(model)
+    if name is None:
+        return list(layers.values())[-1]
+    modules = {**dict(model.named_modules()), **layers}
+    if name not in modules:
+        raise UserError(f"--layer {name}: the model has no such layer; try one of {', '.join(layers)}")
+    return modules[name]
+
+
+class Localiser:
+    """Finds the boxes of classes in images.
+
+    Args:
+        model: a classifier.
+        layer: whose maps are cut to boxes; of one that is called several times, the last call's.
+        method, threshold: as of :func:`class_activation_maps` and :func:`map_box`.
+    """
+
+    def __init__(self, model: nn.Module, layer: nn.Module, method: str, threshold: float) -> None:
+        self.model, self.layer, self.method, self.threshold = model, layer, method, threshold
+
+    def heat(self, view: PlacedView, labels: list[int]) -> dict[int, np.ndarray]:
+        """The map of each class on the pixels of a view, (h, w)."""
+        batch = self.model.data_preprocessor(pseudo_collate([view.data]), False)
+        inputs, size = batch["inputs"], view.picture.shape[:2]
+        valid = tuple(side / padded for side, padded in zip(size, inputs.shape[2:]))
+        maps = {}
+        for label in labels:
+            target = class_target(self.model, inputs, label)
+            calls = class_activation_maps(target, {"": self.layer}, self.method)[""]
+            if not calls:
+                raise UserError("--layer: this layer gives no map of the image")
+            maps[label] = fit_to_image(calls[-1][0], size, valid)
+        return maps
+
+    def boxes(self, view: PlacedView, labels: list[int]) -> dict[int, list[float] | None]:
+        """The box of each class on the image, x1, y1, x2, y2; None where nothing speaks for the class."""
+        on_view = {label: map_box(heat, self.threshold) for label, heat in self.heat(view, labels).items()}
+        return {label: box and view.to_image(box) for label, box in on_view.items()}
+
+
+def localise_one(localiser: Localiser, view: PlacedView, objects: Objects) -> dict:
+    """What is found in one image, ready for JSON: ``{"ranked", "boxes", "view"}``.
+
+    ``view`` is the box of all that the network sees.
+    """
+    scores = predicted_scores(localiser.model, pseudo_collate([view.data]))[0]
+    best = ranked(scores).tolist()
+    labels = sorted({*best, *objects})
+    boxes = localiser.boxes(view, labels)
+    height, width = view.picture.shape[:2]
+    return {
+        "ranked": best,
+        "boxes": {str(label): box and _rounded(box) for label, box in boxes.items()},
+        "view": _rounded(view.to_image([0, 0, width, height])),
+    }
+
+
+def _rounded(box: list[float]) -> list[float]:
+    return [round(side, 2) for side in box]
+
+
+def judged(objects: Objects, found: dict) -> Localised:
+    """An image's objects with what :func:`localise_one` has found."""
+    return Localised(objects, found["ranked"], {int(label): box for label, box in found["boxes"].items()})
+
+
+def all_metrics(objects: list[Objects], found: list[dict]) -> dict[str, float]:
+    """:func:`localisation_metrics`; and ``whole_loc``, what known_loc is if the box is all that is seen."""
+    metrics = localisation_metrics([judged(*pair) for pair in zip(objects, found)])
+    whole = [localises(each["view"], boxes) for of, each in zip(objects, found) for boxes in of.values()]
+    return {**metrics, "whole_loc": float(np.mean(whole))}
+
+
+def localise(args: argparse.Namespace) -> None:
+    """Do what the command line says; UserError where something in it can't be used."""
+    require("pytorch_grad_cam")
+    out = make_folder(args.out or Path("outputs", _NAME + ("_demo" if args.demo else "")))
+    if args.checkpoint is None:
+        from attn_mm.run.demo_networks import TD, trained_demo
+
+        args.config, args.checkpoint = trained_demo("td", [TD], out)
+        args.demo = False
+    cfg = open_test_config(args, args.config)
+    dataset = open_test_set(cfg)
+    if args.boxes and not args.boxes.exists():
+        raise UserError(f"--boxes {args.boxes} does not exist")
+    model = open_classifier(cfg, args.checkpoint, args.device)
+    check_classes(model, dataset, args.config)
+    check_image_labels(dataset, len(model.dataset_meta["classes"]))
+    objects = read_objects(dataset, args.boxes)
+    localiser = Localiser(model, find_layer(model, args.layer), args.method, args.threshold)
+    boxed = [index for index, found in enumerate(objects) if found]
+    results = out / f"{_NAME}.json"
+    unfinished = results.with_name(f"{results.name}.partial")
+    with Partial(unfinished, _about(args, cfg), flag="--out") as partial:
+        with progress_bar() as progress:
+            task = progress.add_task("images", total=len(boxed), completed=len(partial.found))
+            for index in boxed:
+                if index not in partial.found:
+                    found = localise_one(localiser, place_view(dataset, index), objects[index])
+                    partial.add(index, found)
+                    progress.advance(task)
+        metrics = all_metrics([objects[i] for i in boxed], [partial.found[i] for i in boxed])
+        draw_sheet(localiser, dataset, objects, spread(boxed, args.pictures), out / f"{_NAME}.jpg")
+        images = [
+            {
+                "file": dataset.get_data_info(index).get("img_path", index),
+                "objects": {str(label): boxes for label, boxes in objects[index].items()},
+                **partial.found[index],
+            }
+            for index in boxed
+        ]
+    record = dict(
+        config=args.config,
+        checkpoint=args.checkpoint,
+        method=args.method,
+        threshold=args.threshold,
+        without_box=len(dataset) - len(boxed),
+        metrics=metrics,
+        classes=list(model.dataset_meta["classes"]),
+        images=images,
+    )
+    write_atomically(results, json.dumps(record) + "\n")
+    unfinished.unlink(missing_ok=True)
+    for name, value in metrics.items():
+        print(f"{name:>10}  {100 * value:6.2f} %")
+    left_out = f", {record['without_box']} without a box left out" if record["without_box"] else ""
+    print(f"{results}: {len(boxed)} images{left_out}")
+
+
+def _about(args: argparse.Namespace, cfg: Config) -> dict:
+    return {
+        "config": cfg.pretty_text,
+        "checkpoint": identity(args.checkpoint),
+        "boxes": args.boxes and identity(str(args.boxes)),
+        "method": args.method,
+        "layer": args.layer,
+        "threshold": args.threshold,
+    }
+
+
+def draw_sheet(
+    localiser: Localiser, dataset: BaseDataset, objects: list[Objects], indices: list[int], path: Path
+) -> None:
+    """Draw images with the map and the box of the class predicted, and the boxes of the true ones."""
+    if not indices:
+        return
+    panels = [draw_boxes(localiser, dataset, index, objects[index]) for index in indices]
+    height, width = (max(panel.shape[axis] for panel in panels) for axis in (0, 1))
+    padded = [
+        cv2.copyMakeBorder(
+            panel,
+            0,
+            height - panel.shape[0] + 6,
+            0,
+            width - panel.shape[1] + 6,
+            cv2.BORDER_CONSTANT,
+            value=(255, 255, 255),
+        )
+        for panel in panels
+    ]
+    padded += [np.full_like(padded[0], 255)] * (-len(padded) % _COLUMNS)
+    rows = [np.hstack(padded[i : i + _COLUMNS]) for i in range(0, len(padded), _COLUMNS)]
+    write_image(path, np.vstack(rows))
+
+
+def draw_boxes(localiser: Localiser, dataset: BaseDataset, index: int, objects: Objects) -> np.ndarray:
+    """One image as the network sees it with map and boxes; above, what is predicted and what is true."""
+    classes = localiser.model.dataset_meta["classes"]
+    view = place_view(dataset, index)
+    label = int(ranked(predicted_scores(localiser.model, pseudo_collate([view.data])))[0, 0])
+    heat = localiser.heat(view, [label])[label]
+    picture, zoom = enlarged(view.picture)
+    # The map's own scale, from nothing to its maximum.
+    drawn = overlay(picture, heat, (0.0, float(heat.max()) or 1.0))
+    box = map_box(heat, localiser.threshold)
+    for boxes in objects.values():
+        for each in boxes:
+            _rectangle(drawn, [zoom * side for side in view.from_image(each)], TRUE)
+    if box is not None:
+        _rectangle(drawn, [zoom * side for side in box], FOUND)
+    hit = label in objects and localises(box and view.to_image(box), objects[label])
+    scale = 240 / max(drawn.shape[:2])
+    drawn = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    title = np.full((24, drawn.shape[1], 3), 255, np.uint8)
+    true = ", ".join(str(classes[each]) for each in objects)
+    text = str(classes[label]) + ("" if label in objects else f" ({true})") + (": right" if hit else "")
+    cv2.putText(title, text[:34], (2, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
+    return np.vstack([title, drawn])
+
+
+def _rectangle(picture: np.ndarray, box: list[float], colour: tuple[int, int, int]) -> None:
+    x1, y1, x2, y2 = (round(side) for side in box)
+    width = max(2, max(picture.shape[:2]) // 160)
+    cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), colour, width)
+
+
+@reports_user_errors
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    with resumable():
+        localise(args)

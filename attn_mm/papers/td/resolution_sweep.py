@@ -1,0 +1,243 @@
+"""``tools/resolution_sweep.py``: the accuracy of trained classifiers at other resolutions than their own.
+
+Jaiswal, Fernando & Tan, TDAM, ECCV 2022 (https://arxiv.org/abs/2111.13470), figure 5 and table 2: networks
+for 224x224 tested on 168 to 448 pixels by 28, their images resized in the same proportion before the crop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from torch import nn
+
+from attn_mm.datasets.checks.guard import open_test_set
+from attn_mm.errors import UserError, reports_user_errors, resumable
+from attn_mm.papers.classifiers import (
+    TOP_K,
+    add_classifier_flags,
+    batch_scores,
+    check_classes,
+    hits,
+    labels_of,
+    network_names,
+    open_classifier,
+    open_test_config,
+)
+from attn_mm.utils.extras import require
+from attn_mm.utils.files import make_folder, write_atomically, writing
+from attn_mm.utils.flags import positive
+from attn_mm.utils.progress import progress_bar
+from attn_mm.utils.resumable import Partial, identity
+from attn_mm.utils.tables import markdown_table
+
+_DESCRIPTION = """\
+Test classifiers at several resolutions: top-1 and top-5 accuracy of each checkpoint as a table, a plot
+and JSON. By default from 3/4 of the config's own size to twice that, in steps of an eighth, which for
+224 pixels are the paper's 168, 196, ..., 448; images are resized before the crop in the config's proportion.
+
+  resolution_sweep.py td_r50.py td.pth r50.py r50.pth
+  resolution_sweep.py td_r50.py td.pth r50.py r50.pth --sizes 224 288 --names "TD joint" plain
+  resolution_sweep.py --demo            trains two small networks on generated images, minutes on a CPU
+
+An interrupted run goes on where it stopped when it is started again.
+"""
+
+# The sizes, in eighths of a network's own: of 224, 168 to 448 by 28.
+EIGHTHS = range(6, 17)
+DEMO_SIZES = (24, 28, 32, 40, 48, 56, 64)
+_RESIZES = ("Resize", "ResizeEdge")
+_NAME = "resolution_sweep"
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "checkpoints", nargs="*", metavar="CONFIG CKPT", help="config and checkpoint of each network"
+    )
+    parser.add_argument(
+        "--sizes", nargs="+", type=positive, metavar="N", help="sides of the images that the networks see"
+    )
+    parser.add_argument(
+        "--names", nargs="+", metavar="NAME", help="of the networks in table and plot (default: the configs')"
+    )
+    add_classifier_flags(
+        parser, "on generated images, and without checkpoints on two small networks trained on them"
+    )
+    args = parser.parse_args(argv)
+    if len(args.checkpoints) % 2 or not (args.checkpoints or args.demo):
+        parser.error("give a config and a checkpoint for each network: CONFIG CKPT [CONFIG CKPT ...]")
+    return args
+
+
+def _kind(step: dict) -> str:
+    return str(step["type"]).rpartition(".")[2]
+
+
+def _sides(value) -> tuple[int, int]:
+    """Width and height of a step's ``scale`` or ``crop_size``."""
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def own_size(cfg: Config, pipeline: list[dict]) -> int:
+    """The side of the square images that a test pipeline gives the network.
+
+    Raises:
+        UserError: they are not square, or of no size of their own.
+    """
+    sized = [step for step in pipeline if _kind(step) in ("Resize", "CenterCrop")]
+    if sized:
+        step = sized[-1]
+        sides = _sides(step["crop_size" if _kind(step) == "CenterCrop" else "scale"])
+    elif any(_kind(step) == "ResizeEdge" for step in pipeline):
+        raise UserError(f"{cfg.filename}: images of different shapes have no resolution in common")
+    else:
+        sides = open_test_set(cfg)[0]["inputs"].shape[1:]
+    if sides[0] != sides[1]:
+        raise UserError(
+            f"{cfg.filename} tests on images of {sides[0]}x{sides[1]} pixels: square ones are needed"
+        )
+    return int(sides[0])
+
+
+def at_size(pipeline: list[dict], own: int, size: int) -> list[dict]:
+    """A test pipeline that gives images of ``size`` pixels a side where it gives such of ``own``.
+
+    What it resizes and crops to changes in proportion, rounded down; images that it takes as they are are
+    resized before they are packed.
+    """
+    pipeline, sized = copy.deepcopy(list(pipeline)), False
+    for step in pipeline:
+        for kinds, key in ((_RESIZES, "scale"), (("CenterCrop",), "crop_size")):
+            if _kind(step) in kinds:
+                sized = True
+                sides = step[key]
+                whole = isinstance(sides, int)
+                step[key] = sides * size // own if whole else tuple(side * size // own for side in sides)
+    if not sized:
+        packing = next(i for i, step in enumerate(pipeline) if _kind(step).startswith("Pack"))
+        pipeline.insert(packing, dict(type="Resize", scale=(size, size)))
+    return pipeline
+
+
+def sweep_one(
+    model: nn.Module, cfg: Config, name: str, sizes: list[int] | None, partial: Partial, workers: int
+) -> tuple[int, dict[int, dict]]:
+    """A network's own size and what it reaches at each: ``{"images", "top1", "top5"}``."""
+    given = cfg.test_dataloader.dataset.pipeline
+    own = own_size(cfg, given)
+    found: dict[int, dict] = {}
+    wanted = sizes or [own * eighths // 8 for eighths in EIGHTHS]
+    with progress_bar() as progress:
+        for size in wanted:
+            key = f"{name}:{size}"
+            if key not in partial.found:
+                dataset = open_test_set(cfg, at_size(given, own, size))
+                check_classes(model, dataset, cfg.filename)
+                labels = labels_of(dataset, model, cfg.filename)
+                task = progress.add_task(f"{name} {size}x{size}", total=len(dataset))
+                counted, done = np.zeros(len(TOP_K), int), 0
+                for scores in _scores(model, dataset, cfg, size, workers):
+                    counted += hits(scores, labels[done : done + len(scores)])
+                    done += len(scores)
+                    progress.update(task, completed=done)
+                partial.add(key, {"images": done, "hits": counted.tolist()})
+            kept = partial.found[key]
+            shares = {f"top{k}": hit / kept["images"] for k, hit in zip(TOP_K, kept["hits"])}
+            found[size] = {"images": kept["images"], **shares}
+    return own, found
+
+
+def _scores(model: nn.Module, dataset, cfg: Config, size: int, workers: int):
+    try:
+        yield from batch_scores(model, dataset, cfg.test_dataloader.batch_size, workers)
+    except (AssertionError, RuntimeError) as error:
+        # An error of the network's own, in the first batch: a layer that is made for one size.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise UserError(
+            f"{cfg.filename}: its network can't take images of {size}x{size}: {reason}"
+        ) from error
+
+
+def sweep_table(networks: list[dict]) -> str:
+    """Top-1 of each network in percent: its best, that at its own size, and every size (table 2)."""
+    sizes = sorted({size for network in networks for size in network["sizes"]})
+    header = ["network", "own", "best", "at", *(f"{size}²" for size in sizes)]
+    rows = []
+    for network in networks:
+        top1 = {size: 100 * found["top1"] for size, found in network["sizes"].items()}
+        best = max(top1, key=top1.get)
+        cells = [f"{top1[size]:.2f}" if size in top1 else "" for size in sizes]
+        rows.append([network["name"], f"{network['own_size']}²", f"{top1[best]:.2f}", f"{best}²", *cells])
+    return markdown_table(header, rows, header[1:])
+
+
+def draw_sweep(networks: list[dict], path: Path) -> None:
+    """Top-1 over the resolution, a line for each network (figure 5)."""
+    require("matplotlib").use("Agg")
+    pyplot = require("matplotlib.pyplot")
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    for network in networks:
+        sizes = sorted(network["sizes"])
+        top1 = [100 * network["sizes"][size]["top1"] for size in sizes]
+        axes.plot(sizes, top1, marker="o", label=f"{network['name']} (best {max(top1):.2f})")
+    for own in {network["own_size"] for network in networks}:
+        axes.axvline(own, color="0.6", linestyle="--", linewidth=1)
+    axes.set_xticks(sorted({size for network in networks for size in network["sizes"]}))
+    axes.set(xlabel="test resolution in pixels (dashed: the network's own)", ylabel="top-1 accuracy in %")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with writing(path):
+        figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def sweep(args: argparse.Namespace) -> None:
+    """Do what the command line says; UserError where something in it can't be used."""
+    require("matplotlib")
+    out = make_folder(args.out or Path("outputs", _NAME + ("_demo" if args.demo else "")))
+    pairs = list(zip(args.checkpoints[::2], args.checkpoints[1::2]))
+    names, sizes = args.names, args.sizes
+    if not pairs:
+        pairs, names, sizes = demo_networks(out), ["TD", "plain"], sizes or list(DEMO_SIZES)
+        args.demo = False
+    names = network_names(pairs, names)
+    configs = [open_test_config(args, config) for config, _ in pairs]
+    about = {
+        "configs": [cfg.pretty_text for cfg in configs],
+        "checkpoints": [identity(checkpoint) for _, checkpoint in pairs],
+        "names": names,
+    }
+    results = out / f"{_NAME}.json"
+    unfinished = results.with_name(f"{results.name}.partial")
+    networks = []
+    with Partial(unfinished, about, flag="--out") as partial:
+        for name, cfg, (config, checkpoint) in zip(names, configs, pairs):
+            model = open_classifier(cfg, checkpoint, args.device)
+            own, found = sweep_one(model, cfg, name, sizes, partial, args.num_workers)
+            networks.append(dict(name=name, config=config, checkpoint=checkpoint, own_size=own, sizes=found))
+    draw_sweep(networks, out / f"{_NAME}.png")
+    write_atomically(results, json.dumps({"networks": networks}, indent=2) + "\n")
+    unfinished.unlink(missing_ok=True)
+    print(sweep_table(networks))
+    print(f"{results}, {_NAME}.png")
+
+
+def demo_networks(out: Path) -> list[tuple[str, str]]:
+    """Two small trained networks, with TD and without."""
+    from attn_mm.run.demo_networks import TD, trained_demo
+
+    return [trained_demo("td", [TD], out), trained_demo("plain", [], out)]
+
+
+@reports_user_errors
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    with resumable():
+        sweep(args)

@@ -1,0 +1,259 @@
+"""``tools/step_confidence.py``: what a network with top-down feedback says at each step, and which counts.
+
+Jaiswal, Fernando & Tan, TDAM, ECCV 2022 (https://arxiv.org/abs/2111.13470), section 4.1 and figure 6.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+
+from attn_mm.datasets.checks.guard import open_test_set
+from attn_mm.datasets.media import write_image
+from attn_mm.errors import UserError, reports_user_errors, resumable
+from attn_mm.frameworks.mmpretrain.cam_target import class_target
+from attn_mm.graft.early_stop import feedback_steps, stopped_after
+from attn_mm.maps.cam_layers import default_layers
+from attn_mm.maps.grad_cam import class_activation_maps
+from attn_mm.maps.overlay import enlarged, fit_to_image, overlay
+from attn_mm.papers.classifiers import (
+    TOP_K,
+    add_classifier_flags,
+    check_classes,
+    hits,
+    labels_of,
+    open_classifier,
+    open_test_config,
+    ranked,
+)
+from attn_mm.papers.td.boxes_of_maps import map_box
+from attn_mm.papers.td.step_predictions import most_confident, unique_steps
+from attn_mm.utils.extras import require
+from attn_mm.utils.files import make_folder, write_atomically
+from attn_mm.utils.flags import count
+from attn_mm.utils.progress import progress_bar
+from attn_mm.utils.resumable import Partial, identity
+from attn_mm.utils.sampling import spread
+
+_DESCRIPTION = """\
+Evaluate each computation step of a classifier with top-down feedback (TD) by itself: the last stage's
+blocks stop after it. Then the most confident step of each image, and the steps whose maps are unique, as
+the TD paper counts them; and a picture of where each step looks.
+
+  step_confidence.py configs/td/r50_td-joint_90e_in1k.py td.pth
+  step_confidence.py --demo           trains a small network on generated images, a minute or two on a CPU
+
+An interrupted run goes on where it stopped when it is started again.
+"""
+
+NUM_PICTURES = 8
+_NAME = "step_confidence"
+_SIDE = 150
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", nargs="?", help="config file of a classifier with TD")
+    parser.add_argument("checkpoint", nargs="?", help="checkpoint file")
+    parser.add_argument(
+        "--pictures",
+        type=count,
+        default=NUM_PICTURES,
+        metavar="N",
+        help="images to draw: those on whose class the steps disagree first (default: %(default)s)",
+    )
+    add_classifier_flags(
+        parser, "on generated images, and without a checkpoint on a small network trained on them"
+    )
+    args = parser.parse_args(argv)
+    if args.checkpoint is None and (args.config or not args.demo):
+        parser.error("give a config and a checkpoint")
+    return args
+
+
+@torch.no_grad()
+def step_scores(model: nn.Module, batch: dict) -> np.ndarray:
+    """The probabilities that a network gives at each step, ``(steps, images, classes)``, float64.
+
+    Args:
+        batch: preprocessed.
+
+    Raises:
+        UserError: the model gives no scores of classes.
+    """
+    found = []
+    for step in range(1, feedback_steps(model) + 1):
+        with stopped_after(model, step):
+            samples = model(**batch, mode="predict")
+        if any("pred_score" not in sample for sample in samples):
+            raise UserError(f"{type(model).__name__} predicts no scores of classes: a classifier is needed")
+        found.append(torch.stack([sample.pred_score for sample in samples]))
+    return torch.stack(found).double().cpu().numpy()
+
+
+def step_maps(model: nn.Module, inputs: Tensor, labels: np.ndarray) -> np.ndarray:
+    """The map of each image's class at each step, on the pixels of the input: ``(steps, images, h, w)``.
+
+    Args:
+        labels: ``(steps, images)``.
+    """
+    layer = list(default_layers(model).values())[-1]
+    found = []
+    for step, of_images in enumerate(labels.tolist(), start=1):
+        with stopped_after(model, step):
+            maps = class_activation_maps(class_target(model, inputs, of_images), {"": layer})[""][-1]
+        found.append([fit_to_image(each, inputs.shape[2:]) for each in maps])
+    return np.array(found)
+
+
+def judge(scores: np.ndarray, maps: np.ndarray, labels: np.ndarray) -> dict:
+    """How many images of a batch are right, by each way to count; ready for JSON.
+
+    Args:
+        scores: ``(steps, images, classes)``.
+        maps: ``(steps, images, h, w)``, of the class that each step predicts.
+        labels: ``(images,)``.
+    """
+    best = most_confident(scores)
+    chosen = scores[best, np.arange(len(labels))]
+    unique = [
+        unique_steps(scores[:, i].max(1), [map_box(heat) for heat in maps[:, i]]) for i in range(len(labels))
+    ]
+    right = ranked(scores) == labels[:, None]
+    return {
+        "images": len(labels),
+        "steps": [hits(each, labels) for each in scores],
+        "chosen": np.bincount(best, minlength=len(scores)).tolist(),
+        "most_confident": hits(chosen, labels),
+        "unique": [sum(bool(right[steps, i, :k].any()) for i, steps in enumerate(unique)) for k in TOP_K],
+        "guesses": sum(map(len, unique)),
+    }
+
+
+def total(batches: list[dict]) -> dict:
+    """The accuracies, 0 to 1, of all batches.
+
+    Returns:
+        ``step 1`` and so on, ``most confident`` and ``unique maps``, each with ``top1`` and ``top5``;
+        ``chosen``, the share of images for which each step is the most confident; ``guesses``, how many
+        predictions an image has on average where those with unique maps count.
+    """
+    images = sum(batch["images"] for batch in batches)
+
+    def shares(counts: list) -> dict[str, float]:
+        return {f"top{k}": float(hit) / images for k, hit in zip(TOP_K, np.sum(counts, axis=0))}
+
+    steps = np.sum([batch["steps"] for batch in batches], axis=0)
+    found = {f"step {t}": shares([each]) for t, each in enumerate(steps, start=1)}
+    found["most confident"] = shares([batch["most_confident"] for batch in batches])
+    found["unique maps"] = shares([batch["unique"] for batch in batches])
+    chosen = np.sum([batch["chosen"] for batch in batches], axis=0) / images
+    guesses = sum(batch["guesses"] for batch in batches) / images
+    return {"images": images, "accuracy": found, "chosen": chosen.tolist(), "guesses": guesses}
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Do what the command line says; UserError where something in it can't be used."""
+    require("pytorch_grad_cam")
+    out = make_folder(args.out or Path("outputs", _NAME + ("_demo" if args.demo else "")))
+    if args.checkpoint is None:
+        from attn_mm.run.demo_networks import TD, trained_demo
+
+        args.config, args.checkpoint = trained_demo("td", [TD], out)
+        args.demo = False
+    cfg = open_test_config(args, args.config)
+    if cfg.model.type == "attn_mm.ConfidentStep":
+        # Each step is wanted here, of the same weights.
+        cfg.model.type = "ImageClassifier"
+    dataset = open_test_set(cfg)
+    model = open_classifier(cfg, args.checkpoint, args.device)
+    check_classes(model, dataset, args.config)
+    labels = labels_of(dataset, model, args.config)
+    if feedback_steps(model) == 1:
+        raise UserError(f"{args.config}: its network has no feedback; a config with the graft attn_mm.TD has")
+    size = cfg.test_dataloader.batch_size
+    starts = range(0, len(dataset), size)
+    results = out / f"{_NAME}.json"
+    unfinished = results.with_name(f"{results.name}.partial")
+    about = {"config": cfg.pretty_text, "checkpoint": identity(args.checkpoint)}
+    with Partial(unfinished, about, flag="--out") as partial, progress_bar() as progress:
+        todo = [start for start in starts if start not in partial.found]
+        task = progress.add_task("batches", total=len(starts), completed=len(starts) - len(todo))
+        indices = [i for start in todo for i in range(start, min(start + size, len(dataset)))]
+        loader = DataLoader(
+            Subset(dataset, indices),
+            batch_size=size,
+            num_workers=args.num_workers,
+            collate_fn=pseudo_collate,
+        )
+        for start, data in zip(todo, loader):
+            batch = model.data_preprocessor(data, False)
+            scores = step_scores(model, batch)
+            maps = step_maps(model, batch["inputs"], scores.argmax(2))
+            of_batch = labels[start : start + scores.shape[1]]
+            disagree = np.flatnonzero(np.ptp(scores.argmax(2), axis=0)) + start
+            partial.add(start, {**judge(scores, maps, of_batch), "disagree": disagree.tolist()})
+            progress.advance(task)
+    batches = [partial.found[start] for start in starts]
+    found = total(batches)
+    disagree = [index for batch in batches for index in batch["disagree"]]
+    shown = spread(disagree, args.pictures)
+    shown += spread([i for i in range(len(dataset)) if i not in disagree], args.pictures - len(shown))
+    draw_steps(model, dataset, shown, labels, out / f"{_NAME}.jpg")
+    record = {"config": args.config, "checkpoint": args.checkpoint, **found, "disagree": disagree}
+    write_atomically(results, json.dumps(record, indent=2) + "\n")
+    unfinished.unlink(missing_ok=True)
+    for name, shares in found["accuracy"].items():
+        print(f"{name:>15}  top-1 {100 * shares['top1']:6.2f} %  top-5 {100 * shares['top5']:6.2f} %")
+    print(f"{'guesses':>15}  {found['guesses']:.3f} an image where those with unique maps count")
+    print(f"{results}: {found['images']} images, the steps disagree on {len(disagree)}")
+
+
+def draw_steps(model: nn.Module, dataset, indices: list[int], labels: np.ndarray, path: Path) -> None:
+    """A row for each image: what the network sees, and at each step its prediction and where it looks."""
+    rows = []
+    classes = model.dataset_meta["classes"]
+    for index in indices:
+        data = pseudo_collate([dataset[index]])
+        picture = np.ascontiguousarray(data["inputs"][0].permute(1, 2, 0).numpy())
+        batch = model.data_preprocessor(data, False)
+        scores = step_scores(model, batch)
+        maps = step_maps(model, batch["inputs"], scores.argmax(2))[:, 0]
+        picture = enlarged(picture)[0]
+        panels = [_panel(picture, str(classes[labels[index]]))]
+        for step, (heat, of_step) in enumerate(zip(maps, scores[:, 0]), start=1):
+            title = f"{step}: {classes[of_step.argmax()]} {of_step.max():.2f}"
+            panels.append(_panel(overlay(picture, heat, (0.0, float(heat.max()) or 1.0)), title))
+        rows.append(np.hstack(panels))
+    if rows:
+        # Two images side by side.
+        rows += [np.full_like(rows[0], 255)] * (len(rows) % 2)
+        half = len(rows) // 2
+        gap = np.full((half * rows[0].shape[0], 16, 3), 255, np.uint8)
+        write_image(path, np.hstack([np.vstack(rows[:half]), gap, np.vstack(rows[half:])]))
+
+
+def _panel(picture: np.ndarray, title: str) -> np.ndarray:
+    panel = np.full((_SIDE + 24, _SIDE + 6, 3), 255, np.uint8)
+    zoom = _SIDE / max(picture.shape[:2])
+    small = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+    panel[20 : 20 + small.shape[0], : small.shape[1]] = small
+    cv2.putText(panel, title[:24], (2, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (40, 40, 40), 1, cv2.LINE_AA)
+    return panel
+
+
+@reports_user_errors
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    with resumable():
+        evaluate(args)

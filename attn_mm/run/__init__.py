@@ -1,0 +1,1 @@
+"""Training, evaluation, and what becomes of their results."""

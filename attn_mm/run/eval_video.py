@@ -1,0 +1,216 @@
+"""``tools/eval_video.py``: accuracy of an action recogniser over clips and over videos."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset, pseudo_collate
+from mmengine.device import get_device
+from mmengine.registry import DATASETS, DefaultScope
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from attn_mm.datasets.checks.config_files import check_data
+from attn_mm.datasets.checks.guard import check_missing
+from attn_mm.datasets.checks.skipped_files import none_readable
+from attn_mm.datasets.checks.unreadable import name_unreadable
+from attn_mm.errors import UnreadableFile, UserError, reports_user_errors, resumable
+from attn_mm.frameworks.loading import load_model
+from attn_mm.frameworks.mmaction.video_views import CROPS, set_views
+from attn_mm.run.launch import add_config_flags, open_config
+from attn_mm.utils.files import check_checkpoint, write_atomically, writing
+from attn_mm.utils.flags import count, positive
+from attn_mm.utils.progress import progress_bar
+from attn_mm.utils.resumable import Partial, identity
+
+_DESCRIPTION = """\
+Evaluate an action recogniser of mmaction2 on its config's test set: top-1 and top-5 accuracy over
+single clips, and over videos, whose scores are the means of their clips' softmax scores.
+
+  eval_video.py configs/tdaf/3dr50_tdaf-anar5_kinetics400.py epoch_100.pth --clips 10 --crops 3
+
+An interrupted run goes on where it stopped when it is started again.
+"""
+
+_RESULTS = "video_results.json"
+TOP_K = (1, 5)
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument(
+        "--clips", type=positive, metavar="N", help="clips of a video, evenly spread (default: the config's)"
+    )
+    parser.add_argument("--crops", type=int, choices=CROPS, help="crops of a clip (default: the config's)")
+    add_config_flags(parser)
+    # One process: what it has done must be known when it is started again.
+    parser.set_defaults(launcher="none", local_rank=0)
+    parser.add_argument(
+        "--num-workers", type=count, default=2, metavar="N", help="processes that read videos"
+    )
+    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
+    return parser.parse_args(argv)
+
+
+class Videos(Dataset):
+    """Videos made ready for a recogniser: ``(index, data)``, or ``(index, what is wrong with it)``.
+
+    Args:
+        dataset: mmaction's.
+        indices: the videos of it that are wanted.
+    """
+
+    def __init__(self, dataset: BaseDataset, indices: list[int]) -> None:
+        self.dataset, self.indices = dataset, indices
+        name_unreadable(dataset.pipeline.transforms)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> tuple[int, dict | str]:
+        index = self.indices[place]
+        try:
+            return index, self.dataset[index]
+        except UnreadableFile as error:
+            return index, str(error)
+
+
+def open_set(cfg: Config) -> BaseDataset:
+    """The config's test set; UserError where it is no list of videos with a label each."""
+    node = cfg.test_dataloader.dataset
+    if str(node.type).rpartition(".")[2] != "VideoDataset" or node.get("multi_class"):
+        raise UserError(f"{cfg.filename}: the test set must be a VideoDataset, with one label for each video")
+    with DefaultScope.overwrite_default_scope("mmaction"):
+        return DATASETS.build(dict(node, test_mode=True))
+
+
+def open_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
+    """The config's model, which gives a score for each clip; UserError where it is no recogniser."""
+    model = load_model(cfg, checkpoint, device)
+    if not hasattr(getattr(model, "cls_head", None), "average_clips"):
+        raise UserError(f"{cfg.filename}: its model, {type(model).__name__}, is no recogniser of videos")
+    model.cls_head.average_clips = None
+    return model
+
+
+@torch.no_grad()
+def clip_scores(model: nn.Module, data: dict) -> np.ndarray:
+    """The softmax scores of a video's clips, each crop one of its own: (clips, classes), float64."""
+    (sample,) = model.test_step(pseudo_collate([data]))
+    return sample.pred_score.double().softmax(-1).cpu().numpy()
+
+
+def judge(scores: np.ndarray, label: int) -> dict:
+    """What the accuracies need to know of one video.
+
+    Args:
+        scores: (clips, classes).
+        label: the video's class.
+    """
+    best = _best(scores)
+    return {
+        "label": label,
+        "clips": len(scores),
+        "clip_hits": [int((best[:, :k] == label).any(1).sum()) for k in TOP_K],
+        "best": _best(scores.mean(0)).tolist(),
+    }
+
+
+def _best(scores: np.ndarray) -> np.ndarray:
+    """The classes with the highest scores, the highest first; of equals the first in the list of classes."""
+    return np.argsort(-scores, axis=-1, kind="stable")[..., : max(TOP_K)]
+
+
+def accuracies(videos: list[dict]) -> dict[str, float]:
+    """The metrics of what :func:`judge` says of each video; ``mean1`` is the mean of the classes' top-1."""
+    clips = sum(video["clips"] for video in videos)
+    hits = np.array([[video["label"] in video["best"][:k] for k in TOP_K] for video in videos])
+    classes = defaultdict(list)
+    for video, (hit, _) in zip(videos, hits):
+        classes[video["label"]].append(hit)
+    found = {f"clip/top{k}": sum(v["clip_hits"][i] for v in videos) / clips for i, k in enumerate(TOP_K)}
+    found |= {f"video/top{k}": float(share) for k, share in zip(TOP_K, hits.mean(0))}
+    found["video/mean1"] = float(np.mean([np.mean(hits) for hits in classes.values()]))
+    return found
+
+
+def judge_all(loader: DataLoader, model: nn.Module, partial: Partial, total: int) -> list[int]:
+    """Judge what ``loader`` gives and keep it in ``partial``. Returns the videos that can't be read."""
+    skipped = []
+    with progress_bar() as progress:
+        task = progress.add_task("videos", total=total, completed=len(partial.found))
+        for ((index, data),) in loader:
+            if isinstance(data, str):
+                skipped.append(index)
+                progress.console.print(f"skipped: {data}", markup=False, highlight=False, soft_wrap=True)
+            else:
+                label = data["data_samples"].gt_label.item()
+                partial.add(index, judge(clip_scores(model, data), label))
+            progress.advance(task)
+    return skipped
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Do what the command line says.
+
+    Raises:
+        UserError: something in it can't be used, or no video can be read.
+    """
+    check_checkpoint(args.checkpoint)
+    cfg = open_config(args)
+    if cfg.get("default_scope") != "mmaction":
+        raise UserError(f"{args.config} is for {cfg.get('default_scope')}: one of mmaction is needed")
+    check_data(cfg, ("test",))
+    as_given = cfg.pretty_text
+    set_views(cfg, args.clips, args.crops)
+    dataset = open_set(cfg)
+    check_missing(dataset)
+    model = open_model(cfg, args.checkpoint, args.device)
+    about = {
+        "config": as_given,
+        "checkpoint": identity(args.checkpoint),
+        "ann_file": identity(dataset.ann_file),
+        "clips": args.clips,
+        "crops": args.crops,
+    }
+    results = Path(cfg.work_dir, _RESULTS)
+    with writing(results):
+        results.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = results.with_name(f"{_RESULTS}.partial")
+    with Partial(unfinished, about, flag="--work-dir") as partial:
+        rest = [index for index in range(len(dataset)) if index not in partial.found]
+        loader = DataLoader(Videos(dataset, rest), num_workers=args.num_workers, collate_fn=list)
+        skipped = judge_all(loader, model, partial, len(dataset))
+    if not partial.found:
+        raise none_readable(dataset, "filename")
+    videos = [partial.found[index] for index in sorted(partial.found)]
+    record = {
+        "config": args.config,
+        "checkpoint": args.checkpoint,
+        "videos": len(videos),
+        "clips": sum(video["clips"] for video in videos),
+        "metrics": accuracies(videos),
+        "skipped": [dataset.get_data_info(index)["filename"] for index in skipped],
+    }
+    write_atomically(results, json.dumps(record, indent=2) + "\n")
+    unfinished.unlink(missing_ok=True)
+    for name, value in record["metrics"].items():
+        print(f"{name:>12}  {value:.4f}")
+    print(f"{results}: {len(videos)} videos" + (f", {len(skipped)} skipped" if skipped else ""))
+
+
+@reports_user_errors
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    with resumable():
+        evaluate(args)

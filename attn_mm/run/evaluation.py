@@ -1,0 +1,106 @@
+"""A config's own metrics on its test set, as often as an analysis changes the model."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+from rich.progress import Progress
+from torch import nn
+from torch.utils.data import DataLoader
+
+from attn_mm.datasets.checks.config_files import check_data
+from attn_mm.datasets.checks.guard import open_evaluation
+from attn_mm.datasets.checks.labels import check_image_labels
+from attn_mm.errors import UserError
+from attn_mm.utils.config import evaluators
+from attn_mm.utils.sampling import spread
+
+# What mmpretrain's metrics of classification begin their names with.
+_OF_CLASSES = ("accuracy", "single-label", "multi-label")
+
+
+class Evaluation:
+    """The test set and the metrics of a config.
+
+    Args:
+        cfg: the config.
+        images: how many of the test set's images are looked at, evenly spread over it; None: all.
+
+    Attributes:
+        images: how many there are.
+
+    Raises:
+        UserError: the set is not there, something is wrong with it, or ``images`` are asked for and the
+            metrics are of the whole set alone.
+    """
+
+    def __init__(self, cfg: Config, images: int | None = None) -> None:
+        check_data(cfg, ("test",))
+        if images and any(evaluators(cfg, ("test",))):
+            raise UserError(
+                f"--images: the metrics of {cfg.filename} are of its whole test set; leave it out"
+            )
+        self._scope = cfg.default_scope
+        self._loader, self._evaluator = open_evaluation(cfg)
+        self._check_labels(cfg)
+        whole = len(self._loader.dataset)
+        if images and images < whole:
+            self._loader = _evenly(self._loader, spread(range(whole), images))
+        self.images = min(images or whole, whole)
+
+    def _check_labels(self, cfg: Config) -> None:
+        number = (cfg.model.get("head") or {}).get("num_classes")
+        of_classes = any(metric.default_prefix in _OF_CLASSES for metric in self._evaluator.metrics)
+        if number and of_classes:
+            check_image_labels(self._loader.dataset, number)
+
+    @property
+    def batches(self) -> int:
+        """The steps by which :meth:`run` advances a progress bar."""
+        return len(self._loader)
+
+    @torch.no_grad()
+    def run(self, model: nn.Module, progress: Progress, task) -> dict[str, float]:
+        """The metrics of ``model``; the progress bar's ``task`` advances with each batch."""
+        with DefaultScope.overwrite_default_scope(self._scope), _silence():
+            for batch in self._loader:
+                self._evaluator.process(data_samples=model.test_step(batch), data_batch=batch)
+                progress.advance(task)
+            return {name: float(value) for name, value in self._evaluator.evaluate(self.images).items()}
+
+
+def _evenly(loader: DataLoader, indices: list[int]) -> DataLoader:
+    """The loader with these samples of its data set alone."""
+    return DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        sampler=indices,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        worker_init_fn=loader.worker_init_fn,
+        persistent_workers=loader.persistent_workers,
+    )
+
+
+@contextlib.contextmanager
+def _silence():
+    """Without what COCO's metrics say of each evaluation, which would tear the progress bar."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def shown_metrics(metrics: dict[str, float]) -> list[str]:
+    """The metrics that a figure shows: top-1 and top-5 accuracy, or the first where there is neither."""
+    return [name for name in metrics if name.endswith(("top1", "top5"))] or list(metrics)[:1]

@@ -1,0 +1,211 @@
+"""``tools/plot_curves.py``: the training curves of several runs in one picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from attn_mm.describe.complexity import make_folder
+from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.run.curves import Curve, Record, Run, join, read_curves
+from attn_mm.utils.extras import require
+from attn_mm.utils.files import write_atomically, writing
+
+_DESCRIPTION = """\
+Compare training runs: the loss and a figure of the validation by epoch, a line a run.
+
+  plot_curves.py work_dirs/fcos-r50_plain_coco work_dirs/fcos_tdaf_r50
+  plot_curves.py work_dirs/plain work_dirs/tdaf --names "ResNet-50" "with TDAF" --out curves
+  plot_curves.py work_dirs/fcos_* --loss loss_cls --figure coco/bbox_mAP_50
+"""
+
+_EPILOG = """\
+Any run of tools/train.py, or of a framework's own, with --demo or without, leaves such logs. The output
+folder gets curves.png and curves.json. docs/tdaf_analyses.md says more.
+"""
+
+LOGS = "*/vis_data/scalars.json"
+# What is drawn unless --figure says otherwise, the first that all runs have.
+FIGURES = (
+    "coco/bbox_mAP",
+    "pascal_voc/mAP",
+    "coco/AP",
+    "accuracy/top1",
+    "acc/top1",
+    "multi-label/mAP",
+    "single-label/f1-score",
+)
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "logs", nargs="+", type=Path, metavar="LOG", help="work dir of a run, or its scalars.json"
+    )
+    parser.add_argument(
+        "--names", nargs="+", metavar="NAME", help="of the runs, in their order (default: their folders')"
+    )
+    parser.add_argument("--loss", default="loss", metavar="KEY", help="default: %(default)s, the sum")
+    parser.add_argument(
+        "--figure", metavar="KEY", help="of the validation (default: the usual one of the runs' task)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("outputs/curves"), metavar="DIR", help="default: %(default)s"
+    )
+    return parser.parse_args(argv)
+
+
+def read_log(path: Path) -> Run:
+    """The curves of a run; of a work dir all its logs, one resumed after the other.
+
+    Raises:
+        UserError: there is no log, or it is none of mmengine's.
+    """
+    files = [path]
+    if path.is_dir():
+        files = sorted(path.glob(LOGS))
+        if not files:
+            raise UserError(f"{path} holds no {LOGS}: name the work dir of a run, or its scalars.json")
+    try:
+        return read_curves(join([_records(file) for file in files]))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; a log of a training is needed") from error
+
+
+def _records(path: Path) -> list[Record]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines if line.strip()]
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no scalars.json of mmengine: a line is no JSON") from error
+    if not all(isinstance(record, dict) and _is_number(record.get("step")) for record in records):
+        raise UserError(f"{path} is no scalars.json of mmengine: a line has no step that is a number")
+    if not all(_is_number(record.get("epoch", 1)) for record in records):
+        raise UserError(f"{path} is no scalars.json of mmengine: an epoch is no number")
+    return records
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def names_of(paths: Sequence[Path], names: Sequence[str] | None) -> list[str]:
+    """The runs' names; UserError where they are too few or too many, or two are alike."""
+    if names is None:
+        names = [_name_of(path.resolve()) for path in paths]
+        if len(set(names)) < len(names):
+            names = [str(path) for path in paths]
+    if len(names) != len(paths):
+        raise UserError(f"--names has {len(names)} names for {len(paths)} runs")
+    if len(set(names)) < len(names):
+        raise UserError("two runs have the same name: tell them apart with --names")
+    return list(names)
+
+
+def _name_of(path: Path) -> str:
+    """The work dir's name, and of a log elsewhere the file's."""
+    if path.is_dir():
+        return path.name
+    return path.parents[2].name if len(path.parents) > 2 and path.match(LOGS) else path.stem
+
+
+def broken(curve: Curve) -> float | None:
+    """Where a curve first has what is no finite number, as the loss of a training that diverged."""
+    return next((x for x, value in curve if not math.isfinite(value)), None)
+
+
+def _finite(curve: Curve) -> list[tuple[float, float | None]]:
+    """A curve with None, which JSON can hold and a plot leaves out, for what is no finite number."""
+    return [(x, value if math.isfinite(value) else None) for x, value in curve]
+
+
+def _end(key: str, curve: Curve, unit: str) -> str:
+    """What the run's line says of a curve."""
+    at = broken(curve)
+    return f"{key} {curve[-1][1]:.4g}" if at is None else f"{key} not finite from {unit} {at:.4g}"
+
+
+def figure_key(runs: Sequence[Run], wanted: str | None) -> str | None:
+    """The validation's figure that is drawn; None where no run was validated.
+
+    Raises:
+        UserError: the runs have not this one, or none in common.
+    """
+    common = set.intersection(*(set(run.figures) for run in runs))
+    if wanted is None:
+        if not any(run.figures for run in runs):
+            return None
+        if not common:
+            raise UserError("the runs have no figure of a validation in common")
+        return next((key for key in FIGURES if key in common), min(common))
+    if wanted not in common:
+        raise UserError(
+            f"--figure {wanted} is not in all logs; they have {', '.join(sorted(common)) or 'none'}"
+        )
+    return wanted
+
+
+def plot(names: Sequence[str], runs: Sequence[Run], loss: str, figure: str | None, path: Path) -> None:
+    """The loss, and beside it the figure, of every run."""
+    backend = require("matplotlib.backends.backend_agg")
+    drawing = require("matplotlib.figure").Figure(
+        figsize=(4.6 * (1 + (figure is not None)), 3.8), layout="constrained"
+    )
+    backend.FigureCanvasAgg(drawing)
+    keys = [loss] if figure is None else [loss, figure]
+    for axes, key in zip(drawing.subplots(1, len(keys), squeeze=False)[0], keys):
+        for name, run in zip(names, runs):
+            curve = run.losses[key] if key == loss else run.figures[key]
+            # One point alone would not be seen as a line.
+            marker = "o" if len(curve) < 15 else None
+            at = broken(curve)
+            label = name if at is None else f"{name} (not finite from {run.unit} {at:.4g})"
+            axes.plot(*zip(*_finite(curve)), marker=marker, markersize=3.5, linewidth=1.4, label=label)
+        axes.set_xlabel(runs[0].unit)
+        axes.set_title(f"training: {key}" if key == loss else f"validation: {key}", fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    with writing(path):
+        drawing.savefig(path, dpi=100)
+
+
+@reports_user_errors
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    names = names_of(args.logs, args.names)
+    runs = [read_log(path) for path in args.logs]
+    if len({run.unit for run in runs}) > 1:
+        raise UserError("some runs have epochs and some have not: they don't go into one picture")
+    for path, run in zip(args.logs, runs):
+        if args.loss not in run.losses:
+            raise UserError(f"--loss {args.loss} is not in {path}; it has {', '.join(run.losses)}")
+    figure = figure_key(runs, args.figure)
+    make_folder(args.out)
+    plot(names, runs, args.loss, figure, args.out / "curves.png")
+    record = dict(
+        unit=runs[0].unit,
+        loss=args.loss,
+        figure=figure,
+        runs=[
+            dict(
+                name=name,
+                log=str(path),
+                loss=_finite(run.losses[args.loss]),
+                figure=_finite(run.figures.get(figure, [])),
+            )
+            for name, path, run in zip(names, args.logs, runs)
+        ],
+    )
+    write_atomically(args.out / "curves.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+    for name, run in zip(names, runs):
+        ends = [_end(args.loss, run.losses[args.loss], run.unit)]
+        ends += [_end(figure, run.figures[figure], run.unit)] if figure else []
+        print(f"{name}: {', '.join(ends)}")
+    print(f"{args.out / 'curves.png'}")

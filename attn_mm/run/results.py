@@ -1,0 +1,61 @@
+"""The figures of an evaluation, kept as JSON beside its checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from attn_mm.errors import UserError
+from attn_mm.utils.files import write_atomically
+
+
+class KeepMetrics(Hook):
+    """Remembers what the latest validation or test gave.
+
+    Attributes:
+        latest: its metrics, or None where there was none.
+        skipped: the files that it has left out, or None where a file that can't be read ends it.
+    """
+
+    def __init__(self) -> None:
+        self.latest: dict[str, float] | None = None
+        self.skipped: list[str] | None = None
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._keep(metrics, runner.val_evaluator)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._keep(metrics, runner.test_evaluator)
+
+    def _keep(self, metrics: dict[str, float] | None, evaluator: Evaluator) -> None:
+        self.latest = dict(metrics or {})
+        # attn_mm.datasets.checks.skipped_files gives the metrics this attribute.
+        skipped = [metric.skipped for metric in evaluator.metrics if hasattr(metric, "skipped")]
+        self.skipped = skipped[0] if skipped else None
+
+
+def write_results(runner: Runner, name: str, kept: KeepMetrics, **about) -> Path:
+    """Write the metrics and what they are ``about`` as JSON into the run's work dir."""
+    path = Path(runner.work_dir) / name
+    record = dict(config=runner.cfg.filename, **about, metrics=kept.latest)
+    if kept.skipped is not None:
+        record["skipped"] = kept.skipped
+    write_atomically(path, json.dumps(record, indent=2) + "\n")
+    return path
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """The metrics in a file of :func:`write_results`; UserError where it is damaged or can't be read."""
+    try:
+        metrics = json.loads(path.read_text())["metrics"]
+        if not (metrics and isinstance(metrics, dict)):
+            raise ValueError
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror})") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged: remove it, and the same command makes it again") from error
+    return metrics

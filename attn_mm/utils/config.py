@@ -1,0 +1,130 @@
+"""Load a config and adapt it to the command line, whatever framework it is for."""
+
+from __future__ import annotations
+
+import os.path as osp
+from argparse import ArgumentError
+from collections.abc import Iterator
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.hub import get_config
+
+from attn_mm.errors import UserError
+from attn_mm.utils.config_names import new_name, shipped_config
+
+
+class ConfigOptions(DictAction):
+    """``--cfg-options KEY=VALUE ...``: a dict, of which anything else is a mistake in the command line."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for value in values:
+            if "=" not in value:
+                raise ArgumentError(self, f"expected KEY=VALUE, got {value!r}")
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:
+            raise ArgumentError(self, f"expected KEY=VALUE: {error}") from error
+
+
+def load_config(path: str, options: dict | None = None) -> Config:
+    """The config at ``path``, or the packaged one of that name, with ``options`` merged in.
+
+    A framework's own config is named as in ``_base_``: ``mmdet::yolo/...py``.
+
+    Raises:
+        UserError: there is no such file, or it or one of its bases can't be read.
+    """
+    if "::" not in path and not osp.isfile(path):
+        path = shipped_config(path)
+    try:
+        cfg = get_config(path) if "::" in path else Config.fromfile(path)
+    except Exception as error:
+        # A config is a program: whatever it raises is a fault in that file.
+        base = new_name(str(error.filename)) if isinstance(error, FileNotFoundError) else None
+        hint = f"; it is now {base}" if base else ""
+        raise UserError(f"config {path} can't be read: {type(error).__name__}: {error}{hint}") from error
+    merge_options(cfg, options or {})
+    return cfg
+
+
+def merge_options(cfg: Config, options: dict) -> None:
+    """Merge ``--cfg-options`` into ``cfg``; UserError where one doesn't fit it."""
+    try:
+        cfg.merge_from_dict(options)
+    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"--cfg-options don't fit {cfg.filename}: {error}") from error
+
+
+def walk(node) -> Iterator[ConfigDict]:
+    """Every dict inside ``node``, depth first, ``node`` included."""
+    if isinstance(node, dict):
+        yield node
+        node = node.values()
+    if not isinstance(node, (str, bytes)):
+        try:
+            children = iter(node)
+        except TypeError:
+            return
+        for child in children:
+            yield from walk(child)
+
+
+def datasets(cfg: Config, splits=("train", "val", "test")) -> Iterator[ConfigDict]:
+    """The dataset configs that read files, wrappers opened, of the named splits."""
+    for split in splits:
+        for node in walk(cfg.get(f"{split}_dataloader") or {}):
+            if "ann_file" in node or "data_root" in node:
+                yield node
+
+
+def evaluators(cfg: Config, splits=("val", "test")) -> Iterator[ConfigDict]:
+    """The evaluator configs of the named splits that read an annotation file."""
+    for split in splits:
+        for node in walk(cfg.get(f"{split}_evaluator") or {}):
+            if node.get("ann_file"):
+                yield node
+
+
+def set_data_root(cfg: Config, root: str) -> None:
+    """Read every dataset, its detection file, and every evaluator's annotations, from ``root``.
+
+    The layout below the root stays the config's own.
+
+    Raises:
+        UserError: the config's data sets name their files without a ``data_root``.
+    """
+    old_roots = {osp.join(node.data_root, "") for node in datasets(cfg) if node.get("data_root")}
+    if not old_roots:
+        raise UserError(f"--data-root: {cfg.filename} sets no data_root that it could replace")
+
+    def move(node: ConfigDict, key: str) -> None:
+        for old in old_roots:
+            if (node.get(key) or "").startswith(old):
+                node[key] = osp.join(root, osp.relpath(node[key], old))
+                return
+
+    for node in datasets(cfg):
+        node.data_root = root
+        # Unlike ann_file, mmpose does not look for it below data_root.
+        move(node, "bbox_file")
+    for node in evaluators(cfg):
+        move(node, "ann_file")
+
+
+def drop_pretrained(cfg: Config) -> None:
+    """Train from scratch: no pretrained weights, and nothing frozen that they would have filled."""
+    for node in walk(cfg.model):
+        init = node.get("init_cfg")
+        if isinstance(init, dict) and init.get("type") == "Pretrained":
+            node.init_cfg = None
+        for key in ("pretrained", "pretrained2d"):
+            if node.get(key):
+                node[key] = None if key == "pretrained" else False
+        if "frozen_stages" in node:
+            node.frozen_stages = -1
+        if "norm_eval" in node:
+            node.norm_eval = False
+        norm = node.get("norm_cfg")
+        if isinstance(norm, dict) and norm.get("requires_grad") is False:
+            norm.requires_grad = True
+    cfg.load_from = None

@@ -1,0 +1,104 @@
+"""What a long run has found so far, kept in a file from which it goes on after an interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import os.path as osp
+from pathlib import Path
+
+from attn_mm.errors import UserError
+from attn_mm.utils.files import writing
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None
+
+
+class Partial(contextlib.AbstractContextManager):
+    """What an unfinished run has found, one line of JSON for each item, kept beside the final file.
+
+    Args:
+        path: the file, continued where it exists.
+        about: what the run is made with; its own line, the first.
+        flag: of the command line, what names another place.
+
+    Attributes:
+        found: by the item's key, in the order of the lines.
+
+    Raises:
+        UserError: the file is of a run with something else, is damaged, can't be written, or another run is
+            writing it.
+    """
+
+    def __init__(self, path: Path, about: dict, flag: str) -> None:
+        self.path, self._flag, self._advice = path, flag, f"remove it, or name another {flag}"
+        self.found: dict[int | str, object] = {}
+        with writing(path):
+            self._file = self.path.open("a")
+            try:
+                self._lock()
+                self._open(about)
+            except BaseException:
+                self._file.close()
+                raise
+
+    def _lock(self) -> None:
+        """Keep the file from other runs until it is closed, be it by the process's end."""
+        try:
+            if fcntl:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{self.path}: another run is writing it; name another {self._flag}") from error
+
+    def _open(self, about: dict) -> None:
+        # As it is read again: JSON has no tuples, and keys are strings.
+        about = json.loads(json.dumps(about))
+        lines, intact = self._lines()
+        if lines and lines[0] != about:
+            differing = ", ".join(key for key in about if lines[0].get(key) != about[key])
+            raise UserError(f"{self.path} is of an interrupted run with another {differing}: {self._advice}")
+        self.found.update((line["key"], line["found"]) for line in lines[1:])
+        self._file.truncate(intact)
+        if not lines:
+            self._write(about)
+
+    def _lines(self) -> tuple[list[dict], int]:
+        """The lines, and how many bytes they take, without the last one where a kill has torn it."""
+        lines, intact = [], 0
+        for line in self.path.read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                lines.append(json.loads(line))
+            except ValueError as error:
+                raise UserError(f"{self.path} is damaged: {self._advice}") from error
+            if not isinstance(lines[-1], dict) or (intact and lines[-1].keys() != {"key", "found"}):
+                raise UserError(f"{self.path} is damaged: {self._advice}")
+            intact += len(line)
+        return lines, intact
+
+    def _write(self, line: dict) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def add(self, key: int | str, found: object) -> None:
+        """Keep what was found of an item; both must be what JSON can hold."""
+        self.found[key] = found
+        with writing(self.path):
+            self._write({"key": key, "found": found})
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+        if not self.found:
+            # It would only stand in the way of a run with a mistake mended.
+            self.path.unlink(missing_ok=True)
+
+
+def identity(path: str) -> list:
+    """What tells a file from another of the same name."""
+    if not osp.exists(path):
+        return [path]
+    return [osp.abspath(path), osp.getsize(path), os.stat(path).st_mtime_ns]

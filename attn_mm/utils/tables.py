@@ -1,0 +1,34 @@
+"""Tables that read well in a terminal and are Markdown at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> str:
+    """A Markdown table with aligned columns.
+
+    Args:
+        header: the columns' names.
+        rows: one string for each column.
+        numbers: the columns that are aligned to the right.
+    """
+    # Columns that no row fills would only widen the table.
+    kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
+    widths = {i: max(3, *(len(row[i]) for row in [header, *rows])) for i in kept}
+    right = {i for i in kept if header[i] in numbers}
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (cells[i].rjust(widths[i]) if i in right else cells[i].ljust(widths[i]) for i in kept)
+        return f"| {' | '.join(padded)} |"
+
+    rule = [
+        "-" * (widths[i] - 1) + (":" if i in right else "-") if i in widths else ""
+        for i in range(len(header))
+    ]
+    return "\n".join([line(header), line(rule), *map(line, rows)])
+
+
+def counted(number: int, noun: str) -> str:
+    """The number and the noun, in the plural where it is one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

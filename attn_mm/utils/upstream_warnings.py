@@ -1,0 +1,11 @@
+"""Silence warnings of the frameworks that no user can act on."""
+
+import warnings
+
+for _message in (
+    "pkg_resources is deprecated",
+    "torch.meshgrid: in an upcoming release",
+    "In MMCV v1.4.4, we modified the default value",
+    "The metainfo config file .* does not exist. A matched config file",
+):
+    warnings.filterwarnings("ignore", message=_message)

@@ -1,0 +1,163 @@
+"""``tools/train.py`` and ``tools/test.py`` as a user runs them, on networks small enough for a test."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from attn_mm.compat.checkpoints import load_checkpoint_file
+from attn_mm.run import train
+
+SMALL_FCOS = [
+    "model.backbone.backbone.depth=18",
+    "model.backbone.backbone.base_channels=8",
+    "model.neck.in_channels=[8,16,32,64]",
+    "model.neck.out_channels=16",
+    "model.bbox_head.in_channels=16",
+    "model.bbox_head.feat_channels=64",
+    "model.bbox_head.stacked_convs=1",
+    "model.test_cfg.score_thr=0.0",
+]
+CONFIG = "configs/fcos_tdaf_r50.py"
+
+
+def start(repo, tool, *args, **env):
+    command = [sys.executable, repo / "tools" / tool, *map(str, args)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **env}
+    return subprocess.Popen(
+        command, cwd=repo, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def run(repo, tool, *args, **env):
+    process = start(repo, tool, *args, **env)
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+def test_demo_trains_evaluates_and_shows(repo, tmp_path):
+    options = [*SMALL_FCOS, "train_cfg.max_epochs=1", "train_dataloader.dataset.indices=16"]
+    code, output = run(
+        repo, "train.py", CONFIG, "--demo", "--work-dir", tmp_path, "--cfg-options", *options,
+        "val_dataloader.dataset.indices=8",
+    )  # fmt: skip
+    assert code == 0, output
+    assert "eta:" in output
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert "coco/bbox_mAP_50" in results["metrics"] and results["epoch"] == 1
+    assert len(list((tmp_path / "pictures").glob("*.jpg"))) == 6
+    assert len(list((tmp_path / "pictures/attention").glob("*.jpg"))) == 6
+    summary = output[output.index("held-out images") :]
+    for thing in ("bbox_mAP_50", "epoch_1.pth", "pictures", "attention", "results.json"):
+        assert thing in summary
+
+    again = tmp_path / "again"
+    code, output = run(
+        repo, "test.py", CONFIG, tmp_path / "epoch_1.pth", "--demo", "--work-dir", again, "--out",
+        again / "predictions.pkl", "--cfg-options", *SMALL_FCOS, "test_dataloader.dataset.indices=8",
+    )  # fmt: skip
+    assert code == 0, output
+    tested = json.loads((again / "test_results.json").read_text())
+    assert tested["metrics"] == results["metrics"]
+    assert tested["checkpoint"] == str(tmp_path / "epoch_1.pth")
+    assert (again / "predictions.pkl").stat().st_size > 0
+
+
+def test_resumes_after_a_kill_in_the_middle_of_an_epoch(repo, coco_tiny, tmp_path):
+    args = [
+        CONFIG, "--data-root", coco_tiny, "--no-pretrained", "--work-dir", tmp_path, "--cfg-options",
+        *SMALL_FCOS, "train_cfg.max_epochs=2", "train_cfg.val_interval=2", "train_dataloader.num_workers=0",
+        "train_dataloader.persistent_workers=False", "train_dataloader.dataset.indices=24",
+        "train_dataloader.dataset.pipeline.2.scales=[(160,128),(160,144)]", "default_hooks.logger.interval=1",
+        "val_dataloader.num_workers=0", "val_dataloader.persistent_workers=False",
+        "val_dataloader.dataset.indices=8", "val_dataloader.dataset.pipeline.1.scale=(160,128)",
+    ]  # fmt: skip
+    process = start(repo, "train.py", *args)
+    try:
+        for line in process.stdout:
+            if "Epoch(train) [2][ 3/" in line.replace("  ", " "):
+                process.send_signal(signal.SIGKILL)
+                break
+        else:
+            pytest.fail("the second epoch never began")
+    finally:
+        process.kill()
+        process.wait()
+    assert not (tmp_path / "epoch_2.pth").exists()
+
+    code, output = run(repo, "train.py", *args[:6], "--resume", *args[6:])
+    assert code == 0, output
+    assert "resumed epoch: 1" in output
+    assert "Epoch(train) [1]" not in output.replace("  ", " ")
+    assert (tmp_path / "epoch_2.pth").exists()
+    assert "coco/bbox_mAP" in json.loads((tmp_path / "results.json").read_text())["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["nowhere.py"], "config nowhere.py does not exist"),
+        ([CONFIG, "--data-root", "nowhere"], "--data-root nowhere is not a folder"),
+        ([CONFIG, "--demo", "--data-root", "."], "--demo brings its own data set"),
+        ([CONFIG, "--demo", "--resume", "nowhere.pth"], "checkpoint nowhere.pth does not exist"),
+        ([CONFIG, "--demo", "--amp"], "--amp needs a CUDA device"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(repo, tmp_path, args, said, capsys, monkeypatch):
+    monkeypatch.chdir(repo)
+    with pytest.raises(SystemExit) as stopped:
+        train.main([*args, "--work-dir", str(tmp_path)])
+    assert stopped.value.code == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert errors[-1].startswith(f"error: {said}")
+
+
+def test_an_impossible_model_is_one_line(repo, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(repo)
+    with pytest.raises(SystemExit) as stopped:
+        options = ["--cfg-options", "model.backbone.flows=9"]
+        train.main([CONFIG, "--demo", "--work-dir", str(tmp_path), *options])
+    assert stopped.value.code == 2
+    assert "flows must be a whole number in 2..4" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_mistake_leaves_no_traceback_in_the_shell(repo):
+    code, output = run(repo, "test.py", CONFIG, "nowhere.pth")
+    assert code == 2
+    assert output.splitlines()[-1] == "error: checkpoint nowhere.pth does not exist"
+
+
+def test_two_processes_train_without_a_gpu(repo, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("with a GPU the launcher is mmengine's own")
+    command = [
+        "bash", "tools/dist_train.sh", CONFIG, "2", "--demo", "--work-dir", str(tmp_path), "--cfg-options",
+        *SMALL_FCOS, "train_cfg.max_epochs=1", "train_dataloader.dataset.indices=32",
+        "val_dataloader.dataset.indices=8",
+    ]  # fmt: skip
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": path}
+    done = subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "MMDistributedDataParallel" in done.stdout + done.stderr
+    weights = load_checkpoint_file(tmp_path / "epoch_1.pth")["state_dict"]
+    # Both halves of each batch have counted: 32 images, two processes, 8 a step.
+    assert weights["backbone.layer1.0.bn1.num_batches_tracked"].tolist() == [2, 2, 2]
+    assert json.loads((tmp_path / "results.json").read_text())["epoch"] == 1
+
+
+def test_no_network_names_the_way_out(repo, coco_tiny, tmp_path):
+    started = time.monotonic()
+    code, output = run(
+        repo, "train.py", CONFIG, "--data-root", coco_tiny, "--work-dir", tmp_path,
+        https_proxy="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9",
+        MMENGINE_HOME=str(tmp_path / "empty"), TORCH_HOME=str(tmp_path / "empty"),
+    )  # fmt: skip
+    assert code == 2, output
+    assert "--no-pretrained" in output.splitlines()[-1] and "Traceback" not in output
+    assert time.monotonic() - started < 120
