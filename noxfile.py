@@ -70,3 +70,11 @@ def whole_matrix(session: nox.Session) -> None:
     """Compile and export every graft on every backbone: an hour on one core."""
     session.env["ATTN_MM_WHOLE_MATRIX"] = "1"
     run_tests(session, DEFAULT, tests=["tests/models/test_deployment.py"])
+
+
+@nox.session(python="3.11")
+def docs(session: nox.Session) -> None:
+    """Build the site into site/; a broken link or reference fails."""
+    session.install("--no-config", *nox.project.dependency_groups(PROJECT, "docs"))
+    session.env["NO_MKDOCS_2_WARNING"] = "1"
+    session.run("mkdocs", "build", "--strict", *session.posargs)

@@ -1,7 +1,9 @@
 """Attention for OpenMMLab networks, grafted from the config."""
 
+from importlib.metadata import version
+
 from attn_mm import compat
 
-__version__ = "0.1.0"
+__version__ = version("attn-mm")
 
 compat.mend()

@@ -7,6 +7,9 @@ import sys
 from itertools import chain
 
 import pytest
+import yaml
+
+import attn_mm
 
 tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no TOML reader")
 
@@ -46,12 +49,36 @@ def test_installing_attn_mm_brings_no_framework(project):
     assert names == {"mmengine", "numpy", "opencv-python-headless", "setuptools", "torch", "torchvision"}
 
 
-def test_every_package_is_listed(repo, project):
-    listed = set(project["tool"]["setuptools"]["packages"])
-    found = {
-        ".".join(path.parent.relative_to(repo).parts) for path in (repo / "attn_mm").rglob("__init__.py")
-    }
-    assert listed == found | {"attn_mm.configs"}
+def files(folder, suffixes):
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix in suffixes)
+    return {path.as_posix() for path in found}
+
+
+def test_the_wheel_holds_every_module_every_config_and_the_page(repo, tmp_path):
+    command = ["setup.py", "-q", "egg_info", f"--egg-base={tmp_path}", "build_py", f"--build-lib={tmp_path}"]
+    subprocess.run([sys.executable, *command], cwd=repo, check=True, capture_output=True)
+    built = tmp_path / "attn_mm"
+    modules = files(repo / "attn_mm", {".py", ".js", ".css", ".html", ".typed"})
+    configs = files(repo / "configs", {".py", ".yml", ".md"})
+    assert {"py.typed", "__init__.py"} <= modules and "fcos_tdaf_r50.py" in configs
+    assert files(built / "configs", {".py", ".yml", ".md"}) == configs
+    held = {path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file()}
+    assert {name for name in held if not name.startswith("configs/")} == modules
+
+
+def test_there_is_one_version(repo, project):
+    assert attn_mm.__version__ == project["project"]["version"]
+    literal = f'"{project["project"]["version"]}"'
+    assert not [path for path in (repo / "attn_mm").rglob("*.py") if literal in path.read_text()]
+
+
+def test_citation_and_changelog_name_the_version(repo, project):
+    citation = yaml.safe_load((repo / "CITATION.cff").read_text())
+    version = project["project"]["version"]
+    assert citation["version"] == version
+    assert len([work for work in citation["references"] if work.get("authors")]) == 5
+    changes = (repo / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## \[(.+?)\]", changes, re.M)[:2] == ["Unreleased", version]
 
 
 def test_an_installed_attn_mm_finds_its_configs(repo, tmp_path):

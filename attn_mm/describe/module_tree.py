@@ -56,7 +56,10 @@ class Node:
 
 
 def amounts(model: nn.Module, calls: Mapping[str, Sequence[Call]]) -> dict[str, Amount]:
-    """What every module amounts to, by its dotted name; ``calls`` as of :func:`trace_calls`."""
+    """What every module amounts to, by its dotted name.
+
+    ``calls`` as of :func:`attn_mm.describe.calls.trace_calls`.
+    """
     found: dict[str, Amount] = {}
 
     def visit(name: str, module: nn.Module) -> Amount:

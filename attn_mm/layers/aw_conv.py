@@ -168,8 +168,8 @@ class AWConv2d(_AWConv, nn.Conv2d):
     with ``attention.`` are missing then.
 
     Args:
-        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
-            padding_mode, device, dtype: as in ``torch.nn.Conv2d``.
+        in_channels, out_channels, kernel_size, stride, padding: as in ``torch.nn.Conv2d``.
+        dilation, groups, bias, padding_mode, device, dtype: as in ``torch.nn.Conv2d``.
         reduction, reduce_c1, reduce_c2, reduce_hw: as in :class:`~attn_mm.layers.aw_attention.AWAttention`.
 
     Raises:

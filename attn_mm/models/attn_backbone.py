@@ -138,7 +138,7 @@ def tdaf(backbone: dict, **options) -> nn.Module:
     Args:
         backbone: config of a staged backbone, see :data:`attn_mm.graft.stages.SPLITS`; or of an
             ``attn_mm.AttnBackbone`` on one.
-        options: those of :func:`top_down_flows`.
+        options: those of :func:`attn_mm.models.grafts.tdaf.top_down_flows`.
 
     Raises:
         ConfigError: the backbone can't be split into stages, or an option is out of its range.
