@@ -40,8 +40,8 @@ multiply-adds, what attention has added to the plain network, and a drawing of w
 weights are made and no checkpoint is needed.
 
   describe.py configs/fcos_tdaf_r50.py
-  describe.py configs/classification/td_r50_joint_in1k.py --out described
-  describe.py configs/action/tdaf_3dr50_anar5_kinetics400.py --shape 3 16 112 112 --out described
+  describe.py configs/td/r50_td-joint_90e_in1k.py --out described
+  describe.py configs/tdaf/3dr50_tdaf-anar5_kinetics400.py --shape 3 16 112 112 --out described
   describe.py mmdet::retinanet/retinanet_r50_fpn_1x_coco.py
 """
 

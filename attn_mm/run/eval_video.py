@@ -33,7 +33,7 @@ _DESCRIPTION = """\
 Evaluate an action recogniser of mmaction2 on its config's test set: top-1 and top-5 accuracy over
 single clips, and over videos, whose scores are the means of their clips' softmax scores.
 
-  eval_video.py configs/action/tdaf_3dr50_anar5_kinetics400.py epoch_100.pth --clips 10 --crops 3
+  eval_video.py configs/tdaf/3dr50_tdaf-anar5_kinetics400.py epoch_100.pth --clips 10 --crops 3
 
 An interrupted run goes on where it stopped when it is started again.
 """

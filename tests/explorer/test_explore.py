@@ -30,7 +30,7 @@ WIDTH = 8
 
 def classifier(root, *grafts) -> tuple[str, str]:
     """A small ResNet-18 for 32x32 images; its config file and a checkpoint of random weights."""
-    cfg = load_config("configs/classification/tam_r18_cifar10.py")
+    cfg = load_config("configs/tam/r18_plain_300e_cifar10.py")
     plain = dict(cfg.model.backbone, stem_channels=WIDTH, base_channels=WIDTH)
     cfg.model.backbone = dict(type="attn_mm.AttnBackbone", backbone=plain, grafts=grafts) if grafts else plain
     cfg.model.head.update(in_channels=8 * WIDTH, num_classes=len(CLASSES))

@@ -275,8 +275,8 @@ def test_mistakes(root, tmp_path, capsys):
     assert "absent.pth does not exist" in fails(capsys, (config, "absent.pth"), work)
     assert "argument --clips: 0 is not positive" in fails(capsys, (config, checkpoint), work, "--clips", 0)
     assert "--crops: invalid choice: 4" in fails(capsys, (config, checkpoint), work, "--crops", 4)
-    line = fails(capsys, ("configs/fcos_r50.py", checkpoint), work)
-    assert "configs/fcos_r50.py is for mmdet: one of mmaction is needed" in line
+    line = fails(capsys, ("configs/tdaf/fcos-r50_plain_coco.py", checkpoint), work)
+    assert "configs/tdaf/fcos-r50_plain_coco.py is for mmdet: one of mmaction is needed" in line
 
     def faulty(change, *flags):
         cfg = action_config(root)

@@ -36,8 +36,8 @@ distance m, then other numbers of steps t, and the network without feedback. One
 started again it keeps those that are finished and goes on with the rest. A table, a plot like the paper's
 figure 7, and JSON.
 
-  ablate.py configs/classification/td_r50_joint_in1k.py --distances 0 1 2 3 --steps 1 2 3
-  ablate.py configs/classification/td_r18_top_in1k.py --modes top --distances 1 --steps 1 2 3 4 5
+  ablate.py configs/td/r50_td-joint_90e_in1k.py --distances 0 1 2 3 --steps 1 2 3
+  ablate.py configs/td/r18_td-top_90e_in1k.py --modes top --distances 1 --steps 1 2 3 4 5
   ablate.py --demo              eight small networks on generated images, minutes on a CPU
 """
 

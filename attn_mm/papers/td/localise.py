@@ -48,7 +48,7 @@ of the class's by half), and CorLoc, for which the image's class is given.
 
   localise.py td_r50.py td.pth --boxes ILSVRC/Annotations/CLS-LOC/val     ImageNet
   localise.py td_r50_cub.py td.pth                                        CUB-200: the set has its boxes
-  localise.py td_joint_r50_asl_coco.py td.pth --boxes instances_val2017.json
+  localise.py r50_td-joint_asl_coco.py td.pth --boxes instances_val2017.json
   localise.py --demo           trains a small network on generated images, a minute or two on a CPU
 
 An interrupted run goes on where it stopped when it is started again.

@@ -48,7 +48,7 @@ Evaluate each computation step of a classifier with top-down feedback (TD) by it
 blocks stop after it. Then the most confident step of each image, and the steps whose maps are unique, as
 the TD paper counts them; and a picture of where each step looks.
 
-  step_confidence.py configs/classification/td_r50_joint_in1k.py td.pth
+  step_confidence.py configs/td/r50_td-joint_90e_in1k.py td.pth
   step_confidence.py --demo           trains a small network on generated images, a minute or two on a CPU
 
 An interrupted run goes on where it stopped when it is started again.

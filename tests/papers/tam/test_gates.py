@@ -30,7 +30,7 @@ WIDTH = 4
 
 @pytest.fixture(scope="module")
 def plain(repo):
-    cfg = load_config(str(repo / "configs/classification/tam_r18_cifar10.py"))
+    cfg = load_config(str(repo / "configs/tam/r18_plain_300e_cifar10.py"))
     cfg.model.backbone.update(stem_channels=WIDTH, base_channels=WIDTH)
     cfg.model.head.in_channels = 8 * WIDTH
     return cfg
