@@ -7,12 +7,12 @@ which mmaction/models/localizers/__init__.py:4 imports, so that
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Any
 
 from attn_mm.compat.lazy import serve
 
 
-def _drn(module: ModuleType) -> None:
+def _drn(module: Any) -> None:
     from mmaction.registry import MODELS
 
     @MODELS.register_module()

@@ -9,9 +9,9 @@ import logging
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from rich.progress import Progress
-from torch import nn
 from torch.utils.data import DataLoader
 
 from attn_mm.datasets.checks.config_files import check_data
@@ -66,7 +66,7 @@ class Evaluation:
         return len(self._loader)
 
     @torch.no_grad()
-    def run(self, model: nn.Module, progress: Progress, task) -> dict[str, float]:
+    def run(self, model: BaseModel, progress: Progress, task) -> dict[str, float]:
         """The metrics of ``model``; the progress bar's ``task`` advances with each batch."""
         with DefaultScope.overwrite_default_scope(self._scope), _silence():
             for batch in self._loader:

@@ -14,7 +14,7 @@ from attn_mm.utils.files import writing
 try:
     import fcntl
 except ModuleNotFoundError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 class Partial(contextlib.AbstractContextManager):

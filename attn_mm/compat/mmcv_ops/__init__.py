@@ -9,7 +9,7 @@ always wins.
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Any
 
 from attn_mm.compat.lazy import serve
 
@@ -23,7 +23,7 @@ def mend() -> None:
     serve("mmcv._ext", _fill)
 
 
-def _fill(module: ModuleType) -> None:
+def _fill(module: Any) -> None:
     from attn_mm.compat.mmcv_ops import deform_conv, focal_loss, nms, roi
 
     module.__doc__ = "Stand-in for mmcv's compiled ops, served by attn_mm.compat.mmcv_ops."
