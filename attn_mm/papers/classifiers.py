@@ -13,7 +13,6 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.device import get_device
 from mmengine.model import BaseModel
-from torch import nn
 from torch.utils.data import DataLoader
 
 from attn_mm.datasets.checks.config_files import check_data
@@ -53,7 +52,7 @@ def open_test_config(args: argparse.Namespace, config: str) -> Config:
     return cfg
 
 
-def open_classifier(cfg: Config, checkpoint: str, device: str) -> nn.Module:
+def open_classifier(cfg: Config, checkpoint: str, device: str) -> BaseModel:
     """A config's model with a checkpoint's weights; UserError where they don't fit."""
     check_checkpoint(checkpoint)
     return load_model(cfg, checkpoint, device)

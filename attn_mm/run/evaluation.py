@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -47,6 +48,7 @@ class Evaluation:
                 f"--images: the metrics of {cfg.filename} are of its whole test set; leave it out"
             )
         self._scope = cfg.default_scope
+        self._loader: Any
         self._loader, self._evaluator = open_evaluation(cfg)
         self._check_labels(cfg)
         whole = len(self._loader.dataset)

@@ -140,7 +140,7 @@ class Localiser:
     def boxes(self, view: PlacedView, labels: list[int]) -> dict[int, list[float] | None]:
         """The box of each class on the image, x1, y1, x2, y2; None where nothing speaks for the class."""
         on_view = {label: map_box(heat, self.threshold) for label, heat in self.heat(view, labels).items()}
-        return {label: box and view.to_image(box) for label, box in on_view.items()}
+        return {label: None if box is None else view.to_image(box) for label, box in on_view.items()}
 
 
 def localise_one(localiser: Localiser, view: PlacedView, objects: Objects) -> dict:

@@ -202,8 +202,8 @@ def evaluate(args: argparse.Namespace) -> None:
             scores = step_scores(model, batch)
             maps = step_maps(model, batch["inputs"], scores.argmax(2))
             of_batch = labels[start : start + scores.shape[1]]
-            disagree = np.flatnonzero(np.ptp(scores.argmax(2), axis=0)) + start
-            partial.add(start, {**judge(scores, maps, of_batch), "disagree": disagree.tolist()})
+            differ = np.flatnonzero(np.ptp(scores.argmax(2), axis=0)) + start
+            partial.add(start, {**judge(scores, maps, of_batch), "disagree": differ.tolist()})
             progress.advance(task)
     batches = [partial.found[start] for start in starts]
     found = total(batches)
