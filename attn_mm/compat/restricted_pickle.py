@@ -1,20 +1,20 @@
-"""An unpickler that builds tensors, arrays and bookkeeping, and can run nothing.
+"""An unpickler that builds tensors, arrays and mmengine's records, and can't run code.
 
-It has the two names that ``torch.load(pickle_module=...)`` asks of a pickle
-module, ``Unpickler`` and ``load``. A pickle is a program: it names globals,
-calls them, and sets the state of what they return. Each of the three is bounded.
+``torch.load(pickle_module=...)`` needs a module with ``Unpickler`` and ``load``;
+this is one. A pickle is a program: it names globals, calls them, and sets the
+state of the results. All three are restricted:
 
-- A global must be on the list: torch's own list of what a weights file needs,
-  NumPy's arrays and scalars, mmengine's bookkeeping, and plain values. What
-  ``torch.serialization.add_safe_globals`` was given is allowed too.
-- ``getattr``, by which mmengine's ``HistoryBuffer`` and ``OneCycle`` scheduler
-  refer to their own methods, returns these methods and nothing else.
+- A global must be on the list: torch's list for weights files, NumPy's arrays and
+  scalars, mmengine's records, plain values, and anything passed to
+  ``torch.serialization.add_safe_globals``.
+- ``getattr`` returns only the methods that mmengine's ``HistoryBuffer`` and
+  ``OneCycle`` scheduler refer to.
 - State may be set on built objects only, never on the listed classes and functions.
 
-NumPy's own constructors are not safe on hostile input: ``ndarray(1, 'O', raw)``
-takes ``raw`` for object pointers, and a dtype's state overrides the flags that
-guard against that. So arrays start empty, and a dtype's state must be the one
-that NumPy itself writes for it.
+NumPy's constructors are unsafe on hostile input: ``ndarray(1, 'O', raw)`` reads
+``raw`` as object pointers, and a dtype's state overrides the flags that prevent
+this. Arrays therefore start empty, and a dtype's state must be the one that NumPy
+itself writes for it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _CLASSES = (
 
 
 class ForbiddenGlobal(pickle.UnpicklingError):
-    """The pickle asks for ``name``, which is not on the list."""
+    """Raised if the pickle names a global that is not on the list."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} is not allowed in a checkpoint")
@@ -139,7 +139,7 @@ def _trusted() -> dict[str, Any]:
 
 
 class Unpickler(pickle._Unpickler):
-    """Python's own unpickler: the one in C offers no hook where state is set."""
+    """Python's own unpickler; the one in C has no hook for setting state."""
 
     dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
     stack: list[Any]
@@ -167,6 +167,6 @@ def load(file: Any, **options: Any) -> Any:
     """Read one pickle from ``file``; ``options`` are those of :class:`pickle.Unpickler`.
 
     Raises:
-        ForbiddenGlobal: the pickle asks for more than the list above allows.
+        ForbiddenGlobal: if the pickle uses more than the list above allows.
     """
     return Unpickler(file, **options).load()
