@@ -302,5 +302,5 @@ def test_mistakes(root, tmp_path, capsys):
     assert "must be a VideoDataset, with one label for each video" in line
     write_list(root, [("0.mp4", 8)], "beyond.txt")
     line = faulty(lambda _, dataset: dataset.update(ann_file="beyond.txt"))
-    assert f"{root / 'beyond.txt'}, line 1: the label 8 does not lie in 0..7" in line
+    assert f"{root / 'beyond.txt'}, line 1: the label 8 is not in 0..7" in line
     assert not work.exists()
