@@ -23,7 +23,6 @@ from collections.abc import Callable
 from functools import wraps
 from http.client import HTTPException
 from pathlib import Path
-from types import ModuleType
 from typing import IO, Any
 from urllib.parse import urlparse
 
@@ -163,7 +162,7 @@ def _torch_load(f: Any, map_location: MapLocation = None, *args: Any, **kwargs: 
     return torch.serialization.load(f, map_location, *args, **kwargs)
 
 
-def _replace_loaders(module: ModuleType) -> None:
+def _replace_loaders(module: Any) -> None:
     module.load_url = load_url
     module.CheckpointLoader.register_scheme("", load_from_local, force=True)
 

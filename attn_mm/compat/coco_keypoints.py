@@ -93,7 +93,8 @@ class COCOeval(cocoeval.COCOeval):
             keypoints = self._keypoints(dt)
             if _visible(keypoints):
                 self._dts[dt["image_id"], dt["category_id"]].append(dict(dt, keypoints=keypoints))
-        self.evalImgs, self.eval = defaultdict(list), {}
+        self.evalImgs: defaultdict = defaultdict(list)
+        self.eval: dict = {}
 
     def _keypoints(self, annotation: dict) -> list[float]:
         return [value for field in _FIELDS[self.kind] for value in annotation[field]]
@@ -112,7 +113,7 @@ class COCOeval(cocoeval.COCOeval):
         super().summarize()
         if self.kind == "keypoints_crowd":
             levels = [self._average_precision(*bounds) for bounds in _CROWD_LEVELS]
-            self.stats = np.array([*self.stats[:3], *self.stats[5:8], *levels])
+            self.stats: np.ndarray = np.array([*self.stats[:3], *self.stats[5:8], *levels])
             print("AP of easy, medium and hard images:", *levels)
 
     def _average_precision(self, low: float, high: float) -> float:

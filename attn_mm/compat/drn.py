@@ -8,12 +8,12 @@ raises an error when it is built.
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Any
 
 from attn_mm.compat.lazy import serve
 
 
-def _drn(module: ModuleType) -> None:
+def _drn(module: Any) -> None:
     from mmaction.registry import MODELS
 
     @MODELS.register_module()

@@ -14,6 +14,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 
 class MissingModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -64,13 +65,14 @@ class _ImportedModules(importlib.abc.MetaPathFinder):
         if spec is None or fullname in sys.modules:
             # On a reload this is the spec of the first import, which patches already.
             return spec
-        run = spec.loader.exec_module
+        loader: Any = spec.loader
+        run = loader.exec_module
 
         def run_and_patch(module: ModuleType) -> None:
             run(module)
             self.patches[fullname](module)
 
-        spec.loader.exec_module = run_and_patch
+        loader.exec_module = run_and_patch
         return spec
 
 

@@ -25,6 +25,7 @@ import datetime
 import functools
 import pickle
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, ClassVar
 
@@ -140,7 +141,8 @@ def _trusted() -> dict[str, Any]:
 class Unpickler(pickle._Unpickler):
     """Python's own unpickler; the one in C has no hook for setting state."""
 
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
+    stack: list[Any]
 
     def find_class(self, module: str, name: str) -> Any:
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
@@ -156,7 +158,7 @@ class Unpickler(pickle._Unpickler):
             raise ForbiddenGlobal(f"numpy.dtype of {target} with altered state")
         if isinstance(target, np.ndarray) and target.size:
             raise ForbiddenGlobal("refilling a numpy.ndarray")
-        super().load_build()
+        super().load_build()  # type: ignore[misc]  # typeshed has not this method
 
     dispatch[pickle.BUILD[0]] = load_build
 

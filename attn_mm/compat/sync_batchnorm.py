@@ -11,7 +11,7 @@ child, so replacing the names is enough.
 from __future__ import annotations
 
 from functools import wraps
-from types import ModuleType
+from typing import Any
 
 from torch import nn
 
@@ -20,7 +20,8 @@ from attn_mm.layers.mfbn import MFBN
 
 
 def _patch_torch() -> None:
-    plain = nn.SyncBatchNorm.convert_sync_batchnorm.__func__
+    owner: Any = nn.SyncBatchNorm
+    plain = owner.convert_sync_batchnorm.__func__
 
     @wraps(plain)
     def convert_sync_batchnorm(cls, module, process_group=None):
@@ -28,10 +29,10 @@ def _patch_torch() -> None:
             return module.synchronized(process_group)
         return plain(cls, module, process_group)
 
-    nn.SyncBatchNorm.convert_sync_batchnorm = classmethod(convert_sync_batchnorm)
+    owner.convert_sync_batchnorm = classmethod(convert_sync_batchnorm)
 
 
-def _patch_mmengine(utils: ModuleType) -> None:
+def _patch_mmengine(utils: Any) -> None:
     plain = utils.convert_sync_batchnorm
 
     @wraps(plain)

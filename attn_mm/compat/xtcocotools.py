@@ -14,6 +14,7 @@ import importlib
 import io
 import sys
 from types import ModuleType
+from typing import Any
 
 from attn_mm.compat.lazy import serve
 
@@ -28,13 +29,13 @@ def _imports() -> bool:
     return True
 
 
-def _coco(module: ModuleType) -> None:
+def _coco(module: Any) -> None:
     from attn_mm.compat.coco_keypoints import COCO
 
     module.COCO = COCO
 
 
-def _cocoeval(module: ModuleType) -> None:
+def _cocoeval(module: Any) -> None:
     from attn_mm.compat.coco_keypoints import COCOeval
 
     module.COCOeval = COCOeval

@@ -153,7 +153,7 @@ def _chosen(frames: Iterator, wanted: list[int], convert: Callable) -> Iterator[
         ValueError: if a frame is missing.
     """
     left = iter(wanted)
-    following = next(left)
+    following: int | None = next(left)
     for number, frame in enumerate(frames):
         if number == following:
             yield convert(frame)

@@ -199,7 +199,7 @@ def test_an_interrupted_run_goes_on(root, tmp_path, monkeypatch, capsys):
         interrupted_after(patch, 3)
         with pytest.raises(SystemExit) as stopped:
             evaluate(arguments, work)
-    assert stopped.value.code == 130 and "goes on where it stopped" in capsys.readouterr().err
+    assert stopped.value.code == 130 and "continue where it stopped" in capsys.readouterr().err
     partial = work / "video_results.json.partial"
     assert len(partial.read_text().splitlines()) == 1 + 3
     # A kill in the midst of writing.

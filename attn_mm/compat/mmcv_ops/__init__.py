@@ -9,7 +9,7 @@ is used.
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Any
 
 from attn_mm.compat.lazy import serve
 
@@ -23,7 +23,7 @@ def patch() -> None:
     serve("mmcv._ext", _fill)
 
 
-def _fill(module: ModuleType) -> None:
+def _fill(module: Any) -> None:
     from attn_mm.compat.mmcv_ops import deform_conv, focal_loss, nms, roi
 
     module.__doc__ = "Replacement of mmcv's compiled operators by attn_mm.compat.mmcv_ops."

@@ -158,7 +158,8 @@ def _align_max(
         best = torch.where(better, value, best)
         best_y = torch.where(better, y[..., None], best_y)
         best_x = torch.where(better, x[..., None], best_x)
-    return tuple(t.permute(0, 3, 1, 2) for t in (best, best_y, best_x))
+    best, best_y, best_x = (t.permute(0, 3, 1, 2) for t in (best, best_y, best_x))
+    return best, best_y, best_x
 
 
 def _samples(

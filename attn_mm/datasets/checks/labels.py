@@ -41,7 +41,9 @@ def check_labels(dataset: BaseDataset) -> None:
         UserError: if a label would crash the pipeline, the network or the loss.
     """
     check = _check_of(dataset)
-    for index in range(len(dataset)) if check else ():
+    if check is None:
+        return
+    for index in range(len(dataset)):
         # The base class's method, because mmpose's is slow.
         check(dataset, BaseDataset.get_data_info(dataset, index))
 
