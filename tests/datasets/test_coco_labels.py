@@ -55,7 +55,7 @@ def test_of_some_classes_an_annotated_image_may_have_none(tmp_path):
         (dict(images=[{"id": 1}]), r"images\[0\] has no file_name"),
         (dict(annotations=[{"image_id": 1}]), r"annotations\[0\] has no category_id"),
         (dict(annotations=[]), "has no annotated image"),
-        (dict(categories=CATEGORIES[:1]), "has no category 'dog', nor 1 more of the config's classes: name"),
+        (dict(categories=CATEGORIES[:1]), "has no category 'dog', nor 1 more of the config's classes: list"),
         (dict(categories=CATEGORIES[:2]), "has no category 'cow': list its categories in metainfo"),
     ],
 )
