@@ -133,7 +133,7 @@ def build(backbone, grafts, **options) -> nn.Module:
 
 
 def build_short(backbone, grafts) -> nn.Module:
-    """The same with few blocks, of every shape."""
+    """The same with one block a stage, or some of a mobile net's."""
     kind, depth = backbone
     upstream = MODELS.get(kind)
     settings = upstream.arch_settings
@@ -145,7 +145,7 @@ def build_short(backbone, grafts) -> nn.Module:
         few = [settings[depth][i] for i in (0, 1, 3, 4, -1)]
         with mock.patch.dict(settings, {depth: few}):
             return build(backbone, grafts, out_indices=(len(few) + 1,))
-    with mock.patch.dict(settings, {depth: (settings[depth][0], (1, 1, 2, 1))}):
+    with mock.patch.dict(settings, {depth: (settings[depth][0], (1, 1, 1, 1))}):
         return build(backbone, grafts)
 
 

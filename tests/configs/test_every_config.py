@@ -49,12 +49,11 @@ def without(node, names):
 
 
 def parts(cfg) -> dict[str, object]:
-    """What a training step of a demo depends on: the network but for its classes, and the data."""
+    """What a step of training depends on: the network but for its classes, and how the data is read."""
+    data = [cfg.train_dataloader, cfg.test_dataloader, cfg.test_evaluator]
     return dict(
         network=without(cfg.model, ("num_classes", "topk", "mean", "std")),
-        data=without(
-            [cfg.train_dataloader, cfg.test_dataloader, cfg.test_evaluator], ("data_root", "ann_file")
-        ),
+        data=without(data, ("data_root", "ann_file", "batch_size", "num_workers")),
     )
 
 
