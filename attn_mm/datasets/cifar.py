@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os.path as osp
 
+from mmengine.dataset import BaseDataset
 from mmpretrain.datasets import CIFAR10 as MMPretrainCIFAR10
 from mmpretrain.datasets import CIFAR100 as MMPretrainCIFAR100
 
@@ -16,7 +17,7 @@ from attn_mm.errors import UserError
 from attn_mm.registry import DATASETS
 
 
-class BothLayouts:
+class BothLayouts(BaseDataset):
     """Mixin: a CIFAR of mmpretrain's that also reads folders of images, and gives BGR either way.
 
     ``data_root`` holds ``cifar-10-batches-py`` (``cifar-100-python``), the files of the archive; or

@@ -82,21 +82,23 @@ class VideoFile(AbstractContextManager):
 
     def write(self, picture: np.ndarray | None) -> None:
         """Append a picture, uint8 BGR, or, for None, a white one."""
-        if picture is None and self._blank is None:
+        picture = self._blank if picture is None else picture
+        if picture is None:
             self._blanks_before += 1
             return
         if self._writer is None:
-            self._begin(picture)
-        self._writer.write(self._blank if picture is None else picture)
+            self._writer = self._begun(picture)
+        self._writer.write(picture)
 
-    def _begin(self, picture: np.ndarray) -> None:
-        codec = cv2.VideoWriter_fourcc(*"mp4v")
-        self._writer = cv2.VideoWriter(str(self._path), codec, self._rate, picture.shape[1::-1])
-        if not self._writer.isOpened():
+    def _begun(self, picture: np.ndarray) -> cv2.VideoWriter:
+        codec = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(self._path), codec, self._rate, picture.shape[1::-1])
+        if not writer.isOpened():
             raise UserError(f"{self._path}: this OpenCV can't write an MP4 video here")
         self._blank = np.full_like(picture, 255)
         for _ in range(self._blanks_before):
-            self._writer.write(self._blank)
+            writer.write(self._blank)
+        return writer
 
     def __exit__(self, *_) -> None:
         if self._writer is not None:

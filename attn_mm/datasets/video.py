@@ -143,7 +143,7 @@ def _retrieved(capture: cv2.VideoCapture) -> np.ndarray:
 def _chosen(frames: Iterator, wanted: list[int], convert: Callable) -> Iterator[np.ndarray]:
     """Convert the ``frames`` of these numbers, which rise; ValueError where there are fewer."""
     left = iter(wanted)
-    following = next(left)
+    following: int | None = next(left)
     for number, frame in enumerate(frames):
         if number == following:
             yield convert(frame)

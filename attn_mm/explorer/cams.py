@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
-from torch import nn
+from mmengine.model import BaseModel
 
 from attn_mm.explorer.panels import Panel
 from attn_mm.frameworks.prediction import ClipView, Target
@@ -53,7 +53,7 @@ class Cams:
         UserError: its backbone has no convolution.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: BaseModel) -> None:
         self._model = model
         # The outputs of a step's norm, which default_layers() names as well, are no step's last word.
         self._layers = {name: layer for name, layer in default_layers(model).items() if " step " not in name}

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from rich.progress import Progress
-from torch import nn
 
 from attn_mm.datasets.media import VideoFrames, breaks_off, open_input, open_videos, read_image
 from attn_mm.errors import UnreadableFile, UserError, reports_user_errors
@@ -109,7 +109,7 @@ class Explorer:
         page: takes the pictures.
     """
 
-    def __init__(self, model: nn.Module, framework: Framework, page: Page) -> None:
+    def __init__(self, model: BaseModel, framework: Framework, page: Page) -> None:
         self.model, self.page = model, page
         self._run = framework.plain_forward(model)
         self._cams = Cams(model)
@@ -118,7 +118,7 @@ class Explorer:
 class ImageExplorer(Explorer):
     """An :class:`Explorer` of a model that sees images."""
 
-    def __init__(self, model: nn.Module, framework: ImageFramework, page: Page) -> None:
+    def __init__(self, model: BaseModel, framework: ImageFramework, page: Page) -> None:
         super().__init__(model, framework, page)
         self._framework = framework
 
@@ -158,7 +158,7 @@ class ImageExplorer(Explorer):
 class VideoExplorer(Explorer):
     """An :class:`Explorer` of a model that sees clips."""
 
-    def __init__(self, model: nn.Module, framework: VideoFramework, page: Page) -> None:
+    def __init__(self, model: BaseModel, framework: VideoFramework, page: Page) -> None:
         super().__init__(model, framework, page)
         self._framework = framework
 

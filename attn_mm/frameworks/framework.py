@@ -19,7 +19,8 @@ from typing import Any, ClassVar
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
 from attn_mm.datasets.media import VideoFrames
 from attn_mm.errors import UserError
@@ -65,7 +66,7 @@ class Framework:
         """
         raise UserError(f"--demo: there is none for configs of {self.name} such as {cfg.filename}")
 
-    def demo_metrics(self, model: nn.Module, cfg: Config) -> dict[str, float]:
+    def demo_metrics(self, model: BaseModel, cfg: Config) -> dict[str, float]:
         """Metrics of a trained demo beyond those of its config; none by default."""
         return {}
 
@@ -127,14 +128,14 @@ class Framework:
         divisor = cfg.model.get("data_preprocessor", {}).get("pad_size_divisor", 1)
         return (3, *(-(-side // divisor) * divisor for side in (height, width)))
 
-    def plain_forward(self, model: nn.Module) -> Callable[[Tensor], object]:
+    def plain_forward(self, model: BaseModel) -> Callable[[Tensor], object]:
         """A function that runs everything in ``model`` that attends, once, on a preprocessed input.
 
         A prediction may run the model again on a flipped or cropped input, or split the batch.
         """
         return lambda inputs: model(inputs, None, mode="tensor")
 
-    def forward_arguments(self, model: nn.Module, inputs: Tensor) -> tuple[Tensor, dict]:
+    def forward_arguments(self, model: BaseModel, inputs: Tensor) -> tuple[Tensor, dict]:
         """What runs ``model`` up to the outputs of its heads: ``model(x, **kwargs)``.
 
         Args:
@@ -158,12 +159,12 @@ class ImageFramework(Framework, ABC):
     noun: ClassVar[str] = "object"
     labels_images: ClassVar[bool] = False
 
-    def score_threshold(self, model: nn.Module) -> float:
+    def score_threshold(self, model: BaseModel) -> float:
         """The least score that is kept where the user sets none: 0.3 unless overridden."""
         return 0.3
 
     @abstractmethod
-    def predictor(self, model: nn.Module, cfg: Config, score_thr: float, **options: Any) -> Predictor:
+    def predictor(self, model: BaseModel, cfg: Config, score_thr: float, **options: Any) -> Predictor:
         """A function from an image to what is found in it, with the picture that shows it.
 
         Args:
@@ -185,7 +186,7 @@ class ImageFramework(Framework, ABC):
         return {}
 
     @abstractmethod
-    def cam_target(self, model: nn.Module, prediction: Prediction, view: View) -> tuple[str, Target]:
+    def cam_target(self, model: BaseModel, prediction: Prediction, view: View) -> tuple[str, Target]:
         """The score that Grad-CAM explains, and its name.
 
         Args:
@@ -198,7 +199,7 @@ class ImageFramework(Framework, ABC):
             the score, a differentiable scalar.
         """
 
-    def answer(self, model: nn.Module, inputs: Tensor) -> str:
+    def answer(self, model: BaseModel, inputs: Tensor) -> str:
         """What a model says of a whole image, in a few words; empty where that makes no sense.
 
         Args:
@@ -212,7 +213,7 @@ class VideoFramework(Framework, ABC):
     """A framework whose models see clips of a video."""
 
     @abstractmethod
-    def predictor(self, model: nn.Module, cfg: Config, **options: Any) -> VideoPredictor:
+    def predictor(self, model: BaseModel, cfg: Config, **options: Any) -> VideoPredictor:
         """What cuts a video into clips, scores them and draws the result.
 
         Args:
@@ -225,7 +226,7 @@ class VideoFramework(Framework, ABC):
         """
 
     @abstractmethod
-    def cam_target(self, model: nn.Module, view: ClipView, best: dict) -> tuple[str, Target]:
+    def cam_target(self, model: BaseModel, view: ClipView, best: dict) -> tuple[str, Target]:
         """The score that Grad-CAM explains, and its name, as of :meth:`ImageFramework.cam_target`.
 
         Args:

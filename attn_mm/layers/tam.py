@@ -101,8 +101,8 @@ class TAM(nn.Module):
             if isinstance(layer, nn.PReLU):
                 layer.reset_parameters()
             else:
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+                nn.init.kaiming_normal_(layer.get_parameter("weight"), nonlinearity="relu")
+                nn.init.zeros_(layer.get_parameter("bias"))
 
     @contextmanager
     def gate_statistics(self) -> Iterator[GateStatistics]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmengine.dataset import BaseDataset
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from attn_mm.datasets.media import VideoFrames, write_image
 from attn_mm.frameworks import framework_of
@@ -29,7 +28,7 @@ def more_figures(runner: Runner) -> dict[str, float]:
     return framework_of(runner.cfg).demo_metrics(_trained(runner), runner.cfg)
 
 
-def _trained(runner: Runner) -> nn.Module:
+def _trained(runner: Runner) -> BaseModel:
     return (runner.model.module if is_model_wrapper(runner.model) else runner.model).eval()
 
 

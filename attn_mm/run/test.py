@@ -69,7 +69,7 @@ def _augment(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def _show(cfg: Config, args: argparse.Namespace) -> None:
-    hook = cfg.get("default_hooks", {}).get("visualization") or {}
+    hook = cfg.get("default_hooks", {}).get("visualization") or ConfigDict()
     kind = str(hook.get("type")).rpartition(".")[2]
     if kind not in _VISUALIZATION_HOOKS:
         raise UserError(

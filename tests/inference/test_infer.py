@@ -24,7 +24,7 @@ from attn_mm.frameworks.loading import fill, load_model
 from attn_mm.frameworks.mmdet import MMDet
 from attn_mm.frameworks.mmdet.draw import enlarged_instances
 from attn_mm.frameworks.mmdet.predict import detector
-from attn_mm.inference import infer as infer_module
+from attn_mm.inference import run_images
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.infer import main
 from attn_mm.maps.overlay import contact_sheet, mask_rows
@@ -495,7 +495,7 @@ def failing_at(monkeypatch, place, error):
 
         return call
 
-    monkeypatch.setattr(infer_module, "read_image", fail(infer_module.read_image))
+    monkeypatch.setattr(run_images, "read_image", fail(run_images.read_image))
     monkeypatch.setattr(VideoFile, "write", fail(VideoFile.write))
 
 

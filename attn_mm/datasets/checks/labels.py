@@ -33,7 +33,9 @@ def check_files(dataset: BaseDataset) -> None:
 def check_labels(dataset: BaseDataset) -> None:
     """UserError where a label of a built data set would fail in the pipeline, the network or the loss."""
     check = _check_of(dataset)
-    for index in range(len(dataset)) if check else ():
+    if check is None:
+        return
+    for index in range(len(dataset)):
         # The base class's: what mmpose's adds to each sample takes its time.
         check(dataset, BaseDataset.get_data_info(dataset, index))
 

@@ -177,7 +177,8 @@ class CocoSet(ImageSet):
     min_size = 64
 
     def annotations(self, entries: list[tuple[str, list[dict]]], size: int) -> str:
-        images, annotations = [], []
+        images: list[dict] = []
+        annotations: list[dict] = []
         for number, (name, objects) in enumerate(entries, start=1):
             images.append({"id": number, "file_name": name, "width": size, "height": size})
             for annotation in objects:

@@ -79,7 +79,7 @@ class MotionSet(GeneratedSet):
     def write_sample(self, folder: Path, number: int, sample: np.ndarray) -> str:
         path = folder / f"{number:012d}.mp4"
         size = sample.shape[2:0:-1]
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FRAME_RATE, size)
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FRAME_RATE, size)
         if not writer.isOpened():
             raise UserError(f"{path}: this OpenCV can't write an MP4 video here")
         for frame in sample:

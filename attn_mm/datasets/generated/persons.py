@@ -161,7 +161,7 @@ def _placed_figure(random: Callable, size: int) -> tuple[list[tuple[Patch, np.nd
     corner = -low - slack + (size - (high - low) + 2 * slack) * np.array([random(), random()])
     strokes = [[(coverage([outline + corner], size), c) for outline, c in layer] for layer in layers]
     masks = np.array([mask_of(patch, size) for (patch, _), *_ in strokes])
-    whole = masks.any(axis=0)
+    whole = np.logical_or.reduce(masks)
 
     keypoints = corner + height * np.array([figure.joints[name][:2] for name in KEYPOINTS])
     visibility = np.zeros(len(KEYPOINTS), int)

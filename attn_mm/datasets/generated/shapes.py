@@ -77,7 +77,7 @@ def draw_scene(random: Callable, size: int) -> tuple[np.ndarray, list[tuple[int,
         shape, boolean mask of its visible part.
     """
     canvas, colours = background(random, size)
-    objects = []
+    objects: list[tuple[int, np.ndarray, np.ndarray]] = []
     for _ in range(1 + int(random() * MAX_OBJECTS)):
         label = int(random() * len(CLASSES))
         diameter = size * (SIZE_RANGE[0] + (SIZE_RANGE[1] - SIZE_RANGE[0]) * random())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from attn_mm.datasets.media import VideoFrames
@@ -43,17 +44,17 @@ class MMAction(VideoFramework):
         """What the checkpoint says: mmaction's data sets know no names of their classes."""
         return saved
 
-    def predictor(self, model: nn.Module, cfg: Config, **options: Any) -> VideoPredictor:
+    def predictor(self, model: BaseModel, cfg: Config, **options: Any) -> VideoPredictor:
         return Recogniser(model, cfg, **options)
 
-    def cam_target(self, model: nn.Module, view: ClipView, best: dict) -> tuple[str, Target]:
+    def cam_target(self, model: BaseModel, view: ClipView, best: dict) -> tuple[str, Target]:
         name = f"{best['class']}, {best['score']:.2f} in this clip"
         return name, action_target(model, view.inputs, best["label"])
 
     def demo(self, cfg: Config) -> None:
         to_demo(cfg)
 
-    def demo_metrics(self, model: nn.Module, cfg: Config) -> dict[str, float]:
+    def demo_metrics(self, model: BaseModel, cfg: Config) -> dict[str, float]:
         return examine(model, cfg)
 
     def input_shape(self, cfg: Config) -> tuple[int, ...]:
@@ -67,10 +68,10 @@ class MMAction(VideoFramework):
             return (channels, sampler.clip_len, *size)
         return (sampler.get("num_clips", 1), channels, *size)
 
-    def plain_forward(self, model: nn.Module) -> Callable[[Tensor], object]:
+    def plain_forward(self, model: BaseModel) -> Callable[[Tensor], object]:
         return model.backbone
 
-    def forward_arguments(self, model: nn.Module, inputs: Tensor) -> tuple[Tensor, dict]:
+    def forward_arguments(self, model: BaseModel, inputs: Tensor) -> tuple[Tensor, dict]:
         volumes = any(isinstance(module, nn.Conv3d) for module in model.modules())
         # Recognizers take several clips, or frames, of a video.
         x = inputs if inputs.dim() == 5 and not volumes else inputs[:, None]

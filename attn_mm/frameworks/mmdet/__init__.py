@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mmengine.config import Config
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
 from attn_mm.frameworks.framework import ImageFramework, ShowHook
 from attn_mm.frameworks.mmdet.cam_target import box_target
@@ -22,10 +23,10 @@ class MMDet(ImageFramework):
     task = "detection"
     show_hook = ShowHook("DetVisualizationHook", switch="draw", folder="test_out_dir")
 
-    def predictor(self, model: nn.Module, cfg: Config, score_thr: float, **options: Any) -> Predictor:
+    def predictor(self, model: BaseModel, cfg: Config, score_thr: float, **options: Any) -> Predictor:
         return detector(model, cfg, score_thr)
 
-    def cam_target(self, model: nn.Module, prediction: Prediction, view: View) -> tuple[str, Target]:
+    def cam_target(self, model: BaseModel, prediction: Prediction, view: View) -> tuple[str, Target]:
         best = prediction.objects[0]
         name = f"the box of {best['class']}, {best['score']:.2f}"
         return name, box_target(model, view.inputs, 0, view.valid)
@@ -33,7 +34,7 @@ class MMDet(ImageFramework):
     def demo(self, cfg: Config) -> None:
         to_demo(cfg)
 
-    def plain_forward(self, model: nn.Module) -> Callable[[Tensor], object]:
+    def plain_forward(self, model: BaseModel) -> Callable[[Tensor], object]:
         from mmdet.models.detectors import SingleStageDetector
 
         # The second stage of a detector asks for boxes.
@@ -41,7 +42,7 @@ class MMDet(ImageFramework):
             return model.extract_feat
         return super().plain_forward(model)
 
-    def forward_arguments(self, model: nn.Module, inputs: Tensor) -> tuple[Tensor, dict]:
+    def forward_arguments(self, model: BaseModel, inputs: Tensor) -> tuple[Tensor, dict]:
         from mmdet.structures import DetDataSample
 
         size = tuple(inputs.shape[-2:])

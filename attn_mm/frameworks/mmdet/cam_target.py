@@ -6,14 +6,15 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
 from attn_mm.errors import UserError
 from attn_mm.frameworks.mmdet.predict import check_instances
 from attn_mm.frameworks.prediction import Target
 
 
-def box_target(model: nn.Module, inputs: Tensor, index: int, valid: tuple[float, float] = (1, 1)) -> Target:
+def box_target(model: BaseModel, inputs: Tensor, index: int, valid: tuple[float, float] = (1, 1)) -> Target:
     """The score of one box that an mmdet detector predicts.
 
     Args:
@@ -34,7 +35,7 @@ def box_target(model: nn.Module, inputs: Tensor, index: int, valid: tuple[float,
     return run
 
 
-def _instances(model: nn.Module, inputs: Tensor, valid: tuple[float, float]):
+def _instances(model: BaseModel, inputs: Tensor, valid: tuple[float, float]):
     from mmdet.structures import DetDataSample
 
     padded = tuple(inputs.shape[-2:])
@@ -54,7 +55,7 @@ def _instances(model: nn.Module, inputs: Tensor, valid: tuple[float, float]):
 
 
 @contextlib.contextmanager
-def _attached_scores(model: nn.Module) -> Iterator[None]:
+def _attached_scores(model: BaseModel) -> Iterator[None]:
     """Let the boxes of the dense heads in ``model`` have scores that can be differentiated."""
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
-from torch import nn
+from mmengine.model import BaseModel
 
 from attn_mm.datasets.media import VideoFrames
 from attn_mm.frameworks.framework import ImageFramework, ShowHook
@@ -49,13 +49,13 @@ class MMPose(ImageFramework):
             "skeleton": [list(link) for link in dataset_meta["skeleton_links"]],
         }
 
-    def predictor(self, model: nn.Module, cfg: Config, score_thr: float, **options: Any) -> Predictor:
+    def predictor(self, model: BaseModel, cfg: Config, score_thr: float, **options: Any) -> Predictor:
         return pose_estimator(model, cfg, score_thr, **options)
 
     def demo_options(self, dataset: BaseDataset) -> dict:
         return {"find_persons": annotated_persons(dataset)}
 
-    def cam_target(self, model: nn.Module, prediction: Prediction, view: View) -> tuple[str, Target]:
+    def cam_target(self, model: BaseModel, prediction: Prediction, view: View) -> tuple[str, Target]:
         scores = prediction.objects[view.place or 0]["keypoint_scores"]
         keypoint = int(np.argmax(scores))
         name = f"{model.dataset_meta['keypoint_id2name'][keypoint]}, {scores[keypoint]:.2f}"

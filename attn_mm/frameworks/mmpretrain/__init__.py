@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
 from attn_mm.frameworks.framework import ImageFramework, ShowHook
 from attn_mm.frameworks.mmpretrain import demo, multilabel_demo
@@ -24,19 +25,19 @@ class MMPretrain(ImageFramework):
     labels_images = True
     show_hook = ShowHook("VisualizationHook", switch="enable", folder="out_dir")
 
-    def score_threshold(self, model: nn.Module) -> float:
+    def score_threshold(self, model: BaseModel) -> float:
         """0.5 for a multi-label classifier; 0 for any other, of which the best classes are shown."""
         return 0.5 if is_multilabel(model) else 0.0
 
-    def predictor(self, model: nn.Module, cfg: Config, score_thr: float, **options: Any) -> Predictor:
+    def predictor(self, model: BaseModel, cfg: Config, score_thr: float, **options: Any) -> Predictor:
         return classifier(model, cfg, score_thr)
 
-    def cam_target(self, model: nn.Module, prediction: Prediction, view: View) -> tuple[str, Target]:
+    def cam_target(self, model: BaseModel, prediction: Prediction, view: View) -> tuple[str, Target]:
         best = prediction.objects[0]
         return f"{best['class']}, {best['score']:.2f}", class_target(model, view.inputs, best["label"])
 
     @torch.no_grad()
-    def answer(self, model: nn.Module, inputs: Tensor) -> str:
+    def answer(self, model: BaseModel, inputs: Tensor) -> str:
         if is_multilabel(model):
             return ""
         scores = model(inputs, mode="tensor").softmax(1)[0]

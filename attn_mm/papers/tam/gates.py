@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -68,7 +69,7 @@ the TAM paper).
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    style = dict(epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    style: dict[str, Any] = dict(epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser = argparse.ArgumentParser(description=_DESCRIPTION, **style)
     # One process: what it has done must be known when it is started again.
     parser.set_defaults(launcher="none", local_rank=0)
