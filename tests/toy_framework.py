@@ -59,8 +59,11 @@ class Toy(ImageFramework):
         best = prediction.objects[0]
         return best["class"], lambda: model(view.inputs, None, mode="tensor")[0, best["label"]]
 
+    def forward_arguments(self, model, inputs):
+        return inputs, dict(labels=None, mode="tensor")
+
     def demo(self, cfg):
-        cfg.val_evaluator = dict(type="ToyMetric")
+        cfg.val_evaluator = cfg.test_evaluator = dict(type="ToyMetric")
         set_schedule(cfg, epochs=2, lr=1e-2)
 
 
@@ -68,7 +71,7 @@ class Toy(ImageFramework):
 class ToyNet(BaseModel):
     def __init__(self):
         super().__init__()
-        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), CBAM(4, reduction=2))
+        self.backbone = nn.Sequential(CBAM(3, reduction=1), nn.Conv2d(3, 4, 3))
         self.head = nn.Linear(4, 2)
 
     def forward(self, inputs, labels, mode):

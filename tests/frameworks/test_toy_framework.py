@@ -32,7 +32,7 @@ train_dataloader = val_dataloader = test_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=False),
     collate_fn=dict(type="pseudo_collate"),
 )
-val_cfg, default_hooks = dict(), dict(logger=dict(type="LoggerHook"))
+val_cfg, test_cfg, default_hooks = dict(), dict(), dict(logger=dict(type="LoggerHook"))
 """
 
 
@@ -73,7 +73,7 @@ def test_explore_shows_its_attention_and_what_its_target_explains(toy, tmp_path)
     results = json.loads((tmp_path / "out" / "attention.json").read_text())["results"]
     maps = results[0]["attention"][0]["maps"]
     (cam,) = [item for item in maps if item["kind"] == "Grad-CAM"]
-    assert cam["layer"] == "backbone.0" and cam["size"] == [22, 30]
+    assert cam["layer"] == "backbone.1" and cam["size"] == [22, 30]
     assert cam["score"] == results[0]["objects"][0]["class"]
     assert len(maps) > 1, "CBAM's own"
 
@@ -106,12 +106,12 @@ def test_its_flags_are_for_its_configs(toy, tmp_path, capsys):
         assert capsys.readouterr().err == f"error: {line}\n"
 
 
-def test_a_framework_without_a_demo_says_so():
+def test_a_framework_without_a_demo_says_so(toy):
     class Bare(Framework):
         name = "bare"
 
-    with pytest.raises(UserError, match="--demo: there is none for configs of bare such as x"):
-        Bare().demo(Config(dict(default_scope="bare"), filename="x.py"))
+    with pytest.raises(UserError, match=f"--demo: there is none for configs of bare such as {toy[0]}"):
+        Bare().demo(Config.fromfile(toy[0]))
 
 
 def test_the_folders_import_no_framework():
