@@ -213,5 +213,5 @@ def make_bbox_file(args: argparse.Namespace) -> None:
 @reports_user_errors
 def main(argv=None) -> None:
     args = parse_args(argv)
-    with resumable(f"the same command goes on from {args.out}.partial"):
+    with resumable(f"repeat the command to continue from {args.out}.partial"):
         make_bbox_file(args)

@@ -313,7 +313,7 @@ def test_what_cant_be_used_is_named(photos, tmp_path, capsys):
     model, other = classifier(tmp_path, *GRAFTS), classifier(tmp_path / "other")
     out = "--out", tmp_path / "out"
     assert "does not fit" in refused(capsys, model[0], other[1], photos, *out)
-    assert "holds no image" in refused(capsys, *model, tmp_path / "empty", *out)
+    assert "contains no image" in refused(capsys, *model, tmp_path / "empty", *out)
     assert "can't be read as an image" in refused(capsys, *model, photos / "broken.jpg", *out)
     assert "the input's own folder" in refused(capsys, *model, photos, "--out", photos)
     shutil.copytree(photos, tmp_path / "album" / "pictures")

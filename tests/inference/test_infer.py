@@ -460,7 +460,7 @@ def test_inputs_that_cannot_be_read(plain, photos, tmp_path, capsys):
     assert "broken.mp4 can't be read as a video" in fails(capsys, *plain, tmp_path / "broken.mp4")
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert f"{empty} holds no image" in fails(capsys, *plain, empty)
+    assert f"{empty} contains no image" in fails(capsys, *plain, empty)
     shutil.copy(broken, empty)
     shutil.copy(broken, empty / "b.jpg")
     out = tmp_path / "out"
@@ -548,7 +548,7 @@ def test_a_video_that_stops_early_is_named(plain, tmp_path, capsys):
     result = infer(plain, path, tmp_path / "out")
     number = len(result["results"])
     assert 1 < number < 8
-    said = f"warning: {path} can't be read beyond {number} of the 8 frames that it says it has"
+    said = f"warning: {path} is truncated: {number} of its 8 frames can be read"
     assert capsys.readouterr().err.splitlines()[-1] == said
 
 
