@@ -246,8 +246,8 @@ def _explore_clips(
         scores.append(found)
         wanted = _wanted(clip, seen, stride, most - len(kept))
         if wanted:
-            shown = explorer.clip(view, predictor.best(found)[0])
-            kept += [(place, shown(index)) for index, place in wanted]
+            show = explorer.clip(view, predictor.best(found)[0])
+            kept += [(place, show(index)) for index, place in wanted]
         seen = clip.stop
         progress.update(task, completed=seen)
     progress.remove_task(task)
