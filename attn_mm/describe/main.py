@@ -12,7 +12,7 @@ from pathlib import Path
 from mmengine.config import Config
 from torch import nn
 
-from attn_mm.describe.build import add_shape_flag, input_shape, look_at
+from attn_mm.describe.build import add_shape_flag, look_at
 from attn_mm.describe.calls import Call, trace_calls
 from attn_mm.describe.dataflow import DataFlow, Flows, find_dataflow
 from attn_mm.describe.drawing import draw
@@ -28,6 +28,7 @@ from attn_mm.describe.module_tree import (
 )
 from attn_mm.describe.without_attention import without_attention
 from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.frameworks.forwards import input_shape
 from attn_mm.graft.units import find_family
 from attn_mm.layers import MFBN
 from attn_mm.utils.config import load_config
@@ -149,7 +150,7 @@ def report(name: str, description: Description) -> str:
         f"{tree.amount.conv / 1e9:.3f} G multiply-adds (conv), {tree.amount.full / 1e9:.3f} G (full).",
         "",
     ]
-    lines += [_added(description), ""] if description.plain is not None else []
+    lines += [] if description.plain is None else [_added(description.tree, description.plain), ""]
     for count, number in sorted(description.norms.items()):
         lines += [f"{number} batch norms have statistics for each of {count} flows.", ""]
     for flows in description.flow.flows:
@@ -158,11 +159,12 @@ def report(name: str, description: Description) -> str:
     return "\n".join([*lines, "```", tree_text(tree).rstrip(), "```"]) + "\n"
 
 
-def _added(description: Description) -> str:
-    tree, before = description.tree, _whole(description.plain)
+def _added(tree: Node, plain: Mapping[str, Amount]) -> str:
+    before = _whole(plain)
     part, added = "network", tree.added
     if added is None:
         part, added = "backbone", next(c.added for c in tree.children if c.name == "backbone")
+    assert added is not None
     return (
         f"The plain {part} has {before.params:,} parameters and {before.conv / 1e9:.3f} G multiply-adds; "
         f"added are {added.params:,} ({_percent(added.params, before.params)}) and "
@@ -193,7 +195,7 @@ def record(name: str, description: Description) -> dict:
 
 
 def _whole(plain: Mapping[str, Amount]) -> Amount:
-    return plain.get("", plain.get("backbone"))
+    return plain["" if "" in plain else "backbone"]
 
 
 @reports_user_errors

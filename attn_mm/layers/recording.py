@@ -119,7 +119,7 @@ def record_attention(model: nn.Module) -> Iterator[list[Recorded]]:
 
 
 def _recorder(
-    module: nn.Module, name: str, run: Callable, maps: list[Recorded], calls: Counter
+    module: Any, name: str, run: Callable, maps: list[Recorded], calls: Counter
 ) -> Callable[..., Any]:
     def call(*inputs, **options):
         output, found = module.recorded(run, *inputs, **options)

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
-from torch import nn
+from mmengine.model import BaseModel
 from torch.utils.data import DataLoader
 
 from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.labels import check_image_labels
 from attn_mm.errors import UserError
-from attn_mm.frameworks import load_model
+from attn_mm.frameworks.loading import load_model
 from attn_mm.run.launch import RunOptions, open_config
 from attn_mm.utils.files import check_checkpoint, make_folder
 from attn_mm.utils.flags import add_device_flag, add_options_flag, count
@@ -51,13 +51,13 @@ def open_test_config(config: str, options: RunOptions) -> Config:
     return cfg
 
 
-def open_classifier(cfg: Config, checkpoint: str, device: str) -> nn.Module:
+def open_classifier(cfg: Config, checkpoint: str, device: str) -> BaseModel:
     """A config's model with a checkpoint's weights; UserError where they don't fit."""
     check_checkpoint(checkpoint)
     return load_model(cfg, checkpoint, device)
 
 
-def check_classes(model: nn.Module, dataset: BaseDataset, about: str) -> None:
+def check_classes(model: BaseModel, dataset: BaseDataset, about: str) -> None:
     """UserError where the model's classes aren't those of the data set."""
     classes = dataset.metainfo.get("classes")
     named = model.dataset_meta["classes"]
@@ -70,7 +70,7 @@ def check_classes(model: nn.Module, dataset: BaseDataset, about: str) -> None:
         )
 
 
-def labels_of(dataset: BaseDataset, model: nn.Module, about: str) -> np.ndarray:
+def labels_of(dataset: BaseDataset, model: BaseModel, about: str) -> np.ndarray:
     """The class of each image; UserError where an image has none of the model's, or several."""
     check_image_labels(dataset, len(model.dataset_meta["classes"]))
     labels = [dataset.get_data_info(index)["gt_label"] for index in range(len(dataset))]
@@ -80,7 +80,7 @@ def labels_of(dataset: BaseDataset, model: nn.Module, about: str) -> np.ndarray:
 
 
 def batch_scores(
-    model: nn.Module, dataset: BaseDataset, batch_size: int, num_workers: int = 0
+    model: BaseModel, dataset: BaseDataset, batch_size: int, num_workers: int = 0
 ) -> Iterator[np.ndarray]:
     """The scores of the images of a data set, ``(images, classes)``, batch by batch in its order.
 
@@ -93,7 +93,7 @@ def batch_scores(
 
 
 @torch.no_grad()
-def predicted_scores(model: nn.Module, data: dict) -> np.ndarray:
+def predicted_scores(model: BaseModel, data: dict) -> np.ndarray:
     """The scores ``(images, classes)``, float64, of a collated batch; UserError where there are none."""
     samples = model.test_step(data)
     if any("pred_score" not in sample for sample in samples):

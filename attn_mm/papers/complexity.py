@@ -7,9 +7,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from attn_mm.describe.build import add_shape_flag, input_shape
+from attn_mm.describe.build import add_shape_flag
 from attn_mm.describe.complexity import config_report, count_config
 from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.frameworks.forwards import input_shape
 from attn_mm.papers import PAPERS
 from attn_mm.papers.counts import compare, paper_report
 from attn_mm.utils.config import load_config

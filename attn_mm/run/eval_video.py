@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
+from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, DefaultScope
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from attn_mm.datasets.checks.config_files import check_data
@@ -91,7 +91,7 @@ def open_set(cfg: Config) -> BaseDataset:
         return DATASETS.build(dict(node, test_mode=True))
 
 
-def open_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
+def open_model(cfg: Config, checkpoint: str, device: str) -> BaseModel:
     """The config's model, which gives a score for each clip; UserError where it is no recogniser."""
     model = load_model(cfg, checkpoint, device)
     if not hasattr(getattr(model, "cls_head", None), "average_clips"):
@@ -101,7 +101,7 @@ def open_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
 
 
 @torch.no_grad()
-def clip_scores(model: nn.Module, data: dict) -> np.ndarray:
+def clip_scores(model: BaseModel, data: dict) -> np.ndarray:
     """The softmax scores of a video's clips, each crop one of its own: (clips, classes), float64."""
     (sample,) = model.test_step(pseudo_collate([data]))
     return sample.pred_score.double().softmax(-1).cpu().numpy()
@@ -141,7 +141,7 @@ def accuracies(videos: list[dict]) -> dict[str, float]:
     return found
 
 
-def judge_all(loader: DataLoader, model: nn.Module, partial: Partial, total: int) -> list[int]:
+def judge_all(loader: DataLoader, model: BaseModel, partial: Partial, total: int) -> list[int]:
     """Judge what ``loader`` gives and keep it in ``partial``. Returns the videos that can't be read."""
     skipped = []
     with progress_bar() as progress:

@@ -197,7 +197,7 @@ def main(argv=None) -> None:
                 name=name,
                 log=str(path),
                 loss=_finite(run.losses[args.loss]),
-                figure=_finite(run.figures.get(figure, [])),
+                figure=_finite([] if figure is None else run.figures.get(figure, [])),
             )
             for name, path, run in zip(names, args.logs, runs)
         ],

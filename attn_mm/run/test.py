@@ -66,7 +66,7 @@ def _augment(cfg: Config, name: str, demo: bool) -> None:
 
 def _show(cfg: Config, name: str, in_window: bool, folder: str | None, wait_time: float) -> None:
     """Let the config's visualization hook show every picture, write it into a folder, or both."""
-    hook = cfg.get("default_hooks", {}).get("visualization") or {}
+    hook = cfg.get("default_hooks", {}).get("visualization") or ConfigDict()
     kind = str(hook.get("type")).rpartition(".")[2]
     if kind not in _VISUALIZATION_HOOKS:
         raise UserError(

@@ -126,5 +126,5 @@ def drop_pretrained(cfg: Config) -> None:
             node.norm_eval = False
         norm = node.get("norm_cfg")
         if isinstance(norm, dict) and norm.get("requires_grad") is False:
-            norm.requires_grad = True
+            norm["requires_grad"] = True
     cfg.load_from = None

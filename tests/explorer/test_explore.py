@@ -19,7 +19,7 @@ from layers.reference import leaves
 from mmengine.config import Config
 
 from attn_mm.explorer.explore import main
-from attn_mm.frameworks import load_model
+from attn_mm.frameworks.loading import load_model
 from attn_mm.maps.overlay import colours, fit_to_image
 from attn_mm.run import demo_networks as demo
 from attn_mm.utils.config import load_config
@@ -313,7 +313,7 @@ def test_what_cant_be_used_is_named(photos, tmp_path, capsys):
     model, other = classifier(tmp_path, *GRAFTS), classifier(tmp_path / "other")
     out = "--out", tmp_path / "out"
     assert "does not fit" in refused(capsys, model[0], other[1], photos, *out)
-    assert "holds no image" in refused(capsys, *model, tmp_path / "empty", *out)
+    assert "contains no image" in refused(capsys, *model, tmp_path / "empty", *out)
     assert "can't be read as an image" in refused(capsys, *model, photos / "broken.jpg", *out)
     assert "the input's own folder" in refused(capsys, *model, photos, "--out", photos)
     shutil.copytree(photos, tmp_path / "album" / "pictures")

@@ -17,8 +17,10 @@ from mmengine.registry import DefaultScope
 
 from attn_mm.datasets.media import VideoFrames
 from attn_mm.errors import UserError
-from attn_mm.frameworks import ClipView, Recogniser, draw_actions, load_model
-from attn_mm.inference import run_videos as infer_actions
+from attn_mm.frameworks.loading import load_model
+from attn_mm.frameworks.mmaction.draw import draw_actions
+from attn_mm.frameworks.mmaction.predict import Recogniser
+from attn_mm.frameworks.prediction import ClipView
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.infer import main
 from attn_mm.utils.config import load_config
@@ -265,7 +267,7 @@ def test_a_video_that_breaks_off_is_named(plain, clip, tmp_path, capsys):
     result = infer(plain, path, tmp_path / "out")
     frames = result["results"][0]["frames"]
     assert 0 < frames < 3 * SPAN
-    said = f"warning: {path} can't be read beyond {frames} of the {3 * SPAN} frames that it says it has"
+    said = f"warning: {path} is truncated: {frames} of its {3 * SPAN} frames can be read"
     assert said in capsys.readouterr().err
     assert len(list(VideoFrames(tmp_path / "out" / "torn.mp4"))) == frames
 
@@ -275,15 +277,15 @@ def test_an_interrupted_run_keeps_what_it_has_found(plain, clip, tmp_path, capsy
     folder.mkdir()
     for name in "abc":
         shutil.copy(clip, folder / f"{name}.mp4")
-    drawn, draw = [], infer_actions.draw_actions
+    drawn, draw = [], Recogniser.draw
 
-    def interrupted(frame, actions):
+    def interrupted(recogniser, frame, actions):
         drawn.append(frame)
         if len(drawn) == 2 * 3 * SPAN:
             raise KeyboardInterrupt
-        return draw(frame, actions)
+        return draw(recogniser, frame, actions)
 
-    monkeypatch.setattr(infer_actions, "draw_actions", interrupted)
+    monkeypatch.setattr(Recogniser, "draw", interrupted)
     with pytest.raises(SystemExit) as stopped:
         infer(plain, folder, out)
     assert stopped.value.code == 130
@@ -306,8 +308,8 @@ def fails(capsys, *arguments):
 
 def test_inputs_that_are_no_videos(plain, clip, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "x.png"), small.picture())
-    assert "x.png is an image: actions are looked for in videos" in fails(capsys, *plain, tmp_path / "x.png")
-    assert f"{tmp_path} holds no video (" in fails(capsys, *plain, tmp_path)
+    assert "x.png is an image: action recognition needs a video" in fails(capsys, *plain, tmp_path / "x.png")
+    assert f"{tmp_path} contains no video (" in fails(capsys, *plain, tmp_path)
     assert "absent.mp4 does not exist" in fails(capsys, *plain, tmp_path / "absent.mp4")
     (tmp_path / "x.mp4").write_text("no video")
     assert "x.mp4 can't be read as a video" in fails(capsys, *plain, tmp_path / "x.mp4")

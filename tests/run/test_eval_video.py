@@ -199,7 +199,7 @@ def test_an_interrupted_run_goes_on(root, tmp_path, monkeypatch, capsys):
         interrupted_after(patch, 3)
         with pytest.raises(SystemExit) as stopped:
             evaluate(arguments, work)
-    assert stopped.value.code == 130 and "goes on where it stopped" in capsys.readouterr().err
+    assert stopped.value.code == 130 and "continue where it stopped" in capsys.readouterr().err
     partial = work / "video_results.json.partial"
     assert len(partial.read_text().splitlines()) == 1 + 3
     # A kill in the midst of writing.
@@ -302,5 +302,5 @@ def test_mistakes(root, tmp_path, capsys):
     assert "must be a VideoDataset, with one label for each video" in line
     write_list(root, [("0.mp4", 8)], "beyond.txt")
     line = faulty(lambda _, dataset: dataset.update(ann_file="beyond.txt"))
-    assert f"{root / 'beyond.txt'}, line 1: the label 8 does not lie in 0..7" in line
+    assert f"{root / 'beyond.txt'}, line 1: the label 8 is not in 0..7" in line
     assert not work.exists()

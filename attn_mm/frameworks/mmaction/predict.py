@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.model import BaseModel
 from mmengine.registry import TRANSFORMS, DefaultScope
-from torch import Tensor, nn
+from torch import Tensor
 
 from attn_mm.datasets.media import VideoFrames
 from attn_mm.errors import UserError
-from attn_mm.frameworks.mmaction.clips import Clip, chosen_frames, consecutive_clips
+from attn_mm.frameworks.mmaction.clips import chosen_frames, consecutive_clips
+from attn_mm.frameworks.mmaction.draw import draw_actions
+from attn_mm.frameworks.prediction import Clip, ClipView
 
 NUM_ACTIONS = 5
-
-
-@dataclass
-class ClipView:
-    """What the network was shown of a clip.
-
-    Attributes:
-        pictures: uint8 BGR, one for each of the clip's frames: resized and cropped.
-        inputs: the network's input, ``(clips, C, T, h, w)``, or ``(frames, C, h, w)`` of a 2D network.
-    """
-
-    pictures: list[np.ndarray]
-    inputs: Tensor
 
 
 class Recogniser:
@@ -47,7 +36,7 @@ class Recogniser:
             not that of its classes.
     """
 
-    def __init__(self, model: nn.Module, cfg: Config, classes: list[str] | None = None) -> None:
+    def __init__(self, model: BaseModel, cfg: Config, classes: list[str] | None = None) -> None:
         from mmaction.models import Recognizer2D, Recognizer3D
 
         if not isinstance(model, (Recognizer2D, Recognizer3D)):
@@ -105,8 +94,12 @@ class Recogniser:
             for label in labels
         ]
 
+    def draw(self, image: np.ndarray, actions: list[dict]) -> np.ndarray:
+        """A frame, uint8 BGR, with the actions of :meth:`best` over its top left corner."""
+        return draw_actions(image, actions)
 
-def _named(model: nn.Module, cfg: Config, given: list[str] | None) -> list[str]:
+
+def _named(model: BaseModel, cfg: Config, given: list[str] | None) -> list[str]:
     """The names of the model's classes."""
     dataset = cfg.get("test_dataloader", {}).get("dataset", {})
     saved = model.dataset_meta.get("classes") or dataset.get("metainfo", {}).get("classes")

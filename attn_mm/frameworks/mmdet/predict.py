@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
+from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
-from torch import nn
 
 from attn_mm.errors import UserError
-from attn_mm.frameworks.mmdet.draw import enlarged_instances
+from attn_mm.frameworks.mmdet.draw import box_drawer
 from attn_mm.frameworks.prediction import Prediction, Predictor, View
-from attn_mm.maps.overlay import enlarged
 
 
-def detector(model: nn.Module, cfg: Config, score_thr: float) -> Predictor:
+def detector(model: BaseModel, cfg: Config, score_thr: float) -> Predictor:
     """A predictor of boxes and masks.
 
     An object is ``{"class", "label", "score", "bbox"}``, for a segmenter with
@@ -33,22 +31,8 @@ def detector(model: nn.Module, cfg: Config, score_thr: float) -> Predictor:
     Raises:
         UserError: when predicting, where the model's output is no instances.
     """
-    from mmdet.visualization import DetLocalVisualizer
-
     detect = detection(model, cfg)
-    visualizer = DetLocalVisualizer(name="attn_mm_infer")
-    visualizer.dataset_meta = model.dataset_meta
-
-    def draw(image: np.ndarray, sample) -> np.ndarray:
-        image, zoom = enlarged(image)
-        if zoom > 1:
-            sample = sample.clone()
-            sample.pred_instances = enlarged_instances(sample.pred_instances, zoom, image.shape[:2])
-        with warnings.catch_warnings():
-            # A label or an outline that touches the border.
-            warnings.filterwarnings("ignore", message=".* is out of bounds")
-            visualizer.add_datasample("", image[..., ::-1], sample, draw_gt=False, pred_score_thr=score_thr)
-        return visualizer.get_image()[..., ::-1]
+    draw = box_drawer(model.dataset_meta, score_thr)
 
     def predict(image: np.ndarray, name: str = "") -> Prediction:
         sample, inputs = detect(image)
@@ -62,7 +46,7 @@ def detector(model: nn.Module, cfg: Config, score_thr: float) -> Predictor:
     return predict
 
 
-def detection(model: nn.Module, cfg: Config) -> Callable[[np.ndarray], tuple]:
+def detection(model: BaseModel, cfg: Config) -> Callable[[np.ndarray], tuple]:
     """A function from an image, uint8 BGR, to mmdet's data sample for it and the network's input."""
     load, *rest = inference_steps(cfg)
     with DefaultScope.overwrite_default_scope("mmdet"):
@@ -88,7 +72,7 @@ def inference_steps(cfg: Config) -> list[dict]:
     return [step for step in steps if not str(step["type"]).endswith("Annotations")]
 
 
-def check_instances(sample, model: nn.Module) -> None:
+def check_instances(sample, model: BaseModel) -> None:
     """UserError where mmdet's data sample for an image holds no instances."""
     if "pred_instances" not in sample or "bboxes" not in sample.pred_instances:
         found = ", ".join(key for key in sample.all_keys() if key.startswith("pred_")) or "nothing"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
-from torch import nn
+from mmengine.dataset import BaseDataset
+from mmengine.model import BaseModel
 
 from attn_mm.datasets.checks.annotations import check_bbox_file, load_coco
 from attn_mm.errors import UserError
@@ -30,7 +31,7 @@ def whole_image(image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)
 
 
-def person_label(model: nn.Module, cfg: Config) -> int:
+def person_label(model: BaseModel, cfg: Config) -> int:
     """The place of the class person among a detector's; UserError where it has none."""
     classes = model.dataset_meta["classes"]
     if PERSON not in classes:
@@ -38,7 +39,7 @@ def person_label(model: nn.Module, cfg: Config) -> int:
     return classes.index(PERSON)
 
 
-def detected_persons(model: nn.Module, cfg: Config) -> PersonFinder:
+def detected_persons(model: BaseModel, cfg: Config) -> PersonFinder:
     """The persons that an mmdet model detects, with the overlap between them limited as mmpose does.
 
     Args:
@@ -94,6 +95,19 @@ def listed_persons(bbox_file: str, ann_file: str, images: Sequence[Path]) -> Per
     def find(image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
         rows = np.array(sorted(found[name], key=lambda row: -row[4]), np.float32).reshape(-1, 5)
         return rows[:, :4], rows[:, 4]
+
+    return find
+
+
+def annotated_persons(dataset: BaseDataset) -> PersonFinder:
+    """The persons whose boxes a data set of mmpose has, found by the image's file name."""
+    boxes = defaultdict(list)
+    for index in range(len(dataset)):
+        person = dataset.get_data_info(index)
+        boxes[Path(person["img_path"]).name].append(person["bbox"][0])
+
+    def find(image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(boxes[name]), np.ones(len(boxes[name]), np.float32)
 
     return find
 

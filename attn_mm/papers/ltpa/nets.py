@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
 from attn_mm.datasets.media import read_image
 from attn_mm.errors import UserError
-from attn_mm.frameworks import load_model
+from attn_mm.frameworks.loading import load_model
 from attn_mm.frameworks.mmpretrain.demo import configured_size
 from attn_mm.frameworks.mmpretrain.predict import is_multilabel
 from attn_mm.papers.classifiers import network_names
@@ -38,7 +39,7 @@ class Net:
     name: str
     cfg: Config
     checkpoint: str
-    model: nn.Module
+    model: BaseModel
     size: int
 
     @property

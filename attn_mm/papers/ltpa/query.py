@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,7 +54,7 @@ def query(nets: list[Net], options: QueryOptions, out: Output) -> None:
         raise UserError("--queries and --targets name images, or folders of them")
     queries, targets = image_files(options.queries, "--queries"), image_files(options.targets, "--targets")
     levels = {net.name: _level(net, options.level) for net in nets}
-    records = []
+    records: list[dict[str, Any]] = []
     with progress_bar() as bar:
         for net in nets:
             level = levels[net.name]

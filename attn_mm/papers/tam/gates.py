@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from torch import nn
 
 from attn_mm.errors import UserError, reports_user_errors, resumable
-from attn_mm.frameworks import load_model
+from attn_mm.frameworks.loading import load_model
 from attn_mm.papers.classifiers import network_names
 from attn_mm.papers.tam.block_filters import block_variances, filter_table
 from attn_mm.papers.tam.gate_figures import draw_filters, draw_lesion, draw_linearisation, draw_scatter
@@ -77,7 +78,7 @@ ANALYSES = {
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    style = dict(epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    style: dict[str, Any] = dict(epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser = argparse.ArgumentParser(description=_DESCRIPTION, **style)
     analyses = parser.add_subparsers(dest="analysis", required=True, metavar="ANALYSIS")
     parsers = {

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,8 @@ class Gate:
     @contextmanager
     def watched(self, seen: list[Seen]) -> Iterator[None]:
         """Put what the gate does, while the network runs, behind what is in ``seen`` when it runs first."""
-        layer, parts = self.module, defaultdict(GateStatistics)
+        layer = self.module
+        parts: defaultdict[str, GateStatistics] = defaultdict(GateStatistics)
 
         def run(x: Tensor) -> None:
             if not any(other.gate is self for other in seen):
@@ -79,6 +81,7 @@ class Gate:
     def opened(self) -> Iterator[None]:
         """Without this attention: a map flows through as it is, a convolution has its own weights."""
         layer = self.module
+        opening: AbstractContextManager
         if isinstance(layer, TopDownAttention):
             opening = _modulating(layer, lambda bottom, _: bottom)
         elif isinstance(layer, AWAttention):
@@ -139,7 +142,7 @@ def stages(sizes: Sequence[Sequence[int]]) -> list[int]:
     return [1 + order.index(area) for area in areas]
 
 
-def _values(layer: nn.Module, x: Tensor, *others: Tensor) -> Values:
+def _values(layer: Any, x: Tensor, *others: Tensor) -> Values:
     """The values by which ``layer`` multiplies its input ``x``, or, in an AW-convolution, weights."""
     if isinstance(layer, AWAttention):
         return {"weights": layer.forward(x)}
@@ -154,7 +157,7 @@ def _values(layer: nn.Module, x: Tensor, *others: Tensor) -> Values:
 
 
 @contextmanager
-def _modulating(attention: TopDownAttention, modulate: _Modulate) -> Iterator[None]:
+def _modulating(attention: Any, modulate: _Modulate) -> Iterator[None]:
     """Put ``modulate`` in the place of the method, which a block calls without the layer's hooks."""
     attention.modulate = modulate
     try:

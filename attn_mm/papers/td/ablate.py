@@ -164,7 +164,7 @@ def parameters(cfg: Config) -> int:
         return sum(parameter.numel() for parameter in MODELS.build(cfg.model).parameters())
 
 
-def train_variant(cfg: Config, folder: Path) -> dict:
+def train_variant(cfg: Config, folder: Path) -> dict[str, float]:
     """What the last validation of a variant gives: kept, gone on with, or trained."""
     results = folder / "results.json"
     if not results.exists():
@@ -178,6 +178,7 @@ def train_variant(cfg: Config, folder: Path) -> dict:
             runner.val_loop.run()
         if runner.rank == 0:
             write_results(runner, results.name, metrics, epoch=runner.epoch, iteration=runner.iter)
+        assert metrics.latest is not None
         return metrics.latest
     return read_metrics(results)
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -47,8 +49,12 @@ def _resnext(depth: int, width: int) -> dict:
     return dict(type="ResNeXt", depth=depth, groups=32, width_per_group=width)
 
 
-def _anars(channels: Sequence[int], depth: int, **options) -> list[ANAR]:
+def _anars(channels: Sequence[int], depth: Literal[2, 3, 5, 7], **options) -> list[ANAR]:
     return [ANAR(c, depth, **options) for c in channels]
+
+
+def _three_anars(depth: Literal[3, 5, 7], dims: Literal[2, 3]) -> nn.ModuleList:
+    return nn.ModuleList(_anars((256, 512, 1024), depth, dims=dims))
 
 
 def _vgg(depth: int) -> dict:
@@ -105,6 +111,13 @@ def _plain_vgg(depth: int) -> dict:
 _R50, _R101, _R152 = (resnet(depth) for depth in (50, 101, 152))
 _RX50, _RX101 = _resnext(50, 4), _resnext(101, 8)
 
+_COUNTED: tuple[tuple[Literal[3, 5, 7], Literal[2, 3], str], ...] = (
+    (3, 2, "164,371"),
+    (5, 2, "587,411"),
+    (7, 2, "754,067"),
+    (5, 3, "1,398,419"),
+)
+
 ROWS = [
     # CIFAR-10, with the parameters of the networks for ImageNet
     _row("2", "VGG16", _plain_vgg(16), "138.4 M"),
@@ -149,14 +162,9 @@ ROWS = [
         Row(
             "TDAF, counted",
             f"three ANAR-{depth}{' in 3D' if dims == 3 else ''}",
-            lambda depth=depth, dims=dims: nn.ModuleList(_anars((256, 512, 1024), depth, dims=dims)),
+            partial(_three_anars, depth, dims),
             figure,
         )
-        for depth, dims, figure in (
-            (3, 2, "164,371"),
-            (5, 2, "587,411"),
-            (7, 2, "754,067"),
-            (5, 3, "1,398,419"),
-        )
+        for depth, dims, figure in _COUNTED
     ),
 ]

@@ -245,5 +245,5 @@ def test_a_training_skips_what_is_no_image(tmp_path):
     )
     (log,) = (tmp_path / "work").rglob("*.log")
     lines = [line for line in log.read_text().splitlines() if "cat/1.png can't be read as an image" in line]
-    assert len(lines) == 1 and lines[0].endswith("training goes on without it")
+    assert len(lines) == 1 and lines[0].endswith("training continues without it")
     assert (tmp_path / "work" / "epoch_1.pth").is_file()

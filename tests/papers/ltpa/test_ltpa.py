@@ -386,7 +386,7 @@ def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
         ),
         (
             [*fool_on, f"{listed}={nothing}"],
-            "or it is empty",
+            "has nothing to use: it is empty",
         ),
         (["fool", plain[0], renamed], "'cat' stands for 'dog'"),
         (["transfer", *plain], "--sets names the folders"),

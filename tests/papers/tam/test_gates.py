@@ -129,7 +129,7 @@ def test_lesion_of_a_demo(config, tmp_path, monkeypatch, capsys):
         patch.setattr(Evaluation, "run", interrupted)
         with pytest.raises(SystemExit) as stopped:
             run("lesion", path, work=work)
-    assert stopped.value.code == 130 and "the same command goes on" in capsys.readouterr().err
+    assert stopped.value.code == 130 and "repeat the command to continue" in capsys.readouterr().err
     assert len((work / "lesion.json.partial").read_text().splitlines()) == 1 + 4
     monkeypatch.setattr(Evaluation, "run", lambda *args: passes.append(args) or plain_run(*args))
     record = run("lesion", path, work=work)

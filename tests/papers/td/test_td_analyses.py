@@ -81,7 +81,7 @@ def saved(tmp_path, images, quick_runs) -> tuple[Config, str, str]:
 
 
 def network(cfg, weights) -> torch.nn.Module:
-    from attn_mm.frameworks import load_model
+    from attn_mm.frameworks.loading import load_model
 
     return load_model(cfg, weights, "cpu")
 
@@ -205,7 +205,7 @@ def test_labels_and_annotations_are_looked_at_first(tmp_path, images, saved, cap
     (tmp_path / "list.txt").write_text("a/a0.png 0\nb/b1.png 9\n")
     (tmp_path / "torn.json").write_text('{"data_list": [')
     cases = [
-        ("b1.png has the label 9, and those of the 7 classes are 0 to 6", f"ann_file={tmp_path}/list.txt"),
+        ("b1.png has the label 9, but the labels of 7 classes are 0 to 6", f"ann_file={tmp_path}/list.txt"),
         ("has no label", "with_label=False"),
         ("torn.json can't be read as the annotations", "type=BaseDataset", f"ann_file={tmp_path}/torn.json"),
     ]
