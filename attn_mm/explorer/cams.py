@@ -17,6 +17,7 @@ from attn_mm.frameworks.mmpose.cam_target import keypoint_target
 from attn_mm.frameworks.mmpretrain.cam_target import class_target
 from attn_mm.frameworks.mmpretrain.predict import is_multilabel
 from attn_mm.graft.early_stop import feedback_steps, stopped_after
+from attn_mm.graft.grafted import find_flows
 from attn_mm.layers.recording import AttentionKind
 from attn_mm.maps.cam_layers import default_layers
 from attn_mm.maps.grad_cam import class_activation_maps
@@ -64,7 +65,8 @@ class Cams:
         # The outputs of a step's norm, which default_layers() names as well, are no step's last word.
         self._layers = {name: layer for name, layer in default_layers(model).items() if " step " not in name}
         self._steps = feedback_steps(model)
-        self._flows = getattr(getattr(model, "backbone", model), "flows", None)
+        flows = find_flows(getattr(model, "backbone", model))
+        self._flows = None if flows is None else flows.number
 
     def of_view(self, prediction: Prediction, view: View) -> list[Panel]:
         """The panels for the best object, or for a person's best keypoint; none where nothing was found."""

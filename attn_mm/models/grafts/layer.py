@@ -10,7 +10,7 @@ from torch import nn
 
 from attn_mm.graft.blocks import attend
 from attn_mm.graft.selection import select_blocks
-from attn_mm.graft.units import Unit, find_family
+from attn_mm.graft.units import Unit, find_family, record_of_block
 from attn_mm.models.layers import CONVS, GATES
 from attn_mm.registry import GRAFTS
 
@@ -94,7 +94,7 @@ def _put(block: nn.Module, position: str, build: Callable[[Unit], nn.Module]) ->
     units = find_family(block).units(block)
     if position == "se":
         block.se = build(next(unit for unit in units if unit.then))
-        block.se_is_grafted = True
+        record_of_block(block).se_is_grafted = True
         return block.se
     named = {"last": units[-1], **{f"after_{unit.name}": unit for unit in units}}
     if position not in named:
