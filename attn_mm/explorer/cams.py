@@ -83,6 +83,7 @@ class Cams:
     def _target(self, prediction: Prediction, view: View) -> tuple[str, Callable]:
         best = prediction.objects[0]
         if self._scope == "mmpose":
+            assert view.place is not None, "a view of mmpose's is a person's"
             scores = prediction.objects[view.place]["keypoint_scores"]
             keypoint = int(np.argmax(scores))
             name = self._model.dataset_meta["keypoint_id2name"][keypoint]

@@ -226,8 +226,8 @@ def _explore_clips(
         scores.append(found)
         wanted = _wanted(clip, seen, stride, most - len(kept))
         if wanted:
-            shown = explorer.clip(view, recogniser.best(found)[0])
-            kept += [(place, shown(index)) for index, place in wanted]
+            show = explorer.clip(view, recogniser.best(found)[0])
+            kept += [(place, show(index)) for index, place in wanted]
         seen = clip.stop
         progress.update(task, completed=seen)
     progress.remove_task(task)
@@ -300,7 +300,7 @@ def _explore_pictures(args: argparse.Namespace, cfg: Config, scope: str, picture
     predictor = PREDICTORS[scope](model, cfg, score_thr, **options)
     page = _open_page(args)
     explorer = Explorer(model, scope, page)
-    if is_video:
+    if isinstance(source, VideoFrames):
         explore_video(source, args.input, explorer, predictor, args.frames)
     else:
         explore_images(source, explorer, predictor)

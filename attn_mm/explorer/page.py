@@ -145,11 +145,9 @@ class Page(AbstractContextManager):
         }
         if panel.kind.over == "positions":
             return {**about, "map": packed(reduced(panel.values, MAX_CELLS))}
-        return {
-            **about,
-            "bounds": list(panel.kind.bounds),
-            "counts": histogram(panel.values, panel.kind.bounds, BINS),
-        }
+        bounds = panel.kind.bounds
+        assert bounds is not None, "values over channels or weights have bounds"
+        return {**about, "bounds": list(bounds), "counts": histogram(panel.values, bounds, BINS)}
 
     def __exit__(self, kind, *_) -> None:
         if not self.items:

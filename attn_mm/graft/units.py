@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -28,9 +28,10 @@ class Unit(NamedTuple):
     """The module that has convolution, norm and activation in it, where there is one."""
 
     @property
-    def dims(self) -> int:
-        """2 or 3: the dimensions that the convolution slides over."""
-        return len(self._of_conv("kernel_size"))
+    def dims(self) -> Literal[2, 3]:
+        """The dimensions that the convolution slides over."""
+        dims: Any = len(self._of_conv("kernel_size"))
+        return dims
 
     @property
     def in_channels(self) -> int:
@@ -193,18 +194,18 @@ def find_family(block: nn.Module) -> Family | None:
     return record.family if isinstance(record, GraftedBlock) else FAMILIES.get(forward_owner(block))
 
 
-def record_of_block(block: Any) -> GraftedBlock:
-    """The record of ``block``, for a graft to write in; one is put on it where it has none.
+def family_of(block: nn.Module) -> Family:
+    """The family of ``block``, one of those that :func:`attn_mm.graft.selection.stage_blocks` gives."""
+    family = find_family(block)
+    assert family is not None, f"{type(block).__name__} is a block of no known family"
+    return family
 
-    Raises:
-        TypeError: the block is of no known family.
-    """
+
+def record_of_block(block: Any) -> GraftedBlock:
+    """The record of ``block``, for a graft to write in; one is put on it where it has none."""
     record = getattr(block, "attn_mm", None)
     if not isinstance(record, GraftedBlock):
-        family = find_family(block)
-        if family is None:
-            raise TypeError(f"{type(block).__name__} is no block that grafts know")
-        record = block.attn_mm = GraftedBlock(family)
+        record = block.attn_mm = GraftedBlock(family_of(block))
     return record
 
 

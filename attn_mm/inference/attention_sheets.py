@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +18,14 @@ from attn_mm.maps.overlay import contact_sheet, fit_to_image, mask_rows, value_r
 from attn_mm.utils.files import write_atomically
 
 
-def find_attention(model: nn.Module) -> Callable[[Tensor], dict[tuple[int, int], Tensor]] | None:
+def find_attention(model: Any) -> Callable[[Tensor], dict[tuple[int, int], Tensor]] | None:
     """A function from a model's input to the masks of its backbone or head; None where neither has any.
 
     The masks are ``{(stage from 0, flow from 1): (N, 1, h, w)}``, or ``(N, 1, t, h, w)`` of a 3D network.
     A backbone makes them of the input, a head of the features that the backbone gives.
     """
-    backbone, head = getattr(model, "backbone", model), getattr(model, "head", None)
+    backbone: Any = getattr(model, "backbone", model)
+    head: Any = getattr(model, "head", None)
     if hasattr(backbone, "attention_masks"):
         return backbone.attention_masks
     if hasattr(head, "attention_masks"):

@@ -156,9 +156,9 @@ def infer_objects(args: argparse.Namespace, cfg: Config, scope: str) -> Predicti
     sheets = AttentionSheets(model, keep_scale=is_video) if args.show_attention else None
     predictor = PREDICTORS[scope](model, cfg, score_thr, **options)
     found = open_output(args, model.dataset_meta, score_thr=score_thr)
-    if args.attention_figure:
+    if sheets is not None and args.attention_figure:
         sheets.figure = AttentionFigure(found.out / "attention_figure.png", args.attention_figure)
-    if is_video:
+    if isinstance(source, VideoFrames):
         run_video(source, args.input, found, predictor, sheets)
     else:
         run_images(source, found, predictor, sheets)

@@ -99,6 +99,7 @@ def check_person_flags(args: argparse.Namespace, scope: str, is_video: bool) -> 
 def person_finder(args: argparse.Namespace, source: list[Path] | VideoFrames) -> PersonFinder:
     """Where the command line says that the persons are."""
     if args.bbox_file:
+        assert not isinstance(source, VideoFrames), "check_person_flags() refuses it"
         return listed_persons(args.bbox_file, args.ann_file, source)
     if args.det_config:
         cfg = load_config(args.det_config)

@@ -22,7 +22,7 @@ class InflatedMixin(LoadReport):
     attn_mm: Grafted
 
     def init_weights(self, *args, **kwargs) -> None:
-        super().init_weights(*args, **kwargs)
+        super().init_weights(*args, **kwargs)  # type: ignore[misc]  # of mmengine's BaseModule
         if self.attn_mm.inflated_from:
             load_inflated(self, self.attn_mm.inflated_from)
 

@@ -9,6 +9,8 @@ concatenated to conduct the classification in a multi-scale way."
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from attn_mm.graft.checkpointing import checkpoint_by_flow
@@ -43,7 +45,7 @@ class MultiScaleMixin(RunsStagesInFlows):
 
 
 @GRAFTS.register_module(name="MultiScale")
-def multi_scale(backbone: nn.Module, flows: int = 3) -> list[nn.Module]:
+def multi_scale(backbone: Any, flows: int = 3) -> list[nn.Module]:
     """Let ``backbone``, in place, run in the flows of TDAF (eqs. 1 and 2) without attention between them.
 
     With L stages, flow n = 1..N runs the first L - (N - n) of them on an input 2^(N - n) times smaller.

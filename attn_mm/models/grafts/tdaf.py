@@ -8,7 +8,8 @@ part of the first, as in the paper's ResNets (section 4.1).
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -30,6 +31,8 @@ class TDAFMixin(RunsStagesInFlows):
     """Mixin: the backbone's stages run in several flows, each masked by the one before."""
 
     recorded_call = "_recur"
+    anars: ANARs
+    out_indices: Sequence[int]
 
     def flow_stages(self) -> list[Stage]:
         """What the flows run: the backbone's stages, the stem being part of the first."""
@@ -37,6 +40,7 @@ class TDAFMixin(RunsStagesInFlows):
 
     def _recur(self, x: Tensor, masks=None) -> list[Tensor]:
         flows = self.flows
+        assert flows.eta is not None
         return r2dns(
             self.flow_stages(),
             self.anars,
@@ -71,13 +75,14 @@ class ANARs(OwnStart, nn.ModuleList):
     """The ANARs, each with its own initialization."""
 
     def start(self) -> None:
+        anar: Any
         for anar in self:
             anar.reset_parameters()
 
 
 @GRAFTS.register_module(name="TDAF")
 def top_down_flows(
-    backbone: nn.Module,
+    backbone: Any,
     flows: int = 3,
     anar: Literal[2, 3, 5, 7] = 3,
     width: int | Literal["stage"] = 512,
@@ -114,7 +119,7 @@ def top_down_flows(
     if not isinstance(streams, bool):
         raise ValueError(f"streams must be True or False, got {streams!r}")
     split = find_split(backbone)
-    convs = split.convs(backbone)
+    convs: list[Any] = split.convs(backbone)
     check_whole("flows", flows, 2, len(convs) + 1, why=" (the number of stages)")
     check_recursion(len(convs) + 1, flows, len(convs), eta, first_mask)
     indices = split.indices(backbone)
@@ -123,11 +128,10 @@ def top_down_flows(
             f"out_indices must be of {', '.join(map(str, indices))}, the stages that TDAF makes of "
             f"{type(backbone).__name__}, got {tuple(backbone.out_indices)}"
         )
-    upstream_forward = forward_owner(backbone)
-    record_of(backbone).flows = Flows("TDAF", flows, upstream_forward, eta, first_mask, streams)
-    backbone.anars = ANARs(
-        ANAR(conv.out_channels, anar, width, len(conv.kernel_size), depthwise) for conv in convs
-    )
+    owner = forward_owner(backbone)
+    record_of(backbone).flows = Flows("TDAF", flows, owner, eta, first_mask, streams)
+    dims: Any = len(convs[0].kernel_size)
+    backbone.anars = ANARs(ANAR(conv.out_channels, anar, width, dims, depthwise) for conv in convs)
     backbone.anars.init_weights()
     convert_multi_flow(backbone, flows)
     for name in getattr(backbone, "res_layers", ()):

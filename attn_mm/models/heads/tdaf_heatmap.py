@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from mmpose.models.heads import HeatmapHead
 from torch import Tensor, nn
@@ -40,10 +40,17 @@ class DeconvFlows(nn.Sequential, RunsStagesInFlows):
     """
 
     def __init__(
-        self, layers: nn.Sequential, flows: int, anar: int, width: int | str, eta: float, first_mask: str
+        self,
+        layers: nn.Sequential,
+        flows: int,
+        anar: Literal[2, 3, 5, 7],
+        width: int | Literal["stage"],
+        eta: float,
+        first_mask: Literal["none", "ones"],
     ) -> None:
         super().__init__(OrderedDict(layers.named_children()))
-        widths = [deconv.out_channels for deconv in layers[::LAYERS_OF_A_STAGE]]
+        deconvs: Any = layers[::LAYERS_OF_A_STAGE]
+        widths = [deconv.out_channels for deconv in deconvs]
         check_whole("flows", flows, 2, len(widths), why=" (the number of deconvolutions)")
         check_recursion(len(widths), flows, len(widths) - 1, eta, first_mask)
         self.anars = ANARs(ANAR(channels, anar, width) for channels in widths[:-1])
@@ -61,6 +68,7 @@ class DeconvFlows(nn.Sequential, RunsStagesInFlows):
     def forward(self, x: Tensor | Sequence[Tensor], masks: dict | None = None) -> Tensor:
         """The last flow's map, 2^L times the size of ``x``; see :func:`attn_mm.layers.r2dns`."""
         flows = self.flows
+        assert flows.eta is not None
         maps = r2dns(
             self.flow_stages(),
             self.anars,
@@ -117,6 +125,8 @@ class TDAFHeatmapHead(LoadReport, HeatmapHead):
     Raises:
         ValueError: an option is out of its range.
     """
+
+    deconv_layers: nn.Module
 
     def __init__(
         self,
