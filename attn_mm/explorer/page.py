@@ -41,7 +41,7 @@ class Shown:
     Attributes:
         label: what it is, such as "person 1".
         picture: uint8 BGR.
-        valid: see :class:`attn_mm.frameworks.View`.
+        valid: see :class:`attn_mm.frameworks.prediction.View`.
         panels: of the attentions.
     """
 

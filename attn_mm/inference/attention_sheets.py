@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attn_mm.datasets.media import write_image
 from attn_mm.errors import UserError
-from attn_mm.frameworks import ClipView, View
+from attn_mm.frameworks.prediction import ClipView, View
 from attn_mm.maps.overlay import contact_sheet, fit_to_image, mask_rows, value_range
 from attn_mm.utils.files import write_atomically
 

@@ -19,7 +19,7 @@ from layers.reference import leaves
 from mmengine.config import Config
 
 from attn_mm.explorer.explore import main
-from attn_mm.frameworks import load_model
+from attn_mm.frameworks.loading import load_model
 from attn_mm.maps.overlay import colours, fit_to_image
 from attn_mm.run import demo_networks as demo
 from attn_mm.utils.config import load_config
@@ -293,7 +293,7 @@ def test_actions(base, tmp_path):
 
 
 def test_the_demo(tmp_path, monkeypatch, small_demos, quick_runs):
-    monkeypatch.setattr(demo, "EPOCHS", 1)
+    monkeypatch.setattr(demo, "EXPLORED_EPOCHS", 1)
     main(["--demo", "--out", str(tmp_path / "out"), "--device", "cpu"])
     summary = json.loads((tmp_path / "out" / "attention.json").read_text())
     assert len(summary["results"]) == 6

@@ -20,9 +20,10 @@ from mmengine.structures import InstanceData
 
 from attn_mm.datasets.media import VideoFile, VideoFrames
 from attn_mm.errors import UserError
-from attn_mm.frameworks import PREDICTORS, load_model
-from attn_mm.frameworks.loading import fill
+from attn_mm.frameworks.loading import fill, load_model
+from attn_mm.frameworks.mmdet import MMDet
 from attn_mm.frameworks.mmdet.draw import enlarged_instances
+from attn_mm.frameworks.mmdet.predict import detector
 from attn_mm.inference import run_images
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.infer import main
@@ -330,7 +331,7 @@ def test_attention_of_an_image(grafted, tmp_path):
 
     cfg = load_config(grafted[0])
     model = load_model(cfg, grafted[1], "cpu")
-    (view,) = PREDICTORS["mmdet"](model, cfg, 0.3)(picture()).views
+    (view,) = detector(model, cfg, 0.3)(picture()).views
     masks = AttentionSheets(model).masks(view)
     assert set(masks) == {(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
     np.testing.assert_array_equal(found, contact_sheet(picture(), masks))
@@ -348,7 +349,7 @@ def test_attention_of_several_images_in_one_picture(grafted, tmp_path):
     model = load_model(cfg, grafted[1], "cpu")
     views = []
     for index, row in enumerate(rows):
-        (view,) = PREDICTORS["mmdet"](model, cfg, 0.3)(picture(seed=index)).views
+        (view,) = detector(model, cfg, 0.3)(picture(seed=index)).views
         masks = AttentionSheets(model).masks(view)
         views.append((view.picture, masks))
         assert [(m["stage"] - 1, m["flow"]) for m in row["masks"]] == sorted(masks)
@@ -365,7 +366,7 @@ def test_attention_of_a_video(grafted, clip, tmp_path):
     attended = VideoFrames(tmp_path / "out" / "attention" / "clip.mp4")
     cfg = load_config(grafted[0])
     model = load_model(cfg, grafted[1], "cpu")
-    predict = PREDICTORS["mmdet"](model, cfg, 0.3)
+    predict = detector(model, cfg, 0.3)
     kept, free = AttentionSheets(model, keep_scale=True), AttentionSheets(model)
     found = list(attended)
     assert (attended.rate, len(found)) == (12.5, 4)
@@ -393,7 +394,7 @@ def test_masks_lie_where_the_network_saw_them(plain, size):
     ramp = np.linspace(20, 120, height)[:, None] + np.linspace(0, 110, width)
     image = np.repeat(ramp.round().astype(np.uint8)[..., None], 3, axis=2)
     cfg = load_config(plain[0])
-    (view,) = PREDICTORS["mmdet"](load_model(cfg, plain[1], "cpu"), cfg, 0.3)(image).views
+    (view,) = detector(load_model(cfg, plain[1], "cpu"), cfg, 0.3)(image).views
     assert view.inputs.shape[-2] % 32 == view.inputs.shape[-1] % 32 == 0
     mask = AttentionSheets(SeesItsInput()).masks(view)[0, 2]
     mean = np.mean(cfg.model.data_preprocessor.mean)
@@ -412,7 +413,7 @@ def test_masks_lie_where_the_network_saw_them(plain, size):
 
 def test_the_padding_is_really_there(plain):
     cfg = load_config(plain[0])
-    predict = PREDICTORS["mmdet"](load_model(cfg, plain[1], "cpu"), cfg, 0.3)
+    predict = detector(load_model(cfg, plain[1], "cpu"), cfg, 0.3)
     # 75 x 110 is resized to 87 x 128 and padded to 96 x 128.
     assert predict(picture(75, 110)).views[0].valid == pytest.approx((87 / 96, 1.0))
     assert predict(picture(96, 128)).views[0].valid == (1.0, 1.0)
@@ -420,7 +421,7 @@ def test_the_padding_is_really_there(plain):
 
 def test_a_video_keeps_the_first_frames_scale(plain):
     cfg = load_config(plain[0])
-    predict = PREDICTORS["mmdet"](load_model(cfg, plain[1], "cpu"), cfg, 0.3)
+    predict = detector(load_model(cfg, plain[1], "cpu"), cfg, 0.3)
     dark, light = (predict(np.full((64, 64, 3), value, np.uint8)).views[0] for value in (60, 200))
     free, kept = AttentionSheets(SeesItsInput()), AttentionSheets(SeesItsInput(), keep_scale=True)
     for sheets in (free, kept):
@@ -635,7 +636,7 @@ def test_a_threshold_out_of_range(plain, photos, capsys, value):
 
 
 def test_other_faults_keep_their_traceback(plain, photos, tmp_path, monkeypatch):
-    monkeypatch.setitem(PREDICTORS, "mmdet", lambda *_: lambda image, name: 1 / 0)
+    monkeypatch.setattr(MMDet, "predictor", lambda *_: lambda image, name: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         infer(plain, photos, tmp_path / "out")
 

@@ -14,8 +14,10 @@ from mmengine.structures import InstanceData
 
 from attn_mm.datasets.media import VideoFile, VideoFrames
 from attn_mm.errors import UserError
-from attn_mm.frameworks import load_model, pose_estimator
+from attn_mm.frameworks.loading import load_model
+from attn_mm.frameworks.mmpose import MMPose
 from attn_mm.frameworks.mmpose.draw import skeleton_drawer
+from attn_mm.frameworks.mmpose.predict import pose_estimator
 from attn_mm.inference.attention_sheets import AttentionSheets, find_attention
 from attn_mm.inference.infer import Predictions, main
 from attn_mm.inference.inputs import make_output
@@ -332,7 +334,7 @@ def test_a_videos_attention_is_that_of_the_best_person(tdaf, clip, tmp_path):
 
     predict, sheets = pose_estimator(model, cfg, 0.1, find), AttentionSheets(model, keep_scale=True)
     make_output(tmp_path / "out", clip, attention=True)
-    found = Predictions(tmp_path / "out", model.dataset_meta)
+    found = Predictions(tmp_path / "out", MMPose().legend(model.dataset_meta))
     run_video(VideoFrames(clip), clip, found, predict, sheets)
     assert [len(record["objects"]) for record in found.records] == [0, 2, 0, 2]
     frames, attended = list(VideoFrames(clip)), list(VideoFrames(tmp_path / "out" / "attention" / "clip.mp4"))

@@ -17,8 +17,10 @@ from mmengine.registry import DefaultScope
 
 from attn_mm.datasets.media import VideoFrames
 from attn_mm.errors import UserError
-from attn_mm.frameworks import ClipView, Recogniser, draw_actions, load_model
-from attn_mm.inference import run_videos as infer_actions
+from attn_mm.frameworks.loading import load_model
+from attn_mm.frameworks.mmaction.draw import draw_actions
+from attn_mm.frameworks.mmaction.predict import Recogniser
+from attn_mm.frameworks.prediction import ClipView
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.infer import main
 from attn_mm.utils.config import load_config
@@ -275,15 +277,15 @@ def test_an_interrupted_run_keeps_what_it_has_found(plain, clip, tmp_path, capsy
     folder.mkdir()
     for name in "abc":
         shutil.copy(clip, folder / f"{name}.mp4")
-    drawn, draw = [], infer_actions.draw_actions
+    drawn, draw = [], Recogniser.draw
 
-    def interrupted(frame, actions):
+    def interrupted(recogniser, frame, actions):
         drawn.append(frame)
         if len(drawn) == 2 * 3 * SPAN:
             raise KeyboardInterrupt
-        return draw(frame, actions)
+        return draw(recogniser, frame, actions)
 
-    monkeypatch.setattr(infer_actions, "draw_actions", interrupted)
+    monkeypatch.setattr(Recogniser, "draw", interrupted)
     with pytest.raises(SystemExit) as stopped:
         infer(plain, folder, out)
     assert stopped.value.code == 130
