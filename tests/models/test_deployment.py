@@ -36,7 +36,13 @@ SHORT = [
     (("mmpretrain.MobileNetV3", "small"), "all"),
     (("mmpretrain.MobileNetV2", None), "TD"),
 ]
-"""Every graft and every family of backbones, with few blocks."""
+"""Every family of backbones, with few blocks."""
+TOGETHER = {graft["type"] for graft in [*GRAFTS["all"], *OTHERS]}
+SHORT += [
+    (("mmdet.ResNet", 50), key)
+    for key, grafts in GRAFTS.items()
+    if not {graft["type"] for graft in grafts} <= TOGETHER
+]
 WHOLE = [*MATRIX, *(case for case in SHORT if case[1] in FLOWS)]
 """Every graft on every backbone as it is: an hour on one core."""
 CASES = [pytest.param((*case, True), id=f"{name(case[0])}-{case[1]}-short") for case in SHORT]
