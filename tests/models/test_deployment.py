@@ -141,10 +141,12 @@ def test_exports_with_the_older_exporter(graft, tmp_path):
     assert_close(maps, expected, share=1e-3)
 
 
-def test_compiles_to_machine_code():
+@pytest.mark.parametrize("first", [pytest.param(3, marks=pytest.mark.whole), 4])
+def test_compiles_to_machine_code(first):
+    """The stages from the ``first`` on; the compiler takes a minute for both."""
     net = network(("mmdet.ResNet", 50), "all", short=True)
     torch._dynamo.reset()
-    stages = torch.nn.Sequential(net.layer3, net.layer4)
-    x = torch.randn(2, 128, 9, 7)
+    stages = torch.nn.Sequential(*(net.get_submodule(f"layer{number}") for number in range(first, 5)))
+    x = torch.randn(2, 16 * 2**first, 9, 7)
     with torch.no_grad():
         assert_close([torch.compile(stages, fullgraph=True)(x)], [stages(x)])
