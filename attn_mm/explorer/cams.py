@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from attn_mm.explorer.panels import Panel
 from attn_mm.frameworks import ClipView, Prediction, View
 from attn_mm.frameworks.mmaction.cam_target import action_target
 from attn_mm.frameworks.mmdet.cam_target import box_target
@@ -20,6 +19,7 @@ from attn_mm.graft.early_stop import feedback_steps, stopped_after
 from attn_mm.layers.recording import AttentionKind
 from attn_mm.maps.cam_layers import default_layers
 from attn_mm.maps.grad_cam import class_activation_maps
+from attn_mm.maps.panels import Panel
 from attn_mm.maps.values import at_frame
 
 _SELVARAJU = "Selvaraju et al., Grad-CAM, ICCV 2017, eqs. 1-2"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from torch import nn
 
 from attn_mm.datasets.media import (
     VIDEO_SUFFIXES,
@@ -21,6 +22,7 @@ from attn_mm.frameworks import (
     load_model,
     score_threshold,
 )
+from attn_mm.frameworks.forwards import plain_forward
 from attn_mm.inference.attention_sheets import AttentionFigure, AttentionSheets
 from attn_mm.inference.inputs import (
     ACTION_SCOPE,
@@ -55,7 +57,7 @@ is done in it.
 
 _EPILOG = """\
 In the output folder: the pictures (or the video) under the inputs' names; attention/, with
-every flow's and stage's mask over the image (for a classifier, the part of it that the network
+every attention map over the image (for a classifier, the part of it that the network
 sees), or over each person in it; predictions.json, whose
 boxes are x1, y1, x2, y2 in pixels of the image. docs/inference.md says more.
 """
@@ -88,14 +90,14 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--show-attention",
         action="store_true",
-        help="also draw the attention masks of the backbone, or of the head",
+        help="also draw what every attention layer of the network attends to",
     )
     parser.add_argument(
         "--attention-figure",
         type=positive,
         metavar="N",
         help="with --show-attention: also one picture of the first N images or persons, a row each, with the "
-        "masks of all stages and flows beside each other",
+        "attention of all layers, or the masks of all stages and flows, beside each other",
     )
     add_prediction_flags(parser)
     return parser.parse_args(argv)
@@ -139,7 +141,7 @@ def infer_actions(args: argparse.Namespace, cfg: Config) -> Predictions:
     paths = open_videos(args.input)
     model = load_model(cfg, args.checkpoint, args.device)
     recogniser = Recogniser(model, cfg, args.classes and read_classes(args.classes))
-    sheets = AttentionSheets(model, keep_scale=True) if args.show_attention else None
+    sheets = open_sheets(args, model, ACTION_SCOPE, keep_scale=True)
     found = open_output(args, {"classes": recogniser.classes})
     run_videos(paths, found, recogniser, sheets)
     return found
@@ -153,7 +155,7 @@ def infer_objects(args: argparse.Namespace, cfg: Config, scope: str) -> Predicti
     options = {"find_persons": person_finder(args, source)} if scope == "mmpose" else {}
     model = load_model(cfg, args.checkpoint, args.device)
     score_thr = score_threshold(model, scope) if args.score_thr is None else args.score_thr
-    sheets = AttentionSheets(model, keep_scale=is_video) if args.show_attention else None
+    sheets = open_sheets(args, model, scope, keep_scale=is_video)
     predictor = PREDICTORS[scope](model, cfg, score_thr, **options)
     found = open_output(args, model.dataset_meta, score_thr=score_thr)
     if args.attention_figure:
@@ -163,6 +165,15 @@ def infer_objects(args: argparse.Namespace, cfg: Config, scope: str) -> Predicti
     else:
         run_images(source, found, predictor, sheets)
     return found
+
+
+def open_sheets(
+    args: argparse.Namespace, model: nn.Module, scope: str, keep_scale: bool
+) -> AttentionSheets | None:
+    """What draws the attention, where the command line asks for it."""
+    if not args.show_attention:
+        return None
+    return AttentionSheets(model, plain_forward(model, scope), keep_scale)
 
 
 def open_output(args: argparse.Namespace, dataset_meta: dict, **about) -> Predictions:

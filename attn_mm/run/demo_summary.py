@@ -23,12 +23,14 @@ from attn_mm.frameworks import (
     pose_estimator,
     score_threshold,
 )
+from attn_mm.frameworks.forwards import plain_forward
 from attn_mm.frameworks.mmaction import demo as action
-from attn_mm.inference.attention_sheets import AttentionSheets, find_attention
+from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.inputs import make_output
 from attn_mm.inference.predictions import Predictions
 from attn_mm.inference.run_images import run_images
 from attn_mm.inference.run_videos import run_videos
+from attn_mm.layers.recording import attending_layers
 from attn_mm.maps.frame_sheet import frame_sheet
 
 NUM_PICTURES, NUM_VIDEOS = 6, 8
@@ -78,7 +80,10 @@ def draw_predictions(runner: Runner, number: int) -> Path:
     dataset = runner.val_dataloader.dataset
     model = _trained(runner)
     model.dataset_meta = dataset.metainfo
-    sheets = AttentionSheets(model, keep_scale=_of_videos(runner)) if find_attention(model) else None
+    sheets = None
+    if attending_layers(model):
+        run = plain_forward(model, runner.cfg.default_scope)
+        sheets = AttentionSheets(model, run, keep_scale=_of_videos(runner))
     paths = _paths(runner)[:number]
     out = Path(runner.work_dir, "pictures")
     make_output(out, paths[0], attention=sheets is not None)

@@ -126,7 +126,8 @@ def open_gates(model: nn.Module, config: str) -> list[Gate]:
     gates = find_gates(model)
     if not gates:
         raise UserError(
-            f"{config} has no gate: expected attn_mm's SE, CBAM, ECA, FCA, TAM, TD or AWConv in its model"
+            f"{config} has no gate: expected a layer that can be opened in its model, such as attn_mm's SE, "
+            "CBAM, ECA, FCA, TAM, TD or AWConv"
         )
     return gates
 
