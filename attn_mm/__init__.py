@@ -6,4 +6,4 @@ from attn_mm import compat
 
 __version__ = version("attn-mm")
 
-compat.mend()
+compat.patch()

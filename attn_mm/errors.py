@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one line on stderr and exit status 2, no traceback."""
+"""Errors that the user can correct: one line on stderr and exit status 2, no traceback."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _INTERRUPTED = 130
 
 
 class UserError(Exception):
-    """A mistake in a command's input. The message is one line that names the thing and the way out."""
+    """A mistake in a command's input. The message is one line: what is wrong, where, and what to do."""
 
 
 class ConfigError(UserError, ValueError):
-    """A config asks of a model what it can't be."""
+    """A config describes a model that can't be built."""
 
 
 class UnreadableFile(UserError):
-    """A file that can't be read, in one line, also where a worker process has found it."""
+    """A file can't be read. The message is one line, even if a worker process raised the error."""
 
     def __init__(self, message: str) -> None:
-        # torch raises a worker's error again with the worker's traceback as its message.
+        # torch re-raises a worker's error with the worker's traceback as its message.
         last = message.strip().rpartition("\n")[2]
         super().__init__(last.removeprefix(f"{type(self).__module__}.{type(self).__qualname__}: "))
 
     @classmethod
     def after(cls, error: Exception, path: str, kind: str) -> UnreadableFile:
-        """The ``error`` of what should have read ``path`` as ``kind``, such as "an image", in one line."""
+        """Turn the ``error`` from reading ``path`` as ``kind``, such as "an image", into one line."""
         return cls(f"{path} can't be read as {kind}: {_reason(error, path)}")
 
 
@@ -43,10 +43,11 @@ def _reason(error: Exception, path: str) -> str:
 
 
 def reports_user_errors(main: Callable) -> Callable:
-    """Decorate a command's ``main``: a user's mistake becomes ``error: ...`` on stderr and ``SystemExit(2)``.
+    """Decorate a command's ``main`` to report the user's mistakes without a traceback.
 
-    Reported so are :class:`UserError` and :class:`CheckpointError`; Ctrl-C becomes ``interrupted`` and
-    ``SystemExit(130)``. Any other exception is a fault of the program and keeps its traceback.
+    Catches :class:`UserError` and :class:`CheckpointError`, prints ``error: ...`` on stderr and raises
+    ``SystemExit(2)``. Ctrl-C prints ``interrupted`` and raises ``SystemExit(130)``. Any other exception is a
+    bug and keeps its traceback.
     """
 
     @functools.wraps(main)
@@ -64,8 +65,8 @@ def reports_user_errors(main: Callable) -> Callable:
 
 
 @contextmanager
-def resumable(advice: str = "the same command goes on where it stopped") -> Iterator[None]:
-    """Within this context Ctrl-C is reported with that advice."""
+def resumable(advice: str = "repeat the command to continue where it stopped") -> Iterator[None]:
+    """In this context, Ctrl-C is reported with ``advice``."""
     try:
         yield
     except KeyboardInterrupt:
@@ -73,12 +74,12 @@ def resumable(advice: str = "the same command goes on where it stopped") -> Iter
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint can't be had. The message is one line that names the file and the way out."""
+    """A checkpoint can't be loaded. The message is one line: what is wrong, where, and what to do."""
 
 
 class UnsafeCheckpointError(CheckpointError):
-    """The file asks for code that no checkpoint needs; nothing of it was run."""
+    """The file names code that no checkpoint needs; none of it was run."""
 
 
 class PretrainedUnavailableError(CheckpointError):
-    """Pretrained weights can't be fetched."""
+    """Pretrained weights can't be downloaded."""

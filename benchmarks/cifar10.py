@@ -41,7 +41,7 @@ GRAFTS = {
     "aw": dict(type="attn_mm.AWConv", convs=("3x3",)),
     "tdaf": dict(type="attn_mm.TDAF", flows=3, anar=3),
 }
-VGGS = {"vgg": "ltpa_vgg_cifar10", "vgg_att2": "ltpa_vgg_att2_concat_pc_cifar10"}
+VGGS = {"vgg": "ltpa/vgg_plain_300e_cifar10", "vgg_att2": "ltpa/vgg_ltpa-att2-concat-pc_300e_cifar10"}
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -85,8 +85,8 @@ def check(args: argparse.Namespace) -> None:
 def network(net: str, width: int) -> Config:
     """The config of a network."""
     if net in VGGS:
-        return load_config(str(ROOT / f"configs/classification/{VGGS[net]}.py"))
-    cfg = load_config(str(ROOT / "configs/classification/tam_r18_cifar10.py"))
+        return load_config(str(ROOT / f"configs/{VGGS[net]}.py"))
+    cfg = load_config(str(ROOT / "configs/tam/r18_plain_300e_cifar10.py"))
     cfg.model.backbone.update(stem_channels=width, base_channels=width)
     cfg.model.head.in_channels = 8 * width
     graft, plain = GRAFTS[net], cfg.model.backbone

@@ -25,12 +25,18 @@ from attn_mm.utils.files import write_atomically
 ROOT = Path(__file__).parents[1]
 # Pair: the plain config, and the same with attention.
 PAIRS = {
-    "FCOS R50, TDAF ANAR-3": ("fcos_r50", "fcos_tdaf_r50"),
-    "Faster R-CNN R50, AW-FPN": ("detection/faster_rcnn_r50_fpn", "detection/faster_rcnn_r50_aw_fpn"),
-    "SSD300 VGG16, AW": ("detection/ssd300_vgg16", "detection/ssd300_aw_vgg16"),
-    "SimpleBaseline R50, TDAF ANAR-3": ("pose/simplebaseline_r50", "pose/simplebaseline_r50_tdaf_anar3"),
-    "3D-R18, TDAF ANAR-5": ("action/3dr18_kinetics400", "action/tdaf_3dr18_anar5_kinetics400"),
-    "3D-R50, TDAF ANAR-5": ("action/3dr50_kinetics400", "action/tdaf_3dr50_anar5_kinetics400"),
+    "FCOS R50, TDAF ANAR-3": ("tdaf/fcos-r50_plain_coco", "fcos_tdaf_r50"),
+    "Faster R-CNN R50, AW-FPN": (
+        "detection/faster-rcnn-r50_plain_coco",
+        "detection/faster-rcnn-r50_neck-aw_coco",
+    ),
+    "SSD300 VGG16, AW": ("aw/ssd300-vgg16_plain_voc", "aw/ssd300-vgg16_aw-neck-aw_voc"),
+    "SimpleBaseline R50, TDAF ANAR-3": (
+        "tdaf/simplebaseline-r50_plain_coco",
+        "tdaf/simplebaseline-r50_head-tdaf-anar3_coco",
+    ),
+    "3D-R18, TDAF ANAR-5": ("action/3dr18_plain_kinetics400", "action/3dr18_tdaf-anar5_kinetics400"),
+    "3D-R50, TDAF ANAR-5": ("tdaf/3dr50_plain_kinetics400", "tdaf/3dr50_tdaf-anar5_kinetics400"),
 }
 # What the table shows of the frameworks' metrics, and under which name.
 SHOWN = {

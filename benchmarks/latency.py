@@ -393,7 +393,7 @@ def main(argv=None) -> None:
         plot(records, args.work_dir / "latency.png")
     print(text, end="")
     if interrupted:
-        print("interrupted: the same command goes on", file=sys.stderr)
+        print("interrupted: repeat the command to continue", file=sys.stderr)
         raise SystemExit(130)
 
 

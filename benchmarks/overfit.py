@@ -1,7 +1,8 @@
 """Overfit a handful of real images: the quickest proof that a config can learn real data at all.
 
     overfit.py configs/fcos_tdaf_r50.py --ann-file annotations.json --img-dir images --work-dir out
-    overfit.py configs/pose/simplebaseline_r50.py --ann-file keypoints.json --img-dir images --work-dir out
+    overfit.py configs/tdaf/simplebaseline-r50_plain_coco.py --ann-file keypoints.json --img-dir images \\
+        --work-dir out
 
 The network starts from scratch and is evaluated on the images it was trained on. The
 loss at the start is the first step's, that at the end the mean of the last ten. What it

@@ -1,4 +1,4 @@
-_base_ = "./_base_/fcos_r50_trained_norms.py"
+_base_ = "./_base_/networks/fcos-r50_trained-norms.py"
 
 model = dict(
     backbone=dict(

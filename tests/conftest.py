@@ -1,4 +1,4 @@
-"""Shared by all tests: the mends of ``attn_mm`` before any framework is imported, one thread, fixed seeds."""
+"""Shared by all tests: upstream patches before any framework is imported, one thread, fixed seeds."""
 
 from __future__ import annotations
 

@@ -50,4 +50,4 @@ def grafts_of_resnet50(stages: Sequence[int]) -> dict[str, int]:
     }
     added = {name: sum(n * layer(c) for c, n in blocks) for name, layer in each.items()}
     # As published, and torchvision's ResNet-50.
-    return added | {"td": 27_645_992 - 25_557_032}
+    return added | {"td-joint": 27_645_992 - 25_557_032}

@@ -17,7 +17,7 @@ def test_mistakes_and_interruptions_are_one_line_each(capsys):
         with resumable():
             raise KeyboardInterrupt
 
-    goes_on = "interrupted: the same command goes on where it stopped"
+    goes_on = "interrupted: repeat the command to continue where it stopped"
     for run, status, line in (
         (lambda: main(UserError("no such file")), 2, "error: no such file"),
         (lambda: main(KeyboardInterrupt()), 130, "interrupted"),

@@ -1,8 +1,7 @@
-"""Mends of what makes the published OpenMMLab wheels fail on today's torch, NumPy and Python.
+"""Patches of bugs that make the published OpenMMLab wheels crash on today's torch, NumPy and Python.
 
-Each file names one upstream fault, mends it in ``mend()``, and can be deleted
-alone. A mend does nothing where upstream is fine, and imports no framework:
-it acts when the framework is imported.
+Each file names one upstream bug, patches it in ``patch()``, and can be deleted alone. A patch does nothing if
+upstream doesn't have the bug. It imports no framework: it runs when the framework is imported.
 """
 
 from functools import cache
@@ -19,7 +18,7 @@ from attn_mm.compat import (
     xtcocotools,
 )
 
-_MENDS = (
+_PATCHED = (
     numpy_aliases,
     checkpoints,
     sync_batchnorm,
@@ -33,7 +32,7 @@ _MENDS = (
 
 
 @cache
-def mend() -> None:
-    """Apply every mend; calling it again changes nothing."""
-    for module in _MENDS:
-        module.mend()
+def patch() -> None:
+    """Apply every patch. A second call does nothing."""
+    for module in _PATCHED:
+        module.patch()

@@ -1,16 +1,16 @@
-"""Checkpoints that load on every torch, and can run nothing.
+"""Checkpoints load on every torch version and can't run code.
 
 mmengine 0.10.7 calls ``torch.load`` without ``weights_only``
 (mmengine/runner/checkpoint.py:347, 415, 438 and 507; :371 and :379 through
-``torch.hub``). Before torch 2.6 that runs whatever code the file holds; since
-torch 2.6 it refuses mmengine's own checkpoints, for their ``HistoryBuffer`` and
+``torch.hub``). Before torch 2.6 this runs any code in the file. Since torch 2.6
+it rejects mmengine's own checkpoints, because they contain ``HistoryBuffer`` and
 NumPy arrays. mmdet, mmpose, mmaction2 and mmpretrain load feature banks and
 queues in the same way (mmaction/models/roi_heads/shared_heads/lfb.py:131,
 mmpretrain/engine/hooks/swav_hook.py:70).
 
-The mend gives every ``torch.load`` in these packages the unpickler of
-:mod:`attn_mm.compat.restricted_pickle`. ``torch.load`` is unchanged for anybody
-else's code.
+The patch makes every ``torch.load`` in these packages use the unpickler of
+:mod:`attn_mm.compat.restricted_pickle`. For all other code, ``torch.load`` is
+unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from collections.abc import Callable
 from functools import wraps
 from http.client import HTTPException
 from pathlib import Path
-from types import ModuleType
 from typing import IO, Any
 from urllib.parse import urlparse
 
@@ -38,20 +37,24 @@ MapLocation = str | torch.device | dict | Callable | None
 
 
 def load_checkpoint_file(path: str | os.PathLike | IO[bytes], map_location: MapLocation = "cpu") -> dict:
-    """Load a checkpoint, in any format that ``torch.save`` has had, and run no code from it.
+    """Load a checkpoint without running code from it.
 
     Args:
-        path: a file name, where ``~`` is the home folder, or an open binary file.
+        path: a file name (``~`` is the home folder) or an open binary file, in any format that ``torch.save``
+            has used.
         map_location: as in :func:`torch.load`.
 
+    Returns:
+        The checkpoint, a dict.
+
     Raises:
-        UnsafeCheckpointError: the file asks for a global that is not allowed.
-        CheckpointError: the file is missing, damaged, or holds something other than a dict.
+        UnsafeCheckpointError: if the file names a type or function that is not allowed.
+        CheckpointError: if the file is missing or damaged, or doesn't contain a dict.
     """
     checkpoint = _load(path, map_location)
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
-            f"{_name(path)} holds a {type(checkpoint).__name__}; a checkpoint is a dict of weights"
+            f"{_name(path)} contains a {type(checkpoint).__name__}, but a checkpoint is a dict of weights"
         )
     return checkpoint
 
@@ -79,8 +82,8 @@ def _read(file: IO[bytes], name: str, map_location: MapLocation) -> Any:
         )
     except restricted_pickle.ForbiddenGlobal as error:
         raise UnsafeCheckpointError(
-            f"refused {name}: it asks for {error.name}, which could run code. If you trust the file and know "
-            "that name, allow it with torch.serialization.add_safe_globals([...])"
+            f"refused {name}: it names {error.name}, which could run code. If you trust the file and that "
+            "name, allow it with torch.serialization.add_safe_globals([...])"
         ) from None
     # A damaged pickle can fail in any way.
     except Exception as error:
@@ -106,7 +109,7 @@ def _unreadable(name: str, error: Exception) -> CheckpointError:
     explained = isinstance(error, (RuntimeError, OSError, pickle.UnpicklingError))
     reason = f" ({textwrap.shorten(str(error), 200)})" if explained else ""
     return CheckpointError(
-        f"cannot read checkpoint {name}: torch.save did not write it, or it is damaged{reason}"
+        f"cannot read checkpoint {name}: it is damaged, or torch.save did not write it{reason}"
     )
 
 
@@ -117,17 +120,23 @@ def _name(source: Any) -> str:
 
 
 def load_from_local(filename: str, map_location: MapLocation) -> dict:
-    """mmengine's loader of plain paths."""
+    """Load a local checkpoint, in place of mmengine's function of this name."""
     return load_checkpoint_file(filename, map_location)
 
 
 def load_url(
     url: str, model_dir: str | None = None, map_location: MapLocation = None, progress: bool = True
 ) -> dict:
-    """Load a checkpoint from ``url`` through torch's download cache.
+    """Load a checkpoint from ``url``, or from torch's download cache.
+
+    Args:
+        url: where the checkpoint is.
+        model_dir: folder of the cache; torch's own by default.
+        map_location: as in :func:`torch.load`.
+        progress: whether to show the download's progress.
 
     Raises:
-        PretrainedUnavailableError: it is neither in the cache nor to be fetched.
+        PretrainedUnavailableError: if it is not in the cache and can't be downloaded.
     """
     folder = Path(model_dir) if model_dir else Path(torch.hub.get_dir(), "checkpoints")
     path = folder / Path(urlparse(url).path).name
@@ -137,7 +146,7 @@ def load_url(
             torch.hub.download_url_to_file(url, str(path), progress=progress)
         except (OSError, HTTPException) as error:
             raise PretrainedUnavailableError(
-                f"cannot fetch {url} ({getattr(error, 'reason', error)}). Give a local file instead, "
+                f"cannot download {url} ({getattr(error, 'reason', error)}). Use a local file instead, "
                 f"save it as {path}, or train without it (--no-pretrained)"
             ) from error
     return load_checkpoint_file(path, map_location)
@@ -153,11 +162,11 @@ def _torch_load(f: Any, map_location: MapLocation = None, *args: Any, **kwargs: 
     return torch.serialization.load(f, map_location, *args, **kwargs)
 
 
-def _replace_loaders(module: ModuleType) -> None:
+def _replace_loaders(module: Any) -> None:
     module.load_url = load_url
     module.CheckpointLoader.register_scheme("", load_from_local, force=True)
 
 
-def mend() -> None:
+def patch() -> None:
     torch.load = _torch_load
     after_import("mmengine.runner.checkpoint", _replace_loaders)

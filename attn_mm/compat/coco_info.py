@@ -1,8 +1,8 @@
-"""COCO-format annotations without an ``info`` entry can be evaluated.
+"""COCO's evaluation accepts annotations without an ``info`` entry.
 
-pycocotools 2.0.10 copies ``info`` into the results without asking whether it
-is there (``COCO.loadRes``, coco.py:314). Many sets have none, and mmdet would
-find out after the first epoch.
+pycocotools 2.0.10 copies ``info`` into the results without checking that it
+exists (``COCO.loadRes``, coco.py:314). Many data sets have none, and mmdet would
+crash after the first epoch.
 """
 
 from __future__ import annotations
@@ -24,5 +24,5 @@ def _default_info(module: ModuleType) -> None:
     module.COCO.loadRes = load_res
 
 
-def mend() -> None:
+def patch() -> None:
     after_import("pycocotools.coco", _default_info)

@@ -1,9 +1,9 @@
-"""xtcocotools' COCO interface, as far as mmpose calls it, over pycocotools.
+"""The part of xtcocotools' COCO interface that mmpose calls, built on pycocotools.
 
-What xtcocotools adds to the COCO evaluation of keypoints: the caller's own
-sigmas, parts of the whole body, persons without an annotated area, detections
-without a visible keypoint left out, and CrowdPose's split by crowding. All of
-it is a matter of which annotations pycocotools' evaluation gets to see.
+xtcocotools adds to the COCO evaluation of keypoints: custom sigmas, parts of the
+whole body, persons without an annotated area, ignoring detections without a
+visible keypoint, and CrowdPose's split by crowding. All of these only change
+which annotations pycocotools evaluates.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CROWD_LEVELS = ((-np.inf, 0.2), (0.2, 0.8), (0.8, np.inf))
 
 
 class COCO(coco.COCO):
-    """Annotations, which need neither ``info`` nor ``iscrowd``."""
+    """Annotations in COCO's format; ``info`` and ``iscrowd`` are optional."""
 
     def __init__(self, annotation_file: str | None = None) -> None:
         super().__init__(annotation_file)
@@ -42,7 +42,7 @@ class COCO(coco.COCO):
             annotation.setdefault("iscrowd", 0)
 
     def loadRes(self, resFile):
-        """Results as annotations; there may be none at all."""
+        """Return the results as annotations. An empty list is allowed."""
         if isinstance(resFile, list) and not resFile:
             results = COCO()
             results.dataset.update(self.dataset, annotations=[])
@@ -57,20 +57,20 @@ class COCOeval(cocoeval.COCOeval):
     Args:
         cocoGt: annotations.
         cocoDt: results, from ``cocoGt.loadRes``.
-        iouType: ``'keypoints'``, ``'keypoints_crowd'``, or ``'keypoints_'`` and a part:
+        iouType: ``'keypoints'``, ``'keypoints_crowd'``, or ``'keypoints_'`` plus a part:
             body, foot, face, lefthand, righthand, wholebody.
         sigmas: one standard deviation per keypoint, relative to the person's scale;
-            COCO's 17 by default.
-        use_area: scale OKS by the annotated area rather than by 0.53 of the box.
+            defaults to COCO's 17.
+        use_area: scale OKS by the annotated area instead of 0.53 times the box.
 
     Raises:
-        ValueError: ``iouType`` is none of these.
+        ValueError: if ``iouType`` is unknown.
     """
 
     def __init__(self, cocoGt=None, cocoDt=None, iouType="keypoints", sigmas=None, use_area=True) -> None:
         if iouType not in _FIELDS:
             raise ValueError(
-                f"iouType {iouType!r} needs the real xtcocotools; pycocotools serves {', '.join(_FIELDS)}"
+                f"iouType {iouType!r} needs the real xtcocotools; without it use one of {', '.join(_FIELDS)}"
             )
         super().__init__(cocoGt, cocoDt, "keypoints")
         self.kind = iouType
@@ -93,7 +93,8 @@ class COCOeval(cocoeval.COCOeval):
             keypoints = self._keypoints(dt)
             if _visible(keypoints):
                 self._dts[dt["image_id"], dt["category_id"]].append(dict(dt, keypoints=keypoints))
-        self.evalImgs, self.eval = defaultdict(list), {}
+        self.evalImgs: defaultdict = defaultdict(list)
+        self.eval: dict = {}
 
     def _keypoints(self, annotation: dict) -> list[float]:
         return [value for field in _FIELDS[self.kind] for value in annotation[field]]
@@ -104,19 +105,19 @@ class COCOeval(cocoeval.COCOeval):
         return gt["bbox"][2] * gt["bbox"][3] * _AREA_OF_BOX
 
     def summarize(self) -> None:
-        """Print and keep in ``stats`` AP, AP50, AP75, AP medium and large, and AR likewise.
+        """Print AP, AP50, AP75, AP medium and large, and the same of AR, and store them in ``stats``.
 
-        For ``'keypoints_crowd'``: AP, AP50, AP75, AR, AR50, AR75, and AP of easy,
-        medium and hard images, as CrowdPose reports them.
+        For ``'keypoints_crowd'``, as CrowdPose reports: AP, AP50, AP75, AR, AR50, AR75,
+        and AP of easy, medium and hard images.
         """
         super().summarize()
         if self.kind == "keypoints_crowd":
             levels = [self._average_precision(*bounds) for bounds in _CROWD_LEVELS]
-            self.stats = np.array([*self.stats[:3], *self.stats[5:8], *levels])
+            self.stats: np.ndarray = np.array([*self.stats[:3], *self.stats[5:8], *levels])
             print("AP of easy, medium and hard images:", *levels)
 
     def _average_precision(self, low: float, high: float) -> float:
-        """Of the images with a crowd index in ``[low, high)``."""
+        """AP of the images with a crowd index in ``[low, high)``."""
         images = self.cocoGt.dataset["images"]
         level = COCOeval(self.cocoGt, self.cocoDt, self.kind, self.params.kpt_oks_sigmas, self.use_area)
         level.params.imgIds = [image["id"] for image in images if low <= image["crowdIndex"] < high]

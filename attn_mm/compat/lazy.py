@@ -1,9 +1,9 @@
-"""Mend a package when it is imported, so that a mend costs nothing where nobody asks for it.
+"""Patch a package when it is imported, so that unused patches cost nothing.
 
-:func:`serve` fills in a module that an installed package should have and lacks.
-It must never hide a real module: its finder stands last in ``sys.meta_path``
-and is asked only after every ordinary finder has failed. :func:`after_import`
-changes a module that is there, right after it has run.
+:func:`serve` provides a module that an installed package lacks. It never hides a
+real module: its finder is last in ``sys.meta_path``, so Python asks it only after
+every other finder has failed. :func:`after_import` changes an existing module,
+right after that module has run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 
 class MissingModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -35,11 +36,11 @@ _finder = MissingModules()
 
 
 def serve(name: str, fill: Callable[[ModuleType], None] = lambda module: None) -> None:
-    """Let ``fill(module)`` populate module ``name`` when nothing else provides it; it is empty by default.
+    """Provide the module ``name`` if no installed package does.
 
     Args:
         name: full dotted name, such as ``'mmcv._ext'``.
-        fill: called once, with the new empty module, at its first import.
+        fill: called once with the new, empty module when it is first imported.
     """
     _finder.fillers[name] = fill
     if _finder not in sys.meta_path:
@@ -47,7 +48,7 @@ def serve(name: str, fill: Callable[[ModuleType], None] = lambda module: None) -
 
 
 class _ImportedModules(importlib.abc.MetaPathFinder):
-    """The import hook behind :func:`after_import`; it stands first."""
+    """The import hook behind :func:`after_import`, first in ``sys.meta_path``."""
 
     def __init__(self) -> None:
         self.patches: dict[str, Callable[[ModuleType], None]] = {}
@@ -64,13 +65,14 @@ class _ImportedModules(importlib.abc.MetaPathFinder):
         if spec is None or fullname in sys.modules:
             # On a reload this is the spec of the first import, which patches already.
             return spec
-        run = spec.loader.exec_module
+        loader: Any = spec.loader
+        run = loader.exec_module
 
         def run_and_patch(module: ModuleType) -> None:
             run(module)
             self.patches[fullname](module)
 
-        spec.loader.exec_module = run_and_patch
+        loader.exec_module = run_and_patch
         return spec
 
 
@@ -78,7 +80,7 @@ _watcher = _ImportedModules()
 
 
 def after_import(name: str, patch: Callable[[ModuleType], None]) -> None:
-    """Call ``patch(module)`` once module ``name`` is imported, at once if it is already."""
+    """Call ``patch(module)`` when the module ``name`` is imported; if it already is, call it now."""
     if name in sys.modules:
         patch(sys.modules[name])
         return

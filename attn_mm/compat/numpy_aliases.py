@@ -1,4 +1,4 @@
-"""Names that NumPy has removed and the frameworks still use.
+"""Names that NumPy removed but the frameworks still use.
 
 ============  =======  ==========================================================
 name          gone in  used by
@@ -15,7 +15,7 @@ name          gone in  used by
 ``trapz``     2.4      mmaction2 1.2.0 evaluation/functional/accuracy.py:428
 ============  =======  ==========================================================
 
-Each is put back only where NumPy has none, with the meaning that it had.
+A name is added only if NumPy lacks it, with its old meaning.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _in1d(ar1, ar2, assume_unique=False, invert=False) -> np.ndarray:
     return np.isin(ar1, ar2, assume_unique=assume_unique, invert=invert).ravel()
 
 
-def mend() -> None:
+def patch() -> None:
     aliases = {
         "float": float,
         "long": np.int_,

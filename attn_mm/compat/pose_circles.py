@@ -1,8 +1,8 @@
-"""mmpose draws keypoints.
+"""mmpose can draw keypoints with NumPy 2.4.
 
-mmpose 1.3.2 hands a circle's radius on as an array of one number, which its Matplotlib backend wants, and
-converts it by ``int`` for OpenCV (mmpose/visualization/local_visualizer.py:350,
-opencv_backend_visualizer.py:132), which NumPy 2.4 refuses.
+mmpose 1.3.2 passes a circle's radius as an array of one number, which its Matplotlib backend needs. For
+OpenCV it converts the array with ``int`` (mmpose/visualization/local_visualizer.py:350,
+opencv_backend_visualizer.py:132), which NumPy 2.4 rejects.
 """
 
 from __future__ import annotations
@@ -27,5 +27,5 @@ def _take_arrays(module: ModuleType) -> None:
     module.OpencvBackendVisualizer.draw_circles = draw_circles
 
 
-def mend() -> None:
+def patch() -> None:
     after_import("mmpose.visualization.opencv_backend_visualizer", _take_arrays)

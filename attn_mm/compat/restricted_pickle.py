@@ -1,20 +1,20 @@
-"""An unpickler that builds tensors, arrays and bookkeeping, and can run nothing.
+"""An unpickler that builds tensors, arrays and mmengine's records, and can't run code.
 
-It has the two names that ``torch.load(pickle_module=...)`` asks of a pickle
-module, ``Unpickler`` and ``load``. A pickle is a program: it names globals,
-calls them, and sets the state of what they return. Each of the three is bounded.
+``torch.load(pickle_module=...)`` needs a module with ``Unpickler`` and ``load``;
+this is one. A pickle is a program: it names globals, calls them, and sets the
+state of the results. All three are restricted:
 
-- A global must be on the list: torch's own list of what a weights file needs,
-  NumPy's arrays and scalars, mmengine's bookkeeping, and plain values. What
-  ``torch.serialization.add_safe_globals`` was given is allowed too.
-- ``getattr``, by which mmengine's ``HistoryBuffer`` and ``OneCycle`` scheduler
-  refer to their own methods, returns these methods and nothing else.
+- A global must be on the list: torch's list for weights files, NumPy's arrays and
+  scalars, mmengine's records, plain values, and anything passed to
+  ``torch.serialization.add_safe_globals``.
+- ``getattr`` returns only the methods that mmengine's ``HistoryBuffer`` and
+  ``OneCycle`` scheduler refer to.
 - State may be set on built objects only, never on the listed classes and functions.
 
-NumPy's own constructors are not safe on hostile input: ``ndarray(1, 'O', raw)``
-takes ``raw`` for object pointers, and a dtype's state overrides the flags that
-guard against that. So arrays start empty, and a dtype's state must be the one
-that NumPy itself writes for it.
+NumPy's constructors are unsafe on hostile input: ``ndarray(1, 'O', raw)`` reads
+``raw`` as object pointers, and a dtype's state overrides the flags that prevent
+this. Arrays therefore start empty, and a dtype's state must be the one that NumPy
+itself writes for it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import datetime
 import functools
 import pickle
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, ClassVar
 
@@ -52,7 +53,7 @@ _CLASSES = (
 
 
 class ForbiddenGlobal(pickle.UnpicklingError):
-    """The pickle asks for ``name``, which is not on the list."""
+    """Raised if the pickle names a global that is not on the list."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} is not allowed in a checkpoint")
@@ -138,9 +139,10 @@ def _trusted() -> dict[str, Any]:
 
 
 class Unpickler(pickle._Unpickler):
-    """Python's own unpickler: the one in C offers no hook where state is set."""
+    """Python's own unpickler; the one in C has no hook for setting state."""
 
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
+    stack: list[Any]
 
     def find_class(self, module: str, name: str) -> Any:
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
@@ -156,7 +158,7 @@ class Unpickler(pickle._Unpickler):
             raise ForbiddenGlobal(f"numpy.dtype of {target} with altered state")
         if isinstance(target, np.ndarray) and target.size:
             raise ForbiddenGlobal("refilling a numpy.ndarray")
-        super().load_build()
+        super().load_build()  # type: ignore[misc]  # typeshed has not this method
 
     dispatch[pickle.BUILD[0]] = load_build
 
@@ -165,6 +167,6 @@ def load(file: Any, **options: Any) -> Any:
     """Read one pickle from ``file``; ``options`` are those of :class:`pickle.Unpickler`.
 
     Raises:
-        ForbiddenGlobal: the pickle asks for more than the list above allows.
+        ForbiddenGlobal: if the pickle uses more than the list above allows.
     """
     return Unpickler(file, **options).load()

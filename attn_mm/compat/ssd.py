@@ -1,8 +1,8 @@
-"""SSD predicts.
+"""SSD can predict.
 
-mmdet 3.3.0's ``BaseDenseHead`` reads ``self.loss_cls`` in prediction
-(mmdet/models/dense_heads/base_dense_head.py:376), which ``SSDHead`` never sets
-(ssd_head.py:85 skips the initialisation of its parent, which does).
+In prediction, mmdet 3.3.0's ``BaseDenseHead`` reads ``self.loss_cls``
+(mmdet/models/dense_heads/base_dense_head.py:376), but ``SSDHead`` never sets it:
+ssd_head.py:85 skips the initialisation of its parent.
 """
 
 from __future__ import annotations
@@ -25,5 +25,5 @@ def _set_loss_cls(module: ModuleType) -> None:
     module.SSDHead.__init__ = init
 
 
-def mend() -> None:
+def patch() -> None:
     after_import("mmdet.models.dense_heads.ssd_head", _set_loss_cls)

@@ -1,17 +1,17 @@
-"""SyncBN conversion keeps multi-flow norms.
+"""Conversion to SyncBN keeps multi-flow norms.
 
 ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` and mmengine 0.10.7's
 ``convert_sync_batchnorm`` (mmengine/model/utils.py:208, behind ``sync_bn=`` of
-the runner) replace every subclass of ``_BatchNorm`` by a plain ``SyncBatchNorm``
-and so drop what the subclass adds: an MFBN would lose its flows. Both get an
-exception for MFBN. They call themselves by these names on every child, so that
-replacing the name reaches them all.
+the runner) replace every subclass of ``_BatchNorm`` with a plain
+``SyncBatchNorm``, so an MFBN would lose its flows. The patch makes both convert
+MFBN to its synchronised form. Both functions call themselves by name on every
+child, so replacing the names is enough.
 """
 
 from __future__ import annotations
 
 from functools import wraps
-from types import ModuleType
+from typing import Any
 
 from torch import nn
 
@@ -19,8 +19,9 @@ from attn_mm.compat.lazy import after_import
 from attn_mm.layers.mfbn import MFBN
 
 
-def _mend_torch() -> None:
-    plain = nn.SyncBatchNorm.convert_sync_batchnorm.__func__
+def _patch_torch() -> None:
+    owner: Any = nn.SyncBatchNorm
+    plain = owner.convert_sync_batchnorm.__func__
 
     @wraps(plain)
     def convert_sync_batchnorm(cls, module, process_group=None):
@@ -28,10 +29,10 @@ def _mend_torch() -> None:
             return module.synchronized(process_group)
         return plain(cls, module, process_group)
 
-    nn.SyncBatchNorm.convert_sync_batchnorm = classmethod(convert_sync_batchnorm)
+    owner.convert_sync_batchnorm = classmethod(convert_sync_batchnorm)
 
 
-def _mend_mmengine(utils: ModuleType) -> None:
+def _patch_mmengine(utils: Any) -> None:
     plain = utils.convert_sync_batchnorm
 
     @wraps(plain)
@@ -43,6 +44,6 @@ def _mend_mmengine(utils: ModuleType) -> None:
     utils.convert_sync_batchnorm = convert_sync_batchnorm
 
 
-def mend() -> None:
-    _mend_torch()
-    after_import("mmengine.model.utils", _mend_mmengine)
+def patch() -> None:
+    _patch_torch()
+    after_import("mmengine.model.utils", _patch_mmengine)

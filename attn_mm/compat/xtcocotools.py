@@ -1,10 +1,10 @@
-"""mmpose without xtcocotools.
+"""mmpose works without xtcocotools.
 
 mmpose 1.3.2 imports xtcocotools for every COCO-style data set and metric
 (mmpose/datasets/datasets/base/base_coco_style_dataset.py:13,
 mmpose/evaluation/metrics/coco_metric.py:12). Its last release, 1.14.3, has no
-wheel for Python 3.12, and its wheels fail to import with NumPy 2. Where it does
-not import, :mod:`attn_mm.compat.coco_keypoints` serves in its name.
+wheel for Python 3.12, and its wheels fail to import with NumPy 2. If the import
+fails, :mod:`attn_mm.compat.coco_keypoints` replaces it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import importlib
 import io
 import sys
 from types import ModuleType
+from typing import Any
 
 from attn_mm.compat.lazy import serve
 
@@ -28,13 +29,13 @@ def _imports() -> bool:
     return True
 
 
-def _coco(module: ModuleType) -> None:
+def _coco(module: Any) -> None:
     from attn_mm.compat.coco_keypoints import COCO
 
     module.COCO = COCO
 
 
-def _cocoeval(module: ModuleType) -> None:
+def _cocoeval(module: Any) -> None:
     from attn_mm.compat.coco_keypoints import COCOeval
 
     module.COCOeval = COCOeval
@@ -46,7 +47,7 @@ def _mask(module: ModuleType) -> None:
     module.__dict__.update({name: value for name, value in vars(mask).items() if not name.startswith("_")})
 
 
-def mend() -> None:
+def patch() -> None:
     if _imports():
         return
     if "xtcocotools" in sys.modules:  # installed, but its extension does not load

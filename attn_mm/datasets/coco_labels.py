@@ -1,4 +1,4 @@
-"""COCO as a multi-label set: which of its classes an image shows.
+"""COCO as a multi-label data set: the classes that each image shows.
 
 Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014 (https://arxiv.org/abs/1405.0312).
 """
@@ -38,19 +38,19 @@ _LISTS = {
 
 @DATASETS.register_module()
 class CocoLabels(MultiLabelDataset):
-    """mmpretrain's ``MultiLabelDataset`` with the labels of COCO's ``instances`` files.
+    """Multi-label data set that reads COCO's ``instances`` files.
 
-    An image has a class if it has any annotation of it, however small, crowds included; images without any
-    annotation are left out, of training and of evaluation. So does the code of Ridnik et al., Asymmetric
+    An image has a class if it has any annotation of it, however small, including crowds. Images without
+    annotations are ignored, in training and in evaluation. Both follow the code of Ridnik et al., Asymmetric
     Loss for Multi-Label Classification, ICCV 2021 (https://github.com/Alibaba-MIIL/ASL).
 
     Args:
         ann_file: a file in the format of ``instances_train2017.json``.
-        dataset: what mmpretrain's ``BaseDataset`` takes; other classes than COCO's are named by
+        dataset: options of mmpretrain's ``BaseDataset``. For classes other than COCO's, set
             ``metainfo=dict(classes=...)``.
 
     Raises:
-        UserError: the file can't be read or is not of that format, lacks a class, or leaves no image.
+        UserError: if the file can't be read, has another format, lacks a class, or has no annotated image.
     """
 
     METAINFO: ClassVar = {"classes": CLASSES}
@@ -64,7 +64,7 @@ class CocoLabels(MultiLabelDataset):
             raise UserError(
                 f"{self.ann_file} has no category {lacking[0]!r}"
                 + (f", nor {len(lacking) - 1} more of the config's classes" if len(lacking) > 1 else "")
-                + ": name those that it has with metainfo=dict(classes=...)"
+                + ": list its categories in metainfo=dict(classes=...)"
             )
         shown = defaultdict(set)
         for annotation in content["annotations"]:
@@ -88,11 +88,11 @@ def _read(path: str) -> dict:
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
     except ValueError as error:
-        raise UserError(f"{path} is no JSON file: {error}") from error
+        raise UserError(f"{path} is not a JSON file: {error}") from error
     for name, keys in _LISTS.items():
         entries = content.get(name) if isinstance(content, dict) else None
         if not isinstance(entries, list):
-            raise UserError(f"{path} is no COCO annotation file: it has no list of {name}")
+            raise UserError(f"{path} is not a COCO annotation file: it has no list of {name}")
         for place, entry in enumerate(entries):
             for key in keys:
                 if not isinstance(entry, dict) or key not in entry:

@@ -1,4 +1,4 @@
-"""CUB-200-2011 with the birds' boxes.
+"""CUB-200-2011 with a box for each bird.
 
 Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, 2011 (https://www.vision.caltech.edu/datasets/cub_200_2011).
 """
@@ -15,10 +15,12 @@ from attn_mm.registry import DATASETS
 
 @DATASETS.register_module()
 class CUBBoxes(CUB):
-    """mmpretrain's ``CUB``, each sample with a ``bbox`` for ``attn_mm.CropToBox``: x1, y1, x2, y2 in pixels.
+    """CUB-200-2011 whose samples have a ``bbox`` for ``attn_mm.CropToBox``: x1, y1, x2, y2 in pixels.
+
+    Inherits from mmpretrain's ``CUB`` and accepts its options.
 
     Raises:
-        UserError: ``bounding_boxes.txt`` is missing, or lacks an image.
+        UserError: if ``bounding_boxes.txt`` is missing, or has no box for an image.
     """
 
     def load_data_list(self) -> list[dict]:
@@ -27,16 +29,16 @@ class CUBBoxes(CUB):
         for info in infos:
             name = str(Path(info["img_path"]).relative_to(self.img_prefix))
             if name not in boxes:
-                raise UserError(f"{self.data_root}: bounding_boxes.txt has no box of {name}")
+                raise UserError(f"{self.data_root}: bounding_boxes.txt has no box for {name}")
             info["bbox"] = boxes[name]
         return infos
 
 
 def _read_boxes(root: Path) -> dict[str, list[float]]:
-    """The boxes of ``bounding_boxes.txt``, x1, y1, x2, y2, by the images' names."""
+    """Read ``bounding_boxes.txt``: x1, y1, x2, y2 by image name."""
     path = root / "bounding_boxes.txt"
     if not path.is_file():
-        raise UserError(f"{path} is missing: it comes with CUB-200-2011")
+        raise UserError(f"{path} is missing: it is part of CUB-200-2011, see docs/data.md")
     names = dict(line.split() for line in (root / "images.txt").read_text().splitlines())
     boxes = {}
     for line in path.read_text().splitlines():

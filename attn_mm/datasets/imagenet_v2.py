@@ -1,4 +1,4 @@
-"""ImageNet V2, test images collected anew.
+"""ImageNet V2: new test images for ImageNet's classes.
 
 Recht et al., Do ImageNet Classifiers Generalize to ImageNet?, ICML 2019 (https://arxiv.org/abs/1902.10811).
 """
@@ -20,16 +20,16 @@ SETS = ("top-images", "matched-frequency", "threshold-0.7")
 
 @DATASETS.register_module()
 class ImageNetV2(BaseDataset):
-    """The 10,000 images of ``imagenetv2-<split>-format-val``, whose folders are the classes' numbers.
+    """The 10,000 images of ``imagenetv2-<split>-format-val``, whose folders are named by class number.
 
     Args:
-        data_root: the folder that holds it.
+        data_root: the folder that contains ``imagenetv2-<split>-format-val``.
         split: ``'top-images'``, ``'matched-frequency'`` or ``'threshold-0.7'``.
-        dataset: what mmpretrain's ``BaseDataset`` takes.
+        dataset: options of mmpretrain's ``BaseDataset``.
 
     Raises:
-        UserError: the folder is missing, or one of the 1000 in it.
-        ValueError: an unknown ``split``.
+        UserError: if the folder or one of its 1000 class folders is missing.
+        ValueError: if ``split`` is unknown.
     """
 
     METAINFO = ImageNet.METAINFO
@@ -48,7 +48,7 @@ class ImageNetV2(BaseDataset):
     def load_data_list(self) -> list[dict]:
         folder = Path(self.data_root, f"imagenetv2-{self.split}-format-val")
         if not folder.is_dir():
-            raise UserError(f"{folder} is missing: docs/data.md says where it comes from")
+            raise UserError(f"{folder} is missing: docs/data.md says where to get it")
         # As text they sort as 0, 1, 10, 100, ...: the numbers are the labels.
         numbers = [str(label) for label in range(len(self.metainfo["classes"]))]
         check_folders(folder, numbers)

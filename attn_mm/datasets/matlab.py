@@ -1,4 +1,4 @@
-"""Files of MATLAB, in which some data sets come."""
+"""MATLAB files, the format of some data sets."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from attn_mm.errors import UserError
 
 
 def load_mat(path: Path) -> dict[str, Any]:
-    """The variables of a ``.mat`` file.
+    """Load the variables of a ``.mat`` file.
 
     Raises:
-        UserError: SciPy is missing, or the file is missing or damaged.
+        UserError: if SciPy or the file is missing, or the file is damaged.
     """
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise UserError(f"{path.name} is read with SciPy: pip install scipy") from error
+        raise UserError(f"reading {path.name} needs SciPy: pip install scipy") from error
     if not path.is_file():
-        raise UserError(f"{path} is missing: docs/data.md says where it comes from")
+        raise UserError(f"{path} is missing: docs/data.md says where to get it")
     try:
         return loadmat(str(path))
     except Exception as error:
-        # SciPy raises whatever a damaged file makes it meet.
+        # A damaged file makes SciPy raise any exception.
         raise UserError(
             f"{path} can't be read as a MATLAB file: it is damaged or of another format"
         ) from error

@@ -1,4 +1,4 @@
-"""Images and videos, read and written by OpenCV."""
+"""Read and write images and videos with OpenCV."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ DEFAULT_FRAME_RATE = 25.0
 
 
 def read_image(path: Path) -> np.ndarray:
-    """The image, uint8 BGR; UserError where it can't be decoded."""
+    """Read an image as uint8 BGR.
+
+    Raises:
+        UserError: if it can't be decoded.
+    """
     try:
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     except cv2.error:
@@ -30,27 +34,34 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def write_image(path: Path, picture: np.ndarray) -> None:
-    """Write a picture, uint8 BGR; UserError where that fails."""
+    """Write an image (uint8 BGR).
+
+    Raises:
+        UserError: if writing fails.
+    """
     if not cv2.imwrite(str(path), picture):
         raise UserError(f"{path} can't be written")
 
 
 class VideoFrames:
-    """The frames of a video, uint8 BGR, to be iterated once; UnreadableFile where it can't be decoded.
+    """The frames of a video as uint8 BGR; iterate over them once.
 
     Attributes:
         rate: frames per second.
-        count: how many frames the file says it has, or None.
+        count: the number of frames according to the file, or None.
+
+    Raises:
+        UnreadableFile: if the video can't be decoded.
     """
 
     def __init__(self, path: Path) -> None:
-        # ffmpeg would print its own account of a damaged file beside ours.
+        # Otherwise FFmpeg prints its own message about a damaged file as well.
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         self._capture = cv2.VideoCapture(str(path))
         decoded, self._first = self._capture.read()
         if not decoded:
             raise UnreadableFile(
-                f"{path} can't be read as a video: it is damaged or of a format OpenCV doesn't know"
+                f"{path} can't be read as a video: it is damaged, or OpenCV doesn't support its format"
             )
         rate, count = (self._capture.get(p) for p in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
         self.rate = rate if 0 < rate < 1000 else DEFAULT_FRAME_RATE
@@ -65,14 +76,20 @@ class VideoFrames:
 
 
 def breaks_off(path: Path, seen: int, count: int | None) -> str | None:
-    """What to say of a video with fewer frames than it says it has; None where there is nothing to say."""
+    """Message about a truncated video, or None if all frames were read.
+
+    Args:
+        path: the video.
+        seen: number of frames that were read.
+        count: number of frames according to the file, or None.
+    """
     if not count or seen >= count:
         return None
-    return f"{path} can't be read beyond {seen} of the {count} frames that it says it has"
+    return f"{path} is truncated: {seen} of its {count} frames can be read"
 
 
 class VideoFile(AbstractContextManager):
-    """Writes pictures of one size as an MP4 video, which is begun with the first."""
+    """Writes pictures of equal size to an MP4 video; the first picture creates the file."""
 
     def __init__(self, path: Path, rate: float) -> None:
         self._path, self._rate = path, rate
@@ -81,22 +98,24 @@ class VideoFile(AbstractContextManager):
         self._blanks_before = 0
 
     def write(self, picture: np.ndarray | None) -> None:
-        """Append a picture, uint8 BGR, or, for None, a white one."""
-        if picture is None and self._blank is None:
+        """Append a picture (uint8 BGR), or a white one for None."""
+        picture = self._blank if picture is None else picture
+        if picture is None:
             self._blanks_before += 1
             return
         if self._writer is None:
-            self._begin(picture)
-        self._writer.write(self._blank if picture is None else picture)
+            self._writer = self._begun(picture)
+        self._writer.write(picture)
 
-    def _begin(self, picture: np.ndarray) -> None:
-        codec = cv2.VideoWriter_fourcc(*"mp4v")
-        self._writer = cv2.VideoWriter(str(self._path), codec, self._rate, picture.shape[1::-1])
-        if not self._writer.isOpened():
-            raise UserError(f"{self._path}: this OpenCV can't write an MP4 video here")
+    def _begun(self, picture: np.ndarray) -> cv2.VideoWriter:
+        codec = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(self._path), codec, self._rate, picture.shape[1::-1])
+        if not writer.isOpened():
+            raise UserError(f"{self._path} can't be written: this OpenCV has no MP4 encoder, or no access")
         self._blank = np.full_like(picture, 255)
         for _ in range(self._blanks_before):
-            self._writer.write(self._blank)
+            writer.write(self._blank)
+        return writer
 
     def __exit__(self, *_) -> None:
         if self._writer is not None:
@@ -104,11 +123,14 @@ class VideoFile(AbstractContextManager):
 
 
 def open_input(path: Path) -> list[Path] | VideoFrames:
-    """The images or the video that ``path`` names.
+    """Open an image, a folder of images or a video.
+
+    Returns:
+        The paths of the images, or the video.
 
     Raises:
-        UserError: there is none, or it can't be decoded. Of a folder's images
-            only the names are looked at.
+        UserError: if there is none, or it can't be decoded. The images of a folder
+            are not decoded here.
     """
     if path.is_dir():
         return _files(path, "image", IMAGE_SUFFIXES)
@@ -119,16 +141,16 @@ def open_input(path: Path) -> list[Path] | VideoFrames:
 
 
 def open_videos(path: Path) -> list[Path]:
-    """The video that ``path`` names, or the videos of a folder.
+    """List a video, or the videos of a folder.
 
     Raises:
-        UserError: there is none, or it can't be decoded. Of a folder's videos
-            only the names are looked at.
+        UserError: if there is none, or it can't be decoded. The videos of a folder
+            are not decoded here.
     """
     if path.is_dir():
         return _files(path, "video", VIDEO_SUFFIXES)
     if _kind(path) == "image":
-        raise UserError(f"{path} is an image: actions are looked for in videos ({' '.join(VIDEO_SUFFIXES)})")
+        raise UserError(f"{path} is an image: action recognition needs a video ({' '.join(VIDEO_SUFFIXES)})")
     VideoFrames(path)
     return [path]
 
@@ -136,7 +158,7 @@ def open_videos(path: Path) -> list[Path]:
 def _files(folder: Path, kind: str, suffixes: tuple[str, ...]) -> list[Path]:
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes)
     if not found:
-        raise UserError(f"{folder} holds no {kind} ({' '.join(suffixes)})")
+        raise UserError(f"{folder} contains no {kind} ({' '.join(suffixes)})")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Stanford Dogs: 120 breeds.
+"""Stanford Dogs: 120 breeds of dogs.
 
 Khosla et al., Novel Dataset for Fine-Grained Image Categorization, 2011
 (http://vision.stanford.edu/aditya86/ImageNetDogs).
@@ -21,13 +21,13 @@ class StanfordDogs(BaseDataset):
     """The 12,000 images of ``train_list.mat`` or the 8,580 of ``test_list.mat``, in ``Images``.
 
     Args:
-        data_root: the folder that holds them.
+        data_root: the folder that contains ``Images`` and the two lists.
         split: ``'train'`` or ``'test'``.
-        dataset: what mmpretrain's ``BaseDataset`` takes.
+        dataset: options of mmpretrain's ``BaseDataset``.
 
     Raises:
-        UserError: a file is missing or damaged.
-        ValueError: an unknown ``split``.
+        UserError: if a file is missing or damaged.
+        ValueError: if ``split`` is unknown.
     """
 
     def __init__(self, data_root: str, split: Literal["train", "test"] = "train", **dataset) -> None:
@@ -40,7 +40,7 @@ class StanfordDogs(BaseDataset):
         path = Path(self.data_root, f"{self.split}_list.mat")
         content = load_mat(path)
         if not {"file_list", "labels"} <= content.keys():
-            raise UserError(f"{path} has no file_list and labels: it is not one of Stanford Dogs' files")
+            raise UserError(f"{path} is not a list of Stanford Dogs: it has no file_list and labels")
         names = [str(cell.item()) for cell in content["file_list"].ravel()]
         labels = [int(label) - 1 for label in content["labels"].ravel()]
         # n02085620-Chihuahua/n02085620_10074.jpg

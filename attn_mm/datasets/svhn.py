@@ -20,16 +20,16 @@ from attn_mm.registry import DATASETS
 class SVHN(BaseDataset):
     """SVHN's second format: ``train_32x32.mat`` (73,257 digits) and ``test_32x32.mat`` (26,032).
 
-    A sample has its image as ``img``, uint8 BGR. The files call a nought 10; its label is 0.
+    A sample has its image as ``img``, uint8 BGR. The files label the digit 0 as 10; here its label is 0.
 
     Args:
         data_root: the folder of the files.
         split: ``'train'`` or ``'test'``.
-        dataset: what mmpretrain's ``BaseDataset`` takes.
+        dataset: options of mmpretrain's ``BaseDataset``.
 
     Raises:
-        UserError: the file is missing or damaged.
-        ValueError: an unknown ``split``.
+        UserError: if the file is missing or damaged.
+        ValueError: if ``split`` is unknown.
     """
 
     METAINFO: ClassVar[dict] = {"classes": tuple("0123456789")}
@@ -44,7 +44,7 @@ class SVHN(BaseDataset):
         path = Path(self.data_root, f"{self.split}_32x32.mat")
         content = load_mat(path)
         if not {"X", "y"} <= content.keys():
-            raise UserError(f"{path} has no images X and labels y: it is not one of SVHN's files")
+            raise UserError(f"{path} is not a file of SVHN: it has no images X and labels y")
         images = content["X"].transpose(3, 0, 1, 2)[..., ::-1]
         labels = content["y"].ravel() % 10
         return [{"img": image, "gt_label": int(label)} for image, label in zip(images, labels, strict=True)]

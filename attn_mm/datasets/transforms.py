@@ -1,4 +1,4 @@
-"""Steps of mmpretrain's pipelines that it doesn't have itself."""
+"""Transforms for mmpretrain's pipelines: load an image, crop to a box, crop to a corner."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CORNERS = ("top left", "top right", "bottom left", "bottom right", "centre")
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile``, for a sample whose data set has its image already, too."""
+    """mmcv's ``LoadImageFromFile`` that also accepts samples whose image is already loaded."""
 
     def transform(self, results: dict) -> dict | None:
         if "img" not in results:
@@ -24,7 +24,7 @@ class LoadImage(LoadImageFromFile):
 
 @TRANSFORMS.register_module()
 class CropToBox(BaseTransform):
-    """Leave what lies in the sample's ``bbox`` (x1, y1, x2, y2), rounded outwards; all if it has none."""
+    """Crop to the sample's ``bbox`` (x1, y1, x2, y2), rounded outwards; without a box, keep the image."""
 
     def transform(self, results: dict) -> dict:
         if "bbox" not in results:
@@ -38,18 +38,19 @@ class CropToBox(BaseTransform):
 
 @TRANSFORMS.register_module()
 class CornerCrop(BaseTransform):
-    """One of the five crops of Krizhevsky et al., ImageNet Classification with Deep Convolutional
-    Neural Networks, NIPS 2012, section 4.1 (https://doi.org/10.1145/3065386).
+    """Crop one corner or the centre: one of the five crops of a 10-crop test.
 
-    With both flips, in mmcv's ``TestTimeAug``, they are the ten of a 10-crop test.
+    With both flips, in mmcv's ``TestTimeAug``, the five crops give the ten. Source: Krizhevsky et al.,
+    ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012, section 4.1
+    (https://doi.org/10.1145/3065386).
 
     Args:
         crop_size: side of the square crop in pixels.
-        corner: one of ``'top left'``, ``'top right'``, ``'bottom left'``, ``'bottom right'``, ``'centre'``,
-            of which the last is where torchvision's ``five_crop`` has it.
+        corner: ``'top left'``, ``'top right'``, ``'bottom left'``, ``'bottom right'`` or ``'centre'``. The
+            centre is that of torchvision's ``five_crop``.
 
     Raises:
-        ValueError: an unknown ``corner``; when called, an image smaller than the crop.
+        ValueError: if ``corner`` is unknown; when called, if the image is smaller than the crop.
     """
 
     def __init__(
@@ -65,7 +66,9 @@ class CornerCrop(BaseTransform):
         height, width = results["img"].shape[:2]
         size = self.crop_size
         if min(height, width) < size:
-            raise ValueError(f"a crop of {size} x {size} pixels needs a larger image than {width} x {height}")
+            raise ValueError(
+                f"an image of {width} x {height} pixels is smaller than the crop of {size} x {size}"
+            )
         if self.corner == "centre":
             top, left = round((height - size) / 2), round((width - size) / 2)
         else:

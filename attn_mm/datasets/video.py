@@ -1,8 +1,8 @@
-"""Frames of a video file, by the first of decord, PyAV and OpenCV that is installed.
+"""Read frames of a video file with decord, PyAV or OpenCV, whichever is installed.
 
 decord: https://github.com/dmlc/decord; PyAV: https://github.com/PyAV-Org/PyAV; OpenCV: https://opencv.org.
-All three decode with FFmpeg, and give the same frames. PyAV and OpenCV decode a video from its beginning
-up to the last frame that is wanted: their ways of jumping to a frame end at another one in some files.
+All three decode with FFmpeg and give the same frames. PyAV and OpenCV decode from the beginning to the last
+requested frame, because in some files their seeking reaches the wrong frame.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class Video(ABC):
     """An open video file.
 
     Args:
-        path: a local file of any format that FFmpeg knows.
+        path: a local file in any format that FFmpeg supports.
 
     Attributes:
-        num_frames: how many frames it has.
-        rate: frames per second, or None where the file doesn't say.
+        num_frames: number of frames.
+        rate: frames per second, or None if the file doesn't say.
 
     Raises:
-        UnreadableFile: it can't be opened, or has no frame.
+        UnreadableFile: if the file can't be opened, or has no frame.
     """
 
     num_frames: int
@@ -42,46 +42,48 @@ class Video(ABC):
             if self.num_frames < 1:
                 raise ValueError("no frame")
         except Exception as error:
-            # Decoders raise what they like.
+            # Decoders raise any exception.
             raise UnreadableFile.after(error, self.path, "a video") from error
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
         """Decode frames.
 
         Args:
-            indices: numbers of the frames, from 0, in any order and as often as wanted.
+            indices: frame numbers from 0, in any order, repetitions allowed.
 
         Returns:
-            ``(len(indices), height, width, 3)``, uint8, RGB, turned upright where the file says so.
+            ``(len(indices), height, width, 3)``, uint8, RGB, rotated if the file says so.
 
         Raises:
-            UnreadableFile: one of the frames can't be decoded, or there is none of that number.
+            UnreadableFile: if a frame doesn't exist or can't be decoded.
         """
         wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
         for index in wanted[[0, -1]].tolist():
             if not 0 <= index < self.num_frames:
-                raise UnreadableFile(f"{self.path} has {self.num_frames} frames: there is no frame {index}")
+                raise UnreadableFile(f"{self.path} has no frame {index}: it has {self.num_frames} frames")
         try:
             frames = np.asarray(self._decode(wanted.tolist()))
-            # A whole video in its order need not be held twice.
+            # Avoids a second copy of a whole video.
             return frames if np.array_equal(places, np.arange(len(wanted))) else frames[places]
         except Exception as error:
             raise UnreadableFile.after(error, self.path, "a video") from error
 
     @abstractmethod
     def _open(self) -> tuple[int, float | None]:
-        """The number of frames, and the rate."""
+        """Return the number of frames and the rate."""
 
     @abstractmethod
     def _decode(self, wanted: list[int]) -> np.ndarray | list[np.ndarray]:
-        """The frames of these numbers, which rise; any exception where there are fewer."""
+        """Return the frames with these ascending numbers; raise any exception if one is missing."""
 
 
 class DecordVideo(Video):
+    """A video decoded by decord."""
+
     def _open(self) -> tuple[int, float | None]:
         import decord
 
-        # FFmpeg would print its own account of a damaged file beside ours.
+        # Otherwise FFmpeg prints its own message about a damaged file as well.
         decord.logging.set_level(decord.logging.QUIET)
         self._reader = decord.VideoReader(self.path, num_threads=1)
         return len(self._reader), self._reader.get_avg_fps() or None
@@ -92,11 +94,13 @@ class DecordVideo(Video):
         try:
             return self._reader.get_batch(wanted).asnumpy()
         except decord.DECORDError:
-            # decord 0.6 can't copy a picture that it has turned to a width such as 1080 (ndarray.cc:171).
+            # decord 0.6 can't copy a rotated frame of a width such as 1080 (ndarray.cc:171).
             return OpenCVVideo(self.path)._decode(wanted)
 
 
 class PyAVVideo(Video):
+    """A video decoded by PyAV."""
+
     def _open(self) -> tuple[int, float | None]:
         import av
 
@@ -104,7 +108,7 @@ class PyAVVideo(Video):
             stream = container.streams.video[0]
             if stream.duration is None and container.duration is None:
                 raise ValueError("a single picture")
-            # Matroska and WebM name no number of frames. The last packet is an empty one.
+            # Matroska and WebM don't store the number of frames. The last packet is empty.
             number = sum(packet.size > 0 for packet in container.demux(stream))
             return number, float(stream.average_rate) if stream.average_rate else None
 
@@ -120,6 +124,8 @@ def _upright(frame) -> np.ndarray:
 
 
 class OpenCVVideo(Video):
+    """A video decoded by OpenCV."""
+
     def _capture(self) -> cv2.VideoCapture:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         capture = cv2.VideoCapture(self.path)
@@ -141,9 +147,13 @@ def _retrieved(capture: cv2.VideoCapture) -> np.ndarray:
 
 
 def _chosen(frames: Iterator, wanted: list[int], convert: Callable) -> Iterator[np.ndarray]:
-    """Convert the ``frames`` of these numbers, which rise; ValueError where there are fewer."""
+    """Convert the ``frames`` with these ascending numbers.
+
+    Raises:
+        ValueError: if a frame is missing.
+    """
     left = iter(wanted)
-    following = next(left)
+    following: int | None = next(left)
     for number, frame in enumerate(frames):
         if number == following:
             yield convert(frame)
@@ -161,12 +171,16 @@ def _is_usable(decoder: str) -> bool:
         module = importlib.import_module(decoder)
     except (ImportError, OSError):
         return False
-    # PyAV before 14.2 doesn't say how a picture is to be turned.
+    # PyAV before 14.2 doesn't report a frame's rotation.
     return decoder != "av" or hasattr(module.VideoFrame, "rotation")
 
 
 def check_decoder(decoder: str | None) -> None:
-    """ConfigError where there is no such decoder."""
+    """Check the name of a decoder.
+
+    Raises:
+        ConfigError: if it is unknown.
+    """
     if decoder is not None and decoder not in DECODERS:
         raise ConfigError(f"decoder must be one of {', '.join(DECODERS)}, or None; got {decoder!r}")
 
@@ -175,25 +189,25 @@ def open_video(path: str | os.PathLike, decoder: str | None = None) -> Video:
     """Open a video file.
 
     Args:
-        path: a local file of any format that FFmpeg knows.
-        decoder: ``"decord"``, ``"av"``, ``"cv2"``, or None for the first of them that is installed.
+        path: a local file in any format that FFmpeg supports.
+        decoder: ``"decord"``, ``"av"``, ``"cv2"``, or None for the first installed one.
 
     Raises:
-        UnreadableFile: it can't be opened, or has no frame.
-        ConfigError: there is no such decoder.
+        UnreadableFile: if the file can't be opened, or has no frame.
+        ConfigError: if the decoder is unknown.
     """
     check_decoder(decoder)
     return DECODERS[decoder or next(filter(_is_usable, DECODERS))](path)
 
 
 def read_frames(path: str | os.PathLike, indices: Sequence[int] | None = None) -> np.ndarray:
-    """Frames of a video file, all of them or those of the given numbers.
+    """Read all frames of a video file, or those with the given numbers.
 
     Returns:
         ``(number, height, width, 3)``, uint8, RGB.
 
     Raises:
-        UnreadableFile: the file is no video or damaged, or there is no such frame.
+        UnreadableFile: if the file is not a video or damaged, or a frame doesn't exist.
     """
     video = open_video(path)
     return video.read(range(video.num_frames) if indices is None else indices)

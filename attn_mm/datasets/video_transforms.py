@@ -1,6 +1,6 @@
-"""Steps of a mmaction pipeline that decode a video, whichever decoder is installed.
+"""Transforms for mmaction's pipelines that decode videos with any installed decoder.
 
-In place of mmaction's ``DecordInit`` and ``DecordDecode``, around any of its samplers::
+Use them instead of ``DecordInit`` and ``DecordDecode``, around any of mmaction's samplers::
 
     dict(type="attn_mm.OpenVideo"),
     dict(type="SampleFrames", clip_len=16, frame_interval=4),
@@ -19,14 +19,14 @@ from attn_mm.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class OpenVideo:
-    """Open ``filename``: adds ``video_reader``, ``total_frames``, and ``avg_fps`` where the file says it.
+    """Open the video ``filename``; adds ``video_reader``, ``total_frames`` and ``avg_fps`` (None if unknown).
 
     Args:
-        decoder: ``"decord"``, ``"av"``, ``"cv2"``, or None for the first of them that is installed.
+        decoder: ``"decord"``, ``"av"``, ``"cv2"``, or None for the first installed one.
 
     Raises:
-        ConfigError: there is no such decoder.
-        UnreadableFile: when called, where the file can't be opened.
+        ConfigError: if the decoder is unknown.
+        UnreadableFile: when called, if the file can't be opened.
     """
 
     def __init__(self, decoder: str | None = None) -> None:
@@ -35,7 +35,7 @@ class OpenVideo:
 
     def __call__(self, results: dict) -> dict:
         path = results["filename"]
-        # As DecordInit does: some lists name videos without a suffix.
+        # Like DecordInit: some lists name videos without a suffix.
         video = open_video(path if osp.splitext(path)[1] else f"{path}.mp4", self.decoder)
         return dict(results, video_reader=video, total_frames=video.num_frames, avg_fps=video.rate)
 
@@ -45,14 +45,14 @@ class OpenVideo:
 
 @TRANSFORMS.register_module()
 class SampleWholeVideo:
-    """Choose all frames, in clips that don't overlap: adds ``frame_inds``, ``num_clips`` and the clips' form.
+    """Sample the whole video in clips that don't overlap; add ``frame_inds``, ``num_clips``, ``clip_len``.
 
-    A rest of more than half a clip is one too, its last frame repeated, and so is a video that is
-    shorter than a clip. mmaction's ``UntrimmedSampleFrames`` with a ``clip_interval`` of ``clip_len`` chooses
-    the same, but fails on a video of up to half a clip.
+    A remainder of more than half a clip is a clip too, padded with its last frame. So is a video shorter
+    than a clip. mmaction's ``UntrimmedSampleFrames`` with ``clip_interval=clip_len`` samples the same, but
+    crashes on videos of up to half a clip.
 
     Args:
-        clip_len: frames of a clip.
+        clip_len: number of frames of a clip.
     """
 
     frame_interval = 1
@@ -80,11 +80,11 @@ class SampleWholeVideo:
 class ReadFrames:
     """Decode the frames ``frame_inds`` of ``video_reader`` to ``imgs``, each (height, width, 3), uint8, RGB.
 
-    Adds ``original_shape`` and ``img_shape``, (height, width). Relative boxes, ``gt_bboxes`` and
-    ``proposals``, get pixels as their unit. The video is closed.
+    Adds ``original_shape`` and ``img_shape``, (height, width). Converts the relative boxes ``gt_bboxes`` and
+    ``proposals`` to pixels. Closes the video.
 
     Raises:
-        UnreadableFile: when called, where one of the frames can't be decoded.
+        UnreadableFile: when called, if a frame can't be decoded.
     """
 
     def __call__(self, results: dict) -> dict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
@@ -36,7 +36,7 @@ def input_shape(cfg: Config) -> tuple[int, ...]:
     return (3, frames.clip_len, *size) if volumes else (frames.get("num_clips", 1), 3, *size)
 
 
-def _type_name(step: dict) -> str:
+def _type_name(step: ConfigDict) -> str:
     """What ``step`` is, by a name or, in a config of mmengine's newer style, by the class itself."""
     return step.type if isinstance(step.type, str) else step.type.__name__
 

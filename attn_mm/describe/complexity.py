@@ -82,8 +82,7 @@ def config_report(name: str, shape: Sequence[int], parts: Sequence[Part]) -> str
             part.type,
             f"{part.params:,}",
             f"{part.trainable:,}",
-            f"{part.conv / 1e9:.3f} G",
-            f"{part.full / 1e9:.3f} G",
+            *("" if n is None else f"{n / 1e9:.3f} G" for n in (part.conv, part.full)),
         )
         for part in (*parts[1:], total)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -217,6 +218,7 @@ def _flows(model: nn.Module, calls: Calls) -> Iterator[Flows]:
         anars = getattr(module, "anars", ())
         for index, anar in enumerate(anars):
             for call in calls.get(f"{prefix}anars.{index}", ()):
+                assert call.flow is not None
                 masks[index, call.flow + 1] = f"{anar_name(anar)} {size(call.shapes[0][1:])}"
         given = None
         if anars:
@@ -227,7 +229,7 @@ def _flows(model: nn.Module, calls: Calls) -> Iterator[Flows]:
         yield Flows(name, count, stages, cells, masks, getattr(module, "eta", None), given)
 
 
-def _places(backbone: nn.Module, indices: Sequence[int]) -> list[int]:
+def _places(backbone: Any, indices: Sequence[int]) -> list[int]:
     names = list(SPLITS[backbone.upstream_forward].indices(backbone))
     return [names.index(index) for index in indices]
 
@@ -272,13 +274,13 @@ def _has_shortcut(block: nn.Module) -> bool:
 
 
 def _step(block: nn.Module, unit: Unit) -> Step:
-    kernel = size(getattr(unit.conv, "kernel_size", ""))
+    kernel = size(getattr(unit.conv, "kernel_size", ()))
     groups = getattr(unit.conv, "groups", 1)
     if 1 < groups == getattr(unit.conv, "in_channels", 0):
         kernel = f"{kernel} depthwise"
     behind = [type(layer).__name__ for layer in unit.then]
     if isinstance(block, AttendedMixin) and unit.name in block.attn:
-        behind += [type(layer).__name__ for layer in block.attn[unit.name]]
+        behind += [type(layer).__name__ for layer in block.attn[unit.name].children()]
     if isinstance(unit.conv, AAConv2d):
         kernel = f"{kernel} + self-attention"
     weights_attend = any(isinstance(m, (AWConv2d, AWConv3d)) for m in unit.conv.modules())
@@ -309,13 +311,13 @@ def _pyramids(model: nn.Module, calls: Calls) -> Iterator[Pyramid]:
         yield Pyramid(name, levels)
 
 
-def _conv_name(module: nn.Module) -> str:
+def _conv_name(module: Any) -> str:
     conv = getattr(module, "conv", module)
     attends = "AW " if isinstance(conv, (AWConv2d, AWConv3d)) else ""
     return f"{attends}{size(conv.kernel_size)}"
 
 
-def _attn_name(module: nn.Module | None) -> str:
+def _attn_name(module: Any) -> str:
     return type(module.attn).__name__ if hasattr(module, "attn") else ""
 
 

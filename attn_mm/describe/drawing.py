@@ -267,6 +267,7 @@ def _draw_straight(block: Block) -> Drawing:
 def _draw_feedback(block: Block) -> Drawing:
     """Each step in a row: its input is the step's above, modulated by what its top says."""
     drawing = Drawing()
+    assert block.td is not None
     count, distance = block.td["steps"], block.td["distance"]
     first = len(block.steps) - distance
     own, rerun = block.steps[:first], block.steps[first:]

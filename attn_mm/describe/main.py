@@ -40,8 +40,8 @@ multiply-adds, what attention has added to the plain network, and a drawing of w
 weights are made and no checkpoint is needed.
 
   describe.py configs/fcos_tdaf_r50.py
-  describe.py configs/classification/td_r50_joint_in1k.py --out described
-  describe.py configs/action/tdaf_3dr50_anar5_kinetics400.py --shape 3 16 112 112 --out described
+  describe.py configs/td/r50_td-joint_90e_in1k.py --out described
+  describe.py configs/tdaf/3dr50_tdaf-anar5_kinetics400.py --shape 3 16 112 112 --out described
   describe.py mmdet::retinanet/retinanet_r50_fpn_1x_coco.py
 """
 
@@ -161,7 +161,7 @@ def report(name: str, description: Description) -> str:
         f"{tree.amount.conv / 1e9:.3f} G multiply-adds (conv), {tree.amount.full / 1e9:.3f} G (full).",
         "",
     ]
-    lines += [_added(description), ""] if description.plain is not None else []
+    lines += [] if description.plain is None else [_added(description.tree, description.plain), ""]
     for count, number in sorted(description.norms.items()):
         lines += [f"{number} batch norms have statistics for each of {count} flows.", ""]
     for flows in description.flow.flows:
@@ -170,11 +170,12 @@ def report(name: str, description: Description) -> str:
     return "\n".join([*lines, "```", tree_text(tree).rstrip(), "```"]) + "\n"
 
 
-def _added(description: Description) -> str:
-    tree, before = description.tree, _whole(description.plain)
+def _added(tree: Node, plain: Mapping[str, Amount]) -> str:
+    before = _whole(plain)
     part, added = "network", tree.added
     if added is None:
         part, added = "backbone", next(c.added for c in tree.children if c.name == "backbone")
+    assert added is not None
     return (
         f"The plain {part} has {before.params:,} parameters and {before.conv / 1e9:.3f} G multiply-adds; "
         f"added are {added.params:,} ({_percent(added.params, before.params)}) and "
@@ -205,7 +206,7 @@ def record(name: str, description: Description) -> dict:
 
 
 def _whole(plain: Mapping[str, Amount]) -> Amount:
-    return plain.get("", plain.get("backbone"))
+    return plain["" if "" in plain else "backbone"]
 
 
 @reports_user_errors

@@ -104,7 +104,7 @@ def build_tree(
     def node(name: str, module: nn.Module, depth: int) -> Node:
         own = calls.get(name, ())
         amount, added = found[name], None
-        if name in compared:
+        if plain is not None and name in compared:
             before = plain.get(name, Amount(0, 0, 0))
             added = Amount(*(getattr(amount, key) - getattr(before, key) for key in vars(before)))
         children = []

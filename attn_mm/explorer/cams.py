@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import nn
+from mmengine.model import BaseModel
 
 from attn_mm.frameworks import ClipView, Prediction, View
 from attn_mm.frameworks.mmaction.cam_target import action_target
@@ -59,7 +59,7 @@ class Cams:
         UserError: its backbone has no convolution.
     """
 
-    def __init__(self, model: nn.Module, scope: str) -> None:
+    def __init__(self, model: BaseModel, scope: str) -> None:
         self._model, self._scope = model, scope
         # The outputs of a step's norm, which default_layers() names as well, are no step's last word.
         self._layers = {name: layer for name, layer in default_layers(model).items() if " step " not in name}

@@ -47,7 +47,7 @@ needs no server and no network.
   explore.py configs/fcos_tdaf_r50.py epoch_24.pth street.jpg
   explore.py configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out street
   explore.py configs/fcos_tdaf_r50.py epoch_24.pth clip.mp4 --frames 20
-  explore.py configs/action/tdaf_3dr50_anar5_kinetics400.py epoch_200.pth clips/ --classes kinetics400.txt
+  explore.py configs/tdaf/3dr50_tdaf-anar5_kinetics400.py epoch_200.pth clips/ --classes kinetics400.txt
   explore.py --demo      trains a small network on generated pictures first: a few minutes
 """
 

@@ -9,7 +9,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 
-def plain_forward(model: nn.Module, scope: str) -> Callable[[Tensor], object]:
+def plain_forward(model: BaseModel, scope: str) -> Callable[[Tensor], object]:
     """A function that runs ``model`` on its input once.
 
     A prediction may run it on a flipped or a cropped image as well, and cut the batch into pieces.

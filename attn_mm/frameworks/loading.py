@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
+from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner.checkpoint import CheckpointLoader
-from torch import Tensor, nn
+from torch import Tensor
 
 from attn_mm.errors import UserError
 
 
-def load_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
+def load_model(cfg: Config, checkpoint: str, device: str) -> BaseModel:
     """Build a config's model for inference and give it a checkpoint's weights.
 
     The model gets a ``dataset_meta`` (classes and palette, or the keypoints'
@@ -37,7 +37,7 @@ def load_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
     return model.eval()
 
 
-def fill(model: nn.Module, weights: dict, complaint: str) -> None:
+def fill(model: BaseModel, weights: dict, complaint: str) -> None:
     """Give ``model`` a checkpoint's weights; UserError, after the ``complaint``, where they don't fit it."""
     weights = {str(key).removeprefix("module."): value for key, value in weights.items()}
     advice = "use the config that its training left beside it"

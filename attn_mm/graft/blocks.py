@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +17,15 @@ from attn_mm.layers.tam import TAM
 from attn_mm.layers.td import TopDownAttention
 
 
-class AttendedMixin:
+class AttendedMixin(nn.Module):
     """Mixin: a block runs unit by unit, each followed by the layers put behind it."""
 
     family: Family
     attn: nn.ModuleDict
     """Layers behind a unit, by the unit's name."""
     last_unit: str
+    drop_path: nn.Module
+    """Of those blocks that have one."""
 
     def forward(self, x: Tensor) -> Tensor:
         if getattr(self, "with_cp", False) and x.requires_grad:
@@ -48,8 +51,8 @@ class AttendedMixin:
     def _closing_gate(self) -> TAM | None:
         """The layer at the branch's end, where it is a gate that can add the shortcut as well."""
         layers = self._closing_layers()
-        can = layers and isinstance(layers[-1], TAM) and layers[-1].can_add() and not self._needs_branch()
-        return layers[-1] if can else None
+        last = layers[-1] if layers else None
+        return last if isinstance(last, TAM) and last.can_add() and not self._needs_branch() else None
 
     def _needs_branch(self) -> bool:
         """Whether the branch's output may be needed beside the sum: by autograd, or by who is shown it."""
@@ -59,8 +62,13 @@ class AttendedMixin:
         """What is behind the last unit: the sequence, and the layers in it."""
         if self.last_unit not in self.attn:
             return []
-        layers = self.attn[self.last_unit]
+        layers = self._behind(self.last_unit)
         return [layers, *layers]
+
+    def _behind(self, unit: str) -> nn.Sequential:
+        layers = self.attn[unit]
+        assert isinstance(layers, nn.Sequential)
+        return layers
 
     def _branch(self, x: Tensor, gate: TAM | None) -> Tensor:
         """The branch's output, but for ``gate`` at its end."""
@@ -79,11 +87,11 @@ class AttendedMixin:
             x = layer(x)
         if unit.name not in self.attn:
             return x
-        layers = self.attn[unit.name]
+        layers = self._behind(unit.name)
         return layers(x) if gate is None or layers[-1] is not gate else layers[:-1](x)
 
 
-def attend(block: nn.Module) -> nn.Module:
+def attend(block: Any) -> Any:
     """Let ``block`` of a known family run unit by unit, with nothing behind the units yet. In place."""
     if not isinstance(block, AttendedMixin):
         block.family = find_family(block)
@@ -132,7 +140,7 @@ class FeedbackMixin(AttendedMixin):
         for unit in units[:first]:
             x = self._run(unit, x, unit.norm)
         rerun = units[first:]
-        norms = {unit.name: unit.norm for unit in rerun}
+        norms: Any = {unit.name: unit.norm for unit in rerun}
         for step_norms in self.td.norms:
             x = self.td.attention.modulate(x, self._top(rerun, x, norms))
             norms = step_norms
@@ -156,7 +164,7 @@ class FeedbackMixin(AttendedMixin):
         return {
             names[norm]: names[units[unit_name]]
             for step_norms in self.td.norms
-            for unit_name, norm in step_norms.items()
+            for unit_name, norm in step_norms.named_children()
         }
 
     def repeat_norms(self) -> None:

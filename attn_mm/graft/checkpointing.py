@@ -8,6 +8,7 @@ its second run gets the flow of its first.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -16,7 +17,7 @@ from attn_mm.graft.swap import swap_class
 from attn_mm.layers.flows import current_flow, run_in_flow
 
 
-class FlowCheckpointMixin:
+class FlowCheckpointMixin(nn.Module):
     """Mixin: checkpoints the whole block under the current flow."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -26,7 +27,7 @@ class FlowCheckpointMixin:
         return checkpoint(run_in_flow, current_flow(), plain, x, use_reentrant=False)
 
 
-def checkpoint_by_flow(blocks: Iterable[nn.Module]) -> None:
+def checkpoint_by_flow(blocks: Iterable[Any]) -> None:
     """Take over the checkpointing of those of ``blocks`` that have ``with_cp=True``."""
     for block in blocks:
         if getattr(block, "with_cp", False):

@@ -35,7 +35,7 @@ class _Graphs:
 _graphs: WeakKeyDictionary[nn.Module, _Graphs] = WeakKeyDictionary()
 
 
-class CUDAGraphMixin:
+class CUDAGraphMixin(nn.Module):
     """Mixin: inference on a CUDA device replays graphs. Anything else runs as before.
 
     A replay reads the parameters where they were: they may change in place. Whatever moves or

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ class FlowConv(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The running flow's weight."""
-        return self.running().weight
+        return self.running().get_parameter("weight")
 
     def running(self) -> nn.Module:
         """The running flow's copy."""
@@ -72,7 +73,8 @@ def why_not(conv: nn.Module, norm: nn.Module) -> str:
 
 def _has_own_product(conv: nn.Module) -> bool:
     plain = next((cls for cls in _CONVS if isinstance(conv, cls)), None)
-    return plain is not None and type(conv)._conv_forward is not plain._conv_forward
+    own: Any = type(conv)
+    return plain is not None and own._conv_forward is not plain._conv_forward
 
 
 def fold(conv: nn.Module, norm: nn.Module, flows: Iterable[int] | None = None) -> nn.Module:
@@ -82,10 +84,13 @@ def fold(conv: nn.Module, norm: nn.Module, flows: Iterable[int] | None = None) -
         conv, norm: those for which :func:`why_not` finds nothing.
         flows: of a multi-flow norm, the flows that run it; None is all.
     """
+    assert isinstance(norm, _BatchNorm)
+    mean, var = norm.running_mean, norm.running_var
+    assert mean is not None and var is not None
     if not isinstance(norm, MFBN):
-        return _folded(conv, norm, norm.running_mean, norm.running_var)
+        return _folded(conv, norm, mean, var)
     flows = range(norm.num_flows) if flows is None else flows
-    convs = {n: _folded(conv, norm, norm.running_mean[n], norm.running_var[n]) for n in flows}
+    convs = {n: _folded(conv, norm, mean[n], var[n]) for n in flows}
     return FlowConv(convs) if len(convs) > 1 else next(iter(convs.values()))
 
 
@@ -107,7 +112,7 @@ def _folded(conv: nn.Module, norm: _BatchNorm, mean: Tensor, var: Tensor) -> nn.
     return new.eval()
 
 
-def _scale(conv: nn.Module, scale: Tensor, shift: Tensor) -> None:
+def _scale(conv: Any, scale: Tensor, shift: Tensor) -> None:
     """Multiply the output channels of ``conv``, bias included, by ``scale`` and add ``shift``, in place."""
     weight = conv.weight.double()
     ones = [1] * (weight.dim() - 2)
@@ -130,11 +135,12 @@ def compose(conv: nn.Module, after: nn.Module) -> nn.Module | None:
     None where there is none: ``conv`` has groups, or weights of each sample.
     """
     if isinstance(conv, FlowConv):
-        convs = {int(flow): compose(own, after) for flow, own in conv.convs.items()}
-        return None if None in convs.values() else FlowConv(convs)
+        composed = {int(flow): compose(own, after) for flow, own in conv.convs.items()}
+        convs = {flow: own for flow, own in composed.items() if own is not None}
+        return FlowConv(convs) if len(convs) == len(composed) else None
     if not isinstance(conv, _CONVS) or isinstance(conv, (AWConv2d, AWConv3d)) or conv.groups > 1:
         return None
-    matrix = after.weight.flatten(1).double()
+    matrix = after.get_parameter("weight").flatten(1).double()
     new = copy.deepcopy(conv)
     new.out_channels = len(matrix)
     weight = (matrix @ conv.weight.double().flatten(1)).unflatten(1, conv.weight.shape[1:])

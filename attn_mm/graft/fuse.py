@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -24,6 +24,7 @@ from attn_mm.graft.swap import as_torch, swap_class
 from attn_mm.graft.units import FAMILIES, Unit
 from attn_mm.layers.aw_attention import AWAttention
 from attn_mm.layers.tam import TAM
+from attn_mm.layers.td import TopDownAttention
 
 Flows = dict[nn.Module, range]
 
@@ -91,18 +92,18 @@ def _put(owner: nn.Module, name: str, module: nn.Module) -> None:
 
 def _forget_lost_grafts(model: nn.Module) -> None:
     """Take what has become a copy for each flow from the names of grafted modules."""
+    module: Any
     for module in model.modules():
         if hasattr(module, "grafted"):
             names = dict(module.named_modules())
             module.grafted = [name for name in module.grafted if name in names]
 
 
-def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
+def _pairs(module: Any) -> Iterator[tuple[str, str]]:
     """Names, within ``module``, of each child whose output goes to a norm alone, and of that norm."""
     if isinstance(module, nn.Sequential):
         if type(module).forward is nn.Sequential.forward or hasattr(module, "flow_stages"):
-            names = [name for name in module._modules if name != "anars"]
-            yield from pairwise(names)
+            yield from pairwise(name for name in module._modules if name != "anars")
     elif isinstance(module, AWAttention):
         yield from (("conv1", "norm1"), ("conv2", "norm2"))
     elif getattr(module, "norm_name", None) and hasattr(module, "conv"):
@@ -131,6 +132,7 @@ def _upstream_forward(module: nn.Module) -> str:
 def _flows(model: nn.Module) -> Flows:
     """The flows that run each module of a recursion; a module that is not in it runs in all."""
     flows: Flows = {}
+    owner: Any
     for owner in model.modules():
         if not hasattr(owner, "flow_stages"):
             continue
@@ -166,7 +168,9 @@ class FoldedTopDown(nn.Module):
         tops: for each pass but the last, what makes the pooled top of those.
     """
 
-    def __init__(self, attention: nn.Module, inner: list[nn.ModuleDict], tops: list[nn.Module]) -> None:
+    def __init__(
+        self, attention: TopDownAttention, inner: list[nn.ModuleDict], tops: list[PooledTop]
+    ) -> None:
         super().__init__()
         self.attention = attention
         self.inner = nn.ModuleList(inner)
@@ -203,7 +207,7 @@ class PooledTop(nn.Module):
         return top if self.mlp is None else self.mlp(top)
 
 
-def _commutes_with_mean(conv: nn.Module) -> bool:
+def _commutes_with_mean(conv: Any) -> bool:
     """Whether ``conv`` is the same matrix, and the same bias, at every position of its input."""
     return (
         type(conv) in (nn.Conv2d, nn.Conv3d)
@@ -215,7 +219,7 @@ def _commutes_with_mean(conv: nn.Module) -> bool:
 class FoldedFeedbackMixin(FeedbackMixin):
     """Mixin: the passes of a block with feedback have convolutions of their own."""
 
-    td: FoldedTopDown
+    td: FoldedTopDown  # type: ignore[assignment]  # it has what the methods that stay read
 
     def _branch(self, x: Tensor, gate: TAM | None) -> Tensor:
         units = self.family.units(self)
@@ -226,24 +230,29 @@ class FoldedFeedbackMixin(FeedbackMixin):
         for inner, top_of in zip(self.td.inner, self.td.tops):
             top = x
             for unit in rerun[:-1]:
-                top = self._run(unit._replace(conv=inner[unit.name], whole=None), top, unit.norm)
+                top = self._run(
+                    unit._replace(conv=inner.get_submodule(unit.name), whole=None), top, unit.norm
+                )
             x = self.td.attention.modulate(x, top_of(top))
         for unit in rerun:
             x = self._run(unit, x, unit.norm, gate)
         return x
 
 
-def _rerun(block: nn.Module) -> list[Unit]:
+def _rerun(block: FeedbackMixin) -> list[Unit]:
     units = block.family.units(block)
     return units[len(units) - block.td.distance :]
 
 
-def _steps(block: nn.Module) -> list[dict[str, nn.Module]]:
+def _steps(block: FeedbackMixin) -> list[dict[str, nn.Module]]:
     """The norms of the re-run units, by the unit's name, in every step."""
-    return [{unit.name: unit.norm for unit in _rerun(block)}, *(dict(step) for step in block.td.norms)]
+    return [
+        {unit.name: unit.norm for unit in _rerun(block)},
+        *(dict(step.named_children()) for step in block.td.norms),
+    ]
 
 
-def _fold_feedback(block: nn.Module, flows: Flows, left: dict[nn.Module, str]) -> None:
+def _fold_feedback(block: Any, flows: Flows, left: dict[nn.Module, str]) -> None:
     """Fold the re-run units of ``block`` where all of them can be."""
     rerun, steps = _rerun(block), _steps(block)
     reasons = {

@@ -82,5 +82,5 @@ def inflate_state(net: nn.Module, state: Mapping[str, Tensor]) -> OrderedDict[st
         result[key] = value
     if not inflated:
         raise ValueError(f"it has no 2D convolution of those of {type(net).__name__}")
-    result._metadata = {"": dict(inflated=inflated)}
+    result._metadata = {"": dict(inflated=inflated)}  # type: ignore[attr-defined]
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 from torch import nn
 
@@ -20,7 +21,7 @@ def stage_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
     Raises:
         TypeError: there are no stages, or a block's forward is of none of the known families.
     """
-    names = getattr(backbone, "res_layers", None) or getattr(backbone, "layers", ())
+    names: Any = getattr(backbone, "res_layers", None) or getattr(backbone, "layers", ())
     stages = [_blocks(getattr(backbone, name)) for name in names if isinstance(name, str)]
     stages = [stage for stage in stages if stage]
     if not stages:
@@ -118,7 +119,9 @@ def select_convs(
 
 
 def _unit_convs(block: nn.Module) -> dict[str, nn.Module]:
-    return {unit.name: unit.conv for unit in find_family(block).units(block)}
+    family = find_family(block)
+    assert family is not None, "stage_blocks() refuses it"
+    return {unit.name: unit.conv for unit in family.units(block)}
 
 
 def _find_convs(owner: str, units: dict[str, nn.Module], wanted: str) -> list[nn.Module]:
@@ -135,7 +138,7 @@ def _find_convs(owner: str, units: dict[str, nn.Module], wanted: str) -> list[nn
     return [factor for conv in sized or [parts[part]] for factor in _factors(conv)]
 
 
-def _factors(conv: nn.Module) -> list[nn.Module]:
+def _factors(conv: Any) -> list[nn.Module]:
     return [conv.conv_s, conv.conv_t] if forward_owner(conv) == _FACTORISED else [conv]
 
 

@@ -8,51 +8,51 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from attn_mm.graft.units import find_family, forward_owner
 
 Stage = Callable[[Tensor], Tensor]
-Step = Callable[[nn.Module, Tensor], Tensor]
+Step = Callable[[Any, Tensor], Tensor]
 
 
 class Split(NamedTuple):
     """How the backbones of a family fall into stages."""
 
-    stages: Callable[[nn.Module], list[Stage]]
-    convs: Callable[[nn.Module], list[nn.Module]]
+    stages: Callable[[Any], list[Stage]]
+    convs: Callable[[Any], list[nn.Module]]
     """The last convolution of each stage that can be attended: all but the last stage."""
-    indices: Callable[[nn.Module], range]
+    indices: Callable[[Any], range]
     """What ``out_indices`` calls the stages."""
     bare: bool = False
     """Whether one map leaves the backbone alone, not in a tuple of one."""
 
 
-def _resnet_stem(backbone: nn.Module, x: Tensor) -> Tensor:
+def _resnet_stem(backbone: Any, x: Tensor) -> Tensor:
     return backbone.maxpool(_cifar_stem(backbone, x))
 
 
-def _cifar_stem(backbone: nn.Module, x: Tensor) -> Tensor:
+def _cifar_stem(backbone: Any, x: Tensor) -> Tensor:
     if backbone.deep_stem:
         return backbone.stem(x)
     return backbone.relu(backbone.norm1(backbone.conv1(x)))
 
 
-def _conv_and_pool(backbone: nn.Module, x: Tensor) -> Tensor:
+def _conv_and_pool(backbone: Any, x: Tensor) -> Tensor:
     return backbone.maxpool(backbone.conv1(x))
 
 
-def _mmaction_stem(backbone: nn.Module, x: Tensor) -> Tensor:
+def _mmaction_stem(backbone: Any, x: Tensor) -> Tensor:
     return _conv_and_pool(backbone, x) if getattr(backbone, "with_pool1", True) else backbone.conv1(x)
 
 
-def _pool2(backbone: nn.Module, x: Tensor) -> Tensor:
+def _pool2(backbone: Any, x: Tensor) -> Tensor:
     return backbone.pool2(x) if getattr(backbone, "with_pool2", False) else x
 
 
-def _as_it_is(backbone: nn.Module, x: Tensor) -> Tensor:
+def _as_it_is(backbone: Any, x: Tensor) -> Tensor:
     return x
 
 
@@ -61,20 +61,20 @@ def _staged(stem: Step, after_first: Step = _as_it_is, bare: bool = False) -> Sp
 
 
 # Partial functions, not closures: torch 2.4 compiles no closure that is made in another.
-def _res_layers(stem: Step, after_first: Step, backbone: nn.Module) -> list[Stage]:
+def _res_layers(stem: Step, after_first: Step, backbone: Any) -> list[Stage]:
     first, *others = (getattr(backbone, name) for name in backbone.res_layers)
     return [partial(_first_stage, stem, after_first, first, backbone), *others]
 
 
-def _first_stage(stem: Step, after_first: Step, layer: nn.Module, backbone: nn.Module, x: Tensor) -> Tensor:
+def _first_stage(stem: Step, after_first: Step, layer: nn.Module, backbone: Any, x: Tensor) -> Tensor:
     return after_first(backbone, layer(stem(backbone, x)))
 
 
-def _all_stages(backbone: nn.Module) -> range:
+def _all_stages(backbone: Any) -> range:
     return range(len(backbone.res_layers))
 
 
-def _stage_convs(backbone: nn.Module) -> list[nn.Module]:
+def _stage_convs(backbone: Any) -> list[nn.Module]:
     return [_last_conv(getattr(backbone, name)[-1]) for name in backbone.res_layers[:-1]]
 
 
@@ -88,26 +88,29 @@ def _last_conv(block: nn.Module) -> nn.Module:
     return getattr(block, names[-1])
 
 
-def _vgg_stages(backbone: nn.Module) -> list[Stage]:
+def _vgg_stages(backbone: Any) -> list[Stage]:
+    return [*_vgg_groups(backbone), partial(_vgg_classifier, backbone)]
+
+
+def _vgg_groups(backbone: Any) -> list[nn.Sequential]:
     ends = [end for _, end in backbone.range_sub_modules[2:]]
-    parts = [backbone.features[start:end] for start, end in zip([0, *ends], ends)]
-    return [*parts, partial(_vgg_classifier, backbone)]
+    return [backbone.features[start:end] for start, end in zip([0, *ends], ends)]
 
 
-def _vgg_classifier(backbone: nn.Module, x: Tensor) -> Tensor:
+def _vgg_classifier(backbone: Any, x: Tensor) -> Tensor:
     return backbone.classifier(x.flatten(1)) if backbone.num_classes > 0 else x
 
 
-def _vgg_convs(backbone: nn.Module) -> list[nn.Module]:
-    parts = _vgg_stages(backbone)[:-1]
-    return [[m for m in part.modules() if isinstance(m, nn.Conv2d)][-1] for part in parts]
+def _vgg_convs(backbone: Any) -> list[nn.Module]:
+    groups = _vgg_groups(backbone)
+    return [[m for m in group.modules() if isinstance(m, nn.Conv2d)][-1] for group in groups]
 
 
-def _vgg_indices(backbone: nn.Module) -> range:
+def _vgg_indices(backbone: Any) -> range:
     return range(2, 6)
 
 
-def _own_stem(backbone: nn.Module, x: Tensor) -> Tensor:
+def _own_stem(backbone: Any, x: Tensor) -> Tensor:
     return backbone.stem(x)
 
 

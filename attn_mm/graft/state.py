@@ -12,7 +12,7 @@ from mmengine.runner.checkpoint import _load_checkpoint
 from torch import nn
 
 
-class LoadReport:
+class LoadReport(nn.Module):
     """Mixin: after a load, says how many keys were loaded, new or unexpected.
 
     Works through ``load_state_dict`` and through mmengine's own loader, alone

@@ -9,13 +9,14 @@ the same reason.
 
 from __future__ import annotations
 
-from functools import cache, reduce
+from functools import cache
+from typing import Any
 
 from torch import nn
 
 
 @cache
-def _swapped(cls: type[nn.Module], mixin: type) -> type[nn.Module]:
+def _swapped(cls: type, mixin: type) -> type:
     upstream, mixins = getattr(cls, "swapped_from", (cls, ()))
     name = mixin.__name__.removesuffix("Mixin") + cls.__name__
     namespace = {
@@ -28,17 +29,21 @@ def _swapped(cls: type[nn.Module], mixin: type) -> type[nn.Module]:
 
 def _reduce(module: nn.Module, protocol: int) -> tuple:
     # The class can't be found by its name: it is made again from those that can.
-    return _remake, type(module).swapped_from, *object.__reduce_ex__(module, protocol)[2:]
+    swapped: Any = type(module)
+    return _remake, swapped.swapped_from, *object.__reduce_ex__(module, protocol)[2:]
 
 
-def _remake(upstream: type[nn.Module], mixins: tuple[type, ...]) -> nn.Module:
-    cls = reduce(_swapped, mixins, upstream)
+def _remake(upstream: Any, mixins: tuple[type, ...]) -> nn.Module:
+    cls = upstream
+    for mixin in mixins:
+        cls = _swapped(cls, mixin)
     return cls.__new__(cls)
 
 
 def swap_class(module: nn.Module, mixin: type) -> nn.Module:
     """Put ``mixin`` before the class of ``module``, in place, and return ``module``."""
-    module.__class__ = _swapped(type(module), mixin)
+    cls: Any = type(module)
+    module.__class__ = _swapped(cls, mixin)
     return module
 
 

@@ -10,7 +10,7 @@ A VGG has no blocks, only convolutions in a row: :func:`plain_convs`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -46,16 +46,16 @@ class Unit(NamedTuple):
 
 
 class Family(NamedTuple):
-    """How the blocks of a family are read and closed."""
+    """How the blocks of a family, which have the attributes of their classes, are read and closed."""
 
-    units: Callable[[nn.Module], list[Unit]]
-    shortcut: Callable[[nn.Module, Tensor], Tensor | None]
+    units: Callable[[Any], list[Unit]]
+    shortcut: Callable[[Any, Tensor], Tensor | None]
     """``shortcut(block, x)``: what is added to the branch's output, None where nothing is."""
-    finish: Callable[[nn.Module, Tensor], Tensor]
+    finish: Callable[[Any, Tensor], Tensor]
     """``finish(block, sum)``: what the block does to the sum."""
 
 
-def _conv_and_norm(block: nn.Module) -> list[Unit]:
+def _conv_and_norm(block: Any) -> list[Unit]:
     last = 3 if hasattr(block, "conv3") else 2
     return [
         Unit(
@@ -69,70 +69,70 @@ def _conv_and_norm(block: nn.Module) -> list[Unit]:
     ]
 
 
-def _mmdet_plugins(block: nn.Module, k: int) -> tuple[nn.Module, ...]:
+def _mmdet_plugins(block: Any, k: int) -> tuple[nn.Module, ...]:
     if not getattr(block, "with_plugins", False):
         return ()
     return tuple(getattr(block, name) for name in getattr(block, f"after_conv{k}_plugin_names"))
 
 
-def _from_conv_module(name: str, module: nn.Module, then: tuple = ()) -> Unit:
+def _from_conv_module(name: str, module: Any, then: tuple = ()) -> Unit:
     if not hasattr(module, "conv"):
         raise TypeError(f"{name} is a {type(module).__name__}, no ConvModule")
     act = module.activate if module.with_activation else None
     return Unit(name, module.conv, module.norm, act, then, module)
 
 
-def _conv_modules(block: nn.Module) -> list[Unit]:
+def _conv_modules(block: Any) -> list[Unit]:
     names = ("conv1", "conv2", "conv3") if hasattr(block, "conv3") else ("conv1", "conv2")
     return [_from_conv_module(name, getattr(block, name)) for name in names]
 
 
-def _separable(block: nn.Module) -> list[Unit]:
+def _separable(block: Any) -> list[Unit]:
     return [
         Unit("depthwise", block.depthwise, block.norm1, block.relu),
         Unit("pointwise", block.pointwise, block.norm2, block.relu),
     ]
 
 
-def _inverted(block: nn.Module) -> list[Unit]:
+def _inverted(block: Any) -> list[Unit]:
     units = [_from_conv_module("expand", block.expand_conv)] if block.with_expand_conv else []
     units.append(_from_conv_module("depthwise", block.depthwise_conv, (block.se,) if block.with_se else ()))
     units.append(_from_conv_module("linear", block.linear_conv))
     return units
 
 
-def _inverted_sequence(block: nn.Module) -> list[Unit]:
+def _inverted_sequence(block: Any) -> list[Unit]:
     modules = list(block.conv)
     names = ("expand", "depthwise", "linear")[3 - len(modules) :]
     return [_from_conv_module(*pair) for pair in zip(names, modules)]
 
 
-def _downsampled(block: nn.Module, x: Tensor) -> Tensor:
+def _downsampled(block: Any, x: Tensor) -> Tensor:
     return x if block.downsample is None else block.downsample(x)
 
 
-def _input_of_inverted(block: nn.Module, x: Tensor) -> Tensor | None:
+def _input_of_inverted(block: Any, x: Tensor) -> Tensor | None:
     return x if block.with_res_shortcut else None
 
 
-def _input_of_inverted_sequence(block: nn.Module, x: Tensor) -> Tensor | None:
+def _input_of_inverted_sequence(block: Any, x: Tensor) -> Tensor | None:
     return x if block.use_res_connect else None
 
 
-def _no_shortcut(block: nn.Module, x: Tensor) -> None:
+def _no_shortcut(block: Any, x: Tensor) -> None:
     return None
 
 
-def _relu(block: nn.Module, x: Tensor) -> Tensor:
+def _relu(block: Any, x: Tensor) -> Tensor:
     return block.relu(x)
 
 
-def _relu_and_non_local(block: nn.Module, x: Tensor) -> Tensor:
+def _relu_and_non_local(block: Any, x: Tensor) -> Tensor:
     x = block.relu(x)
     return block.non_local_block(x) if block.non_local else x
 
 
-def _nothing(block: nn.Module, x: Tensor) -> Tensor:
+def _nothing(block: Any, x: Tensor) -> Tensor:
     return x
 
 

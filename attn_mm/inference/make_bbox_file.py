@@ -13,8 +13,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from attn_mm.datasets.checks.annotations import load_coco
@@ -111,7 +111,7 @@ class Images(Dataset):
             return image["id"], str(error)
 
 
-def detect_persons(model: nn.Module, label: int, batch: list[dict], score_thr: float) -> Iterator[list[dict]]:
+def detect_persons(model: BaseModel, label: int, batch: list[dict], score_thr: float) -> Iterator[list[dict]]:
     """For each image of a batch its persons as COCO results, but for the image's id."""
     with torch.no_grad():
         samples = model.test_step(pseudo_collate(batch))
@@ -213,5 +213,5 @@ def make_bbox_file(args: argparse.Namespace) -> None:
 @reports_user_errors
 def main(argv=None) -> None:
     args = parse_args(argv)
-    with resumable(f"the same command goes on from {args.out}.partial"):
+    with resumable(f"repeat the command to continue from {args.out}.partial"):
         make_bbox_file(args)

@@ -100,7 +100,7 @@ class AAConv2d(nn.Module):
         self.kernel_size, self.stride = _pair(kernel_size), _pair(stride)
         self.padding, self.dilation = _pair(padding), _pair(dilation)
         self.groups = groups
-        self.shape = None if shape is None else _pair(shape)
+        self.shape: tuple[int, int] | None = None if shape is None else _pair(shape)
         self.heads = heads
         self.relative = relative
         self.dk = attention_channels(dk, out_channels, heads, "dk")
@@ -117,17 +117,17 @@ class AAConv2d(nn.Module):
             bias=bias,
             **common,
         )
-        qkv_kernel_size = _pair(qkv_kernel_size)
+        qkv_kernel: tuple[int, int] = _pair(qkv_kernel_size)
         self.qkv = nn.Conv2d(
             in_channels,
             2 * self.dk + self.dv,
-            qkv_kernel_size,
-            padding=self._qkv_padding(qkv_kernel_size),
+            qkv_kernel,
+            padding=self._qkv_padding(qkv_kernel),
             bias=qkv_bias,
             **common,
         )
         self.out = nn.Conv2d(self.dv, self.dv, 1, bias=False)
-        if relative:
+        if self.shape is not None and relative:
             height, width = self.shape
             depth = self.dk // heads
             self.relative_height = nn.Parameter(torch.empty(2 * height - 1, depth))
@@ -164,6 +164,7 @@ class AAConv2d(nn.Module):
 
     def _relative_logits(self, q: Tensor) -> Tensor:
         """Eq. 3's position terms for scaled queries ``(N, heads, HW, d)``: ``(N, heads, HW, HW)``."""
+        assert self.shape is not None
         height, width = self.shape
         # Window number t of an embedding is what the query at t, counted from the end, sees.
         rows = self.relative_height.unfold(0, height, 1).flip(0)

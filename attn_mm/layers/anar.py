@@ -119,7 +119,7 @@ class ANAR(nn.Module):
             elif isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.reset_parameters()
         nn.init.normal_(self.mask.weight, std=0.01)
-        nn.init.zeros_(self.mask.bias)
+        nn.init.zeros_(self.mask.get_parameter("bias"))
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, *size)`` -> mask in (0, 1), ``(N, 1, *(2 * size))``."""

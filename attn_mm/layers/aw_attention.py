@@ -12,7 +12,8 @@ each of the kernel's positions.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -33,7 +34,10 @@ ATTENTION = AttentionKind(
     over="weights",
 )
 
-_ADAPTIVE_POOL = {2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
+_ADAPTIVE_POOL: dict[int, Callable[[Tensor, Any], Tensor]] = {
+    2: F.adaptive_avg_pool2d,
+    3: F.adaptive_avg_pool3d,
+}
 
 
 def _ratio(name: str, value: int, sizes: Sequence[int]) -> int:
@@ -157,17 +161,17 @@ def _pool(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _normalize(norm: nn.Module, x: Tensor) -> Tensor:
-    single = isinstance(norm, _BatchNorm) and norm.training and x.numel() <= x.shape[1]
-    if not single or norm.running_mean is None or _sees_other_processes(norm):
+    if not isinstance(norm, _BatchNorm) or not norm.training or x.numel() > x.shape[1]:
         return norm(x)
     mean, var = norm.running_mean, norm.running_var
+    if mean is None or var is None or _sees_other_processes(norm):
+        return norm(x)
     if isinstance(norm, MFBN):
         mean, var = mean[norm.flow_index()], var[norm.flow_index()]
     return F.batch_norm(x, mean, var, norm.weight, norm.bias, training=False, eps=norm.eps)
 
 
 def _sees_other_processes(norm: nn.Module) -> bool:
-    synchronized = (
-        isinstance(norm, (nn.SyncBatchNorm, MFSyncBN)) and dist.is_available() and dist.is_initialized()
-    )
-    return synchronized and dist.get_world_size(norm.process_group) > 1
+    if not isinstance(norm, (nn.SyncBatchNorm, MFSyncBN)):
+        return False
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size(norm.process_group) > 1

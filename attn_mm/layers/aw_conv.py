@@ -13,9 +13,11 @@ of its weights.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from attn_mm.layers.aw_attention import AWAttention
 from attn_mm.layers.forms.aw import FORMS, choose_form, output_size
@@ -31,11 +33,11 @@ FACTORS = AttentionKind(
 )
 
 
-class _AWConv:
+class _AWConv(_ConvNd):
     """What AWConv2d and AWConv3d add to torch's convolutions."""
 
     recorded_parts = ("attention",)
-    _plain: type[nn.Module]
+    _plain: type[nn.Conv2d] | type[nn.Conv3d]
 
     def __init__(
         self,
@@ -56,7 +58,8 @@ class _AWConv:
         reduce_c2: int = 1,
         reduce_hw: int = 1,
     ) -> None:
-        super().__init__(
+        convolution: Any = super()  # Conv2d or Conv3d
+        convolution.__init__(
             in_channels,
             out_channels,
             kernel_size,

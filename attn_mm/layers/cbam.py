@@ -83,7 +83,7 @@ class CBAM(nn.Module):
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size!r}")
         self.mlp = bottleneck_mlp(one_width(channels, in_channels), reduction, bias, dims)
-        self.spatial = None
+        self.spatial: nn.Sequential | None = None
         if spatial:
             self.spatial = nn.Sequential(
                 conv_class(dims)(2, 1, kernel_size, padding=kernel_size // 2, bias=False),
@@ -126,5 +126,6 @@ class CBAM(nn.Module):
 
     def spatial_gate(self, x: Tensor) -> Tensor:
         """Eq. 3 of what the channel gate has multiplied: ``(N, 1, *size)``."""
+        assert self.spatial is not None
         pooled = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)
         return self.spatial(pooled).sigmoid()

@@ -92,7 +92,7 @@ class FCA(SE):
     def _make_basis(self) -> Tensor:
         rows, columns = (_cosines(self.size, frequencies) for frequencies in _TOP_16)
         basis = rows[:, None, :, None] * columns[:, None, None, :]
-        return basis.to(self.mlp[0].weight)
+        return basis.to(self.mlp[0].get_parameter("weight"))
 
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)

@@ -83,10 +83,12 @@ class MFBN(_BatchNorm):
         index = self.flow_index()
         mean = var = None
         if self.track_running_stats:
+            assert self.running_mean is not None and self.running_var is not None
             mean, var = self.running_mean[index], self.running_var[index]
         use_batch = self.training or mean is None
         momentum = 0.0 if self.momentum is None else self.momentum
         if self.training and self.track_running_stats:
+            assert self.num_batches_tracked is not None
             self.num_batches_tracked[index].add_(1)
             if self.momentum is None:
                 momentum = 1.0 / float(self.num_batches_tracked[index])
@@ -201,7 +203,9 @@ def convert_multi_flow(module: nn.Module, num_flows: int) -> nn.Module:
         TypeError: a batch norm of a class whose multi-flow form is not known.
     """
     # A norm in several places stays one norm.
-    norms = {m: _multi_flow(m, num_flows) for m in module.modules() if isinstance(m, _BatchNorm)}
+    norms: dict[nn.Module, MFBN] = {
+        m: _multi_flow(m, num_flows) for m in module.modules() if isinstance(m, _BatchNorm)
+    }
     for parent in list(module.modules()):
         for name, child in parent._modules.items():
             if child in norms:
@@ -213,7 +217,7 @@ def _multi_flow(norm: _BatchNorm, num_flows: int) -> MFBN:
     if isinstance(norm, MFBN):
         return norm
     for known in type(norm).__mro__:
-        if known in _FOR_CLASS and type(norm).forward is known.forward:
+        if issubclass(known, nn.Module) and known in _FOR_CLASS and type(norm).forward is known.forward:
             return _adopt(_FOR_CLASS[known], norm, num_flows, getattr(norm, "process_group", None))
     names = ", ".join(c.__name__ for c in _FOR_CLASS)
     raise TypeError(

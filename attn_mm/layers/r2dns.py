@@ -7,7 +7,7 @@ sections 3.1-3.2, eqs. 1-3 and 5, figure 2 (https://arxiv.org/abs/2012.07248).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -102,7 +102,7 @@ def r2dns(
         The last flow's output of every stage, masked as eq. 5 says.
     """
     check_recursion(len(stages), num_flows, len(attentions), eta, first_mask)
-    features = pyramid(x, num_flows) if isinstance(x, Tensor) else list(x)
+    features: list[Any] = pyramid(x, num_flows) if isinstance(x, Tensor) else list(x)
     if len(features) != num_flows:
         raise ValueError(f"{num_flows} flows take an input each, got {len(features)}")
     outputs = []
@@ -168,7 +168,7 @@ class R2DNS(nn.Module):
         self.attentions = nn.ModuleList(map(_as_module, attentions))
         self.num_flows = num_flows
         self.eta = eta
-        self.first_mask = first_mask
+        self.first_mask: Literal["none", "ones"] = first_mask
 
     def extra_repr(self) -> str:
         return f"num_flows={self.num_flows}, eta={self.eta}, first_mask={self.first_mask!r}"
@@ -185,8 +185,9 @@ class R2DNS(nn.Module):
             list of L tensors; with ``return_masks``, that list and
             ``{(stage from 0, flow from 1): mask (N, 1, *size)}``.
         """
-        masks = {} if return_masks else None
-        outputs = r2dns(self.stages, self.attentions, x, self.num_flows, self.eta, self.first_mask, masks)
+        masks: dict[tuple[int, int], Tensor] | None = {} if return_masks else None
+        stages, attentions = list(self.stages), list(self.attentions)
+        outputs = r2dns(stages, attentions, x, self.num_flows, self.eta, self.first_mask, masks)
         return (outputs, masks) if return_masks else outputs
 
     def recorded(self, run, x, return_masks: bool = False):

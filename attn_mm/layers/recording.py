@@ -110,9 +110,7 @@ Call = Callable[..., Any]
 
 
 @contextmanager
-def wrapped_calls(
-    layers: Mapping[str, nn.Module], wrap: Callable[[str, nn.Module, Call], Call]
-) -> Iterator[None]:
+def wrapped_calls(layers: Mapping[str, nn.Module], wrap: Callable[[str, Any, Call], Call]) -> Iterator[None]:
     """While the block runs, the call that each layer's ``recorded`` takes is ``wrap(name, layer, call)``."""
     before: list[tuple[dict[str, Any], str, dict[str, Any]]] = []
     try:
@@ -146,7 +144,7 @@ def record_attention(model: nn.Module) -> Iterator[list[Recorded]]:
     maps: list[Recorded] = []
     calls: Counter = Counter()
 
-    def recorder(name: str, layer: nn.Module, run: Call) -> Call:
+    def recorder(name: str, layer: Any, run: Call) -> Call:
         def call(*inputs, **options):
             output, found = layer.recorded(run, *inputs, **options)
             flow = current_flow()

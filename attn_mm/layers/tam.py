@@ -14,14 +14,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from attn_mm.layers.forms.tam import add_gated, sliced, tree_gate
 from attn_mm.layers.gate_statistics import GateStatistics
 from attn_mm.layers.ops.channels import one_width
 from attn_mm.layers.ops.dims import conv_class
-from attn_mm.layers.ops.execution import is_traced, is_traced_by_dynamo, no_replays, shortcuts_enabled
+from attn_mm.layers.ops.execution import (
+    is_traced,
+    is_traced_by_dynamo,
+    no_replays,
+    not_compiled,
+    shortcuts_enabled,
+)
 from attn_mm.layers.recording import Attention, AttentionKind
 
 
@@ -101,8 +106,8 @@ class TAM(nn.Module):
             if isinstance(layer, nn.PReLU):
                 layer.reset_parameters()
             else:
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+                nn.init.kaiming_normal_(layer.get_parameter("weight"), nonlinearity="relu")
+                nn.init.zeros_(layer.get_parameter("bias"))
 
     @contextmanager
     def gate_statistics(self) -> Iterator[GateStatistics]:
@@ -169,7 +174,7 @@ class TAM(nn.Module):
         return self.kernel_size == 1 and shortcuts_enabled()
 
     # Appending to a list inside a compiled graph would compile it anew for every batch.
-    @torch.compiler.disable
+    @not_compiled
     def _collect(self, gate: Tensor) -> None:
         for statistics in self._statistics:
             statistics.update(gate)

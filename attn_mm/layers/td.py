@@ -108,7 +108,7 @@ class TopDownAttention(nn.Module):
     def reset_parameters(self) -> None:
         """Kaiming initialization by fan-out, as in the ResNets around it; the paper names none."""
         for conv in self.children():
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.kaiming_normal_(conv.get_parameter("weight"), mode="fan_out", nonlinearity="relu")
 
     def extra_repr(self) -> str:
         return f"spatial={self.spatial!r}"

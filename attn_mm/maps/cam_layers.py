@@ -11,6 +11,7 @@ preprocessed, on its device, as ``View.inputs`` and ``ClipView.inputs`` of :mod:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 
@@ -43,7 +44,7 @@ def default_layers(model: nn.Module) -> dict[str, nn.Module]:
     return dict(convs[-1:])
 
 
-def _stages(backbone: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _stages(backbone: Any) -> Iterator[tuple[str, nn.Module]]:
     names = getattr(backbone, "res_layers", None) or getattr(backbone, "layers", ())
     if names and all(isinstance(name, str) for name in names):
         yield from ((name, getattr(backbone, name)) for name in names)
@@ -63,7 +64,7 @@ def _before_pools(features: nn.Sequential) -> Iterator[tuple[str, nn.Module]]:
         pools = isinstance(layer, nn.MaxPool2d)
         if (layer is None or pools) and previous is not None:
             yield f"features.{previous[0]}", previous[1]
-        previous = None if pools else (name, layer)
+        previous = None if pools or layer is None else (name, layer)
 
 
 def _step_norms(block: FeedbackMixin) -> list[nn.Module]:
@@ -71,4 +72,4 @@ def _step_norms(block: FeedbackMixin) -> list[nn.Module]:
     last = block.family.units(block)[-1]
     if not block.td.distance:
         return []
-    return [last.norm, *(norms[last.name] for norms in block.td.norms)]
+    return [last.norm, *(norms.get_submodule(last.name) for norms in block.td.norms)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -68,6 +67,6 @@ def packed(values: np.ndarray) -> dict:
     }
 
 
-def histogram(values: np.ndarray, bounds: Sequence[float], bins: int) -> list[int]:
+def histogram(values: np.ndarray, bounds: tuple[float, float], bins: int) -> list[int]:
     """How many of ``values`` lie in each of ``bins`` equal parts of ``bounds``, its ends included."""
-    return np.histogram(np.asarray(values, np.float64), bins, tuple(bounds))[0].tolist()
+    return np.histogram(np.asarray(values, np.float64), bins, bounds)[0].tolist()

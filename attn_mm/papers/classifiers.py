@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.device import get_device
-from torch import nn
+from mmengine.model import BaseModel
 from torch.utils.data import DataLoader
 
 from attn_mm.datasets.checks.config_files import check_data
@@ -52,13 +52,13 @@ def open_test_config(args: argparse.Namespace, config: str) -> Config:
     return cfg
 
 
-def open_classifier(cfg: Config, checkpoint: str, device: str) -> nn.Module:
+def open_classifier(cfg: Config, checkpoint: str, device: str) -> BaseModel:
     """A config's model with a checkpoint's weights; UserError where they don't fit."""
     check_checkpoint(checkpoint)
     return load_model(cfg, checkpoint, device)
 
 
-def check_classes(model: nn.Module, dataset: BaseDataset, about: str) -> None:
+def check_classes(model: BaseModel, dataset: BaseDataset, about: str) -> None:
     """UserError where the model's classes aren't those of the data set."""
     classes = dataset.metainfo.get("classes")
     named = model.dataset_meta["classes"]
@@ -71,7 +71,7 @@ def check_classes(model: nn.Module, dataset: BaseDataset, about: str) -> None:
         )
 
 
-def labels_of(dataset: BaseDataset, model: nn.Module, about: str) -> np.ndarray:
+def labels_of(dataset: BaseDataset, model: BaseModel, about: str) -> np.ndarray:
     """The class of each image; UserError where an image has none of the model's, or several."""
     check_image_labels(dataset, len(model.dataset_meta["classes"]))
     labels = [dataset.get_data_info(index)["gt_label"] for index in range(len(dataset))]
@@ -81,7 +81,7 @@ def labels_of(dataset: BaseDataset, model: nn.Module, about: str) -> np.ndarray:
 
 
 def batch_scores(
-    model: nn.Module, dataset: BaseDataset, batch_size: int, num_workers: int = 0
+    model: BaseModel, dataset: BaseDataset, batch_size: int, num_workers: int = 0
 ) -> Iterator[np.ndarray]:
     """The scores of the images of a data set, ``(images, classes)``, batch by batch in its order.
 
@@ -94,7 +94,7 @@ def batch_scores(
 
 
 @torch.no_grad()
-def predicted_scores(model: nn.Module, data: dict) -> np.ndarray:
+def predicted_scores(model: BaseModel, data: dict) -> np.ndarray:
     """The scores ``(images, classes)``, float64, of a collated batch; UserError where there are none."""
     samples = model.test_step(data)
     if any("pred_score" not in sample for sample in samples):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 from mmengine.registry import MODELS, DefaultScope
 from rich.console import Console
@@ -40,16 +41,18 @@ class Count:
 
     @property
     def params_agreement(self) -> str | None:
-        return self.row.params and agreement(self.params, self.row.params)
+        published = self.row.params
+        return agreement(self.params, published) if self.params is not None and published else None
 
     @property
     def macs_agreement(self) -> str | None:
-        return self.row.macs and agreement(self.macs, self.row.macs)
+        published = self.row.macs
+        return agreement(self.macs, published) if self.macs is not None and published else None
 
     def record(self) -> dict:
         """The comparison for JSON."""
         row = self.row
-        record = dict(where=row.where, network=row.network, note=row.note)
+        record: dict[str, Any] = dict(where=row.where, network=row.network, note=row.note)
         for name in ("params", "macs"):
             published, ours = getattr(row, name), getattr(self, name)
             if published:
@@ -155,15 +158,16 @@ def paper_report(counts: Sequence[Count]) -> str:
 
 def _giga(count: Count) -> str:
     """The multiply-adds in the unit that the paper uses."""
-    if count.macs is None:
+    published = count.row.macs
+    if count.macs is None or published is None:
         return ""
-    return f"{count.macs / 2**30:.4g} Gi" if count.row.macs.endswith("Gi") else f"{count.macs / 1e9:.4g} G"
+    return f"{count.macs / 2**30:.4g} Gi" if published.endswith("Gi") else f"{count.macs / 1e9:.4g} G"
 
 
 def _cells(
     published: str | None, ours: int | None, shown: str, figure: str | None = None
 ) -> tuple[str, str, str]:
-    if published is None:
+    if published is None or ours is None:
         return "", "", ""
     error = relative_error(ours, figure or published)
     return published, shown, f"{error:+.2%}" if error else "0"

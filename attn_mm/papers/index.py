@@ -14,24 +14,22 @@ from attn_mm.utils.config import load_config
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "classification.md"
-CONFIGS = ROOT / "configs" / "classification"
+CONFIGS = ROOT / "configs"
 
 _HEAD = """\
 # Classification
 
-Written by `python -m attn_mm.papers.index`. The rows of the papers' tables are configs of
-[configs/classification](../configs/classification), named after the paper whose recipe it has, the
-network with its attention, and the data set: `tam_r50_se_cifar100` is TAM's ResNet-50 with SE on CIFAR-100. A
-config is its plain network's and a short difference; that one is a set with the paper's schedule, and a
-network, both of [_base_](../configs/classification/_base_).
+Written by `python -m attn_mm.papers.index`. The rows of the papers' tables are
+configs: `tam/r50_se_300e_cifar100` is TAM's ResNet-50 with SE on CIFAR-100.
+[configs/README.md](../configs/README.md) explains the names.
 
 ```
-python tools/train.py configs/classification/tam_r50_tam_cifar10.py --demo         # no data, no download
-python tools/train.py configs/classification/tam_r50_tam_cifar10.py                # data/cifar10
-python tools/train.py configs/classification/tam_r50_tam_cifar10.py --data-root /datasets/cifar10-images
-tools/dist_train.sh configs/classification/td_r50_joint_in1k.py 8                  # on 8 GPUs
-python tools/test.py  configs/classification/tdaf_r50_anar3_in1k.py CHECKPOINT --tta       # 10 crops
-python tools/infer.py configs/classification/tdaf_r50_anar3_in1k.py CHECKPOINT photos/ --show-attention
+python tools/train.py configs/tam/r50_tam_300e_cifar10.py --demo         # no data, no download
+python tools/train.py configs/tam/r50_tam_300e_cifar10.py                # data/cifar10
+python tools/train.py configs/tam/r50_tam_300e_cifar10.py --data-root /datasets/cifar10-images
+tools/dist_train.sh configs/td/r50_td-joint_90e_in1k.py 8                  # on 8 GPUs
+python tools/test.py  configs/tdaf/r50_tdaf-anar3_100e_in1k.py CHECKPOINT --tta       # 10 crops
+python tools/infer.py configs/tdaf/r50_tdaf-anar3_100e_in1k.py CHECKPOINT photos/ --show-attention
 ```
 
 On another number of GPUs add `--auto-scale-lr`. [data.md](data.md#cifar-10-and-cifar-100) says where the sets
@@ -40,7 +38,7 @@ lie.
 ImageNet V2, whose top images TD's table 1 has, is another test set of the same config:
 
 ```
-python tools/test.py configs/classification/td_r50_joint_in1k.py CHECKPOINT \\
+python tools/test.py configs/td/r50_td-joint_90e_in1k.py CHECKPOINT \\
     --cfg-options test_dataloader.dataset.type=attn_mm.ImageNetV2 test_dataloader.dataset.split=top-images
 ```
 
@@ -65,14 +63,15 @@ def _section(table: Table, counts: dict[str, int]) -> str:
         lines += [table.note, ""]
     lines += [f"| config | {table.measure} | parameters |", "| --- | ---: | ---: |"]
     lines += [
-        f"| [`{name}`](../configs/classification/{name}.py) | {figure} | {counts[name]:,} |"
+        f"| [`{name}`](../configs/{name}.py) | {figure} | {counts[name]:,} |"
         for name, figure in table.figures.items()
     ]
     return "\n".join([*lines, ""])
 
 
 def main() -> None:
-    PAGE.write_text(page({path.stem: parameters(path) for path in sorted(CONFIGS.glob("*.py"))}))
+    names = [name for table in TABLES for name in table.figures]
+    PAGE.write_text(page({name: parameters(CONFIGS / f"{name}.py") for name in names}))
 
 
 if __name__ == "__main__":

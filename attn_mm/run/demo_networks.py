@@ -13,7 +13,7 @@ from attn_mm.frameworks.demo import to_demo
 from attn_mm.run.launch import build_runner
 from attn_mm.utils.config import load_config
 
-NETWORK = "configs/classification/tam_r18_cifar10.py"
+NETWORK = "configs/tam/r18_plain_300e_cifar10.py"
 # A quarter of the width.
 CHANNELS = 16
 TD = {"type": "attn_mm.TD", "mode": "joint", "steps": 2, "distance": 1}
@@ -82,7 +82,7 @@ def small_network(folder: Path) -> tuple[str, str, list[Path]]:
     Returns:
         its config file, its checkpoint, and pictures that it was not trained on.
     """
-    cfg = load_config("configs/classification/tam_r18_cifar10.py")
+    cfg = load_config("configs/tam/r18_plain_300e_cifar10.py")
     cfg.model.backbone.update(stem_channels=WIDTH, base_channels=WIDTH)
     cfg.model.head.in_channels = 8 * WIDTH
     grafts = [dict(type="attn_mm.CBAM", position="after_conv2"), dict(type="attn_mm.TD", mode="joint")]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.dataset import BaseDataset
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from rich.console import Console
 from rich.table import Table
@@ -45,7 +45,7 @@ def _of_videos(runner: Runner) -> bool:
     return runner.cfg.default_scope == "mmaction"
 
 
-def _trained(runner: Runner) -> nn.Module:
+def _trained(runner: Runner) -> BaseModel:
     return (runner.model.module if is_model_wrapper(runner.model) else runner.model).eval()
 
 

@@ -12,8 +12,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, DefaultScope
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from attn_mm.datasets.checks.config_files import check_data
@@ -33,7 +33,7 @@ _DESCRIPTION = """\
 Evaluate an action recogniser of mmaction2 on its config's test set: top-1 and top-5 accuracy over
 single clips, and over videos, whose scores are the means of their clips' softmax scores.
 
-  eval_video.py configs/action/tdaf_3dr50_anar5_kinetics400.py epoch_100.pth --clips 10 --crops 3
+  eval_video.py configs/tdaf/3dr50_tdaf-anar5_kinetics400.py epoch_100.pth --clips 10 --crops 3
 
 An interrupted run goes on where it stopped when it is started again.
 """
@@ -94,7 +94,7 @@ def open_set(cfg: Config) -> BaseDataset:
         return DATASETS.build(dict(node, test_mode=True))
 
 
-def open_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
+def open_model(cfg: Config, checkpoint: str, device: str) -> BaseModel:
     """The config's model, which gives a score for each clip; UserError where it is no recogniser."""
     model = load_model(cfg, checkpoint, device)
     if not hasattr(getattr(model, "cls_head", None), "average_clips"):
@@ -104,7 +104,7 @@ def open_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
 
 
 @torch.no_grad()
-def clip_scores(model: nn.Module, data: dict) -> np.ndarray:
+def clip_scores(model: BaseModel, data: dict) -> np.ndarray:
     """The softmax scores of a video's clips, each crop one of its own: (clips, classes), float64."""
     (sample,) = model.test_step(pseudo_collate([data]))
     return sample.pred_score.double().softmax(-1).cpu().numpy()
@@ -144,7 +144,7 @@ def accuracies(videos: list[dict]) -> dict[str, float]:
     return found
 
 
-def judge_all(loader: DataLoader, model: nn.Module, partial: Partial, total: int) -> list[int]:
+def judge_all(loader: DataLoader, model: BaseModel, partial: Partial, total: int) -> list[int]:
     """Judge what ``loader`` gives and keep it in ``partial``. Returns the videos that can't be read."""
     skipped = []
     with progress_bar() as progress:

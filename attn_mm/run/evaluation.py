@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from rich.progress import Progress
-from torch import nn
 from torch.utils.data import DataLoader
 
 from attn_mm.datasets.checks.config_files import check_data
@@ -47,6 +48,7 @@ class Evaluation:
                 f"--images: the metrics of {cfg.filename} are of its whole test set; leave it out"
             )
         self._scope = cfg.default_scope
+        self._loader: Any
         self._loader, self._evaluator = open_evaluation(cfg)
         self._check_labels(cfg)
         whole = len(self._loader.dataset)
@@ -66,7 +68,7 @@ class Evaluation:
         return len(self._loader)
 
     @torch.no_grad()
-    def run(self, model: nn.Module, progress: Progress, task) -> dict[str, float]:
+    def run(self, model: BaseModel, progress: Progress, task) -> dict[str, float]:
         """The metrics of ``model``; the progress bar's ``task`` advances with each batch."""
         with DefaultScope.overwrite_default_scope(self._scope), _silence():
             for batch in self._loader:

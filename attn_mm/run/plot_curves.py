@@ -17,7 +17,7 @@ from attn_mm.utils.files import write_atomically, writing
 _DESCRIPTION = """\
 Compare training runs: the loss and a figure of the validation by epoch, a line a run.
 
-  plot_curves.py work_dirs/fcos_r50 work_dirs/fcos_tdaf_r50
+  plot_curves.py work_dirs/fcos-r50_plain_coco work_dirs/fcos_tdaf_r50
   plot_curves.py work_dirs/plain work_dirs/tdaf --names "ResNet-50" "with TDAF" --out curves
   plot_curves.py work_dirs/fcos_* --loss loss_cls --figure coco/bbox_mAP_50
 """
@@ -198,7 +198,7 @@ def main(argv=None) -> None:
                 name=name,
                 log=str(path),
                 loss=_finite(run.losses[args.loss]),
-                figure=_finite(run.figures.get(figure, [])),
+                figure=_finite([] if figure is None else run.figures.get(figure, [])),
             )
             for name, path, run in zip(names, args.logs, runs)
         ],

@@ -19,7 +19,7 @@ Evaluate a checkpoint on its config's test set.
 
   test.py configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50/epoch_24.pth
   test.py configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50_demo/epoch_10.pth --demo
-  test.py configs/classification/tdaf_r50_anar3_in1k.py epoch_100.pth --tta         the average over ten crops
+  test.py configs/tdaf/r50_tdaf-anar3_100e_in1k.py epoch_100.pth --tta         the average over ten crops
 """
 
 # What mmdet, mmpose and mmpretrain call the option that turns the hook on, and the folder.
@@ -69,7 +69,7 @@ def _augment(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def _show(cfg: Config, args: argparse.Namespace) -> None:
-    hook = cfg.get("default_hooks", {}).get("visualization") or {}
+    hook = cfg.get("default_hooks", {}).get("visualization") or ConfigDict()
     kind = str(hook.get("type")).rpartition(".")[2]
     if kind not in _VISUALIZATION_HOOKS:
         raise UserError(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os.path as osp
 from argparse import ArgumentError
 from collections.abc import Iterator
-from pathlib import Path
 
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.hub import get_config
 
 from attn_mm.errors import UserError
+from attn_mm.utils.config_names import new_name, shipped_config
 
 
 class ConfigOptions(DictAction):
@@ -35,12 +35,14 @@ def load_config(path: str, options: dict | None = None) -> Config:
         UserError: there is no such file, or it or one of its bases can't be read.
     """
     if "::" not in path and not osp.isfile(path):
-        path = _packaged(path)
+        path = shipped_config(path)
     try:
         cfg = get_config(path) if "::" in path else Config.fromfile(path)
     except Exception as error:
         # A config is a program: whatever it raises is a fault in that file.
-        raise UserError(f"config {path} can't be read: {type(error).__name__}: {error}") from error
+        base = new_name(str(error.filename)) if isinstance(error, FileNotFoundError) else None
+        hint = f"; it is now {base}" if base else ""
+        raise UserError(f"config {path} can't be read: {type(error).__name__}: {error}{hint}") from error
     merge_options(cfg, options or {})
     return cfg
 
@@ -51,16 +53,6 @@ def merge_options(cfg: Config, options: dict) -> None:
         cfg.merge_from_dict(options)
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"--cfg-options don't fit {cfg.filename}: {error}") from error
-
-
-def _packaged(path: str) -> str:
-    """The config of that path, under ``configs/``, in an installed attn_mm or in its checkout."""
-    package = Path(__file__).parents[1]
-    for folder in (package, package.parent):
-        packaged = folder / "configs" / path.removeprefix("configs/")
-        if packaged.is_file():
-            return str(packaged)
-    raise UserError(f"config {path} does not exist")
 
 
 def walk(node) -> Iterator[ConfigDict]:
@@ -134,5 +126,5 @@ def drop_pretrained(cfg: Config) -> None:
             node.norm_eval = False
         norm = node.get("norm_cfg")
         if isinstance(norm, dict) and norm.get("requires_grad") is False:
-            norm.requires_grad = True
+            norm["requires_grad"] = True
     cfg.load_from = None

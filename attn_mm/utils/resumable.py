@@ -7,6 +7,7 @@ import json
 import os
 import os.path as osp
 from pathlib import Path
+from typing import Any
 
 from attn_mm.errors import UserError
 from attn_mm.utils.files import writing
@@ -14,7 +15,7 @@ from attn_mm.utils.files import writing
 try:
     import fcntl
 except ModuleNotFoundError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 class Partial(contextlib.AbstractContextManager):
@@ -35,7 +36,7 @@ class Partial(contextlib.AbstractContextManager):
 
     def __init__(self, path: Path, about: dict, flag: str) -> None:
         self.path, self._flag, self._advice = path, flag, f"remove it, or name another {flag}"
-        self.found: dict[int | str, object] = {}
+        self.found: dict[int | str, Any] = {}
         with writing(path):
             self._file = self.path.open("a")
             try:

@@ -97,7 +97,7 @@ def test_an_interruption_keeps_what_is_measured(latency, tmp_path, capsys, monke
         "SE tiny inference nchw fp32 2"
     ]
     assert "1.500 (1.500-1.500)" in (tmp_path / "latency.md").read_text()
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "repeat the command to continue" in capsys.readouterr().err
 
 
 def test_what_the_papers_publish_stands_beside_what_is_measured(latency):

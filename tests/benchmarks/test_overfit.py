@@ -44,7 +44,7 @@ def test_what_was_learnt_is_drawn(overfit, flags, small_demos, tmp_path):
     ("flag", "path", "said"),
     [
         ("--ann-file", "absent.json", "absent.json can't be read"),
-        ("--ann-file", "config.py", "config.py is no JSON file"),
+        ("--ann-file", "config.py", "config.py is not a JSON file"),
         ("--ann-file", "bare.json", "bare.json has no annotation of its images"),
         ("--ann-file", "odd.json", "odd.json: annotations[0] has no id"),
         ("--img-dir", "absent", "absent is no folder"),

@@ -477,7 +477,7 @@ def test_every_way_in_is_guarded(way_in, good, evil, marker, tmp_path, monkeypat
 def test_torch_load_is_untouched_for_others(evil, marker):
     torch.load(evil, weights_only=False)
     assert marker.exists()
-    attn_mm.compat.mend()
+    attn_mm.compat.patch()
     assert torch.load.__wrapped__ is torch.serialization.load
 
 

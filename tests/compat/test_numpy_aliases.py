@@ -96,7 +96,7 @@ def test_upstream_function(use, monkeypatch):
     monkeypatch.delattr(np, name)
     with pytest.raises(AttributeError, match=name):
         USES[use]()
-    numpy_aliases.mend()
+    numpy_aliases.patch()
     again, _ = USES[use]()
     assert list(map(str, again)) == list(map(str, result))
 
@@ -104,7 +104,7 @@ def test_upstream_function(use, monkeypatch):
 def test_nothing_is_replaced(monkeypatch):
     mine = object()
     monkeypatch.setattr(np, "in1d", mine)
-    numpy_aliases.mend()
+    numpy_aliases.patch()
     assert np.in1d is mine
 
 

@@ -331,7 +331,7 @@ def test_its_names_are_served_where_it_does_not_load(tmp_path, monkeypatch, caps
     with mock.patch.dict(sys.modules):
         for name in [name for name in sys.modules if name.partition(".")[0] == "xtcocotools"]:
             del sys.modules[name]
-        xtcocotools.mend()
+        xtcocotools.patch()
         assert importlib.import_module("xtcocotools.coco").COCO is coco_keypoints.COCO
         assert sys.modules["xtcocotools"].__file__ == str(package / "__init__.py")
     assert "noise" not in capsys.readouterr().err

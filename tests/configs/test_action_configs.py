@@ -18,8 +18,9 @@ from attn_mm.utils.config import walk
 
 pytest.importorskip("mmaction.models")
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "action"
-NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
+CONFIGS = Path(__file__).parents[2] / "configs"
+NAMES = sorted(str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.glob("*/*_kinetics400.py"))
+PLAIN = "tdaf/3dr50_plain_kinetics400"
 EACH_CONFIG = pytest.mark.parametrize("name", NAMES)
 BACKBONES = ("attn_mm.HaraResNet3d", "ResNet3d", "ResNet3dSlowOnly", "ResNet2Plus1d")
 SIZES = {112: 32, 224: 32, 256: 40}
@@ -142,26 +143,26 @@ class TestParameters:
 
     @pytest.mark.parametrize(
         "name, blocks, millions",
-        [("3dr50_kinetics400", (3, 4, 6, 3), 47.019), ("3dr101_kinetics400", (3, 4, 23, 3), 86.065)],
+        [(PLAIN, (3, 4, 6, 3), 47.019), ("tdaf/3dr101_plain_kinetics400", (3, 4, 23, 3), 86.065)],
     )
     def test_published_baselines(self, name, blocks, millions):
         assert parameters(name) == self.hara(blocks)
         assert round(parameters(name) / 1e6, 3) == millions
 
     def test_published_tdaf(self):
-        assert round(parameters("tdaf_3dr50_anar5_kinetics400") / 1e6, 3) == 48.417
-        for depth in ("3dr50", "3dr101"):
-            added = parameters(f"tdaf_{depth}_anar5_kinetics400") - parameters(f"{depth}_kinetics400")
-            assert added == 1_398_419
+        assert round(parameters("tdaf/3dr50_tdaf-anar5_kinetics400") / 1e6, 3) == 48.417
+        for folder, depth in (("tdaf", "3dr50"), ("action", "3dr101")):
+            grafted = parameters(f"{folder}/{depth}_tdaf-anar5_kinetics400")
+            assert grafted - parameters(f"tdaf/{depth}_plain_kinetics400") == 1_398_419
 
     @pytest.mark.parametrize("graft", GRAFTS)
     def test_other_grafts(self, graft):
-        assert parameters(f"{graft}_3dr50_kinetics400") - parameters("3dr50_kinetics400") == GRAFTS[graft]
+        assert parameters(f"action/3dr50_{graft}_kinetics400") - parameters(PLAIN) == GRAFTS[graft]
 
     def test_the_table_of_the_docs(self, repo):
         text = (repo / "docs/action.md").read_text()
         rows = re.findall(
-            r"^\| \[`(\w+)`\]\(\.\./configs/action/\1\.py\) \|.* \| ([\d.]+) M \|$", text, re.MULTILINE
+            r"^\| \[`[\w-]+`\]\(\.\./configs/([\w/-]+)\.py\) \|.* \| ([\d.]+) M \|$", text, re.MULTILINE
         )
         assert sorted(name for name, _ in rows) == NAMES
         for name, millions in rows:
@@ -170,30 +171,30 @@ class TestParameters:
 
 class TestProtocol:
     def test_training_clips_are_consecutive_and_anywhere(self):
-        step = config("3dr50_kinetics400").train_pipeline[1]
+        step = config(PLAIN).train_pipeline[1]
         clips = [sampled(step, 40) for _ in range(1000)]
         assert all(clip == list(range(clip[0], clip[0] + 16)) for clip in clips)
         assert {clip[0] for clip in clips} == set(range(25))
 
     def test_short_videos_start_again(self):
-        clip = sampled(config("3dr50_kinetics400").train_pipeline[1], 10)
+        clip = sampled(config(PLAIN).train_pipeline[1], 10)
         assert clip == [*range(10), *range(6)]
 
     def test_testing_sees_the_video_once(self):
-        assert sampled(config("3dr50_kinetics400").test_pipeline[1], 48) == list(range(48))
+        assert sampled(config(PLAIN).test_pipeline[1], 48) == list(range(48))
 
     @pytest.mark.parametrize("total", [9, 16, 24, 25, 100])
     def test_testing_sees_the_clips_of_mmaction(self, total):
         theirs = dict(type="mmaction.UntrimmedSampleFrames", clip_len=16, clip_interval=16)
-        assert sampled(config("3dr50_kinetics400").test_pipeline[1], total) == sampled(theirs, total)
+        assert sampled(config(PLAIN).test_pipeline[1], total) == sampled(theirs, total)
 
     @pytest.mark.parametrize("total", [1, 5, 8])
     def test_a_very_short_video_is_one_clip(self, total):
-        clip = sampled(config("3dr50_kinetics400").test_pipeline[1], total)
+        clip = sampled(config(PLAIN).test_pipeline[1], total)
         assert clip == [*range(total), *[total - 1] * (16 - total)]
 
     def test_crops_are_those_of_the_paper(self):
-        (crop,) = [s for s in config("3dr50_kinetics400").train_pipeline if s.type == "MultiScaleCrop"]
+        (crop,) = [s for s in config(PLAIN).train_pipeline if s.type == "MultiScaleCrop"]
         assert crop.scales == tuple(round(2 ** (-k / 4), 4) for k in range(5))
 
     def test_inflated_weights_see_the_pictures_that_they_know(self):

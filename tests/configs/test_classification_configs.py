@@ -15,67 +15,67 @@ from attn_mm.utils.config import load_config
 
 pytest.importorskip("mmpretrain.models")
 
-NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
+NAMES = sorted(str(path.relative_to(CONFIGS))[:-3] for path in CONFIGS.glob("*/*[0-9]e_*.py"))
 # What the layers of LTPA's appendix A.2 amount to: 10 and 100 classes.
 LTPA = {
-    "vgg": (14_991_946, 15_038_116),
-    "vgg_att_dp": (19_713_610, 19_759_780),
-    "vgg_att_pc": (19_714_123, 19_760_293),
-    "vgg_att2_indep_dp": (19_719_764, 19_812_104),
-    "vgg_att2_indep_pc": (19_720_790, 19_813_130),
-    "vgg_att2_concat_dp": (19_719_754, 19_812_004),
-    "vgg_att2_concat_pc": (19_720_780, 19_813_030),
-    "vgg_att3_concat_pc": (19_856_461, 19_971_751),
-    "vgg_gap": (14_728_266, 14_774_436),
-    "vgg_pan": (24_698_956, 24_745_126),
-    "rn164": (1_703_258, 1_726_388),
-    "rn164_att": (2_360_411, 2_383_541),
-    "rn164_att2": (2_395_484, 2_430_134),
+    "vgg_plain_300e": (14_991_946, 15_038_116),
+    "vgg_ltpa-att-dp_300e": (19_713_610, 19_759_780),
+    "vgg_ltpa-att-pc_300e": (19_714_123, 19_760_293),
+    "vgg_ltpa-att2-indep-dp_300e": (19_719_764, 19_812_104),
+    "vgg_ltpa-att2-indep-pc_300e": (19_720_790, 19_813_130),
+    "vgg_ltpa-att2-concat-dp_300e": (19_719_754, 19_812_004),
+    "vgg_ltpa-att2-concat-pc_300e": (19_720_780, 19_813_030),
+    "vgg_ltpa-att3-concat-pc_300e": (19_856_461, 19_971_751),
+    "vgg-gap_plain_300e": (14_728_266, 14_774_436),
+    "vgg_pan_300e": (24_698_956, 24_745_126),
+    "rn164_plain_200e": (1_703_258, 1_726_388),
+    "rn164_ltpa-att_200e": (2_360_411, 2_383_541),
+    "rn164_ltpa-att2_200e": (2_395_484, 2_430_134),
 }
 TO_THE_UNIT = {
-    **{f"ltpa_{net}_cifar10": counts[0] for net, counts in LTPA.items()},
-    **{f"ltpa_{net}_cifar100": counts[1] for net, counts in LTPA.items()},
-    "td_r50_joint_in1k": 27_645_992,
-    "td_r50_top_in1k": 27_056_168,
-    "td_r18_top_in1k": 11_774_504,
-    "td_r18_top_m2_in1k": 11_767_336,
-    "td_r34_joint_in1k": 22_098_728,
-    "td_r34_joint_m2_in1k": 22_074_152,
+    **{f"ltpa/{net}_cifar10": counts[0] for net, counts in LTPA.items()},
+    **{f"ltpa/{net}_cifar100": counts[1] for net, counts in LTPA.items()},
+    "td/r50_td-joint_90e_in1k": 27_645_992,
+    "td/r50_td-top_90e_in1k": 27_056_168,
+    "td/r18_td-top_90e_in1k": 11_774_504,
+    "td/r18_td-top-m2_90e_in1k": 11_767_336,
+    "td/r34_td-joint_90e_in1k": 22_098_728,
+    "td/r34_td-joint-m2_90e_in1k": 22_074_152,
     # A ResNet-50 whose classifier has 512 and 1024 inputs more.
-    "tdaf_r50_multiscale_in1k": 25_557_032 + 1536 * 1000,
+    "tdaf/r50_multiscale_100e_in1k": 25_557_032 + 1536 * 1000,
 }
 # In millions, as published: TD's and TDAF's tables 1 and 3, AW's and TAM's tables, with TAM's 1x1 kernels.
 MILLIONS = {
-    "td_r50_in1k": "25.56",
-    "td_r50_se_in1k": "28.07",
-    "td_r50_cbam_in1k": "28.07",
-    "td_r50_eca_in1k": "25.56",
-    "td_r50_fca_in1k": "28.07",
-    "td_r50_top_m3_in1k": "27.655",
-    "td_r101_joint_in1k": "46.755",
-    "td_r101_joint_l4_in1k": "45.938",
-    "tdaf_vgg16_in1k": "138.36",
-    "tdaf_vgg16_anar5_in1k": "138.88",
-    "tdaf_rx50_in1k": "25.0",
-    "aw_r50_aw_in1k": "25.722",
-    "aw_r50_se_in1k": "28.088",
-    "aw_r50_aw_se_in1k": "28.253",
-    "aw_r101_aw_in1k": "44.863",
-    "aw_mobilenet_in1k": "4.232",
-    "aw_mobilenet_se_in1k": "5.072",
-    "aw_mobilenet_aw_se_in1k": "5.521",
-    "aw_r50_aw_cifar100": "23.87",
-    "aw_r50_aw_se_cifar100": "26.40",
-    "aw_aa_wrn_cifar100": "8.435",
-    "aw_aa_wrn_aw0_cifar100": "8.504",
-    "aw_aa_wrn_aw1_cifar100": "8.478",
-    "aw_aa_wrn_aw2_cifar100": "8.452",
-    "aw_aa_wrn_aw3_cifar100": "8.435",
-    "tam_r18_tam_cifar100": "11.228",
-    "tam_r50_tam_cifar100": "23.766",
-    "tam_r101_tam_cifar100": "42.827",
-    "tam_rx50_tam_cifar100": "23.237",
-    "tam_wrn16_8_tam_cifar100": "11.016",
+    "td/r50_plain_90e_in1k": "25.56",
+    "td/r50_se_90e_in1k": "28.07",
+    "td/r50_cbam_90e_in1k": "28.07",
+    "td/r50_eca_90e_in1k": "25.56",
+    "td/r50_fca_90e_in1k": "28.07",
+    "td/r50_td-top-m3_90e_in1k": "27.655",
+    "td/r101_td-joint_90e_in1k": "46.755",
+    "td/r101_td-joint-layer4_90e_in1k": "45.938",
+    "tdaf/vgg16_plain_100e_in1k": "138.36",
+    "tdaf/vgg16_tdaf-anar5_100e_in1k": "138.88",
+    "tdaf/rx50_plain_100e_in1k": "25.0",
+    "aw/r50-caffe_aw_90e_in1k": "25.722",
+    "aw/r50-caffe_se_90e_in1k": "28.088",
+    "aw/r50-caffe_aw-se_90e_in1k": "28.253",
+    "aw/r101-caffe_aw_90e_in1k": "44.863",
+    "aw/mobilenet_plain_90e_in1k": "4.232",
+    "aw/mobilenet_se_90e_in1k": "5.072",
+    "aw/mobilenet_aw-se_90e_in1k": "5.521",
+    "aw/r50-caffe_aw_200e_cifar100": "23.87",
+    "aw/r50-caffe_aw-se_200e_cifar100": "26.40",
+    "aw/aa-wrn10-10_plain_200e_cifar100": "8.435",
+    "aw/aa-wrn10-10_aw0_200e_cifar100": "8.504",
+    "aw/aa-wrn10-10_aw1_200e_cifar100": "8.478",
+    "aw/aa-wrn10-10_aw2_200e_cifar100": "8.452",
+    "aw/aa-wrn10-10_aw3_200e_cifar100": "8.435",
+    "tam/r18_tam_300e_cifar100": "11.228",
+    "tam/r50_tam_300e_cifar100": "23.766",
+    "tam/r101_tam_300e_cifar100": "42.827",
+    "tam/rx50_tam_300e_cifar100": "23.237",
+    "tam/wrn16-8_tam_300e_cifar100": "11.016",
 }
 ANARS = {3: 164_371, 5: 587_411, 7: 754_067}
 
@@ -98,7 +98,7 @@ def test_parameters_to_the_published_digits(counts):
 
 @pytest.mark.parametrize("anar", ANARS)
 def test_anars_add_what_they_have(counts, anar):
-    assert counts[f"tdaf_r50_anar{anar}_in1k"] - counts["tdaf_r50_in1k"] == ANARS[anar]
+    assert counts[f"tdaf/r50_tdaf-anar{anar}_100e_in1k"] - counts["tdaf/r50_plain_100e_in1k"] == ANARS[anar]
 
 
 def test_the_page_is_up_to_date(counts):
@@ -111,11 +111,11 @@ def test_every_config_is_in_one_table():
     assert sorted(listed) == NAMES
 
 
-@pytest.mark.parametrize(("net", "millions"), [("cifar_rx29", "34.4"), ("wrn28_10", "36.5")])
+@pytest.mark.parametrize(("net", "millions"), [("rx29-cifar", "34.4"), ("wrn28-10", "36.5")])
 def test_networks_that_no_row_has(net, millions, tmp_path):
     """ResNeXt-29 (8x64d) and WRN-28-10 as their own papers count them."""
     config = tmp_path / "config.py"
-    bases = [str(CONFIGS / "_base_" / f"{part}.py") for part in ("tam_cifar10", f"nets/{net}")]
+    bases = [str(CONFIGS / "_base_" / f"{part}.py") for part in ("recipes/tam_cifar10", f"networks/{net}")]
     config.write_text(f"_base_ = {bases}\nmodel = dict(head=dict(num_classes=10))\n")
     assert f"{count_parameters(build(load_config(str(config)), 'meta')).params / 1e6:.1f}" == millions
 
@@ -148,15 +148,15 @@ def steps(first: float, factor: float, at: list[int], epochs: int) -> list[float
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("tam_r50_tam_cifar100", steps(0.1, 0.1, [150, 225], 300)),
-        ("tam_r50_tam_svhn", steps(0.1, 0.1, [80, 120], 160)),
-        ("ltpa_vgg_cifar10", steps(1.0, 0.5, list(range(25, 300, 25)), 300)),
-        ("ltpa_vgg_svhn", steps(0.1, 0.5, list(range(25, 300, 25)), 300)),
-        ("ltpa_rn164_cifar100", steps(0.1, 0.2, [60, 120, 160], 200)),
-        ("tdaf_r50_anar3_in1k", steps(0.1, 0.1, [30, 60, 90], 100)),
-        ("tdaf_vgg16_in1k", steps(0.01, 0.1, [30, 60, 90], 100)),
+        ("tam/r50_tam_300e_cifar100", steps(0.1, 0.1, [150, 225], 300)),
+        ("tam/r50_tam_160e_svhn", steps(0.1, 0.1, [80, 120], 160)),
+        ("ltpa/vgg_plain_300e_cifar10", steps(1.0, 0.5, list(range(25, 300, 25)), 300)),
+        ("ltpa/vgg_plain_300e_svhn", steps(0.1, 0.5, list(range(25, 300, 25)), 300)),
+        ("ltpa/rn164_plain_200e_cifar100", steps(0.1, 0.2, [60, 120, 160], 200)),
+        ("tdaf/r50_tdaf-anar3_100e_in1k", steps(0.1, 0.1, [30, 60, 90], 100)),
+        ("tdaf/vgg16_plain_100e_in1k", steps(0.01, 0.1, [30, 60, 90], 100)),
         (
-            "ltpa_vgg_cub",
+            "ltpa/vgg_plain_290e_cub",
             # 0.1 for 30 epochs, doubled twice over the next 60, then halved every 30 for 200.
             [0.1] * 30 + [0.2] * 30 + [0.4] * 30 + steps(0.2, 0.5, list(range(30, 200, 30)), 200),
         ),
@@ -168,7 +168,12 @@ def test_the_papers_schedules(name, expected):
 
 def test_batches_and_decays_of_the_papers():
     found = {}
-    for name in ("tam_r18_tam_cifar10", "ltpa_vgg_cifar10", "ltpa_rn164_cifar10", "tdaf_r50_cifar10"):
+    for name in (
+        "tam/r18_tam_300e_cifar10",
+        "ltpa/vgg_plain_300e_cifar10",
+        "ltpa/rn164_plain_200e_cifar10",
+        "tdaf/r50_plain_164e_cifar10",
+    ):
         cfg = load_config(str(CONFIGS / f"{name}.py"))
         found[name] = cfg.train_dataloader.batch_size, cfg.optim_wrapper.optimizer.weight_decay
         assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size
@@ -177,5 +182,5 @@ def test_batches_and_decays_of_the_papers():
 
 def test_every_set_is_tested_as_such():
     """Without test_mode an image that can't be read would be left out of the figures."""
-    for path in Path(CONFIGS, "_base_").glob("*_*.py"):
+    for path in Path(CONFIGS, "_base_/recipes").glob("*_*.py"):
         assert load_config(str(path)).test_dataloader.dataset.test_mode, path

@@ -16,6 +16,7 @@ from module_parameters import ANARS_OF_RESNET50, aw, cbam, grafts_of_resnet50, s
 from torch.nn.modules.batchnorm import _BatchNorm
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+DETECTORS = re.compile(r"(faster-rcnn|fcos|mask-rcnn|retinanet|ssd300)[-_]\S+_(coco|voc|r50)\.py")
 
 
 @cache
@@ -49,13 +50,13 @@ def published(model):
 @pytest.mark.parametrize(
     "name, millions",
     [
-        ("fcos_r50", 32.244),
+        ("tdaf/fcos-r50_plain_coco", 32.244),
         ("fcos_tdaf_r50", 32.462),
-        ("fcos_tdaf_r50_anar5", 32.885),
-        ("fcos_r101", 51.184),
-        ("fcos_tdaf_r101", 51.454),
-        ("fcos_tdaf_r101_4flows", 51.454),
-        ("fcos_tdaf_r101_anar5", 51.877),
+        ("tdaf/fcos-r50_tdaf-anar5_coco", 32.885),
+        ("tdaf/fcos-r101_plain_coco", 51.184),
+        ("tdaf/fcos-r101_tdaf-anar3_coco", 51.454),
+        ("tdaf/fcos-r101_tdaf-anar3-4flows_coco", 51.454),
+        ("tdaf/fcos-r101_tdaf-anar5_coco", 51.877),
     ],
 )
 def test_published_parameters(name, millions):
@@ -65,11 +66,15 @@ def test_published_parameters(name, millions):
 @pytest.mark.parametrize(
     "baseline, grafted, added",
     [
-        ("_base_/fcos_r50_trained_norms", "fcos_tdaf_r50", ANARS_OF_RESNET50[3]),
-        ("_base_/fcos_r50_trained_norms", "fcos_tdaf_r50_anar5", ANARS_OF_RESNET50[5]),
-        ("_base_/fcos_r101_trained_norms", "fcos_tdaf_r101", ANARS_OF_RESNET50[3]),
-        ("_base_/fcos_r101_trained_norms", "fcos_tdaf_r101_4flows", ANARS_OF_RESNET50[3]),
-        ("_base_/fcos_r101_trained_norms", "fcos_tdaf_r101_anar5", ANARS_OF_RESNET50[5]),
+        ("_base_/networks/fcos-r50_trained-norms", "fcos_tdaf_r50", ANARS_OF_RESNET50[3]),
+        ("_base_/networks/fcos-r50_trained-norms", "tdaf/fcos-r50_tdaf-anar5_coco", ANARS_OF_RESNET50[5]),
+        ("_base_/networks/fcos-r101_trained-norms", "tdaf/fcos-r101_tdaf-anar3_coco", ANARS_OF_RESNET50[3]),
+        (
+            "_base_/networks/fcos-r101_trained-norms",
+            "tdaf/fcos-r101_tdaf-anar3-4flows_coco",
+            ANARS_OF_RESNET50[3],
+        ),
+        ("_base_/networks/fcos-r101_trained-norms", "tdaf/fcos-r101_tdaf-anar5_coco", ANARS_OF_RESNET50[5]),
     ],
 )
 def test_tdaf_adds_its_anars_and_nothing_else(baseline, grafted, added):
@@ -85,7 +90,7 @@ def test_baselines_freeze_the_norms_of_their_backbone_and_tdaf_trains_them():
         norms = {n: m for n, m in model.backbone.named_modules() if isinstance(m, _BatchNorm)}
         return {n for n, m in norms.items() if not m.weight.requires_grad}, set(norms)
 
-    kept, norms = frozen(detector("fcos_r50"))
+    kept, norms = frozen(detector("tdaf/fcos-r50_plain_coco"))
     assert kept == norms
     kept, norms = frozen(detector("fcos_tdaf_r50"))
     assert kept == {n for n in norms if n.startswith(("bn1", "layer1."))}, (
@@ -105,25 +110,30 @@ SE_FPN, CBAM_FPN = (sum(layer(c, bias=True) for c in (*LATERALS, *[256] * 4)) fo
 @pytest.mark.parametrize("depth", ["r50", "r101"])
 def test_attention_fpns(depth):
     assert AW_FPN == 114_944, "the paper's"
-    plain = parameters(f"detection/faster_rcnn_{depth}_fpn")
+    faster_rcnn = f"{'aw' if depth == 'r101' else 'detection'}/faster-rcnn-{depth}"
+    plain = parameters(f"{faster_rcnn}_plain_coco")
     for kind, added in {
         "aw": AW_FPN,
         "se": SE_FPN,
-        "aw_se": AW_FPN + SE_FPN,
+        "aw-se": AW_FPN + SE_FPN,
         "cbam": CBAM_FPN,
-        "aw_cbam": AW_FPN + CBAM_FPN,
+        "aw-cbam": AW_FPN + CBAM_FPN,
     }.items():
-        assert parameters(f"detection/faster_rcnn_{depth}_{kind}_fpn") - plain == added, kind
+        assert parameters(f"{faster_rcnn}_neck-{kind}_coco") - plain == added, kind
 
 
 def test_attention_fpns_of_other_detectors():
     # RetinaNet's begins at the second stage and has two levels more, the first of them from the last stage.
     retina = sum(aw(c, 256) for c in (512, 1024, 2048, 256, 256, 256, 2048, 256))
     for name, base, added in [
-        ("retinanet_r50_aw_fpn", "retinanet/retinanet_r50_fpn_1x_coco.py", retina),
-        ("mask_rcnn_r50_aw_cbam_fpn", "mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py", AW_FPN + CBAM_FPN),
+        ("detection/retinanet-r50_neck-aw_coco", "retinanet/retinanet_r50_fpn_1x_coco.py", retina),
+        (
+            "detection/mask-rcnn-r50_neck-aw-cbam_coco",
+            "mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py",
+            AW_FPN + CBAM_FPN,
+        ),
     ]:
-        ours, plain = detector(f"detection/{name}"), build(get_config(f"mmdet::{base}"))
+        ours, plain = detector(name), build(get_config(f"mmdet::{base}"))
         assert count(ours) - count(plain) == added
         names = dict(ours.named_parameters()).keys() - dict(plain.named_parameters()).keys()
         assert all(key.startswith("neck.") for key in names)
@@ -133,15 +143,15 @@ def test_attention_fpns_of_other_detectors():
 GRAFTS = grafts_of_resnet50(stages=(1, 2, 3))
 
 
-@pytest.mark.parametrize("kind, added", [*GRAFTS.items(), ("tdaf", ANARS_OF_RESNET50[3])], ids=str)
+@pytest.mark.parametrize("kind, added", [*GRAFTS.items(), ("tdaf-anar3", ANARS_OF_RESNET50[3])], ids=str)
 def test_attention_backbones(kind, added):
-    plain, ours = (detector(f"detection/faster_rcnn_{k}r50_fpn") for k in ("", f"{kind}_"))
+    plain, ours = (detector(f"detection/faster-rcnn-r50_{k}_coco") for k in ("plain", kind))
     assert count(ours) - count(plain) == added
     frozen = {n for n, p in plain.named_parameters() if not p.requires_grad}
     assert frozen == {n for n, p in ours.named_parameters() if not p.requires_grad}, "what is new trains"
     assert all(n.startswith(("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")) for n in frozen)
     if kind in GRAFTS:
-        plain, ours = detector("fcos_r50"), detector(f"detection/fcos_{kind}_r50")
+        plain, ours = detector("tdaf/fcos-r50_plain_coco"), detector(f"detection/fcos-r50_{kind}_coco")
         assert count(ours) - count(plain) == added
         new = dict(ours.named_parameters()).keys() - dict(plain.named_parameters()).keys()
         assert all(p.requires_grad for n, p in ours.named_parameters() if n in new)
@@ -151,13 +161,13 @@ def test_ssd300():
     widths = [3, 64, 64, 128, 128, 256, 256, 256, *[512] * 6, 1024]
     extra = [1024, 256, 512, 128, 256, 128, 256, 128, 256]
     added = sum(aw(c1, c2) for line in (widths, extra) for c1, c2 in pairwise(line))
-    assert parameters("detection/ssd300_aw_vgg16") - parameters("detection/ssd300_vgg16") == added
+    assert parameters("aw/ssd300-vgg16_aw-neck-aw_voc") - parameters("aw/ssd300-vgg16_plain_voc") == added
 
 
 def test_the_table_of_the_docs(repo):
     text = (repo / "docs/detection.md").read_text()
-    rows = re.findall(r"^\| \[`(\w+)`\]\(\.\./configs/([\w/]+)\.py\) \|.* \| ([\d.]+) M \|$", text, re.M)
-    names = [*CONFIGS.glob("*.py"), *CONFIGS.glob("detection/*.py")]
+    rows = re.findall(r"^\| \[`([\w-]+)`\]\(\.\./configs/([\w/-]+)\.py\) \|.* \| ([\d.]+) M \|$", text, re.M)
+    names = [path for path in CONFIGS.rglob("*.py") if DETECTORS.match(path.name)]
     assert sorted(path for _, path, _ in rows) == sorted(
         str(path.relative_to(CONFIGS).with_suffix("")) for path in names
     )

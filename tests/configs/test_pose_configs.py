@@ -17,18 +17,24 @@ from attn_mm.utils.config import ConfigOptions, load_config, walk
 pytest.importorskip("mmpose.models")
 
 ROOT = Path(__file__).parents[2]
-NAMES = sorted(path.stem for path in (ROOT / "configs" / "pose").glob("*.py"))
+CONFIGS = ROOT / "configs"
+NAMES = sorted(
+    str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.glob("*/simplebaseline-*.py")
+)
 EACH_CONFIG = pytest.mark.parametrize("name", NAMES)
 # Two ANARs on 256 channels, by hand.
 ADDED = {
-    "r50_tdaf_anar3": 2 * 32_945,
-    "r50_tdaf_anar3_pyramid": 2 * 32_945,
-    "r50_tdaf_anar5": 2 * 152_113,
-    "r50_tdaf_anar7": 2 * 207_665,
-    "r101_tdaf_anar3": 2 * 32_945,
-    "r101_tdaf_anar5": 2 * 152_113,
-    "tdaf_r50": ANARS_OF_RESNET50[3],
-    **{f"{kind}_r50": added for kind, added in grafts_of_resnet50(stages=(0, 1, 2, 3)).items()},
+    "tdaf/simplebaseline-r50_head-tdaf-anar3_coco": 2 * 32_945,
+    "tdaf/simplebaseline-r50_head-tdaf-anar3-pyramid_coco": 2 * 32_945,
+    "tdaf/simplebaseline-r50_head-tdaf-anar5_coco": 2 * 152_113,
+    "tdaf/simplebaseline-r50_head-tdaf-anar7_coco": 2 * 207_665,
+    "tdaf/simplebaseline-r101_head-tdaf-anar3_coco": 2 * 32_945,
+    "tdaf/simplebaseline-r101_head-tdaf-anar5_coco": 2 * 152_113,
+    "pose/simplebaseline-r50_tdaf-anar3_coco": ANARS_OF_RESNET50[3],
+    **{
+        f"pose/simplebaseline-r50_{kind}_coco": added
+        for kind, added in grafts_of_resnet50(stages=(0, 1, 2, 3)).items()
+    },
 }
 SIZE = (64, 64)
 
@@ -37,7 +43,7 @@ def config(name, *options):
     parser = argparse.ArgumentParser()
     parser.add_argument("--cfg-options", nargs="+", action=ConfigOptions, default={})
     args = parser.parse_args(["--cfg-options", *options] if options else [])
-    return load_config(str(ROOT / "configs" / "pose" / f"{name}.py"), args.cfg_options)
+    return load_config(str(CONFIGS / f"{name}.py"), args.cfg_options)
 
 
 def shrunk(cfg):
@@ -103,19 +109,18 @@ def test_trains_a_step_and_predicts(name):
 
 @pytest.mark.parametrize("depth, millions", [(50, 34.0), (101, 53.0)])
 def test_published_parameters_of_simplebaseline(depth, millions):
-    assert round(parameters(config(f"simplebaseline_r{depth}").model) / 1e6, 1) == millions
+    assert round(parameters(config(f"tdaf/simplebaseline-r{depth}_plain_coco").model) / 1e6, 1) == millions
 
 
 @pytest.mark.parametrize("variant", ADDED)
 def test_added_parameters(variant):
-    plain = "simplebaseline_r101" if "r101" in variant else "simplebaseline_r50"
-    grafted = parameters(config(f"simplebaseline_{variant}").model)
-    assert grafted - parameters(config(plain).model) == ADDED[variant]
+    plain = f"tdaf/simplebaseline-{'r101' if 'r101' in variant else 'r50'}_plain_coco"
+    assert parameters(config(variant).model) - parameters(config(plain).model) == ADDED[variant]
 
 
 def test_the_docs_list_every_config_with_its_parameters():
     rows = re.findall(
-        r"^\| \[`(\w+)`\]\(\.\./configs/pose/\1\.py\) \|.*\| ([\d.]+) M \|$",
+        r"^\| \[`[\w-]+`\]\(\.\./configs/([\w/-]+)\.py\) \|.*\| ([\d.]+) M \|$",
         (ROOT / "docs" / "pose.md").read_text(),
         re.MULTILINE,
     )
@@ -125,7 +130,7 @@ def test_the_docs_list_every_config_with_its_parameters():
 
 
 def test_ground_truth_boxes_by_an_option_and_detections_without():
-    cfg = config("simplebaseline_r50_tdaf_anar3", "test_dataloader.dataset.bbox_file=None")
+    cfg = config("tdaf/simplebaseline-r50_head-tdaf-anar3_coco", "test_dataloader.dataset.bbox_file=None")
     assert cfg.test_dataloader.dataset.bbox_file is None
     assert cfg.val_dataloader.dataset.bbox_file.endswith("COCO_val2017_detections_AP_H_56_person.json")
 
@@ -137,7 +142,9 @@ def test_evaluates_with_either(boxes, count, real_data, tmp_path):
     root = real_data / "coco_pose"
     if boxes != "None":
         boxes = root / boxes
-    cfg = shrunk(config("simplebaseline_r50_tdaf_anar3", f"test_dataloader.dataset.bbox_file={boxes}"))
+    cfg = shrunk(
+        config("tdaf/simplebaseline-r50_head-tdaf-anar3_coco", f"test_dataloader.dataset.bbox_file={boxes}")
+    )
     cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.test_dataloader.dataset.update(
         data_root=str(root), ann_file="test_coco.json", data_prefix=dict(img="")

@@ -68,7 +68,7 @@ def test_cifar_of_its_archive(kind, batches, key, tmp_path, monkeypatch):
     from attn_mm.datasets import cifar
 
     cls = getattr(cifar, kind)
-    with pytest.raises(UserError, match=f"holds neither {cls.base_folder}, whole and undamaged, nor"):
+    with pytest.raises(UserError, match=f"contains neither an undamaged {cls.base_folder} nor"):
         build(kind, tmp_path)
     folder = tmp_path / cls.base_folder
     folder.mkdir()
@@ -92,7 +92,7 @@ def test_cifar_folders_that_are_not_its_classes(folders):
     with pytest.raises(UserError, match="train has no folder 'cat': each of the 10 classes needs one"):
         build("CIFAR10", folders)
     write(folders / "train" / "cat" / "0.png", image(3))
-    with pytest.raises(UserError, match="tiger is the folder of no class; those are airplane,"):
+    with pytest.raises(UserError, match="tiger matches no class: the classes are airplane,"):
         build("CIFAR10", folders)
 
 

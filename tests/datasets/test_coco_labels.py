@@ -51,12 +51,12 @@ def test_of_some_classes_an_annotated_image_may_have_none(tmp_path):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        (dict(annotations=None), "is no COCO annotation file: it has no list of annotations"),
+        (dict(annotations=None), "is not a COCO annotation file: it has no list of annotations"),
         (dict(images=[{"id": 1}]), r"images\[0\] has no file_name"),
         (dict(annotations=[{"image_id": 1}]), r"annotations\[0\] has no category_id"),
         (dict(annotations=[]), "has no annotated image"),
-        (dict(categories=CATEGORIES[:1]), "has no category 'dog', nor 1 more of the config's classes: name"),
-        (dict(categories=CATEGORIES[:2]), "has no category 'cow': name those that it has with metainfo"),
+        (dict(categories=CATEGORIES[:1]), "has no category 'dog', nor 1 more of the config's classes: list"),
+        (dict(categories=CATEGORIES[:2]), "has no category 'cow': list its categories in metainfo"),
     ],
 )
 def test_what_is_wrong_with_the_file(tmp_path, changes, said):
@@ -68,7 +68,7 @@ def test_a_file_that_is_missing_or_no_json(tmp_path):
     with pytest.raises(UserError, match=r"gone\.json can't be read \(No such file or directory\)"):
         build(tmp_path / "gone.json")
     (tmp_path / "torn.json").write_text('{"images": [')
-    with pytest.raises(UserError, match=r"torn\.json is no JSON file"):
+    with pytest.raises(UserError, match=r"torn\.json is not a JSON file"):
         build(tmp_path / "torn.json")
 
 

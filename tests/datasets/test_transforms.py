@@ -25,7 +25,7 @@ def test_corner_crops_are_torchvisions_five(height, width):
 def test_what_cannot_be_cropped():
     with pytest.raises(ValueError, match=r"corner must be one of top left, .*, got 'middle'"):
         CornerCrop(8, "middle")
-    with pytest.raises(ValueError, match="a crop of 8 x 8 pixels needs a larger image than 9 x 7"):
+    with pytest.raises(ValueError, match="an image of 9 x 7 pixels is smaller than the crop of 8 x 8"):
         CornerCrop(8, "centre")({"img": np.zeros((7, 9, 3), np.uint8)})
 
 

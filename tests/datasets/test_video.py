@@ -136,7 +136,7 @@ def test_a_video_that_is_cut_short(decoder, whole, tmp_path, share):
 
 @pytest.mark.parametrize("index", [-1, 20])
 def test_a_frame_that_there_is_not(decoder, whole, index):
-    with pytest.raises(UnreadableFile, match=rf"has 20 frames: there is no frame {index}"):
+    with pytest.raises(UnreadableFile, match=rf"has no frame {index}: it has 20 frames"):
         open_video(whole, decoder).read([0, index])
 
 

@@ -265,7 +265,7 @@ def test_command_takes_options(small_classifier, capsys):
 
 def test_frozen_norms_are_told(repo, capsys):
     pytest.importorskip("mmdet.models")
-    main([str(repo / "configs/fcos_r50.py"), "--shape", "3", "64", "64"])
+    main([str(repo / "configs/tdaf/fcos-r50_plain_coco.py"), "--shape", "3", "64", "64"])
     assert "frozen batch norms: 32,244,250 parameters" in capsys.readouterr().out
 
 

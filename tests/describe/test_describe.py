@@ -76,11 +76,11 @@ def _boxes(node, left, top):
 @pytest.mark.parametrize(
     ("attended", "plain"),
     [
-        ("fcos_tdaf_r50", "_base_/fcos_r50_trained_norms"),
-        ("pose/simplebaseline_r50_tdaf_anar3_pyramid", "pose/simplebaseline_r50"),
-        ("detection/faster_rcnn_r50_aw_cbam_fpn", "detection/faster_rcnn_r50_fpn"),
-        ("classification/aw_r50_aw_se_cifar100", "classification/aw_r50_cifar100"),
-        ("action/tdaf_3dr50_anar5_kinetics400", "action/3dr50_kinetics400"),
+        ("fcos_tdaf_r50", "_base_/networks/fcos-r50_trained-norms"),
+        ("tdaf/simplebaseline-r50_head-tdaf-anar3-pyramid_coco", "tdaf/simplebaseline-r50_plain_coco"),
+        ("detection/faster-rcnn-r50_neck-aw-cbam_coco", "detection/faster-rcnn-r50_plain_coco"),
+        ("aw/r50-caffe_aw-se_200e_cifar100", "aw/r50-caffe_plain_200e_cifar100"),
+        ("tdaf/3dr50_tdaf-anar5_kinetics400", "tdaf/3dr50_plain_kinetics400"),
     ],
 )
 def test_the_plain_network_is_that_of_the_baseline(attended, plain):
@@ -106,7 +106,7 @@ def test_a_plugin_of_attn_mm_goes_and_others_stay():
     plugins = [
         dict(cfg=dict(type=f"{kind}"), position="after_conv3") for kind in ("attn_mm.SE", "ContextBlock")
     ]
-    cfg = load_config(str(CONFIGS / "fcos_r50.py"))
+    cfg = load_config(str(CONFIGS / "tdaf/fcos-r50_plain_coco.py"))
     cfg.model.backbone.plugins = plugins
     assert without_attention(cfg).model.backbone.plugins == plugins[1:]
 

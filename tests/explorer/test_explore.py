@@ -30,7 +30,7 @@ WIDTH = 8
 
 def classifier(root, *grafts) -> tuple[str, str]:
     """A small ResNet-18 for 32x32 images; its config file and a checkpoint of random weights."""
-    cfg = load_config("configs/classification/tam_r18_cifar10.py")
+    cfg = load_config("configs/tam/r18_plain_300e_cifar10.py")
     plain = dict(cfg.model.backbone, stem_channels=WIDTH, base_channels=WIDTH)
     cfg.model.backbone = dict(type="attn_mm.AttnBackbone", backbone=plain, grafts=grafts) if grafts else plain
     cfg.model.head.update(in_channels=8 * WIDTH, num_classes=len(CLASSES))
@@ -313,7 +313,7 @@ def test_what_cant_be_used_is_named(photos, tmp_path, capsys):
     model, other = classifier(tmp_path, *GRAFTS), classifier(tmp_path / "other")
     out = "--out", tmp_path / "out"
     assert "does not fit" in refused(capsys, model[0], other[1], photos, *out)
-    assert "holds no image" in refused(capsys, *model, tmp_path / "empty", *out)
+    assert "contains no image" in refused(capsys, *model, tmp_path / "empty", *out)
     assert "can't be read as an image" in refused(capsys, *model, photos / "broken.jpg", *out)
     assert "the input's own folder" in refused(capsys, *model, photos, "--out", photos)
     shutil.copytree(photos, tmp_path / "album" / "pictures")

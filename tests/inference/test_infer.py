@@ -23,7 +23,7 @@ from attn_mm.frameworks import PREDICTORS, View, load_model
 from attn_mm.frameworks.forwards import plain_forward
 from attn_mm.frameworks.loading import fill
 from attn_mm.frameworks.mmdet.draw import enlarged_instances
-from attn_mm.inference import infer as infer_module
+from attn_mm.inference import run_images
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.infer import main
 from attn_mm.layers.r2dns import masks_as_attention
@@ -475,7 +475,7 @@ def test_inputs_that_cannot_be_read(plain, photos, tmp_path, capsys):
     assert "broken.mp4 can't be read as a video" in fails(capsys, *plain, tmp_path / "broken.mp4")
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert f"{empty} holds no image" in fails(capsys, *plain, empty)
+    assert f"{empty} contains no image" in fails(capsys, *plain, empty)
     shutil.copy(broken, empty)
     shutil.copy(broken, empty / "b.jpg")
     out = tmp_path / "out"
@@ -510,7 +510,7 @@ def failing_at(monkeypatch, place, error):
 
         return call
 
-    monkeypatch.setattr(infer_module, "read_image", fail(infer_module.read_image))
+    monkeypatch.setattr(run_images, "read_image", fail(run_images.read_image))
     monkeypatch.setattr(VideoFile, "write", fail(VideoFile.write))
 
 
@@ -563,7 +563,7 @@ def test_a_video_that_stops_early_is_named(plain, tmp_path, capsys):
     result = infer(plain, path, tmp_path / "out")
     number = len(result["results"])
     assert 1 < number < 8
-    said = f"warning: {path} can't be read beyond {number} of the 8 frames that it says it has"
+    said = f"warning: {path} is truncated: {number} of its 8 frames can be read"
     assert capsys.readouterr().err.splitlines()[-1] == said
 
 

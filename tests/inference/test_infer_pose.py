@@ -370,7 +370,7 @@ def test_flags_that_do_not_fit(pose, persons, root, clip, tmp_path, capsys):
     absent = fails(capsys, *pose, image, *found[:3], tmp_path / "absent.pth")
     assert "absent.pth does not exist" in absent
     line = fails(capsys, *pose, image, "--bbox-file", pose[0], "--ann-file", root / "annotations.json")
-    assert "is no JSON file" in line
+    assert "is not a JSON file" in line
     assert "ResNet has no attention masks" in fails(capsys, *pose, image, "--show-attention")
 
 

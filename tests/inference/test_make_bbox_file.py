@@ -155,7 +155,7 @@ def test_an_interrupted_run_goes_on(detector, tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit) as stopped:
             make(detector, out)
     assert stopped.value.code == 130
-    assert f"goes on from {partial}" in capsys.readouterr().err
+    assert f"continue from {partial}" in capsys.readouterr().err
     assert not out.exists() and len(partial.read_text().splitlines()) == 1 + 3
     # A kill in the midst of writing.
     partial.write_text(partial.read_text()[:-5])

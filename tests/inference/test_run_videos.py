@@ -282,7 +282,7 @@ def test_a_video_that_breaks_off_is_named(plain, clip, tmp_path, capsys):
     result = infer(plain, path, tmp_path / "out")
     frames = result["results"][0]["frames"]
     assert 0 < frames < 3 * SPAN
-    said = f"warning: {path} can't be read beyond {frames} of the {3 * SPAN} frames that it says it has"
+    said = f"warning: {path} is truncated: {frames} of its {3 * SPAN} frames can be read"
     assert said in capsys.readouterr().err
     assert len(list(VideoFrames(tmp_path / "out" / "torn.mp4"))) == frames
 
@@ -323,8 +323,8 @@ def fails(capsys, *arguments):
 
 def test_inputs_that_are_no_videos(plain, clip, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "x.png"), small.picture())
-    assert "x.png is an image: actions are looked for in videos" in fails(capsys, *plain, tmp_path / "x.png")
-    assert f"{tmp_path} holds no video (" in fails(capsys, *plain, tmp_path)
+    assert "x.png is an image: action recognition needs a video" in fails(capsys, *plain, tmp_path / "x.png")
+    assert f"{tmp_path} contains no video (" in fails(capsys, *plain, tmp_path)
     assert "absent.mp4 does not exist" in fails(capsys, *plain, tmp_path / "absent.mp4")
     (tmp_path / "x.mp4").write_text("no video")
     assert "x.mp4 can't be read as a video" in fails(capsys, *plain, tmp_path / "x.mp4")

@@ -84,7 +84,12 @@ def model(tmp_path_factory):
     root = tmp_path_factory.mktemp("seventh")
     cfg = attended_config()
     cv2.imwrite(str(root / "x.png"), small.picture(32, 32))
-    return small.dump(cfg, root / "c.py"), small.save_weights(cfg, root / "c.pth"), str(root / "x.png")
+    meta = dict(classes=("ant", "bee"))
+    return (
+        small.dump(cfg, root / "c.py"),
+        small.save_weights(cfg, root / "c.pth", meta=meta),
+        str(root / "x.png"),
+    )
 
 
 def test_the_page_shows_it(model, tmp_path):

@@ -27,7 +27,7 @@ from attn_mm.utils.config import set_data_root, walk
 
 pytest.importorskip("mmdet.models")
 
-CONFIGS = Path(__file__).parents[2] / "configs/detection"
+CONFIGS = Path(__file__).parents[2] / "configs"
 EXACT = dict(rtol=0, atol=0)
 SSD_VGG = dict(type="mmdet.SSDVGG", depth=11, out_feature_indices=(14, 24))
 AW = dict(type="attn_mm.AWConv", convs=("3x3",))
@@ -206,7 +206,7 @@ class TestStart:
 
     def test_the_configs_neck_starts_at_the_scale_of_the_plain_one(self):
         scales = {}
-        for name in ("ssd300_vgg16", "ssd300_aw_vgg16"):
+        for name in ("aw/ssd300-vgg16_plain_voc", "aw/ssd300-vgg16_aw-neck-aw_voc"):
             torch.manual_seed(0)
             neck = Config.fromfile(CONFIGS / f"{name}.py").model.neck
             neck = MODELS.build(dict(neck, _scope_="mmdet"))
@@ -214,7 +214,10 @@ class TestStart:
             with torch.no_grad():
                 maps = neck((torch.randn(2, 512, 38, 38), torch.randn(2, 1024, 19, 19)))
             scales[name] = [y.std().item() for y in maps[2:]]
-        assert all(0.5 < a / b < 2 for a, b in zip(scales["ssd300_aw_vgg16"], scales["ssd300_vgg16"]))
+        assert all(
+            0.5 < a / b < 2
+            for a, b in zip(scales["aw/ssd300-vgg16_aw-neck-aw_voc"], scales["aw/ssd300-vgg16_plain_voc"])
+        )
 
     def test_survives_the_rules_of_the_backbone_and_yields_to_a_checkpoint(self, tmp_path):
         net = attended(dict(AW, start=0.1))
@@ -291,7 +294,7 @@ def voc_config(name: str, root: Path, work_dir: Path) -> Config:
 
 class TestVOC:
     def test_data_root(self, voc, tmp_path):
-        cfg = voc_config("ssd300_aw_vgg16", voc, tmp_path)
+        cfg = voc_config("aw/ssd300-vgg16_aw-neck-aw_voc", voc, tmp_path)
         check_data(cfg, ("train", "val", "test"))
         assert cfg.val_evaluator.type == "VOCMetric" and cfg.val_evaluator.eval_mode == "11points"
         (voc / "VOC2012/ImageSets/Main/trainval.txt").unlink()
@@ -302,7 +305,7 @@ class TestVOC:
             check_data(cfg, ("val",))
 
     def test_trains_and_evaluates(self, voc, tmp_path):
-        cfg = voc_config("ssd300_aw_vgg16", voc, tmp_path)
+        cfg = voc_config("aw/ssd300-vgg16_aw-neck-aw_voc", voc, tmp_path)
         cfg.train_dataloader.dataset.times = 1
         cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = 1
         cfg.default_hooks.checkpoint.save_last = False
@@ -318,7 +321,7 @@ class TestVOC:
 
     def test_average_precision(self, voc, tmp_path):
         """By VOC 2007's 11 points: a difficult object counts neither way, one that is not there against."""
-        cfg = voc_config("ssd300_vgg16", voc, tmp_path)
+        cfg = voc_config("aw/ssd300-vgg16_plain_voc", voc, tmp_path)
         cfg.model = dict(type="mmengine.OracleOfVOC")
         found = Runner.from_cfg(cfg).test()
         # Aeroplanes: both found. Persons: a false one scores highest, then one of the two is found:

@@ -199,7 +199,7 @@ def test_an_interrupted_run_goes_on(root, tmp_path, monkeypatch, capsys):
         interrupted_after(patch, 3)
         with pytest.raises(SystemExit) as stopped:
             evaluate(arguments, work)
-    assert stopped.value.code == 130 and "goes on where it stopped" in capsys.readouterr().err
+    assert stopped.value.code == 130 and "continue where it stopped" in capsys.readouterr().err
     partial = work / "video_results.json.partial"
     assert len(partial.read_text().splitlines()) == 1 + 3
     # A kill in the midst of writing.
@@ -275,8 +275,8 @@ def test_mistakes(root, tmp_path, capsys):
     assert "absent.pth does not exist" in fails(capsys, (config, "absent.pth"), work)
     assert "argument --clips: 0 is not positive" in fails(capsys, (config, checkpoint), work, "--clips", 0)
     assert "--crops: invalid choice: 4" in fails(capsys, (config, checkpoint), work, "--crops", 4)
-    line = fails(capsys, ("configs/fcos_r50.py", checkpoint), work)
-    assert "configs/fcos_r50.py is for mmdet: one of mmaction is needed" in line
+    line = fails(capsys, ("configs/tdaf/fcos-r50_plain_coco.py", checkpoint), work)
+    assert "configs/tdaf/fcos-r50_plain_coco.py is for mmdet: one of mmaction is needed" in line
 
     def faulty(change, *flags):
         cfg = action_config(root)
@@ -302,5 +302,5 @@ def test_mistakes(root, tmp_path, capsys):
     assert "must be a VideoDataset, with one label for each video" in line
     write_list(root, [("0.mp4", 8)], "beyond.txt")
     line = faulty(lambda _, dataset: dataset.update(ann_file="beyond.txt"))
-    assert f"{root / 'beyond.txt'}, line 1: the label 8 does not lie in 0..7" in line
+    assert f"{root / 'beyond.txt'}, line 1: the label 8 is not in 0..7" in line
     assert not work.exists()

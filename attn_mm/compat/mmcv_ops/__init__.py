@@ -1,32 +1,32 @@
-"""mmcv-lite ships mmcv's Python op wrappers without the compiled module ``mmcv._ext`` behind them.
+"""Operators for mmcv-lite, which lacks the compiled module ``mmcv._ext``.
 
 Every ``mmcv/ops/*.py`` loads that module when imported, so ``mmdet.models`` and
-``mmpose.models`` cannot be imported at all. This mend serves ``mmcv._ext`` from
-torchvision's operators and plain torch, on any device, with the calling
-conventions of mmcv 2.1's wrappers. A compiled mmcv brings the real module, which
-always wins.
+``mmpose.models`` can't be imported without it. This patch provides ``mmcv._ext``
+with torchvision's operators and plain torch, on any device, with the calling
+conventions of mmcv 2.1's wrappers. If a compiled mmcv is installed, its own module
+is used.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Any
 
 from attn_mm.compat.lazy import serve
 
 
 class CompiledOpMissing(NotImplementedError):
-    """Raised by the call of an op that only a compiled mmcv has."""
+    """Raised by calling an operator that only a compiled mmcv has."""
 
 
-def mend() -> None:
-    """Serve ``mmcv._ext`` where no compiled one is installed."""
+def patch() -> None:
+    """Provide ``mmcv._ext`` if no compiled mmcv is installed."""
     serve("mmcv._ext", _fill)
 
 
-def _fill(module: ModuleType) -> None:
+def _fill(module: Any) -> None:
     from attn_mm.compat.mmcv_ops import deform_conv, focal_loss, nms, roi
 
-    module.__doc__ = "Stand-in for mmcv's compiled ops, served by attn_mm.compat.mmcv_ops."
+    module.__doc__ = "Replacement of mmcv's compiled operators by attn_mm.compat.mmcv_ops."
     for source in (deform_conv, focal_loss, nms, roi):
         for name in source.__all__:
             setattr(module, name, getattr(source, name))
@@ -46,8 +46,8 @@ def _fill(module: ModuleType) -> None:
 def _missing_op(name: str):
     def op(*args, **kwargs):
         raise CompiledOpMissing(
-            f"{name} needs a compiled mmcv, and mmcv-lite is installed: docs/install.md says "
-            "under 'Compiled mmcv' how to build mmcv 2.1.0 in its place"
+            f"{name} needs a compiled mmcv, but mmcv-lite is installed: build mmcv 2.1.0 instead, "
+            "see 'Compiled mmcv' in docs/install.md"
         )
 
     return op

@@ -23,6 +23,7 @@ __all__ = [
     "modulated_deform_conv_forward",
 ]
 
+_Five = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 # Both versions' keywords, in the order of torchvision's arguments.
 _geometry_v1 = itemgetter("dH", "dW", "padH", "padW", "dilationH", "dilationW", "group", "deformable_group")
 _geometry_v2 = itemgetter(
@@ -127,7 +128,7 @@ def modulated_deform_conv_backward(
         grad_bias.copy_(grads[4])
 
 
-def _unmodulated(input: Tensor, weight: Tensor, offset: Tensor) -> tuple[Tensor, ...]:
+def _unmodulated(input: Tensor, weight: Tensor, offset: Tensor) -> _Five:
     """Version 2's arguments for version 1, which has neither mask nor bias."""
     return input, weight, offset, input.new_zeros(len(input), 1), weight.new_zeros(len(weight))
 
@@ -137,7 +138,7 @@ def _forward(input, weight, offset, mask, bias, geometry, use_mask) -> Tensor:
     return torch.ops.torchvision.deform_conv2d(*tensors, *geometry, use_mask)
 
 
-def _backward(grad_output, input, weight, offset, mask, bias, geometry, use_mask) -> tuple[Tensor, ...]:
+def _backward(grad_output, input, weight, offset, mask, bias, geometry, use_mask) -> _Five:
     """Gradients of input, weight, offset, mask and bias."""
     tensors = promoted(grad_output, input, weight, offset, mask, bias)
     return torch.ops.torchvision._deform_conv2d_backward(*tensors, *geometry, use_mask)

@@ -1,8 +1,9 @@
 """Focal loss (Lin et al., ICCV 2017) of logits, by sigmoid or by softmax.
 
-``weight`` holds one factor per class, or nothing. Probabilities are held above
-``FLT_MIN`` inside the logarithm, as in mmcv's kernels. A logit that should be low
-says so with probability ``sigmoid(-x)``, which keeps the digits that ``1 - sigmoid(x)`` loses.
+``weight`` has one factor per class, or is empty. Inside the logarithm, probabilities
+are clamped to at least ``FLT_MIN``, as in mmcv's kernels. The probability that a
+class is absent is computed as ``sigmoid(-x)``, which is more exact than
+``1 - sigmoid(x)``.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def sigmoid_focal_loss_backward(
 def softmax_focal_loss_forward(
     softmax: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Write the loss of every row of ``softmax`` ``(N, C)`` into ``output`` ``(N,)``; 0 where target < 0."""
+    """Write the loss of every row of ``softmax`` ``(N, C)`` into ``output`` ``(N,)``; 0 if target < 0."""
     (softmax,) = promoted(softmax)
     factor, p = _of_each_row(softmax, target, weight, alpha)
     output.copy_(-factor * (1 - p) ** gamma * _log(p))
@@ -69,8 +70,8 @@ def softmax_focal_loss_backward(
 
 
 def _of_each_logit(input: Tensor, target: Tensor, weight: Tensor, alpha: float) -> tuple[Tensor, ...]:
-    """The sign with which a logit should grow, its factor in the loss, and the probability of what
-    it should say (its class, or not its class): all ``(N, C)``."""
+    """For each logit: the sign of its desired change, its factor in the loss, and the probability of the
+    correct answer (its class, or not its class); all ``(N, C)``."""
     (logit,) = promoted(input)
     positive = _one_hot(logit, target)
     sign = 2 * positive - 1
@@ -81,7 +82,7 @@ def _of_each_logit(input: Tensor, target: Tensor, weight: Tensor, alpha: float) 
 
 
 def _of_each_row(softmax: Tensor, target: Tensor, weight: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """A row's factor in the loss (0 where target < 0) and its target's probability: both ``(N,)``."""
+    """Each row's factor in the loss (0 if target < 0) and its target's probability; both ``(N,)``."""
     p = softmax.gather(1, target.clamp(min=0)[:, None]).squeeze(1)
     factor = alpha * (target >= 0).to(p.dtype)
     return factor * _class_weight(weight, target) if weight.numel() else factor, p
@@ -92,7 +93,7 @@ def _one_hot(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def _class_weight(weight: Tensor, target: Tensor) -> Tensor:
-    """The weight of each target's class; 1 where the target is no class, and so has none."""
+    """The weight of each target's class, or 1 if the target is background."""
     known = (target >= 0) & (target < len(weight))
     return torch.where(known, weight[target.clamp(0, len(weight) - 1)], 1.0)
 

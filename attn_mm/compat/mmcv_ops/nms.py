@@ -1,8 +1,8 @@
-"""Non-maximum suppression: plain, soft, and with the groups of what was suppressed.
+"""Non-maximum suppression: plain, soft, and with groups of suppressed boxes.
 
 Boxes are ``(N, 4)`` corners ``x1, y1, x2, y2`` in pixels. With ``offset=1`` a box
 covers ``x2 - x1 + 1`` pixels, as in the earliest detectors. The soft and the
-grouping variants get their tensors on the CPU from mmcv's wrappers.
+grouping variants run on the CPU: mmcv's wrappers move the tensors there.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def softnms(
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Return one group per kept box of ``dets`` ``(N, 5)``: its index, then those it suppressed."""
+    """Return one group of indices per kept box of ``dets`` ``(N, 5)``: the box, then those it suppressed."""
     (dets,) = promoted(dets)
     boxes = dets[:, :4].numpy()
     order = dets[:, 4].sort(stable=True, descending=True).indices.numpy()

@@ -2,7 +2,7 @@
 
 ``rois`` is ``(K, 5)``: the image's index in the batch, then ``x1, y1, x2, y2`` in
 pixels of the image; ``spatial_scale`` maps pixels to the feature map ``(B, C, H, W)``.
-RoIPool is not torchvision's, which rounds the corners that mmcv keeps fractional.
+RoIPool differs from torchvision's: torchvision rounds the corners, mmcv doesn't.
 """
 
 from __future__ import annotations
@@ -158,14 +158,15 @@ def _align_max(
         best = torch.where(better, value, best)
         best_y = torch.where(better, y[..., None], best_y)
         best_x = torch.where(better, x[..., None], best_x)
-    return tuple(t.permute(0, 3, 1, 2) for t in (best, best_y, best_x))
+    best, best_y, best_x = (t.permute(0, 3, 1, 2) for t in (best, best_y, best_x))
+    return best, best_y, best_x
 
 
 def _samples(
     start: Tensor, end: Tensor, bins: int, sampling_ratio: int, aligned: bool
 ) -> tuple[Tensor, Tensor]:
-    """Sample positions of each region's bins along one axis, ``(K, bins, S)``, and which of the S
-    are in use, ``(K, S)``: ``sampling_ratio`` of them, or for 0 one per pixel of the bin."""
+    """Sample positions of each region's bins along one axis, ``(K, bins, S)``, and which of the S are
+    used, ``(K, S)``: ``sampling_ratio`` of them, or one per pixel of the bin if it is 0."""
     step = (end - start if aligned else (end - start).clamp(min=1)) / bins
     count = torch.full_like(step, sampling_ratio) if sampling_ratio > 0 else step.ceil()
     number = torch.arange(_largest(count), device=start.device, dtype=start.dtype)
@@ -175,9 +176,9 @@ def _samples(
 
 
 def _corners(y: Tensor, x: Tensor, height: int, width: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Row, column and weight of the four pixels between which a position lies (bilinear).
+    """Row, column and weight of the four pixels around a position (bilinear).
 
-    Positions up to one pixel outside take the border's value; beyond, the weight is 0.
+    Positions up to one pixel outside get the border's value; farther out, the weight is 0.
     """
     inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
     for row, row_weight in _neighbours(y, height):
@@ -194,7 +195,7 @@ def _neighbours(position: Tensor, size: int) -> tuple[tuple[Tensor, Tensor], tup
 
 
 def _bin_pixels(start: Tensor, end: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
-    """First pixel and the one after the last, of each region's bins along one axis: ``(K, bins)``."""
+    """First pixel, and the pixel after the last, of each region's bins along one axis; both ``(K, bins)``."""
     step = ((end - start) / bins)[:, None]
     number = torch.arange(bins, device=start.device)
     first = (number * step + start[:, None]).floor()

@@ -1,1 +1,1 @@
-"""Checks of data before a run: every fault is named in one line."""
+"""Checks of a data set before and during a run; every fault is reported in one line."""

@@ -1,8 +1,8 @@
-"""What is wrong with an annotation or detection file, in one line.
+"""Checks of annotation and detection files; a fault is reported in one line.
 
-COCO: https://cocodataset.org/#format-data and #format-results; Pascal VOC: one XML file for an image.
-The frameworks take such files for granted and fail somewhere inside. These checks read a whole file again:
-they are made of small files, and of annotations only after a framework has failed on them.
+COCO: https://cocodataset.org/#format-data and #format-results; Pascal VOC: one XML file per image.
+The frameworks don't check these files and crash somewhere inside. The checks read a whole file again, so they
+run only on small files, and on annotations only after a framework has failed on them.
 """
 
 from __future__ import annotations
@@ -18,24 +18,28 @@ from attn_mm.errors import UserError
 
 
 def load_json(path: str):
-    """The content of a JSON file; UserError where there is none."""
+    """Read a JSON file.
+
+    Raises:
+        UserError: if it can't be read or is not JSON.
+    """
     try:
         return json.loads(Path(path).read_text())
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
     except ValueError as error:
-        raise UserError(f"{path} is no JSON file: {error}") from error
+        raise UserError(f"{path} is not a JSON file: {error}") from error
 
 
 def load_coco(path: str) -> dict:
-    """COCO annotations: ``images``, each with what the frameworks read of it, and maybe more.
+    """Read COCO annotations and check their ``images``.
 
     Raises:
-        UserError: they aren't that, or hold no image.
+        UserError: if the format is wrong, or there is no image.
     """
     content = load_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise UserError(f"{path} is no COCO annotation file: it has no list of images")
+        raise UserError(f"{path} is not a COCO annotation file: it has no list of images")
     if not content["images"]:
         raise UserError(f"{path} lists no image")
     _check_entries(path, "images", content["images"], ("id", "file_name", "width", "height"))
@@ -43,7 +47,7 @@ def load_coco(path: str) -> dict:
 
 
 def load_annotated(path: str) -> dict:
-    """:func:`load_coco`, of which each of the ``annotations`` names its image."""
+    """Read COCO annotations; also check that each of the ``annotations`` names its image."""
     content = load_coco(path)
     content.setdefault("annotations", [])
     _check_entries(path, "annotations", content["annotations"], ("id", "image_id", "category_id"))
@@ -51,7 +55,7 @@ def load_annotated(path: str) -> dict:
 
 
 def load_boxed(path: str) -> dict:
-    """:func:`load_annotated` whose ``categories`` have names; an annotation's ``bbox``, if any, is a box."""
+    """Like :func:`load_annotated`; also check the names of ``categories`` and every ``bbox``."""
     content = load_annotated(path)
     _check_entries(path, "categories", content.get("categories"), ("id", "name"))
     for place, entry in enumerate(content["annotations"]):
@@ -62,7 +66,7 @@ def load_boxed(path: str) -> dict:
 
 def _check_entries(path: str, name: str, entries, keys: Sequence[str]) -> None:
     if not isinstance(entries, list):
-        raise UserError(f"{path} is no COCO file: it has no list of {name}")
+        raise UserError(f"{path} is not a COCO file: it has no list of {name}")
     for place, entry in enumerate(entries):
         lacking = [key for key in keys if not isinstance(entry, dict) or key not in entry]
         if lacking:
@@ -70,7 +74,7 @@ def _check_entries(path: str, name: str, entries, keys: Sequence[str]) -> None:
         if "bbox" in keys:
             _check_box(path, f"{name}[{place}]", entry["bbox"])
         if "score" in keys and not _is_number(entry["score"]):
-            raise UserError(f"{path}: {name}[{place}].score is no number: {entry['score']}")
+            raise UserError(f"{path}: {name}[{place}].score is not a number: {entry['score']}")
 
 
 def _check_box(path: str, entry: str, box) -> None:
@@ -87,10 +91,13 @@ def _is_number(value) -> bool:
 
 
 def check_coco_boxes(path: str, classes: Sequence[str]) -> None:
-    """UserError where mmdet can't read COCO annotations, or leaves no box of theirs in.
+    """Check that mmdet can read COCO annotations and keeps at least one box.
 
-    mmdet leaves out boxes of other classes, outside the image, less than a pixel
-    wide or high, or with an area of 0 (mmdet/datasets/coco.py, ``parse_data_info``).
+    mmdet ignores boxes of other classes, outside the image, less than a pixel wide or high, or with area 0
+    (mmdet/datasets/coco.py, ``parse_data_info``).
+
+    Raises:
+        UserError: if it can't, or keeps no box.
     """
     content = load_coco(path)
     _check_entries(path, "categories", content.get("categories"), ("id", "name"))
@@ -102,7 +109,7 @@ def check_coco_boxes(path: str, classes: Sequence[str]) -> None:
     if not any(names.get(box["category_id"]) in classes for box in boxes):
         raise UserError(
             f"{path} has no box of the config's classes ({_few(classes)}); its categories are "
-            f"{_few(list(names.values())) or 'none'}: metainfo=dict(classes=...) of the data set chooses them"
+            f"{_few(list(names.values())) or 'none'}: select some with metainfo=dict(classes=...)"
         )
     sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
     if not any(_usable(box, *sizes.get(box["image_id"], (0, 0))) for box in boxes):
@@ -120,54 +127,63 @@ def _few(names: Sequence[str]) -> str:
 
 
 def check_coco_persons(path: str, num_keypoints: int) -> None:
-    """UserError where mmpose can't read COCO keypoint annotations, or leaves no person of theirs in.
+    """Check that mmpose can read COCO keypoint annotations.
 
-    mmpose leaves out crowds, persons without a visible keypoint, and boxes that are empty inside the image
+    mmpose ignores crowds, persons without a visible keypoint, and boxes that are empty inside the image
     (mmpose/datasets/datasets/base/base_coco_style_dataset.py, ``_is_valid_instance``).
+
+    Raises:
+        UserError: if it can't.
     """
     persons = load_annotated(path)["annotations"]
     persons = {place: p for place, p in enumerate(persons) if "keypoints" in p and "bbox" in p}
     if not persons:
-        raise UserError(f"{path} has no keypoints: it must be of the kind of person_keypoints_train2017.json")
+        raise UserError(f"{path} has no keypoints: use a file like person_keypoints_train2017.json")
     for place, person in persons.items():
         _check_box(path, f"annotations[{place}]", person["bbox"])
         nobody = person["keypoints"] == [] and not person.get("num_keypoints")
         if not nobody and not _are_numbers(person["keypoints"], 3 * num_keypoints):
             raise UserError(
-                f"{path}: annotations[{place}].keypoints are not {num_keypoints} times x, y, visibility"
+                f"{path}: annotations[{place}].keypoints is not {num_keypoints} times x, y, visibility"
             )
 
 
 def check_bbox_file(path: str, ann_file: str) -> None:
-    """UserError where a detection file does not give persons for the images of ``ann_file``.
+    """Check that a detection file contains persons in the images of ``ann_file``.
 
     Args:
         path: COCO results, ``[{"image_id", "category_id", "bbox": [x, y, w, h], "score"}]``.
         ann_file: COCO annotations.
+
+    Raises:
+        UserError: if it doesn't.
     """
     persons = load_json(path)
     if not isinstance(persons, list):
-        raise UserError(f"{path} is no detection file: it must be a list of boxes")
+        raise UserError(f"{path} is not a detection file: it must be a list of boxes")
     _check_entries(path, "detections", persons, ("image_id", "category_id", "bbox", "score"))
     known = {image["id"] for image in load_coco(ann_file)["images"]}
     unknown = [person["image_id"] for person in persons if person["image_id"] not in known]
     if unknown:
         raise UserError(
             f"{path} is for other images: {len(unknown)} of its {len(persons)} boxes are in images that "
-            f"{ann_file} doesn't list, such as {unknown[0]}: tools/make_bbox_file.py makes one for the listed"
+            f"{ann_file} doesn't list, such as {unknown[0]}. Create one with tools/make_bbox_file.py"
         )
-    # mmpose takes the category 1 for persons, as in COCO.
+    # mmpose treats category 1 as persons, as in COCO.
     if not any(person["category_id"] == 1 for person in persons):
-        raise UserError(f"{path} has no box of category 1, which are the persons")
+        raise UserError(f"{path} has no box of category 1 (persons)")
 
 
 def check_voc(ann_file: str, annotations: str, images: str) -> None:
-    """UserError where Pascal VOC annotations can't be read.
+    """Check that Pascal VOC annotations can be read.
 
     Args:
-        ann_file: text file with an image's name in each line.
+        ann_file: text file with one image name per line.
         annotations: folder of the annotations, ``NAME.xml``.
         images: folder of the images, ``NAME.jpg``.
+
+    Raises:
+        UserError: if an annotation is missing or broken.
     """
     names = Path(ann_file).read_text().split()
     if not names:
@@ -179,7 +195,7 @@ def check_voc(ann_file: str, annotations: str, images: str) -> None:
         except OSError as error:
             raise UserError(f"{path}, which {ann_file} lists, can't be read ({error.strerror})") from error
         except ET.ParseError as error:
-            raise UserError(f"{path} is no XML file: {error}") from error
+            raise UserError(f"{path} is not an XML file: {error}") from error
         if fault:
             raise UserError(f"{path}: {fault}")
 
@@ -191,19 +207,19 @@ def _voc_faults(root: ET.Element, image: Path) -> Iterator[str]:
         except UserError as error:
             yield f"it has no size, and {error}"
     elif not all(_is_text_of(int, root, f"size/{side}") for side in ("width", "height")):
-        yield "its size has no whole number as its width or height"
+        yield "the width or height in its size is not a whole number"
     for place, item in enumerate(root.findall("object")):
         if item.findtext("name") is None:
             yield f"object {place} has no name"
         if item.find("difficult") is not None and not _is_text_of(int, item, "difficult"):
-            yield f"object {place} has no whole number as its difficult"
+            yield f"the difficult of object {place} is not a whole number"
         for side in ("xmin", "ymin", "xmax", "ymax"):
             if not _is_text_of(float, item, f"bndbox/{side}"):
-                yield f"object {place} has no number as its bndbox/{side}"
+                yield f"the bndbox/{side} of object {place} is not a number"
 
 
 def _is_text_of(kind: type, element: ET.Element, path: str) -> bool:
-    """Whether the text at ``path`` is a finite number of that kind."""
+    """Whether the text at ``path`` is a finite number of type ``kind``."""
     try:
         return math.isfinite(kind(element.findtext(path, "")))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The files that a config's data sets and evaluators name."""
+"""Check that the files named in a config exist."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from attn_mm.utils.config import datasets, evaluators
 
 
 def check_data(cfg: Config, splits) -> None:
-    """Look for the files that the data sets and evaluators of ``splits`` name.
+    """Check the files that the data sets and evaluators of ``splits`` name.
 
     Raises:
-        UserError: an annotation file, image folder or detection file is not there, or the detection file
-            or the list of videos does not fit.
+        UserError: if an annotation file, image folder or detection file is missing, or if the detection file
+            or the list of videos doesn't match.
     """
     num_classes = (cfg.model.get("cls_head") or {}).get("num_classes")
     for node in datasets(cfg, splits):
@@ -26,7 +26,7 @@ def check_data(cfg: Config, splits) -> None:
         wanted = [node.get("ann_file"), *(prefix.values() if isinstance(prefix, dict) else [prefix])]
         if str(node.get("type")).rpartition(".")[2] == "ImageNet":
             wanted.append(node.get("split"))
-        # A set that names no file below its root knows its own.
+        # A data set that names no file inside its root knows its own files.
         for name in [*filter(None, wanted)] or [""] * bool(root):
             _check_exists(osp.join(root, name))
         if node.get("bbox_file"):
@@ -45,17 +45,16 @@ def _is_missing(path: str) -> bool:
 def _check_exists(path: str) -> None:
     if _is_missing(path):
         raise UserError(
-            f"{osp.abspath(path)} is missing: put the data set there (docs/data.md says how), "
-            "name its folder with --data-root, or use --demo, which needs no data"
+            f"{osp.abspath(path)} is missing: put the data set there (see docs/data.md), name its folder "
+            "with --data-root, or use --demo, which needs no data"
         )
 
 
 def _check_bbox_file(path: str, ann_file: str) -> None:
     if _is_missing(path):
         raise UserError(
-            f"detection file {osp.abspath(path)} is missing: tools/make_bbox_file.py makes one, and "
-            "--cfg-options test_dataloader.dataset.bbox_file=None (val_dataloader in training) evaluates "
-            "with the annotated boxes"
+            f"detection file {osp.abspath(path)} is missing: create it with tools/make_bbox_file.py, or use "
+            "annotated boxes: --cfg-options test_dataloader.dataset.bbox_file=None (training: val_dataloader)"
         )
     if "://" not in path + ann_file:
         check_bbox_file(path, ann_file)

@@ -1,9 +1,8 @@
-"""Data that can't be used is named in one line, before a run begins where that can be told.
+"""Reports unusable data in one line, before a run if possible.
 
-In training a file that can't be read is named once and another sample takes its place, which is what
-mmengine's data sets do where their pipeline gives None. In evaluation an image that can't be read ends
-the run, since it would falsify the figures; a video, of which sets like Kinetics lose some every year,
-is left out and counted.
+In training, an unreadable file is reported once and replaced by another sample, as mmengine's data sets do if
+their pipeline returns None. In evaluation, an unreadable image stops the run, because it would falsify the
+results. An unreadable video is left out and counted, because sets like Kinetics lose some every year.
 """
 
 from __future__ import annotations
@@ -35,16 +34,16 @@ from attn_mm.datasets.checks.unreadable import (
 from attn_mm.errors import UserError
 from attn_mm.utils.config import walk
 
-# Of a training set's files so many are looked for before training; of a test set's images, all.
+# The number of a training set's files that are checked before training; of a test set, all are.
 _SAMPLES = 32
 
 
 def watch_data(runner: Runner) -> Runner:
-    """Let ``runner`` check each data set and evaluator that it builds, and guard the reading of files.
+    """Make ``runner`` check each data set and evaluator that it builds, and handle unreadable files.
 
     Raises:
-        UserError: from the runner's ``train``, ``val`` and ``test``, before they begin: what the annotations
-            lack, or that files are missing.
+        UserError: from the runner's ``train``, ``val`` and ``test``, before they begin, if annotations are
+            incomplete or files are missing.
     """
     watch = _Watch(runner.cfg)
     runner.build_dataloader = partial(watch.dataloader, runner.build_dataloader)
@@ -54,11 +53,14 @@ def watch_data(runner: Runner) -> Runner:
 
 
 def open_test_set(cfg: Config, pipeline: list[dict] | None = None) -> BaseDataset:
-    """A config's test set, with another pipeline if one is given, checked and guarded as by
-    :func:`watch_data`.
+    """Build a config's test set, checked as in :func:`watch_data`.
+
+    Args:
+        cfg: the config.
+        pipeline: replaces the config's pipeline.
 
     Raises:
-        UserError: it is empty, what the annotations lack, or that files are missing.
+        UserError: if the set is empty, annotations are incomplete, or files are missing.
     """
     node = dict(cfg.test_dataloader.dataset, test_mode=True)
     if pipeline is not None:
@@ -74,10 +76,10 @@ def open_test_set(cfg: Config, pipeline: list[dict] | None = None) -> BaseDatase
 
 
 def open_evaluation(cfg: Config) -> tuple[DataLoader, Evaluator]:
-    """A config's test set and its evaluator without a runner, checked and guarded as by :func:`watch_data`.
+    """Build a config's test set and evaluator without a runner, checked as in :func:`watch_data`.
 
     Raises:
-        UserError: what the annotations lack, or that files are missing.
+        UserError: if annotations are incomplete or files are missing.
     """
     watch = _Watch(cfg)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
@@ -88,14 +90,14 @@ def open_evaluation(cfg: Config) -> tuple[DataLoader, Evaluator]:
 
 
 class _Watch:
-    """Builds the data sets and evaluators of a config, and looks for faults in them."""
+    """Builds the data sets and evaluators of a config and checks them."""
 
     def __init__(self, cfg: Config) -> None:
         evaluators = [cfg.get(f"{split}_evaluator") or {} for split in ("val", "test")]
-        # A set to be labelled has no boxes, and its results are only written to a file.
+        # A set without labels has no boxes; its results are only written to a file.
         self._unlabelled = any(node.get("format_only") for node in walk(evaluators))
         self._of_videos = cfg.get("default_scope") == "mmaction"
-        # Of the data set built last: a loop builds it before its evaluator.
+        # Of the last data set; a loop builds it before its evaluator.
         self._metainfo: dict = {}
         self.guard = _Guard()
 
@@ -107,7 +109,7 @@ class _Watch:
         return loader
 
     def look_at(self, dataset) -> None:
-        """Check a data set that is built, and guard its reading of files."""
+        """Check a built data set, and handle its unreadable files."""
         sources = list(_sources(dataset))
         _check_boxes(sources, self._unlabelled)
         for source in sources:
@@ -129,7 +131,7 @@ class _Watch:
 
 @contextlib.contextmanager
 def _explained(cfg, explain: Callable[[ConfigDict], object]) -> Iterator[None]:
-    """Where building ``cfg`` fails, let ``explain`` look for the fault in what names an annotation file."""
+    """If building ``cfg`` fails, let ``explain`` check each part that names an annotation file."""
     try:
         yield
     except UserError:
@@ -164,13 +166,13 @@ def _explain_metric(cfg: ConfigDict) -> None:
 
 def _nothing_left(dataset: BaseDataset) -> UserError:
     return UserError(
-        f"{dataset.ann_file}: nothing in it can be used: it has no box of the config's classes, or no "
-        "visible keypoint, inside an image, or the config's filter_cfg leaves all of them out, or it is empty"
+        f"{dataset.ann_file} has nothing to use: it is empty, has no box of the config's classes or no "
+        "visible keypoint inside an image, or the config's filter_cfg removes all"
     )
 
 
 def _check_metric(metric, ann_file: str, metainfo: dict) -> None:
-    """UserError where pycocotools, called by mmdet or mmpose, would fail once all is predicted."""
+    """Check that the annotations have what pycocotools needs; it would crash only after all predictions."""
     coco = getattr(metric, "_coco_api", None) or getattr(metric, "coco", None)
     of_poses = hasattr(metric, "use_area")
     if of_poses:
@@ -179,41 +181,41 @@ def _check_metric(metric, ann_file: str, metainfo: dict) -> None:
         needed = ["bbox", "area", "iscrowd", *(["segmentation"] if "segm" in metric.metrics else [])]
     number = metainfo.get("num_keypoints") if of_poses and not metric.gt_converter else None
     for annotation in coco.anns.values() if coco else []:
-        which = f"{ann_file}: the annotation with the id {annotation['id']}"
+        which = f"{ann_file}: the annotation with id {annotation['id']}"
         for key in needed:
             value = annotation.get(key)
             if value is None or (key == "segmentation" and not value):
                 raise UserError(f"{which} has no {key}, which the evaluation needs")
         if number and len(annotation["keypoints"]) not in (0, 3 * number):
             raise UserError(
-                f"{which} has {len(annotation['keypoints'])} numbers as its keypoints, and the evaluation "
-                f"needs 3 for each of the {number} of the data set's metainfo"
+                f"{which} has {len(annotation['keypoints'])} numbers as its keypoints, but the evaluation "
+                f"needs 3 for each of the {number} keypoints in the data set's metainfo"
             )
 
 
 def _inner(dataset) -> list:
-    """The data sets that a wrapper holds."""
+    """The data sets inside a wrapper."""
     named = (getattr(dataset, name) for name in ("dataset", "_dataset") if hasattr(dataset, name))
     return [*getattr(dataset, "datasets", ()), *named]
 
 
 def _tree(dataset) -> Iterator:
-    """A data set and all inside it."""
+    """A data set and all data sets inside it."""
     yield dataset
     for inner in _inner(dataset):
         yield from _tree(inner)
 
 
 def _sources(dataset) -> Iterator[BaseDataset]:
-    """The data sets that read annotations, wrappers opened."""
+    """The data sets that read annotations, also inside wrappers."""
     return (node for node in _tree(dataset) if isinstance(node, BaseDataset) and not _inner(node))
 
 
 def _check_boxes(datasets: list[BaseDataset], unlabelled: bool) -> None:
-    """UserError where a detection set has no box; other data sets have their samples without any."""
+    """Check that a detection set has a box; sets of other tasks pass."""
     boxless = [dataset for dataset in datasets if not _has_box(dataset)]
     for dataset in boxless:
-        # Beside a set with boxes there may be one of backgrounds, or of images for semi-supervised learning.
+        # Next to a set with boxes there may be one of backgrounds, or of images for semi-supervised learning.
         keeps_empty = (dataset.filter_cfg or {}).get("filter_empty_gt") is False
         adds_images = keeps_empty and len(boxless) < len(datasets)
         if not (unlabelled and dataset.test_mode) and not adds_images:
@@ -227,10 +229,14 @@ def _has_box(dataset: BaseDataset) -> bool:
 
 
 def check_missing(dataset: BaseDataset) -> None:
-    """UserError where images of a test set are missing, or every file of those that are looked for."""
+    """Check that files exist: all images of a test set, or at least one of a sample of other files.
+
+    Raises:
+        UserError: if they don't.
+    """
     if not len(dataset):
         return
-    # The base class's: what mmpose's adds to each sample takes its time.
+    # The base class's method, because mmpose's is slow.
     first = BaseDataset.get_data_info(dataset, 0)
     key = next((key for key in KINDS if isinstance(first.get(key), str)), None)
     if key is None:
@@ -243,18 +249,18 @@ def check_missing(dataset: BaseDataset) -> None:
         many = KINDS[key][1]
         others = f" and {len(missing) - 1} more of the {many}" if len(missing) > 1 else ""
         raise UserError(
-            f"{missing[0]}{others} that {dataset.ann_file} lists: no such file; "
-            f"put the {many} there or name their folder in the config's data_prefix"
+            f"{missing[0]}{others} that {dataset.ann_file} lists: no such file. "
+            f"Put the {many} there, or name their folder in the config's data_prefix"
         )
 
 
 def _is_missing(path: str) -> bool:
-    # Where a video's name has no suffix, .mp4 is meant.
+    # A video's name without a suffix means .mp4.
     return "://" not in path and not osp.exists(path) and not osp.exists(f"{path}.mp4")
 
 
 class _Guard(Hook):
-    """Puts the reading of files under guard, again where another hook gives a data set a new pipeline."""
+    """Handles unreadable files, also if another hook gives a data set a new pipeline."""
 
     priority = "VERY_LOW"
 
@@ -265,10 +271,10 @@ class _Guard(Hook):
         self.take(runner.train_dataloader.dataset)
 
     def take(self, dataset) -> None:
-        """Guard a data set and all inside it."""
+        """Handle the unreadable files of a data set and of all data sets inside it."""
         for node in _tree(dataset):
             steps = getattr(getattr(node, "pipeline", None), "transforms", [])
-            # A data set with its own way of fetching may know no other sample in the place of None.
+            # A data set with its own __getitem__ may not replace None by another sample.
             if type(node).__getitem__ is BaseDataset.__getitem__:
                 self._let_skip(node, steps)
             name_unreadable(steps)

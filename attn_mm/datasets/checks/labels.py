@@ -1,4 +1,4 @@
-"""What is wrong with the labels of a data set of a known format, before it stops a run in its midst."""
+"""Checks of labels that would otherwise stop a run halfway."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ _COCO_PERSONS = "mmpose.datasets.datasets.base.base_coco_style_dataset.BaseCocoS
 
 
 def check_files(dataset: BaseDataset) -> None:
-    """UserError where a look at the files of a data set, which may be none yet, tells what is wrong."""
+    """Check the annotation files of a data set, which need not be loaded yet.
+
+    Raises:
+        UserError: if the files explain why the data set can't be built.
+    """
     if _reads_like(dataset, _VOC, "load_data_list"):
         check_voc(
             dataset.ann_file,
@@ -31,24 +35,34 @@ def check_files(dataset: BaseDataset) -> None:
 
 
 def check_labels(dataset: BaseDataset) -> None:
-    """UserError where a label of a built data set would fail in the pipeline, the network or the loss."""
+    """Check the labels of a built data set.
+
+    Raises:
+        UserError: if a label would crash the pipeline, the network or the loss.
+    """
     check = _check_of(dataset)
-    for index in range(len(dataset)) if check else ():
-        # The base class's: what mmpose's adds to each sample takes its time.
+    if check is None:
+        return
+    for index in range(len(dataset)):
+        # The base class's method, because mmpose's is slow.
         check(dataset, BaseDataset.get_data_info(dataset, index))
 
 
 def check_image_labels(dataset: BaseDataset, number: int) -> None:
-    """UserError where an image of a classification set has no label, or one that is none of ``number``."""
+    """Check that each image of a classification set has a label below ``number``.
+
+    Raises:
+        UserError: if an image doesn't.
+    """
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         image = info.get("img_path", f"image {index} of the test set")
         if info.get("gt_label") is None:
-            raise UserError(f"{image} has no label: a test set with a class for each image is needed")
+            raise UserError(f"{image} has no label: the test set needs a class for each image")
         for label in np.ravel(info["gt_label"]).tolist():
             if label not in range(number):
                 raise UserError(
-                    f"{image} has the label {label}, and those of the {number} classes are 0 to {number - 1}"
+                    f"{image} has the label {label}, but the labels of {number} classes are 0 to {number - 1}"
                 )
 
 
@@ -63,7 +77,7 @@ def _check_of(dataset: BaseDataset) -> Callable[[BaseDataset, dict], None] | Non
 
 
 def _reads_like(dataset: BaseDataset, name: str, *methods: str) -> bool:
-    """Whether ``dataset`` parses as the class of that full name, which need not be installed."""
+    """Whether ``dataset`` parses annotations like the class with this full name, which may be missing."""
     bases = {f"{base.__module__}.{base.__name__}": base for base in type(dataset).__mro__}
     return name in bases and all(
         getattr(type(dataset), key) is getattr(bases[name], key) for key in (*methods, "parse_data_info")
@@ -78,7 +92,7 @@ def _loads_masks(dataset: BaseDataset) -> bool:
 
 
 def _check_voc_boxes(dataset: BaseDataset, info: dict) -> None:
-    """mmdet leaves no box of VOC's out, and a loss may be infinite on one without extent."""
+    """Check VOC boxes: mmdet ignores none, and an empty one may make a loss infinite."""
     width, height = info["width"], info["height"]
     for instance in info["instances"]:
         x1, y1, x2, y2 = instance["bbox"]
@@ -88,7 +102,7 @@ def _check_voc_boxes(dataset: BaseDataset, info: dict) -> None:
             written = [side + 1 for side in instance["bbox"]]
             raise UserError(
                 f"{info['xml_path']}: the box {written} is empty or outside its image of {width} x {height} "
-                "pixels: mend it, or take its object out"
+                "pixels: correct it, or remove its object"
             )
 
 
@@ -97,7 +111,7 @@ def _check_masks(dataset: BaseDataset, info: dict) -> None:
         if "mask" not in instance:
             raise UserError(
                 f"{dataset.ann_file}: the box {instance['bbox']} (x1, y1, x2, y2) in {info['img_path']} has "
-                "no segmentation, and the config loads masks: give it one, or take its annotation out"
+                "no segmentation, but the config loads masks: add one, or remove the annotation"
             )
 
 
@@ -107,6 +121,6 @@ def _check_keypoints(dataset: BaseDataset, info: dict) -> None:
     number = info["keypoints"].shape[1] if "keypoints" in info else expected
     if number != expected:
         raise UserError(
-            f"{dataset.ann_file}: the annotation with the id {np.ravel(info['id'])[0]} has {number} "
-            f"keypoints, and the data set's metainfo {expected}: mend it, or give the set metainfo that fits"
+            f"{dataset.ann_file}: the annotation with id {np.ravel(info['id'])[0]} has {number} keypoints, "
+            f"but the data set's metainfo has {expected}: correct the annotation or the metainfo"
         )

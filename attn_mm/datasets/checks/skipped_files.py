@@ -1,4 +1,4 @@
-"""Evaluation of a set of which some files can't be read: other samples stand in, and don't count."""
+"""Evaluation despite unreadable files: other samples replace them and don't count."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from mmengine.logging import print_log
 from attn_mm.datasets.checks.unreadable import KINDS
 from attn_mm.errors import UnreadableFile
 
-# Of a stand-in's data sample, the name of the file in whose place it is.
+# In a replacement's data sample: the name of the file that it replaces.
 _MARK = "stands_in_for"
 
 
 class StandIn:
-    """``prepare_data`` of a data set: where a file can't be read, another sample, which is marked.
+    """``prepare_data`` of a data set that replaces an unreadable file by another, marked sample.
 
-    Batches so keep their size, and in a distributed run each process its share of the set;
-    :func:`leave_out_stand_ins` removes what is predicted of them.
+    This keeps the batch size and, in a distributed run, each process's share of the set.
+    :func:`leave_out_stand_ins` removes the predictions of marked samples.
 
     Args:
-        dataset: its pipeline gives None where a file can't be read.
-        key: where a sample has the file's name.
+        dataset: a data set whose pipeline returns None for an unreadable file.
+        key: the sample's key with the file name.
 
     Raises:
-        UnreadableFile: when called, where no file of the set can be read.
+        UnreadableFile: when called, if no file of the set can be read.
     """
 
     def __init__(self, dataset: BaseDataset, key: str) -> None:
@@ -59,17 +59,17 @@ class StandIn:
 
 
 def none_readable(dataset: BaseDataset, key: str) -> UnreadableFile:
-    """What to say where no file of a data set can be read."""
+    """The error for a data set of which no file can be read."""
     return UnreadableFile(
         f"none of the {len(dataset)} {KINDS[key][1]} that {dataset.ann_file} lists can be read"
     )
 
 
 def leave_out_stand_ins(metric: BaseMetric) -> None:
-    """Let a metric judge the samples that could be read alone; ``metric.skipped`` lists the other files.
+    """Make a metric ignore the samples that replace unreadable files; ``metric.skipped`` lists these files.
 
     Raises:
-        UnreadableFile: from ``metric.process``, where it doesn't keep one result for each sample.
+        UnreadableFile: from ``metric.process``, if it doesn't keep one result per sample.
     """
     process, compute = metric.process, metric.compute_metrics
 
@@ -80,7 +80,7 @@ def leave_out_stand_ins(metric: BaseMetric) -> None:
             if _MARK in sample:
                 if len(metric.results) - before != len(data_samples):
                     raise UnreadableFile(
-                        f"{sample[_MARK]} can't be read, and {type(metric).__name__} needs it"
+                        f"{sample[_MARK]} can't be read, but {type(metric).__name__} needs it"
                     )
                 metric.results[before + place] = _Missing(sample[_MARK])
 
@@ -96,4 +96,4 @@ def leave_out_stand_ins(metric: BaseMetric) -> None:
 
 
 class _Missing(str):
-    """In a metric's results, the name of a file that can't be read."""
+    """In a metric's results: the name of an unreadable file."""

@@ -1,4 +1,4 @@
-"""Images and videos that can't be read: named, and in training left out."""
+"""Unreadable images and videos: report each once and, in training, skip it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from mmengine.logging import print_log
 
 from attn_mm.errors import UnreadableFile
 
-# More of them in a row are no accident but a wrong folder.
+# More of them in a row mean a wrong folder.
 MAX_IN_A_ROW = 50
 
-# By the key of a sample that holds a file's name, what the file is, and what several are.
+# By the sample's key with the file name: the kind of file, singular and plural.
 KINDS = {"img_path": ("an image", "images"), "filename": ("a video", "videos")}
 
-# Of the frameworks' transforms, those that read images, and those that open and decode videos.
+# The frameworks' transforms that read images, and those that open and decode videos.
 _LOADERS = {"LoadImageFromFile"}
 _OPENERS = {"OpenVideo", "DecordInit", "OpenCVInit", "PIMSInit", "PyAVInit"}
 _DECODERS = {"ReadFrames", "DecordDecode", "OpenCVDecode", "PIMSDecode", "PyAVDecode"}
 
 
 def reading_steps(steps: Sequence[Callable]) -> Iterator[tuple[int, str, bool]]:
-    """Of a pipeline's steps those that read a file: place, key of its name, whether it is read then."""
+    """Find the steps that read a file: their index, the key of the file name, whether reading is complete."""
     for place, step in enumerate(steps):
         names = {base.__name__ for base in type(step).__mro__}
         if names & _LOADERS:
@@ -35,14 +35,14 @@ def reading_steps(steps: Sequence[Callable]) -> Iterator[tuple[int, str, bool]]:
 
 
 class ReadFile:
-    """A transform that reads a file, with one error for all that may go wrong in it.
+    """Wraps a transform that reads a file, so that every failure raises the same error.
 
     Args:
-        load: the transform, from a sample with the file's name to the same with what is in it.
-        key: where the sample has the name; one of ``KINDS``.
+        load: the transform; it adds the file's content to the sample.
+        key: the sample's key with the file name, one of ``KINDS``.
 
     Raises:
-        UnreadableFile: when called, where ``load`` fails.
+        UnreadableFile: when called, if ``load`` fails.
     """
 
     def __init__(self, load: Callable[[dict], dict], key: str) -> None:
@@ -54,7 +54,7 @@ class ReadFile:
         except UnreadableFile:
             raise
         except Exception as error:
-            # Decoders and storage backends raise what they like.
+            # Decoders and storage backends raise any exception.
             raise UnreadableFile.after(error, results[self.key], KINDS[self.key][0]) from error
 
     def __repr__(self) -> str:
@@ -62,23 +62,23 @@ class ReadFile:
 
 
 def name_unreadable(steps: list[Callable]) -> None:
-    """Let those of a pipeline's steps that read a file do so through :class:`ReadFile`."""
+    """Wrap the steps of a pipeline that read a file in :class:`ReadFile`."""
     for place, key, _ in list(reading_steps(steps)):
         steps[place] = ReadFile(steps[place], key)
 
 
 def flags_of_files() -> torch.Tensor:
-    """A flag for each file name's hash, shared with the worker processes that get it."""
+    """A flag for each hash of a file name, shared with worker processes."""
     return torch.zeros(2**20, dtype=torch.bool).share_memory_()
 
 
 class Unread:
-    """Names the files of a data set that can't be read, each once.
+    """Reports each unreadable file of a data set once.
 
     Args:
-        named: :func:`flags_of_files`: which have been named.
-        run: what goes on without them.
-        limited: whether ``MAX_IN_A_ROW`` are the most in a row.
+        named: which files have been reported, see :func:`flags_of_files`.
+        run: what continues without them, such as "training".
+        limited: whether more than ``MAX_IN_A_ROW`` unreadable files in a row raise an error.
     """
 
     def __init__(self, named: torch.Tensor, run: str, limited: bool) -> None:
@@ -86,7 +86,11 @@ class Unread:
         self.in_a_row = 0
 
     def note(self, path: str, key: str, error: UnreadableFile) -> None:
-        """Name a file; UnreadableFile where it is one too many in a row."""
+        """Report a file.
+
+        Raises:
+            UnreadableFile: if there are too many in a row.
+        """
         self.in_a_row += 1
         if self.limited and self.in_a_row > MAX_IN_A_ROW:
             raise UnreadableFile(
@@ -95,22 +99,24 @@ class Unread:
         place = zlib.crc32(path.encode()) % len(self.named)
         if not self.named[place]:
             self.named[place] = True
-            # Processes other than the first print nothing less than an error.
+            # Processes other than the first print only errors.
             level = logging.WARNING if get_rank() == 0 else logging.ERROR
-            print_log(f"{error}; {self.run} goes on without it", logger="current", level=level)
+            print_log(f"{error}; {self.run} continues without it", logger="current", level=level)
 
 
 class SkipUnreadable(ReadFile):
-    """Gives None for a file that can't be read, for which a data set takes another, and has it named.
+    """Wraps a transform so that it returns None for an unreadable file and reports it.
+
+    A data set replaces None by another sample.
 
     Args:
         load: the transform.
-        key: where a sample has the file's name.
+        key: the sample's key with the file name.
         unread: shared by the steps that read the same files.
-        last: whether a file is read when ``load`` is done.
+        last: whether reading is complete after ``load``.
 
     Raises:
-        UnreadableFile: when called, where too many before can't be read either.
+        UnreadableFile: when called, if too many files in a row can't be read.
     """
 
     def __init__(self, load: Callable[[dict], dict], key: str, unread: Unread, last: bool) -> None:

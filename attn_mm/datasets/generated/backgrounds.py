@@ -1,4 +1,4 @@
-"""What the generated sets share in their pictures: textured backgrounds, colours that stand out, noise."""
+"""Textured backgrounds, contrasting colours and noise for the generated pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def background(random: Callable, size: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A canvas (size, size, 3) that blends two colours by one of four textures, and the two colours."""
+    """Draw a canvas (size, size, 3) that blends two colours in one of four textures; return both too."""
     angle, period, phase = 2 * math.pi * random(), size * (0.08 + 0.2 * random()), 2 * math.pi * random()
     y, x = np.mgrid[:size, :size]
     along = x * math.cos(angle) + y * math.sin(angle)
@@ -32,13 +32,13 @@ def background(random: Callable, size: int) -> tuple[np.ndarray, list[np.ndarray
 
 
 def contrasting_colour(random: Callable, used: list[np.ndarray]) -> np.ndarray:
-    """The one of eight random colours that is farthest from those in use."""
+    """Pick the one of eight random colours that differs most from the used ones."""
     candidates = 255 * random((8, 3))
     distances = np.linalg.norm(candidates[:, None] - np.stack(used), axis=2).min(axis=1)
     return candidates[distances.argmax()]
 
 
 def with_noise(random: Callable, canvas: np.ndarray) -> np.ndarray:
-    """The picture, uint8, that a camera would take of ``canvas``."""
+    """Add camera noise to ``canvas`` and convert it to uint8."""
     noisy = canvas + 24 * (random(canvas.shape) - 0.5)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Generated data sets: made in seconds, kept in a cache, the same on every machine."""
+"""Generated data sets: created in seconds, stored in a cache, identical on every machine."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ MAX_RENAMES = 10
 
 @dataclass(frozen=True)
 class GeneratedSet(ABC):
-    """What there is to know about a data set besides how much of it is wanted.
+    """A kind of generated data set; :meth:`make` creates one of the requested size.
 
     Attributes:
-        name: the beginning of the folder's name.
-        version: part of the cache key, to be raised with every change that alters a file's content.
-        splits: the folders of the samples to train and to evaluate on.
-        min_size: the smallest size, in pixels.
+        name: the start of the folder's name.
+        version: part of the cache key; increase it with every change that alters a file's content.
+        splits: the folders of the training and evaluation samples.
+        min_size: the smallest allowed size in pixels.
     """
 
     name: str
@@ -40,16 +40,16 @@ class GeneratedSet(ABC):
     def make(
         self, root: str | os.PathLike | None, num_train: int, num_val: int, image_size: int, seed: int
     ) -> Path:
-        """Return the folder of the data set, drawing it on the first call with these parameters.
+        """Return the folder of the data set; the first call with these parameters draws it.
 
         The annotations are byte for byte the same on every machine. Sample ``i`` of a
-        split depends on ``seed`` and ``i`` alone: a longer set extends a shorter one.
-        Several processes may call at once; a damaged folder is made anew.
+        split depends only on ``seed`` and ``i``, so a longer set extends a shorter one.
+        Several processes may call this at once. A damaged folder is drawn again.
 
         Args:
-            root: cache folder; ``None`` means :func:`cache_root`.
-            num_train: samples in the first of ``splits``.
-            num_val: samples in the second.
+            root: cache folder; defaults to :func:`cache_root`.
+            num_train: number of samples in the first of ``splits``.
+            num_val: number of samples in the second.
             image_size: side of the square images or frames in pixels, at least ``min_size``.
             seed: any non-negative integer.
 
@@ -57,8 +57,8 @@ class GeneratedSet(ABC):
             The folder.
 
         Raises:
-            ValueError: a parameter is out of range.
-            UserError: the cache folder can't be written.
+            ValueError: if a parameter is out of range.
+            UserError: if the cache folder can't be written.
         """
         if min(num_train, num_val) < 1 or image_size < self.min_size or seed < 0:
             raise ValueError(
@@ -80,7 +80,7 @@ class GeneratedSet(ABC):
         except OSError as error:
             raise UserError(
                 f"{root}: can't write the generated data set ({error.strerror}); "
-                "set ATTN_MM_CACHE to a folder that can be written"
+                "set ATTN_MM_CACHE to a writable folder"
             ) from error
         return folder
 
@@ -89,26 +89,26 @@ class GeneratedSet(ABC):
         """Draw a sample.
 
         Args:
-            random: a source of uniform numbers of [0, 1), called as ``random()`` or ``random(shape)``; what
-                a generator's other methods give depends on NumPy.
+            random: a source of uniform numbers in [0, 1), called as ``random()`` or ``random(shape)``. The
+                results of a generator's other methods depend on the version of NumPy.
             size: side of the images or frames in pixels.
-            index: of the sample in its split, from 0.
+            index: number of the sample in its split, from 0.
 
         Returns:
-            The sample, and what there is to say about it.
+            The sample and its annotation.
         """
 
     @abstractmethod
     def annotation_file(self, folder: Path, split: str) -> Path:
-        """The file that says what is in the samples of a split."""
+        """The annotation file of a split."""
 
     @abstractmethod
     def write_sample(self, folder: Path, number: int, sample) -> str:
-        """Write a sample, which counts from 1, into ``folder``; returns the file's name."""
+        """Write sample ``number`` (from 1) into ``folder`` and return the file's name."""
 
     @abstractmethod
     def annotations(self, entries: list[tuple[str, Any]], size: int) -> str:
-        """The text of an annotation file, from each sample's file name and what there is to say about it."""
+        """The text of an annotation file, from each sample's file name and annotation."""
 
     def _is_complete(self, folder: Path, counts: dict[str, int]) -> bool:
         return all(
@@ -117,7 +117,7 @@ class GeneratedSet(ABC):
         )
 
     def _install(self, draft: Path, folder: Path, counts: dict[str, int]) -> None:
-        """Rename ``draft`` to ``folder``, unless another process was faster; a damaged one goes."""
+        """Rename ``draft`` to ``folder``, unless another process was faster; replace a damaged one."""
         for attempt in itertools.count():
             try:
                 draft.rename(folder)
@@ -147,10 +147,10 @@ class ImageSet(GeneratedSet):
     """Images in ``train2017/`` and ``val2017/``, annotated in ``annotations/<task>_{train,val}2017.json``.
 
     Attributes:
-        task: the beginning of the annotation files' names.
-        categories: COCO's list.
-        draw: from a source of random numbers and a size, makes a picture, uint8 (size, size, 3) BGR, and
-            what the annotations say of it.
+        task: the start of the annotation files' names.
+        categories: COCO's list of categories.
+        draw: draws a picture, uint8 (size, size, 3) BGR, and its annotation from a source of random numbers
+            and a size.
     """
 
     task: str
@@ -172,12 +172,13 @@ class ImageSet(GeneratedSet):
 
 
 class CocoSet(ImageSet):
-    """In COCO's format; of an image ``draw`` says a list of its annotations, without ids."""
+    """Images in COCO's format; ``draw`` returns the list of an image's annotations, without ids."""
 
     min_size = 64
 
     def annotations(self, entries: list[tuple[str, list[dict]]], size: int) -> str:
-        images, annotations = [], []
+        images: list[dict] = []
+        annotations: list[dict] = []
         for number, (name, objects) in enumerate(entries, start=1):
             images.append({"id": number, "file_name": name, "width": size, "height": size})
             for annotation in objects:
@@ -193,7 +194,7 @@ class CocoSet(ImageSet):
 
 
 class LabelledSet(ImageSet):
-    """In the format of mmengine's ``BaseDataset``; of an image ``draw`` says its entry, but for the name."""
+    """Images in the format of mmengine's ``BaseDataset``; ``draw`` returns an entry without its name."""
 
     min_size = 32
 
@@ -206,7 +207,7 @@ class LabelledSet(ImageSet):
 
 
 def cache_root() -> Path:
-    """``$ATTN_MM_CACHE``, else ``attn_mm`` in the user's cache folder."""
+    """The cache folder: ``$ATTN_MM_CACHE``, or else ``attn_mm`` in the user's cache folder."""
     if os.environ.get("ATTN_MM_CACHE"):
         return Path(os.environ["ATTN_MM_CACHE"]).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "attn_mm")

@@ -1,8 +1,8 @@
-"""A person as a jointed figure in space, of any pose and seen from any side, to be drawn part by part.
+"""A person as a jointed figure in space, in any pose and from any side.
 
-Every part (a thigh, the face, a shoe) is the convex hull of a few balls, and the parts are painted from
-the farthest to the nearest. Coordinates are x to the right, y down and z towards the viewer; the unit is
-the height of the standing figure.
+Every part (a thigh, the face, a shoe) is the convex hull of a few balls. Parts are painted from back to
+front. In the coordinates, x points right, y down and z towards the viewer; the unit is the height of the
+standing figure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from attn_mm.datasets.generated.polygons import arc
 
-# COCO's, in its order. Left and right are the person's own.
+# COCO's keypoints in their order. Left and right are the person's own.
 KEYPOINTS = (
     *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"),
     *("left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip"),
@@ -23,7 +23,7 @@ KEYPOINTS = (
 )
 SIDES = {"left": 1, "right": -1}
 
-# The parts on which a keypoint is seen.
+# The parts on which a keypoint is visible.
 JOINTS = {
     "shoulder": ("upper_arm", "torso"),
     "elbow": ("upper_arm", "forearm"),
@@ -36,7 +36,7 @@ JOINTS = {
     "nose": ("face", "nose"),
 }
 
-# The head's radius is that of a child of six: a small picture still shows its face.
+# The head has the proportion of a six-year-old's, so that small pictures still show the face.
 HEAD, NECK, TRUNK = 0.1, 0.055, 0.28
 SHOULDER, HIP = 0.115, 0.075
 UPPER_ARM, FOREARM, HAND = 0.15, 0.135, 0.03
@@ -52,14 +52,14 @@ DIRECTIONS = arc(1.0, points=28)
 
 @dataclass
 class Part:
-    """The hull of balls, in one colour, with a lighter core that makes it look round.
+    """A body part: the hull of balls in one colour, with a lighter core that makes it look round.
 
     Attributes:
         name: ``left_thigh`` and the like.
-        balls: (n, 4), centre and radius of each.
+        balls: (n, 4), centre and radius of each ball.
         colour: (3,), BGR.
-        nearer: how much nearer it counts than its balls when parts are put in order.
-        details: what is painted on it, each the balls and the colour.
+        nearer: added to the depth of its balls when parts are sorted.
+        details: painted on the part; balls and colour of each.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Part:
         return self.balls[:, 2].mean() + self.nearer
 
     def layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Outlines (points, 2) and colours to be painted one upon the other; the first is the whole part."""
+        """Outlines (points, 2) and colours in the order of painting; the first is the whole part."""
         core = self.balls.copy()
         # The light comes from above.
         core[:, 1] -= 0.2 * core[:, 3]
@@ -91,23 +91,23 @@ def hull(balls: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Figure:
-    """A person; the middle of the hips is the origin.
+    """A person; the origin is the middle of the hips.
 
     Attributes:
-        parts: from the farthest to the nearest.
-        joints: by keypoint name, where it is.
+        parts: from back to front.
+        joints: the position of each keypoint, by name.
     """
 
     parts: list[Part]
     joints: dict[str, np.ndarray]
 
     def shows(self, keypoint: str, part: str) -> bool:
-        """Whether the keypoint is seen where ``part`` is what the viewer sees."""
+        """Whether the keypoint is visible if the viewer sees ``part`` at its position."""
         side, _, joint = keypoint.rpartition("_")
         return not self.turned_away(keypoint) and part.removeprefix(f"{side}_") in JOINTS[joint]
 
     def turned_away(self, keypoint: str) -> bool:
-        """Whether the keypoint is of the face, on the side of the head that the viewer doesn't see."""
+        """Whether the keypoint is on a face that is turned away from the viewer."""
         if not keypoint.endswith(("eye", "nose")):
             return False
         head = 0.5 * (self.joints["left_ear"] + self.joints["right_ear"])
@@ -115,17 +115,17 @@ class Figure:
 
 
 class Body:
-    """The axes of a body or its head, as directions in the viewer's space.
+    """The axes of a body or a head, as directions in the viewer's space.
 
     Args:
-        turn: angle by which it is turned away from the viewer, to its own left.
-        nod: angle by which it leans to its front.
+        turn: angle by which it turns away from the viewer, to its own left.
+        nod: angle by which it leans forward.
         tilt: angle by which it leans to its right.
     """
 
     def __init__(self, turn: float, nod: float = 0.0, tilt: float = 0.0) -> None:
         (ct, st), (cn, sn), (cl, sl) = ((math.cos(a), math.sin(a)) for a in (turn, nod, tilt))
-        # Left, up and front of a person who faces the viewer are x, -y and z.
+        # For a person who faces the viewer, left, up and front are x, -y and z.
         axes = (cl, sl, 0.0), (-sl * cn, cl * cn, sn), (sl * sn, -cl * sn, cn)
         self.axes = np.array([(ct * x + st * z, -y, ct * z - st * x) for x, y, z in axes])
 
@@ -134,7 +134,7 @@ class Body:
 
 
 def draw_figure(random: Callable) -> Figure:
-    """A person of random pose, view, build and clothes, from uniform numbers of [0, 1)."""
+    """Draw a person with random pose, view, build and clothes, from uniform numbers in [0, 1)."""
     turn = around(random, 0.8) + (math.pi if random() < 0.12 else 0.0)
     nod, tilt = between(random, -0.1, 0.25), around(random, 0.25)
     trunk, hips = Body(turn, nod, tilt), Body(turn, 0.0, 0.3 * tilt)
@@ -187,7 +187,7 @@ def draw_figure(random: Callable) -> Figure:
 
 
 def _head(skull, head: Body, skin, hair, collar, joints: dict[str, np.ndarray]) -> list[Part]:
-    """The parts of a head around ``skull``; its hair falls to ``collar`` unless that is None."""
+    """The parts of a head around ``skull``; long hair reaches ``collar``, None means short hair."""
 
     def ball(left: float, up: float, front: float, radius: float) -> tuple[np.ndarray, float]:
         return skull + HEAD * head(left, up, front), HEAD * radius
@@ -225,13 +225,13 @@ def _balls(*balls: tuple[np.ndarray, float], scale: float = 1.0) -> np.ndarray:
 
 
 def _hanging(spread: float, swing: float) -> tuple[float, float, float]:
-    """Left, up and front of what hangs down, but for being spread to the left and swung to the front."""
+    """Direction (left, up, front) of a hanging limb that is spread to the left and swung to the front."""
     along = math.cos(spread)
     return math.sin(spread), -along * math.cos(swing), along * math.sin(swing)
 
 
 def _legs(random: Callable) -> dict[str, tuple[float, float, float]]:
-    """For each leg its spread, its swing to the front and the bend of its knee."""
+    """The spread, the forward swing and the knee bend of each leg."""
     kind, stride = random(), between(random, -0.8, 0.8)
     legs = {}
     for side, sign in SIDES.items():
@@ -247,7 +247,7 @@ def _legs(random: Callable) -> dict[str, tuple[float, float, float]]:
 
 
 def _arm(random: Callable, sign: int) -> tuple[np.ndarray, np.ndarray]:
-    """Left, up and front of an upper arm and of its forearm."""
+    """Directions (left, up, front) of an upper arm and its forearm."""
     raised = between(random, 0.1, 1.2) if random() < 0.85 else between(random, 1.2, 2.7)
     forward, bend, twist = (between(random, *r) for r in ((-0.3, 0.7), (0.05, 1.0), (-0.4, 0.8)))
     out, up, front = (
@@ -256,20 +256,22 @@ def _arm(random: Callable, sign: int) -> tuple[np.ndarray, np.ndarray]:
         math.sin(raised) * math.sin(forward),
     )
     upper = np.array([sign * out, up, front])
-    # Elbows bend to the middle, up and to the front.
+    # Elbows bend inwards, upwards and forwards.
     hinge = np.array([-0.5 * sign * math.cos(twist), math.sin(twist), 0.7])
     across = hinge - (hinge @ upper) * upper
     return upper, math.cos(bend) * upper + math.sin(bend) * across / math.sqrt(across @ across)
 
 
 def between(random: Callable, low: float, high: float) -> float:
+    """A random number between ``low`` and ``high``."""
     return low + (high - low) * random()
 
 
 def around(random: Callable, spread: float) -> float:
-    """A number within ``spread`` of zero, mostly a small one."""
+    """A random number within ``spread`` of zero; small ones are more likely."""
     return spread * (random() + random() - 1)
 
 
 def pick(random: Callable, colours: tuple[tuple[int, int, int], ...]) -> np.ndarray:
+    """A random one of ``colours``."""
     return np.array(colours[int(random() * len(colours))], float)

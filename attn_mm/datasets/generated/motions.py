@@ -1,11 +1,10 @@
-"""A generated action data set: short videos of shapes in motion, made in seconds and kept in a cache.
+"""A generated action data set: short videos of moving shapes.
 
-A video has three shots, each of a light shape on a dark, textured background: in the first the shape moves
-to the right or to the left, in the second it grows or shrinks, in the third it swings about a point to its
-left, clockwise (downwards) or counter-clockwise. That makes eight classes. A shot of a shape that moves to
-the left is one of a shape that moves to the right, played backwards, and so are the others. All classes so
-have the same drawn frames, by the same chances, in another order: a frame tells nothing, and who sees the
-frames of videos in random order is right once in eight times, whatever it makes of them.
+A video has three shots, each of a light shape on a dark, textured background. In the first shot the shape
+moves right or left, in the second it grows or shrinks, in the third it swings around a point to its left,
+clockwise (downwards) or counter-clockwise. This gives eight classes. Each shot is its opposite played
+backwards, so all classes have the same frames with the same probability, in another order. A single frame
+says nothing about the class, and a network that sees the frames in random order is right once in eight times.
 """
 
 from __future__ import annotations
@@ -27,32 +26,32 @@ from attn_mm.datasets.generated.polygons import blend, coverage
 from attn_mm.datasets.generated.shapes import contours
 from attn_mm.errors import UserError
 
-# Of each shot: what it is played forwards, and backwards.
+# The motion of each shot when played forwards, and backwards.
 DIRECTIONS = (("right", "left"), ("growing", "shrinking"), ("clockwise", "counter-clockwise"))
 CLASSES = tuple(", ".join(directions) for directions in itertools.product(*DIRECTIONS))
 
-# Part of the cache key: to be raised with every change that alters a file's content.
+# Part of the cache key: increase it with every change that alters a file's content.
 FORMAT_VERSION = 1
 
-# Frames of each shot; a video has as many as the clips that action networks take.
+# Frames of each shot; together they are as many as the frames of an action network's clip.
 SHOTS = (5, 6, 5)
 NUM_FRAMES = sum(SHOTS)
 FRAME_RATE = 8
 
-# Those that look different when turned.
+# Only shapes that look different when rotated.
 SHAPES = ("square", "triangle", "star", "cross")
-# A shape's radius, how far it moves, and how far it is from the point that it turns about, in fractions of
+# A shape's radius, how far it moves, and its distance from the point that it swings around, as fractions of
 # the frame's side.
 RADIUS_RANGE, TRAVEL_RANGE, ARM_RANGE = (0.12, 0.2), (0.3, 0.45), (0.22, 0.3)
-# By how much it grows in a shot, and how far it turns from a frame to the next: less than half of the angle
-# after which a star looks as before.
+# How much a shape grows in a shot, and how far it swings from frame to frame: less than half of the angle
+# after which a star looks the same.
 GROWTH_RANGE, TURN_RANGE = (1.8, 2.6), (math.pi / 15, math.pi / 10)
-# Where it is in the middle of its turn: to the right of that point, give or take. From anywhere, a turn is
-# a motion to every side, and a short training learns no direction from it.
+# Where a shape is in the middle of its swing: roughly to the right of that point. With random positions,
+# swings would go in all directions, and a short training couldn't learn them.
 MIDDLE_RANGE = (-math.pi / 6, math.pi / 6)
 
-# The most of a background's colours, and the least of a shape's, of 255. Were a shape lighter here and darker
-# there, an edge that gets lighter would tell no direction, and a short training would learn none.
+# The maximum of a background's colours and the minimum of a shape's, of 255. If a shape could be darker than
+# the background, a brightening edge would not indicate a direction, and a short training couldn't learn it.
 DARK, LIGHT = 100, 160
 
 # Centre, radius and angle of a shape in a frame.
@@ -63,7 +62,7 @@ Stance = tuple[np.ndarray, float, float]
 class MotionSet(GeneratedSet):
     """MP4 videos in ``train/`` and ``val/``, with the lists ``train.txt`` and ``val.txt`` of mmaction.
 
-    A line of a list is a video's name and the number of its class. The classes take turns.
+    Each line of a list is a video's name and its class number. The classes alternate.
     """
 
     splits = ("train", "val")
@@ -79,9 +78,9 @@ class MotionSet(GeneratedSet):
     def write_sample(self, folder: Path, number: int, sample: np.ndarray) -> str:
         path = folder / f"{number:012d}.mp4"
         size = sample.shape[2:0:-1]
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FRAME_RATE, size)
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FRAME_RATE, size)
         if not writer.isOpened():
-            raise UserError(f"{path}: this OpenCV can't write an MP4 video here")
+            raise UserError(f"{path} can't be written: this OpenCV has no MP4 encoder, or no access")
         for frame in sample:
             writer.write(frame)
         writer.release()
@@ -98,13 +97,19 @@ def make_motions(
     image_size: int = 44,
     seed: int = 0,
 ) -> Path:
-    """Return the folder of the data set: :meth:`attn_mm.datasets.generated.cache.GeneratedSet.make`.
+    """Generate the data set, or reuse it from the cache, and return its folder.
 
-    The frames' size must be even, as MPEG-4 needs it. The encoder, and so the videos' bytes, differ
-    between builds of OpenCV.
+    The arguments are those of :meth:`attn_mm.datasets.generated.cache.GeneratedSet.make`.
+
+    ``image_size`` must be even, because MPEG-4 requires it. The videos' bytes differ between builds of
+    OpenCV, which have different encoders.
+
+    Raises:
+        ValueError: if a parameter is out of range.
+        UserError: if the cache folder or a video can't be written.
     """
     if image_size % 2:
-        raise ValueError(f"the motions need an even image_size, got {image_size}")
+        raise ValueError(f"image_size must be even for MPEG-4 videos, got {image_size}")
     return MotionSet("motions", FORMAT_VERSION).make(root, num_train, num_val, image_size, seed)
 
 
@@ -112,9 +117,9 @@ def draw_video(random: Callable, size: int, label: int) -> np.ndarray:
     """Draw a video.
 
     Args:
-        random: uniform numbers of [0, 1): ``random()`` a float, ``random(shape)`` an array.
+        random: source of uniform numbers in [0, 1): ``random()`` returns a float, ``random(shape)`` an array.
         size: side of the frames in pixels.
-        label: the place of its class in ``CLASSES``.
+        label: the index of its class in ``CLASSES``.
 
     Returns:
         The frames, uint8 (``NUM_FRAMES``, size, size, 3) BGR.
@@ -164,5 +169,5 @@ def _turning(random: Callable, size: int, progress: np.ndarray) -> list[Stance]:
 
 
 def _place(random: Callable, size: int, reach: tuple[float, float]) -> np.ndarray:
-    """The middle of what reaches so far along x and y, somewhere inside the frame."""
+    """A random centre for something that extends ``reach`` along x and y, so that it fits in the frame."""
     return np.array([between(random, side, size - side) for side in reach])

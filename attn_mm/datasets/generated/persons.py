@@ -1,11 +1,11 @@
-"""A generated keypoint data set in COCO's layout, made in seconds and kept in a cache.
+"""A generated keypoint data set in COCO's layout.
 
-Every image holds one or two jointed figures on a textured background, seen
-from the front, the side or the back, in front of one another, partly behind
-shapes and partly outside the image. Each has COCO's 17 keypoints with their
-visibility, the box of the whole figure and the run-length mask of what is seen
-of it. Left and right are the person's own: where the face is seen, or the back
-of the head, tells which is which.
+Each image shows one or two jointed figures on a textured background, from the
+front, the side or the back. Figures may hide each other, be partly hidden by
+shapes, or be partly outside the image. Each has COCO's 17 keypoints with
+visibility, the box of the whole figure, and the run-length mask of its visible
+part. Left and right are the person's own; the face or the back of the head shows
+which is which.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from attn_mm.datasets.generated.jointed_figure import KEYPOINTS, between, draw_f
 from attn_mm.datasets.generated.polygons import Patch, blend, box, coverage, mask_of, run_lengths
 from attn_mm.datasets.generated.shapes import CLASSES, place
 
-# Part of the cache key: to be raised with every change that alters a file's content.
+# Part of the cache key: increase it with every change that alters a file's content.
 FORMAT_VERSION = 1
 
 MAX_PERSONS = 2
 MAX_THINGS = 2
-# A figure's height and a thing's diameter, in fractions of the image's side.
+# A figure's height and a thing's diameter, as fractions of the image's side.
 HEIGHT_RANGE = (0.5, 0.9)
 THING_RANGE = (0.1, 0.25)
-# How far a figure may leave the image, in fractions of its extent.
+# How far a figure may extend outside the image, as a fraction of its size.
 MAX_OUTSIDE = 0.15
 MIN_VISIBLE = 0.7
 MAX_TRIES = 10
 
-# COCO's skeleton, from 1.
+# COCO's skeleton; keypoints count from 1.
 SKELETON = (
     *((16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9)),
     *((8, 10), (9, 11), (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7)),
@@ -49,10 +49,10 @@ class Person:
 
     Attributes:
         keypoints: (17, 2), pixels from the image's top left corner.
-        visibility: (17,): 2 where the keypoint is seen, 1 where something hides it, 0 outside the image
-            and, as annotators leave it, on a face that is turned away.
-        whole: bool (size, size), the figure's mask as if nothing were before it.
-        visible: bool (size, size), what is seen of it.
+        visibility: (17,): 2 if the keypoint is visible, 1 if something hides it, 0 outside the image and,
+            as in COCO's annotations, on a face that is turned away.
+        whole: bool (size, size), the mask of the whole figure.
+        visible: bool (size, size), the mask of its visible part.
     """
 
     keypoints: np.ndarray
@@ -61,7 +61,7 @@ class Person:
     visible: np.ndarray
 
     def hide(self, mask: np.ndarray) -> None:
-        """Put something before it."""
+        """Put something with this mask in front of the figure."""
         self.visible = self.visible & ~mask
         inside = np.flatnonzero(self.visibility)
         columns, rows = np.floor(self.keypoints[inside]).astype(int).T
@@ -75,7 +75,9 @@ def make_persons(
     image_size: int = 160,
     seed: int = 0,
 ) -> Path:
-    """Return the folder of the data set: :meth:`attn_mm.datasets.generated.cache.GeneratedSet.make`.
+    """Generate the data set, or reuse it from the cache, and return its folder.
+
+    The arguments are those of :meth:`attn_mm.datasets.generated.cache.GeneratedSet.make`.
 
     Annotations are in ``annotations/person_keypoints_{train,val}2017.json``.
     """
@@ -96,7 +98,7 @@ def _annotated_scene(random: Callable, size: int) -> tuple[np.ndarray, list[dict
 
 
 def _annotation(person: Person, size: int) -> dict:
-    # COCO counts from the middle of a pixel.
+    # COCO's coordinates count from the middle of a pixel.
     places = np.clip(np.round(person.keypoints - 0.5, 1), 0, size - 1)
     keypoints = [
         value
@@ -118,11 +120,11 @@ def draw_scene(random: Callable, size: int) -> tuple[np.ndarray, list[Person]]:
     """Draw one image.
 
     Args:
-        random: uniform numbers of [0, 1): ``random()`` a float, ``random(shape)`` an array.
+        random: source of uniform numbers in [0, 1): ``random()`` returns a float, ``random(shape)`` an array.
         size: side of the image in pixels.
 
     Returns:
-        The image, uint8 (size, size, 3) BGR, and its persons from the hindmost to the foremost.
+        The image, uint8 (size, size, 3) BGR, and its persons from back to front.
     """
     canvas, colours = background(random, size)
     kinds = ["person"] * (1 + int(random() * MAX_PERSONS)) + ["thing"] * int(random() * (MAX_THINGS + 1))
@@ -151,7 +153,7 @@ def draw_scene(random: Callable, size: int) -> tuple[np.ndarray, list[Person]]:
 
 
 def _placed_figure(random: Callable, size: int) -> tuple[list[tuple[Patch, np.ndarray]], Person]:
-    """A person somewhere in the image: what is to be painted, one upon the other, and what is then seen."""
+    """A person at a random position: its strokes in the order of painting, and its annotation."""
     figure = draw_figure(random)
     height = size * between(random, *HEIGHT_RANGE)
     layers = [[(height * outline, colour) for outline, colour in part.layers()] for part in figure.parts]
@@ -161,7 +163,7 @@ def _placed_figure(random: Callable, size: int) -> tuple[list[tuple[Patch, np.nd
     corner = -low - slack + (size - (high - low) + 2 * slack) * np.array([random(), random()])
     strokes = [[(coverage([outline + corner], size), c) for outline, c in layer] for layer in layers]
     masks = np.array([mask_of(patch, size) for (patch, _), *_ in strokes])
-    whole = masks.any(axis=0)
+    whole = np.logical_or.reduce(masks)
 
     keypoints = corner + height * np.array([figure.joints[name][:2] for name in KEYPOINTS])
     visibility = np.zeros(len(KEYPOINTS), int)
@@ -174,7 +176,7 @@ def _placed_figure(random: Callable, size: int) -> tuple[list[tuple[Patch, np.nd
 
 
 def _placed_thing(random: Callable, size: int, colours: list[np.ndarray]) -> tuple[Patch, np.ndarray]:
-    """A shape somewhere in the image, and its colour."""
+    """A shape at a random position, and its colour."""
     name = CLASSES[int(random() * len(CLASSES))]
     diameter = size * between(random, *THING_RANGE)
     return coverage(place(random, name, diameter, size), size), contrasting_colour(random, colours)

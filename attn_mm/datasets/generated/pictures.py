@@ -1,7 +1,7 @@
-"""A generated classification data set, made in seconds and kept in a cache.
+"""A generated classification data set.
 
-Every image shows one large flat-coloured shape, turned at random, on a textured background. Neither
-colour, size nor place tells its class.
+Each image shows one large flat-coloured shape, rotated at random, on a textured background. The class
+doesn't depend on colour, size or position.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from attn_mm.datasets.generated.cache import LabelledSet
 from attn_mm.datasets.generated.polygons import blend, box, coverage, mask_of
 from attn_mm.datasets.generated.shapes import CLASSES, place
 
-# Part of the cache key: to be raised with every change that alters a file's content.
+# Part of the cache key: increase it with every change that alters a file's content.
 FORMAT_VERSION = 2
 
-# Diameter of a shape's circumscribed circle, in fractions of the image's side: 16 to 29 px of 32.
+# Diameter of a shape's circumscribed circle, as a fraction of the image's side: 16 to 29 px of 32.
 SIZE_RANGE = (0.5, 0.9)
 
 
@@ -31,10 +31,12 @@ def make_pictures(
     image_size: int = 32,
     seed: int = 0,
 ) -> Path:
-    """Return the folder of the data set: :meth:`attn_mm.datasets.generated.cache.GeneratedSet.make`.
+    """Generate the data set, or reuse it from the cache, and return its folder.
+
+    The arguments are those of :meth:`attn_mm.datasets.generated.cache.GeneratedSet.make`.
 
     Annotations are in ``annotations/labels_{train,val}2017.json``, in the format of mmengine's
-    ``BaseDataset``, each with the shape's ``bbox``, too: x1, y1, x2, y2 in pixels.
+    ``BaseDataset``, with the shape's ``bbox`` in addition: x1, y1, x2, y2 in pixels.
     """
     categories = [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)]
     pictures = LabelledSet("pictures", FORMAT_VERSION, "labels", categories, draw_scene)
@@ -45,18 +47,18 @@ def draw_scene(random: Callable, size: int) -> tuple[np.ndarray, dict]:
     """Draw one image.
 
     Args:
-        random: uniform numbers of [0, 1): ``random()`` a float, ``random(shape)`` an array.
+        random: source of uniform numbers in [0, 1): ``random()`` returns a float, ``random(shape)`` an array.
         size: side of the image in pixels.
 
     Returns:
-        The image, uint8 (size, size, 3) BGR, and ``{"gt_label", "bbox"}``: the index of its class, and the
-        box of its shape.
+        The image, uint8 (size, size, 3) BGR, and ``{"gt_label", "bbox"}``: its class index and the box of
+        its shape.
     """
     return draw_masked_scene(random, size)[:2]
 
 
 def draw_masked_scene(random: Callable, size: int) -> tuple[np.ndarray, dict, np.ndarray]:
-    """The same with the pixels of the shape, bool (size, size)."""
+    """Like :func:`draw_scene`, and also return the mask of the shape, bool (size, size)."""
     canvas, colours = background(random, size)
     label = int(random() * len(CLASSES))
     diameter = size * (SIZE_RANGE[0] + (SIZE_RANGE[1] - SIZE_RANGE[0]) * random())

@@ -1,6 +1,6 @@
-"""Polygons to pixels, and pixels to COCO's boxes and run lengths.
+"""Convert polygons to pixels, and pixels to COCO's boxes and run lengths.
 
-Not OpenCV's polygon filling: which pixels that one sets depends on its version.
+OpenCV's polygon filling is not used, because its result depends on the version.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import math
 
 import numpy as np
 
-# Shapes are rasterised on a grid this much finer; a pixel belongs to the mask from half coverage on.
+# Shapes are rasterised on a grid this much finer; a pixel is in the mask if at least half is covered.
 SUPERSAMPLING = 4
 
 
-# Rows and columns of an image, and how much of each pixel there is covered, 0 to 1.
+# Rows and columns of an image, and the covered share of each pixel there, 0 to 1.
 Patch = tuple[slice, slice, np.ndarray]
 
 
@@ -25,7 +25,7 @@ def blend(canvas: np.ndarray, patch: Patch, colour: np.ndarray) -> None:
 
 
 def mask_of(patch: Patch, size: int) -> np.ndarray:
-    """The pixels (size, size), bool, of which ``patch`` covers half or more."""
+    """The mask, bool (size, size), of the pixels that ``patch`` covers at least half."""
     rows, columns, share = patch
     mask = np.zeros((size, size), bool)
     mask[rows, columns] = 2 * share >= 1
@@ -33,15 +33,15 @@ def mask_of(patch: Patch, size: int) -> np.ndarray:
 
 
 def coverage(contours: list[np.ndarray], size: int) -> Patch:
-    """How much of each pixel lies inside an odd number of ``contours``.
+    """Compute the share of each pixel that is inside an odd number of ``contours``.
 
     Args:
         contours: closed outlines, (points, 2) each, in pixels from the image's top left corner;
-            they may leave the image. The first one encloses the others.
+            they may extend outside the image. The first one encloses the others.
         size: side of the image in pixels.
 
     Returns:
-        The patch of the image that the contours reach.
+        The part of the image that the contours cover.
     """
     low = np.clip(np.floor(contours[0].min(axis=0)), 0, size).astype(int)
     high = np.clip(np.ceil(contours[0].max(axis=0)), low, size).astype(int)
@@ -53,7 +53,7 @@ def coverage(contours: list[np.ndarray], size: int) -> Patch:
 
 
 def fill(contours: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """The cells whose centres lie inside an odd number of contours.
+    """Find the cells whose centres are inside an odd number of contours.
 
     Args:
         contours: closed outlines, (points, 2) each, in cells.
@@ -63,7 +63,7 @@ def fill(contours: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
         uint8, 0 or 1, ``SUPERSAMPLING`` times ``size``.
     """
     height, width = (side * SUPERSAMPLING for side in size)
-    # A crossing beyond the right border is counted in a column of its own.
+    # Crossings beyond the right border are counted in an extra column.
     crossings = np.zeros((height, width + 1), np.uint8)
     centres = np.arange(height) + 0.5
     for contour in contours:
@@ -75,20 +75,20 @@ def fill(contours: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
 
 
 def arc(radius: float, points: int = 48) -> np.ndarray:
-    """The corners (points, 2) of a regular polygon around the origin."""
+    """The corners (points, 2) of a regular polygon around the origin, with this radius."""
     angles = np.linspace(0, 2 * math.pi, points, endpoint=False)
     return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def box(mask: np.ndarray) -> list[int]:
-    """``[x, y, width, height]`` of the pixels that are set."""
+    """The box ``[x, y, width, height]`` of a mask."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     x, y = int(columns[0]), int(rows[0])
     return [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
-    """COCO's uncompressed code: lengths of alternating runs, column by column, zeros first."""
+    """COCO's uncompressed run-length code: lengths of alternating runs, column by column, zeros first."""
     flat = np.concatenate([[False], mask.ravel(order="F")])
     edges = np.flatnonzero(flat[1:] != flat[:-1])
     return np.diff([0, *edges, mask.size]).tolist()

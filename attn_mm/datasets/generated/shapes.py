@@ -1,10 +1,10 @@
-"""A generated detection data set in COCO's layout, made in seconds and kept in a cache.
+"""A generated detection data set in COCO's layout.
 
-Every image holds one to five flat-coloured shapes, turned at random and partly
-covering one another, on a textured background. Neither colour, size nor place
-tells the class. Boxes are those of the whole shape and masks those of its
-visible part, as run-length codes, so that detectors and instance segmenters
-both can use it. A shape is never covered by more than 60 %.
+Each image shows one to five flat-coloured shapes on a textured background. The
+shapes are rotated at random and partly cover each other. The class doesn't depend
+on colour, size or position. Boxes cover the whole shape; masks cover its visible
+part, as run-length codes, so both detectors and instance segmenters can use the
+set. At most 60 % of a shape is covered.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from attn_mm.datasets.generated.polygons import arc, blend, box, coverage, mask_
 
 CLASSES = ("circle", "ring", "square", "triangle", "star", "cross")
 
-# Part of the cache key: to be raised with every change that alters a file's content.
+# Part of the cache key: increase it with every change that alters a file's content.
 FORMAT_VERSION = 1
 
 MAX_OBJECTS = 5
-# Diameter of a shape's circumscribed circle, in fractions of the image's side: 14 to 48 px of 96.
+# Diameter of a shape's circumscribed circle, as a fraction of the image's side: 14 to 48 px of 96.
 SIZE_RANGE = (0.15, 0.5)
-# Small enough that a short training learns the shapes without learning their rotations first.
+# Small, so that a short training needn't learn rotations first.
 MAX_TURN = math.pi / 8
 MIN_VISIBLE = 0.4
 MAX_TRIES = 10
@@ -41,7 +41,9 @@ def make_shapes(
     image_size: int = 96,
     seed: int = 0,
 ) -> Path:
-    """Return the folder of the data set: :meth:`attn_mm.datasets.generated.cache.GeneratedSet.make`.
+    """Generate the data set, or reuse it from the cache, and return its folder.
+
+    The arguments are those of :meth:`attn_mm.datasets.generated.cache.GeneratedSet.make`.
 
     Annotations are in ``annotations/instances_{train,val}2017.json``.
     """
@@ -68,16 +70,16 @@ def draw_scene(random: Callable, size: int) -> tuple[np.ndarray, list[tuple[int,
     """Draw one image.
 
     Args:
-        random: uniform numbers of [0, 1): ``random()`` a float, ``random(shape)`` an array.
+        random: source of uniform numbers in [0, 1): ``random()`` returns a float, ``random(shape)`` an array.
         size: side of the image in pixels.
 
     Returns:
-        The image, uint8 (size, size, 3) BGR, and its objects from the hindmost
-        to the foremost: class index, boolean mask (size, size) of the whole
-        shape, boolean mask of its visible part.
+        The image, uint8 (size, size, 3) BGR, and its objects from back to front:
+        class index, boolean mask (size, size) of the whole shape, boolean mask of
+        its visible part.
     """
     canvas, colours = background(random, size)
-    objects = []
+    objects: list[tuple[int, np.ndarray, np.ndarray]] = []
     for _ in range(1 + int(random() * MAX_OBJECTS)):
         label = int(random() * len(CLASSES))
         diameter = size * (SIZE_RANGE[0] + (SIZE_RANGE[1] - SIZE_RANGE[0]) * random())
@@ -96,11 +98,11 @@ def draw_scene(random: Callable, size: int) -> tuple[np.ndarray, list[tuple[int,
 
 
 def place(random: Callable, name: str, diameter: float, size: int) -> list[np.ndarray]:
-    """The outlines, (points, 2) each, of a shape that is turned and placed at random inside the image."""
+    """The outlines, (points, 2) each, of a shape at a random position and rotation inside the image."""
     angle = MAX_TURN * (2 * random() - 1)
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     shape = [diameter / 2 * contour @ turn for contour in contours(name)]
-    # A contour's first ring bounds the shape; a second one is a hole in it.
+    # The first outline bounds the shape; the second is a hole in it.
     low, high = shape[0].min(axis=0), shape[0].max(axis=0)
     corner = 1 - low + (size - 2 - (high - low)) * np.array([random(), random()])
     return [contour + corner for contour in shape]

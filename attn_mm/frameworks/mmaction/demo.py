@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset, pseudo_collate
+from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, DefaultScope
-from torch import nn
 from torch.utils.data import DataLoader
 
 from attn_mm.datasets.generated.motions import CLASSES, NUM_FRAMES, make_motions
@@ -94,7 +94,7 @@ class InRandomOrder:
         return dict(results, imgs=[results["imgs"][place] for place in order])
 
 
-def examine(model: nn.Module, cfg: Config) -> dict[str, float]:
+def examine(model: BaseModel, cfg: Config) -> dict[str, float]:
     """Accuracies of a trained network: of each class, and with the frames of each video in random order.
 
     The latter tells whether the network looks at their order: without it no network is right more
@@ -102,7 +102,8 @@ def examine(model: nn.Module, cfg: Config) -> dict[str, float]:
     """
     with DefaultScope.overwrite_default_scope("mmaction"):
         dataset = DATASETS.build(cfg.val_dataloader.dataset)
-    videos, hits = Counter(), Counter()
+    videos: Counter[int] = Counter()
+    hits: Counter[int] = Counter()
     for label, hit in _judge(model, dataset, "by class"):
         videos[label] += 1
         hits[label] += hit
@@ -114,7 +115,7 @@ def examine(model: nn.Module, cfg: Config) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _judge(model: nn.Module, dataset: BaseDataset, title: str) -> Iterator[tuple[int, bool]]:
+def _judge(model: BaseModel, dataset: BaseDataset, title: str) -> Iterator[tuple[int, bool]]:
     """For each video its class, and whether the model names it."""
     loader = DataLoader(dataset, BATCH_SIZE, collate_fn=pseudo_collate)
     with progress_bar() as progress:

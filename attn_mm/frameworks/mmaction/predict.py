@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.model import BaseModel
 from mmengine.registry import TRANSFORMS, DefaultScope
-from torch import Tensor, nn
+from torch import Tensor
 
 from attn_mm.datasets.media import VideoFrames
 from attn_mm.errors import UserError
@@ -47,7 +48,7 @@ class Recogniser:
             not that of its classes.
     """
 
-    def __init__(self, model: nn.Module, cfg: Config, classes: list[str] | None = None) -> None:
+    def __init__(self, model: BaseModel, cfg: Config, classes: list[str] | None = None) -> None:
         from mmaction.models import Recognizer2D, Recognizer3D
 
         if not isinstance(model, (Recognizer2D, Recognizer3D)):
@@ -106,7 +107,7 @@ class Recogniser:
         ]
 
 
-def _named(model: nn.Module, cfg: Config, given: list[str] | None) -> list[str]:
+def _named(model: BaseModel, cfg: Config, given: list[str] | None) -> list[str]:
     """The names of the model's classes."""
     dataset = cfg.get("test_dataloader", {}).get("dataset", {})
     saved = model.dataset_meta.get("classes") or dataset.get("metainfo", {}).get("classes")

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from unittest import mock
 
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
 from attn_mm.errors import UserError
 from attn_mm.frameworks.prediction import Target
 
 
-def box_target(model: nn.Module, inputs: Tensor, index: int, valid: tuple[float, float] = (1, 1)) -> Target:
+def box_target(model: BaseModel, inputs: Tensor, index: int, valid: tuple[float, float] = (1, 1)) -> Target:
     """The score of one box that an mmdet detector predicts.
 
     Args:
@@ -35,7 +36,7 @@ def box_target(model: nn.Module, inputs: Tensor, index: int, valid: tuple[float,
 
 
 def detected_class_target(
-    model: nn.Module, inputs: Tensor, label: int, valid: tuple[float, float] = (1, 1)
+    model: BaseModel, inputs: Tensor, label: int, valid: tuple[float, float] = (1, 1)
 ) -> Target:
     """The sum of the scores of all boxes of a class that an mmdet detector predicts; 0 where there is none.
 
@@ -54,7 +55,7 @@ def detected_class_target(
     return run
 
 
-def _instances(model: nn.Module, inputs: Tensor, valid: tuple[float, float]):
+def _instances(model: BaseModel, inputs: Tensor, valid: tuple[float, float]):
     from mmdet.structures import DetDataSample
 
     from attn_mm.frameworks.mmdet.predict import check_instances

@@ -28,7 +28,10 @@ def to_demo(cfg: Config) -> None:
             node.num_classes = len(CLASSES)
     fit_detector(cfg.model, IMAGE_SIZE)
 
-    load = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations", with_bbox=True, with_mask=with_mask)]
+    load: list[dict] = [
+        dict(type="LoadImageFromFile"),
+        dict(type="LoadAnnotations", with_bbox=True, with_mask=with_mask),
+    ]
     resize = dict(type="Resize", scale=(IMAGE_SIZE, IMAGE_SIZE), keep_ratio=True)
     meta_keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
     train = [*load, resize, dict(type="RandomFlip", prob=0.5), dict(type="PackDetInputs")]

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
+from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
-from torch import nn
 
 from attn_mm.errors import UserError
 from attn_mm.frameworks.mmdet.draw import enlarged_instances
@@ -18,7 +18,7 @@ from attn_mm.frameworks.prediction import Prediction, Predictor, View
 from attn_mm.maps.overlay import enlarged
 
 
-def detector(model: nn.Module, cfg: Config, score_thr: float) -> Predictor:
+def detector(model: BaseModel, cfg: Config, score_thr: float) -> Predictor:
     """A predictor of boxes and masks.
 
     An object is ``{"class", "label", "score", "bbox"}``, for a segmenter with
@@ -62,7 +62,7 @@ def detector(model: nn.Module, cfg: Config, score_thr: float) -> Predictor:
     return predict
 
 
-def detection(model: nn.Module, cfg: Config) -> Callable[[np.ndarray], tuple]:
+def detection(model: BaseModel, cfg: Config) -> Callable[[np.ndarray], tuple]:
     """A function from an image, uint8 BGR, to mmdet's data sample for it and the network's input."""
     load, *rest = inference_steps(cfg)
     with DefaultScope.overwrite_default_scope("mmdet"):
@@ -88,7 +88,7 @@ def inference_steps(cfg: Config) -> list[dict]:
     return [step for step in steps if not str(step["type"]).endswith("Annotations")]
 
 
-def check_instances(sample, model: nn.Module) -> None:
+def check_instances(sample, model: BaseModel) -> None:
     """UserError where mmdet's data sample for an image holds no instances."""
     if "pred_instances" not in sample or "bboxes" not in sample.pred_instances:
         found = ", ".join(key for key in sample.all_keys() if key.startswith("pred_")) or "nothing"

@@ -30,7 +30,7 @@ def to_demo(cfg: Config) -> None:
     _shrink(codec)
     root = str(make_persons())
 
-    load = [dict(type="LoadImage"), dict(type="GetBBoxCenterScale", padding=PADDING)]
+    load: list[dict] = [dict(type="LoadImage"), dict(type="GetBBoxCenterScale", padding=PADDING)]
     crop = dict(type="TopdownAffine", input_size=INPUT_SIZE, use_udp=codec.type == "UDPHeatmap")
     flip = dict(type="RandomFlip", direction="horizontal")
     train = [*load, flip, crop, dict(type="GenerateTarget", encoder=codec), dict(type="PackPoseInputs")]
@@ -50,10 +50,10 @@ def _codec(cfg: Config) -> ConfigDict:
     head = cfg.model.get("head") or {}
     codec = head.get("decoder")
     kind = cfg.model.get("of", cfg.model.type)  # of a deployed model
-    if kind != "TopdownPoseEstimator" or not isinstance(codec, dict) or codec.type not in CODECS:
+    if kind != "TopdownPoseEstimator" or not isinstance(codec, ConfigDict) or codec.type not in CODECS:
         raise UserError(
             f"--demo works on top-down pose configs whose codec is one of {', '.join(CODECS)}; "
-            f"that of {cfg.filename} is {codec.type if isinstance(codec, dict) else codec}"
+            f"that of {cfg.filename} is {codec.type if isinstance(codec, ConfigDict) else codec}"
         )
     if head.get("out_channels") != len(KEYPOINTS):
         raise UserError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
-from torch import nn
+from mmengine.model import BaseModel
 
 from attn_mm.datasets.checks.annotations import check_bbox_file, load_coco
 from attn_mm.errors import UserError
@@ -30,7 +30,7 @@ def whole_image(image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)
 
 
-def person_label(model: nn.Module, cfg: Config) -> int:
+def person_label(model: BaseModel, cfg: Config) -> int:
     """The place of the class person among a detector's; UserError where it has none."""
     classes = model.dataset_meta["classes"]
     if PERSON not in classes:
@@ -38,7 +38,7 @@ def person_label(model: nn.Module, cfg: Config) -> int:
     return classes.index(PERSON)
 
 
-def detected_persons(model: nn.Module, cfg: Config) -> PersonFinder:
+def detected_persons(model: BaseModel, cfg: Config) -> PersonFinder:
     """The persons that an mmdet model detects, with the overlap between them limited as mmpose does.
 
     Args:

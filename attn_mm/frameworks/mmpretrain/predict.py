@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
-from torch import nn
 
 from attn_mm.errors import UserError
 from attn_mm.frameworks.prediction import Prediction, Predictor, View
@@ -16,14 +16,14 @@ from attn_mm.maps.overlay import enlarged
 TOP = 5
 
 
-def is_multilabel(model: nn.Module) -> bool:
+def is_multilabel(model: BaseModel) -> bool:
     """Whether an mmpretrain model gives each class a probability of its own."""
     from mmpretrain.models.heads import MultiLabelClsHead
 
     return isinstance(getattr(model, "head", None), MultiLabelClsHead)
 
 
-def classifier(model: nn.Module, cfg: Config, score_thr: float) -> Predictor:
+def classifier(model: BaseModel, cfg: Config, score_thr: float) -> Predictor:
     """A predictor of classes.
 
     An object is ``{"class", "label", "score"}``, the best one first: the ``TOP`` classes with the highest

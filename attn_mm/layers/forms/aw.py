@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -123,7 +124,7 @@ def matmul(x, weight, s, bias, stride, padding, dilation, groups):
     size = output_size(x, weight, stride, padding, dilation)
     weights = (weight * s).flatten(3).unflatten(1, (groups, -1))
     x = _zero_padded(x, padding)
-    y = 0
+    y: Any = 0
     for index, at in enumerate(itertools.product(*map(range, weight.shape[2:]))):
         seen = x
         for dim, (i, d, st, n) in enumerate(zip(at, dilation, stride, size), start=2):
@@ -233,15 +234,18 @@ class _Loop(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        gradients = _gradients_by_samples(grad, *ctx.saved_tensors, *ctx.conv, ctx.needs_input_grad[:3])
+        x, weight, s = ctx.saved_tensors
+        gradients = _gradients_by_samples(grad, x, weight, s, ctx.conv, ctx.needs_input_grad[:3])
         return *gradients, _bias_gradient(ctx, grad), *[None] * 4
 
 
-def _gradients_by_samples(grad, x, weight, s, stride, padding, dilation, groups, wanted):
+def _gradients_by_samples(grad, x, weight, s, conv, wanted):
     """Gradients of ``x``, ``weight`` and ``s``, those that are ``wanted``, by weights for a few samples."""
+    stride, padding, dilation, groups = conv
     for_x, for_weight, for_s = wanted
     grad_weight = torch.zeros_like(weight) if for_weight else None
-    grad_x, grads_s = torch.empty_like(x) if for_x else None, []
+    grad_x = torch.empty_like(x) if for_x else None
+    grads_s = []
     few = _at_once(x, weight)
     for first, x_n, s_n, grad_n in zip(range(0, len(x), few), x.split(few), s.split(few), grad.split(few)):
         n = len(x_n)
@@ -252,7 +256,7 @@ def _gradients_by_samples(grad, x, weight, s, stride, padding, dilation, groups,
             *(stride, padding, dilation, n * groups),
             (for_x, for_weight or for_s),
         )
-        if for_x:
+        if grad_x is not None:
             grad_x[first : first + n] = grad_x_n.reshape(x_n.shape)
         if grad_scaled is not None:
             grad_scaled = grad_scaled.unflatten(0, (n, -1)).to(weight.dtype)
@@ -293,7 +297,8 @@ class _Shift(torch.autograd.Function):
             torch.mul(grad_nhwc[to], s_position, out=grad_z[source])
             if for_s:
                 grads_s.append((grad_nhwc[to] * z[source]).sum((1, 2)))
-        grad_x = grad_weight = None
+        grad_x: Tensor | None = None
+        grad_weight: Tensor | None = None
         if for_x or for_weight:
             grad_x, grad_weight = _conv_gradients(
                 grad_z.flatten(3).permute(0, 3, 1, 2),
@@ -302,12 +307,12 @@ class _Shift(torch.autograd.Function):
                 *((1, 1), (0, 0), (1, 1), 1),
                 (for_x, for_weight),
             )
-        if for_weight:
+        if grad_weight is not None:
             grad_weight = (
                 grad_weight.view(*weight.shape[2:], *weight.shape[:2]).permute(2, 3, 0, 1).contiguous()
             )
         return (
-            _laid_out_as(x, grad_x) if for_x else None,
+            None if grad_x is None else _laid_out_as(x, grad_x),
             grad_weight,
             torch.stack(grads_s, -1).view(s.shape) if for_s else None,
             _bias_gradient(ctx, grad),
@@ -344,11 +349,12 @@ class _Taps(torch.autograd.Function):
         ctx.conv = stride, padding, dilation, groups
         windows = _windows(weight, output_size(x, weight, stride, padding, dilation), stride, dilation)
         x_padded, kernels_1x1 = _zero_padded(x, padding), _positions_as_channels(weight).split(len(weight))
-        y, outputs = 0, []
+        y: Any = None
+        outputs = []
         for index, window in windows:
             z = convolve(x_padded[window], kernels_1x1[index], groups=groups)
             s_position = per_channel(s.flatten(2)[..., index], z)
-            y = z * s_position if index == 0 else y.addcmul_(z, s_position)
+            y = z * s_position if y is None else y.addcmul_(z, s_position)
             # On an accelerator computing them again costs less than their memory.
             if _is_on_cpu(x):
                 outputs.append(z)
@@ -371,7 +377,7 @@ def _gradients_by_positions(grad, x, weight, s, *outputs, conv, wanted):
     """
     stride, padding, dilation, groups = conv
     for_x, for_weight, for_s = wanted
-    pointwise = [[n] * (x.dim() - 2) for n in (1, 0, 1)]
+    stride_1, padding_0, dilation_1 = ([n] * (x.dim() - 2) for n in (1, 0, 1))
     x_padded, kernels_1x1 = _zero_padded(x, padding), _positions_as_channels(weight).split(len(weight))
     grad_padded = torch.zeros_like(x_padded) if for_x else None
     grads_weight, grads_s = [], []
@@ -382,20 +388,19 @@ def _gradients_by_positions(grad, x, weight, s, *outputs, conv, wanted):
                 grad * per_channel(s.flatten(2)[..., index], grad),
                 x_padded[window],
                 position,
-                *pointwise,
-                groups,
+                *(stride_1, padding_0, dilation_1, groups),
                 (for_x, for_weight),
             )
-        if for_x:
+        if grad_padded is not None:
             grad_padded[window] += grad_x_seen
         if for_weight:
             grads_weight.append(grad_position.flatten(1))
         if for_s:
             z = outputs[index] if outputs else convolve(x_padded[window], position, groups=groups)
             grads_s.append((grad * z).sum([*range(2, grad.dim())]))
-    inside = [slice(p, p + n) for p, n in zip(padding, x.shape[2:])]
+    inside = [slice(None)] * 2 + [slice(p, p + n) for p, n in zip(padding, x.shape[2:])]
     return (
-        _laid_out_as(x, grad_padded[(..., *inside)]) if for_x else None,
+        None if grad_padded is None else _laid_out_as(x, grad_padded[tuple(inside)]),
         torch.stack(grads_weight, -1).view(weight.shape) if for_weight else None,
         torch.stack(grads_s, -1).view(s.shape) if for_s else None,
     )
@@ -415,5 +420,8 @@ class _Fused(torch.autograd.Function):
     def backward(ctx, grad):
         from attn_mm.layers.forms.aw_triton import aw_conv_gradients
 
-        gradients = aw_conv_gradients(grad, *ctx.saved_tensors, *ctx.conv, ctx.needs_input_grad[:3])
+        x, weight, s = ctx.saved_tensors
+        stride, padding, dilation = ctx.conv
+        wanted = ctx.needs_input_grad[:3]
+        gradients = aw_conv_gradients(grad, x, weight, s, stride, padding, dilation, wanted)
         return *gradients, _bias_gradient(ctx, grad), *[None] * 4

@@ -162,7 +162,8 @@ def _tile(x: Tensor, m: int, n: int, k: int, rows: int, columns: int, warps: int
     rows, columns = power(m, rows), power(n, columns)
     memory = 2**16
     if x.is_cuda:
-        memory = torch.cuda.get_device_properties(x.device).shared_memory_per_block_optin
+        properties = torch.cuda.get_device_properties(x.device)
+        memory = properties.shared_memory_per_block_optin  # type: ignore[attr-defined]
     fits = memory // (_STAGES * (rows + columns) * x.element_size())
     deep = power(k, max(16, min(64, 1 << (fits.bit_length() - 1))))
     return dict(ROWS=rows, COLUMNS=columns, DEEP=deep, num_warps=warps, num_stages=_STAGES)

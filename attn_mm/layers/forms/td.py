@@ -23,14 +23,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_weight, conv3d_weight
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from attn_mm.layers.mfbn import MFBN, MFBN2d, MFBN3d, MFSyncBN
 from attn_mm.layers.ops.dims import convolve, per_channel
 from attn_mm.layers.ops.execution import is_traced, is_watched, shortcuts_enabled
 from attn_mm.layers.ops.precision import no_autocast, result_type, wide_type
 
-_CONV_WEIGHT_GRAD = {4: torch.nn.grad.conv2d_weight, 5: torch.nn.grad.conv3d_weight}
+_CONV_WEIGHT_GRAD = {4: conv2d_weight, 5: conv3d_weight}
 _STOCK = (
     (nn.Conv2d, (nn.BatchNorm2d, nn.SyncBatchNorm, MFBN2d, MFSyncBN)),
     (nn.Conv3d, (nn.BatchNorm3d, nn.SyncBatchNorm, MFBN3d, MFSyncBN)),
@@ -59,6 +61,7 @@ def pooled_conv_norm(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
     """
     if not (shortcuts_enabled() and _are_stock(x, conv, norm)):
         return _as_written(x, conv, norm)
+    assert isinstance(conv, _ConvNd) and isinstance(norm, _BatchNorm)
     if not norm.training and norm.running_mean is not None:
         if _is_pointwise(conv) or _is_border_sum(conv):
             return _with_fixed_statistics(x, conv, norm)
@@ -91,13 +94,13 @@ def _are_stock(x: Tensor, conv: nn.Module, norm: nn.Module) -> bool:
     return False
 
 
-def _is_pointwise(conv: nn.Module) -> bool:
+def _is_pointwise(conv: _ConvNd) -> bool:
     ones = (1,) * len(conv.kernel_size)
     zeros = (0,) * len(conv.kernel_size)
     return conv.kernel_size == ones and conv.stride == ones and conv.padding in (zeros, "same", "valid")
 
 
-def _is_border_sum(conv: nn.Module) -> bool:
+def _is_border_sum(conv: _ConvNd) -> bool:
     """Whether it is 3 wide in height and width, 1 or 3 in time, and each output has its input's place."""
     return (
         conv.kernel_size[-2:] == (3, 3)
@@ -108,20 +111,15 @@ def _is_border_sum(conv: nn.Module) -> bool:
     )
 
 
-def _to(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
-
-
-def _with_fixed_statistics(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
+def _with_fixed_statistics(x: Tensor, conv: _ConvNd, norm: _BatchNorm) -> Tensor:
     result, wide = result_type(x), wide_type(x)
     with no_autocast(x):
         if _is_pointwise(conv):
             seen = _average(x, wide).unsqueeze(-1)
         else:
             seen = _border_averages(x, conv.kernel_size, wide)
-        weight, bias, gamma, beta, mean, var = _to(
-            wide, conv.weight, conv.bias, norm.weight, norm.bias, *_fixed_statistics(norm)
-        )
+        weight, mean, var = (t.to(wide) for t in (conv.weight, *_fixed_statistics(norm)))
+        bias, gamma, beta = (None if t is None else t.to(wide) for t in (conv.bias, norm.weight, norm.bias))
         # One output position, whose taps are the kernel's.
         pooled = F.conv1d(seen, weight.flatten(2), bias, groups=conv.groups).squeeze(-1)
         return F.batch_norm(pooled, mean, var, gamma, beta, training=False, eps=norm.eps).to(result)
@@ -129,6 +127,7 @@ def _with_fixed_statistics(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tenso
 
 def _fixed_statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     mean, var = norm.running_mean, norm.running_var
+    assert mean is not None and var is not None
     return (mean[norm.flow_index()], var[norm.flow_index()]) if isinstance(norm, MFBN) else (mean, var)
 
 
@@ -161,7 +160,7 @@ def _border_averages(x: Tensor, kernel_size: tuple[int, ...], dtype: torch.dtype
     return seen.flatten(2) / positions
 
 
-def _with_batch_statistics(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
+def _with_batch_statistics(x: Tensor, conv: _ConvNd, norm: _BatchNorm) -> Tensor:
     result = result_type(x)
     count = x.numel() // x.shape[1]
     if count > 1 and covariance_is_cheaper(conv, count):
@@ -176,7 +175,7 @@ def _with_batch_statistics(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tenso
     return top.to(result)
 
 
-def covariance_is_cheaper(conv: nn.Module, count: int) -> bool:
+def covariance_is_cheaper(conv: _ConvNd, count: int) -> bool:
     """Whether covariances of the input cost less than the convolution, forward and backward together.
 
     Two products of the input with C x C matrices and two of K x C with C x C, against
@@ -191,7 +190,7 @@ def covariance_is_cheaper(conv: nn.Module, count: int) -> bool:
     return 2 * c * count + 2 * k * c < 0.75 * 3 * k * count
 
 
-def from_covariance(x: Tensor, conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+def from_covariance(x: Tensor, conv: _ConvNd, norm: _BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
     """By mean and covariance of the input ``(N, C, *size)`` of a bias-free 1x1 convolution.
 
     Returns:
@@ -201,7 +200,7 @@ def from_covariance(x: Tensor, conv: nn.Module, norm: nn.Module) -> tuple[Tensor
         return _FromCovariance.apply(x, conv.weight, norm.weight, norm.bias, norm.eps)
 
 
-def from_output(y: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+def from_output(y: Tensor, norm: _BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`from_covariance` by the convolution's output ``y`` ``(N, K, *size)``."""
     with no_autocast(y):
         return _FromOutput.apply(y, norm.weight, norm.bias, norm.eps)
@@ -217,6 +216,7 @@ def _track(norm: _BatchNorm, mean: Tensor, unbiased_var: Tensor) -> None:
         if momentum is None:
             momentum = 1.0 / float(norm.num_batches_tracked)
     momentum = 0.0 if momentum is None else momentum
+    assert norm.running_mean is not None and norm.running_var is not None
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
     norm.running_var.lerp_(unbiased_var.to(norm.running_var.dtype), momentum)
 
@@ -224,7 +224,7 @@ def _track(norm: _BatchNorm, mean: Tensor, unbiased_var: Tensor) -> None:
 def _normalize(centred: Tensor, var: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float):
     """Averages ``(N, K)``, less their mean, as the norm returns them; the scale and 1/std that it used."""
     inv_std = (var + eps).rsqrt()
-    gamma, beta = _to(var.dtype, gamma, beta)
+    gamma, beta = (None if t is None else t.to(var.dtype) for t in (gamma, beta))
     scale = inv_std if gamma is None else inv_std * gamma
     return centred * scale if beta is None else torch.addcmul(beta, centred, scale), scale, inv_std
 

@@ -9,6 +9,7 @@ def one_width(channels: int | None, in_channels: int | None) -> int:
     Raises:
         TypeError: neither or both were given.
     """
-    if (channels is None) == (in_channels is None):
+    given = [width for width in (channels, in_channels) if width is not None]
+    if len(given) != 1:
         raise TypeError("expected the width once, as channels= or as in_channels=")
-    return in_channels if channels is None else channels
+    return given[0]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-_DECONV = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_DECONV: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
+    2: nn.ConvTranspose2d,
+    3: nn.ConvTranspose3d,
+}
+_NORM: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 def check_dims(dims: int) -> None:
@@ -42,4 +45,5 @@ def convolve(x: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilation
 
 def per_channel(values: Tensor, x: Tensor) -> Tensor:
     """``(C,)`` or ``(N, C)`` as it broadcasts over ``x``, ``(N, C, *size)``."""
-    return values[(..., *[None] * (x.dim() - 2))]
+    index = (..., *[None] * (x.dim() - 2))
+    return values[index]

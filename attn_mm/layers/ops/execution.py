@@ -5,11 +5,16 @@ And whether a graph that was recorded before may stand for the code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import nn
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _watchers = 0
 
@@ -23,6 +28,27 @@ def is_traced_by_dynamo() -> bool:
     """Whether what records is Dynamo: torch.compile, and torch.export where it is strict."""
     # torch.compiler.is_exporting() doesn't tell: under torch.compile it is true as well (torch 2.11).
     return torch.compiler.is_dynamo_compiling()
+
+
+def not_compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: torch.compile calls ``function`` and does not look into it.
+
+    ``torch.compiler.disable`` itself imports Dynamo, which takes longer than to import all of torch.
+    Here that waits for something that compiles.
+    """
+
+    disabled: Callable[P, R] | None = None
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        nonlocal disabled
+        if not is_traced_by_dynamo():
+            return function(*args, **kwargs)
+        if disabled is None:
+            disabled = torch.compiler.disable(function)
+        return disabled(*args, **kwargs)
+
+    return call
 
 
 @contextmanager

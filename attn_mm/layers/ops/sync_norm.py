@@ -7,13 +7,12 @@ CUDA kernels only; this form also trains on CPU processes over gloo.
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from attn_mm.layers.ops.dims import per_channel
+from attn_mm.layers.ops.execution import not_compiled
 
 
 def _joint_statistics(x: Tensor, group) -> tuple[Tensor, Tensor, Tensor]:
@@ -66,10 +65,8 @@ class _SyncBatchNorm(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None, None, None, None, None
 
 
-@cache
-def _uncompiled():
-    # Collectives don't compile. The decorator imports torch._dynamo, seconds that only a use should cost.
-    return torch.compiler.disable(_SyncBatchNorm.apply)
+# Collectives don't compile.
+_uncompiled = not_compiled(_SyncBatchNorm.apply)
 
 
 def sync_batch_norm(
@@ -89,4 +86,4 @@ def sync_batch_norm(
     sizes. Gradients of ``weight`` and ``bias`` are the local sums, as
     ``DistributedDataParallel`` expects.
     """
-    return _uncompiled()(x, weight, bias, running_mean, running_var, momentum, eps, group)
+    return _uncompiled(x, weight, bias, running_mean, running_var, momentum, eps, group)

@@ -20,7 +20,7 @@ from attn_mm.utils.files import make_folder
 # The paper's networks of 9 n + 2 layers with n = 1, plain and with either compatibility.
 DEPTH = 11
 PLAIN, PARAMETRISED, DOT_PRODUCT = "rn11", "rn11_att2_pc", "rn11_att2_dp"
-_CONFIGS = {PLAIN: "ltpa_rn164_cifar10", PARAMETRISED: "ltpa_rn164_att2_cifar10"}
+_CONFIGS = {PLAIN: "ltpa/rn164_plain_200e_cifar10", PARAMETRISED: "ltpa/rn164_ltpa-att2_200e_cifar10"}
 _CONFIGS[DOT_PRODUCT] = _CONFIGS[PARAMETRISED]
 
 NETS = {
@@ -60,7 +60,7 @@ def fill_in(args: argparse.Namespace) -> None:
 def trained(name: str) -> tuple[str, str]:
     """Config and checkpoint of a demo's network."""
     folder = _WORK_DIR / name
-    cfg = load_config(f"configs/classification/{_CONFIGS[name]}.py")
+    cfg = load_config(f"configs/{_CONFIGS[name]}.py")
     cfg.model.backbone.depth = DEPTH
     if name != PLAIN:
         cfg.model.head.compatibility = "dp" if name == DOT_PRODUCT else "pc"

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 
 from attn_mm.datasets.media import read_image
 from attn_mm.errors import UserError
@@ -38,7 +39,7 @@ class Net:
     name: str
     cfg: Config
     checkpoint: str
-    model: nn.Module
+    model: BaseModel
     size: int
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,7 +38,7 @@ def query(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
         raise UserError("--queries and --targets name images, or folders of them")
     queries, targets = image_files(args.queries, "--queries"), image_files(args.targets, "--targets")
     levels = {net.name: _level(net, args.level) for net in nets}
-    records = []
+    records: list[dict[str, Any]] = []
     with progress_bar() as bar:
         for net in nets:
             level = levels[net.name]

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from attn_mm.datasets.media import read_image
@@ -45,7 +46,8 @@ def segment(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
     kept = [pair for pair in images if truths[pair].any()]
     if not kept:
         raise UserError(f"all {len(images)} masks, such as {images[0].mask}, are empty")
-    levels, scores = {}, {net.name: defaultdict(list) for net in nets}
+    levels = {}
+    scores: dict[str, defaultdict[str, list]] = {net.name: defaultdict(list) for net in nets}
     drawn = _first_of_each_group(kept, args.pictures)
     with progress_bar() as bar:
         for net in nets:
@@ -123,7 +125,7 @@ def _on_image(attention: Tensor, image: np.ndarray) -> np.ndarray:
 class _WithLastMap(nn.Module):
     """A classifier whose backbone's last map passes a module that can be hooked."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: BaseModel) -> None:
         super().__init__()
         self.model, self.last_map = model, nn.Identity()
 

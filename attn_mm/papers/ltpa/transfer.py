@@ -83,7 +83,7 @@ def features(
     images = [
         resized(read_image(path), net.size) for path in bar.track(paths, description=f"{title}, images")
     ]
-    whole = _whitened(np.stack(images)) if whitened else images
+    whole = list(_whitened(np.stack(images))) if whitened else images
     batches = [whole[start : start + batch_size] for start in range(0, len(whole), batch_size)]
     found = []
     for batch in bar.track(batches, description=f"{title}, features"):

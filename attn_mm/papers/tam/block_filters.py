@@ -22,7 +22,7 @@ def block_variances(model: nn.Module) -> list[dict]:
         if family is None:
             continue
         found = {
-            unit.name: filter_variances(unit.conv.weight)
+            unit.name: filter_variances(unit.conv.get_parameter("weight"))
             for unit in family.units(block)
             if isinstance(getattr(unit.conv, "weight", None), nn.Parameter)
         }

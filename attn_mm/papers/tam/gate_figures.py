@@ -29,7 +29,7 @@ def draw_scatter(gates: Sequence[dict], path: Path) -> None:
                 colour = colours((number - 1) / max(1, len(gates) - 1))
                 panel.scatter(means, variances, s=4, color=colour, alpha=0.5, linewidths=0)
                 middles[number] = sum(means) / len(means), sum(variances) / len(variances)
-        for place, number in enumerate(sorted(middles, key=middles.get)):
+        for place, number in enumerate(sorted(middles, key=lambda gate: middles[gate])):
             # Neighbours at different heights.
             lifted = 14 + 14 * (place % 5)
             panel.annotate(str(number), middles[number], (0, lifted), textcoords="offset points", **_LABEL)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -34,9 +35,9 @@ _DESCRIPTION = """\
 What the gates of a network do: the analyses of the TAM paper (section 4). Gates are those of SE, CBAM,
 ECA, FCA, TAM, top-down attention and AW-convolutions.
 
-  gates.py scatter configs/classification/tam_r50_tam_cifar100.py epoch_300.pth
-  gates.py lesion configs/classification/tam_r50_tam_cifar100.py epoch_300.pth --data-root cifar100
-  gates.py lesion configs/classification/tam_r18_tam_cifar10.py --demo        no data, no checkpoint
+  gates.py scatter configs/tam/r50_tam_300e_cifar100.py epoch_300.pth
+  gates.py lesion configs/tam/r50_tam_300e_cifar100.py epoch_300.pth --data-root cifar100
+  gates.py lesion configs/tam/r18_tam_300e_cifar10.py --demo        no data, no checkpoint
 """
 
 _EPILOG = """\
@@ -62,13 +63,13 @@ _FILTERS = """\
 Mean variance of the filters of each residual block, by depth, of one or several networks (figure 5b of
 the TAM paper).
 
-  gates.py filters configs/classification/tam_r50_cifar100.py runs/plain/epoch_300.pth \\
-                   configs/classification/tam_r50_tam_cifar100.py runs/tam/epoch_300.pth
+  gates.py filters configs/tam/r50_plain_300e_cifar100.py runs/plain/epoch_300.pth \\
+                   configs/tam/r50_tam_300e_cifar100.py runs/tam/epoch_300.pth
 """
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    style = dict(epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    style: dict[str, Any] = dict(epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser = argparse.ArgumentParser(description=_DESCRIPTION, **style)
     # One process: what it has done must be known when it is started again.
     parser.set_defaults(launcher="none", local_rank=0)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,7 +44,7 @@ class Gate:
         """Put what the gate does, while the network runs, behind what is in ``seen`` when it runs first."""
         parts: dict[str, GateStatistics] = defaultdict(GateStatistics)
 
-        def wrap(_: str, layer: nn.Module, run: Call) -> Call:
+        def wrap(_: str, layer: Any, run: Call) -> Call:
             def collect(x, *others, **options):
                 if not any(other.gate is self for other in seen):
                     seen.append(Seen(self, tuple(x.shape[2:]), parts))

@@ -36,8 +36,8 @@ distance m, then other numbers of steps t, and the network without feedback. One
 started again it keeps those that are finished and goes on with the rest. A table, a plot like the paper's
 figure 7, and JSON.
 
-  ablate.py configs/classification/td_r50_joint_in1k.py --distances 0 1 2 3 --steps 1 2 3
-  ablate.py configs/classification/td_r18_top_in1k.py --modes top --distances 1 --steps 1 2 3 4 5
+  ablate.py configs/td/r50_td-joint_90e_in1k.py --distances 0 1 2 3 --steps 1 2 3
+  ablate.py configs/td/r18_td-top_90e_in1k.py --modes top --distances 1 --steps 1 2 3 4 5
   ablate.py --demo              eight small networks on generated images, minutes on a CPU
 """
 
@@ -161,7 +161,7 @@ def parameters(cfg: Config) -> int:
         return sum(parameter.numel() for parameter in MODELS.build(cfg.model).parameters())
 
 
-def train_variant(cfg: Config, folder: Path) -> dict:
+def train_variant(cfg: Config, folder: Path) -> dict[str, float]:
     """What the last validation of a variant gives: kept, gone on with, or trained."""
     results = folder / "results.json"
     if not results.exists():
@@ -175,6 +175,7 @@ def train_variant(cfg: Config, folder: Path) -> dict:
             runner.val_loop.run()
         if runner.rank == 0:
             write_results(runner, results.name, metrics, epoch=runner.epoch, iteration=runner.iter)
+        assert metrics.latest is not None
         return metrics.latest
     return read_metrics(results)
 

@@ -21,6 +21,8 @@ Objects = dict[int, list[list[float]]]
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+
 
 def read_objects(dataset: BaseDataset, source: Path | None) -> list[Objects]:
     """The objects of each image of a test set, in its order; of those without any, an empty dict.
@@ -39,6 +41,7 @@ def read_objects(dataset: BaseDataset, source: Path | None) -> list[Objects]:
     """
     classes = {name: label for label, name in enumerate(dataset.metainfo.get("classes") or ())}
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    boxed: list[list[tuple[str | None, list[float]]]]
     if source is None:
         boxed = [[(None, _own_box(info))] if "bbox" in info else [] for info in infos]
         advice = "name a folder of XML files or a file of COCO annotations with --boxes"
@@ -57,7 +60,7 @@ def _by_class(info: dict, boxes: list[tuple[str | None, list[float]]], classes: 
     alone = next(iter(shown)) if len(shown) == 1 and not np.ndim(info["gt_label"]) else None
     for name, box in boxes:
         label = alone if name is None or _WORDNET_ID.fullmatch(name) else classes.get(name)
-        if label in shown:
+        if label is not None and label in shown:
             objects[label].append(box)
     return dict(objects)
 
@@ -114,7 +117,7 @@ def _of_xml(path: Path) -> list[tuple[str | None, list[float]]]:
         return [
             (item.findtext("name"), [*(side - 1 for side in sides[:2]), *sides[2:]])
             for item in ET.parse(path).iterfind("object")
-            for sides in [[float(item.findtext(f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax")]]
+            for sides in [[float(item.findtext(f"bndbox/{key}", "")) for key in _SIDES]]
         ]
     except (ET.ParseError, TypeError, ValueError) as error:
         raise UserError(f"{path} is no annotation of boxes in ImageNet's format: {error}") from error
@@ -196,4 +199,5 @@ def place_view(dataset: BaseDataset, index: int) -> PlacedView:
                     "are those whose boxes can be followed"
                 )
         before = size
-    return PlacedView(data, np.ascontiguousarray(picture), tuple(zoom), tuple(corner))
+    (zoom_x, zoom_y), (left, top) = zoom, corner
+    return PlacedView(data, np.ascontiguousarray(picture), (zoom_x, zoom_y), (left, top))

@@ -28,7 +28,7 @@ from attn_mm.utils.files import check_target, write_checkpoint
 
 FRAMEWORKS = ("mmdet", "mmpose", "mmpretrain")
 
-DEPTHS = {
+DEPTHS: dict[tuple[str, tuple[int, ...]], int] = {
     ("basic", (2, 2, 2, 2)): 18,
     ("basic", (3, 4, 6, 3)): 34,
     ("bottleneck", (3, 4, 6, 3)): 50,
@@ -172,7 +172,7 @@ def _attention_names(names: Iterable[str]) -> dict[str, str]:
     return {"top_mlp": top[0], **({"bottom_mlp": bottom[0]} if bottom else {}), "mlp": mlp[0]}
 
 
-def _describe_feedback(names: set[str], convs: int, block: str) -> tuple[str, int, int]:
+def _describe_feedback(names: set[str], convs: int, block: str) -> tuple[Literal["joint", "top"], int, int]:
     """Mode, steps and distance of a block's feedback."""
     attention = _attention_names(names)
     if not attention:
@@ -184,7 +184,7 @@ def _describe_feedback(names: set[str], convs: int, block: str) -> tuple[str, in
             f"{block} has no norms of a second step, bn{convs}_1: its steps and distance can't be known"
         )
     units, steps = zip(*norms)
-    mode = "joint" if "bottom_mlp" in attention else "top"
+    mode: Literal["joint", "top"] = "joint" if "bottom_mlp" in attention else "top"
     return mode, 1 + len(set(steps)), convs + 1 - int(min(units))
 
 
@@ -194,7 +194,8 @@ def backbone_config(net: TDNet, framework: str) -> dict[str, Any]:
     if net.channels != 64:
         resnet.update(stem_channels=net.channels, base_channels=net.channels)
     resnet.update(style="pytorch")
-    graft = dict(type="attn_mm.TD", mode=net.mode, steps=net.steps, distance=net.distance, stages=net.stages)
+    graft: dict[str, Any] = dict(type="attn_mm.TD", mode=net.mode, steps=net.steps)
+    graft.update(distance=net.distance, stages=net.stages)
     if any(places != "all" for places in net.blocks):
         graft.update(blocks=net.blocks)
     if net.reduction != 16:

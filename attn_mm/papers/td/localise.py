@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
+from mmengine.model import BaseModel
 from torch import nn
 
 from attn_mm.datasets.checks.guard import open_test_set
@@ -48,7 +49,7 @@ of the class's by half), and CorLoc, for which the image's class is given.
 
   localise.py td_r50.py td.pth --boxes ILSVRC/Annotations/CLS-LOC/val     ImageNet
   localise.py td_r50_cub.py td.pth                                        CUB-200: the set has its boxes
-  localise.py td_joint_r50_asl_coco.py td.pth --boxes instances_val2017.json
+  localise.py r50_td-joint_asl_coco.py td.pth --boxes instances_val2017.json
   localise.py --demo           trains a small network on generated images, a minute or two on a CPU
 
 An interrupted run goes on where it stopped when it is started again.
@@ -99,7 +100,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     return args
 
 
-def find_layer(model: nn.Module, name: str | None) -> nn.Module:
+def find_layer(model: BaseModel, name: str | None) -> nn.Module:
     """The layer of that name, or the last one of :func:`default_layers`; UserError where there is none."""
     layers = default_layers(model)
     if name is None:
@@ -119,7 +120,7 @@ class Localiser:
         method, threshold: as of :func:`class_activation_maps` and :func:`map_box`.
     """
 
-    def __init__(self, model: nn.Module, layer: nn.Module, method: str, threshold: float) -> None:
+    def __init__(self, model: BaseModel, layer: nn.Module, method: str, threshold: float) -> None:
         self.model, self.layer, self.method, self.threshold = model, layer, method, threshold
 
     def heat(self, view: PlacedView, labels: list[int]) -> dict[int, np.ndarray]:
@@ -139,7 +140,7 @@ class Localiser:
     def boxes(self, view: PlacedView, labels: list[int]) -> dict[int, list[float] | None]:
         """The box of each class on the image, x1, y1, x2, y2; None where nothing speaks for the class."""
         on_view = {label: map_box(heat, self.threshold) for label, heat in self.heat(view, labels).items()}
-        return {label: box and view.to_image(box) for label, box in on_view.items()}
+        return {label: None if box is None else view.to_image(box) for label, box in on_view.items()}
 
 
 def localise_one(localiser: Localiser, view: PlacedView, objects: Objects) -> dict:

@@ -172,7 +172,7 @@ def sweep_table(networks: list[dict]) -> str:
     rows = []
     for network in networks:
         top1 = {size: 100 * found["top1"] for size, found in network["sizes"].items()}
-        best = max(top1, key=top1.get)
+        best = max(top1, key=lambda size: top1[size])
         cells = [f"{top1[size]:.2f}" if size in top1 else "" for size in sizes]
         rows.append([network["name"], f"{network['own_size']}²", f"{top1[best]:.2f}", f"{best}²", *cells])
     return markdown_table(header, rows, header[1:])

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
-from torch import Tensor, nn
+from mmengine.model import BaseModel
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from attn_mm.datasets.checks.guard import open_test_set
@@ -48,7 +49,7 @@ Evaluate each computation step of a classifier with top-down feedback (TD) by it
 blocks stop after it. Then the most confident step of each image, and the steps whose maps are unique, as
 the TD paper counts them; and a picture of where each step looks.
 
-  step_confidence.py configs/classification/td_r50_joint_in1k.py td.pth
+  step_confidence.py configs/td/r50_td-joint_90e_in1k.py td.pth
   step_confidence.py --demo           trains a small network on generated images, a minute or two on a CPU
 
 An interrupted run goes on where it stopped when it is started again.
@@ -82,7 +83,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 @torch.no_grad()
-def step_scores(model: nn.Module, batch: dict) -> np.ndarray:
+def step_scores(model: BaseModel, batch: dict) -> np.ndarray:
     """The probabilities that a network gives at each step, ``(steps, images, classes)``, float64.
 
     Args:
@@ -101,7 +102,7 @@ def step_scores(model: nn.Module, batch: dict) -> np.ndarray:
     return torch.stack(found).double().cpu().numpy()
 
 
-def step_maps(model: nn.Module, inputs: Tensor, labels: np.ndarray) -> np.ndarray:
+def step_maps(model: BaseModel, inputs: Tensor, labels: np.ndarray) -> np.ndarray:
     """The map of each image's class at each step, on the pixels of the input: ``(steps, images, h, w)``.
 
     Args:
@@ -201,8 +202,8 @@ def evaluate(args: argparse.Namespace) -> None:
             scores = step_scores(model, batch)
             maps = step_maps(model, batch["inputs"], scores.argmax(2))
             of_batch = labels[start : start + scores.shape[1]]
-            disagree = np.flatnonzero(np.ptp(scores.argmax(2), axis=0)) + start
-            partial.add(start, {**judge(scores, maps, of_batch), "disagree": disagree.tolist()})
+            differ = np.flatnonzero(np.ptp(scores.argmax(2), axis=0)) + start
+            partial.add(start, {**judge(scores, maps, of_batch), "disagree": differ.tolist()})
             progress.advance(task)
     batches = [partial.found[start] for start in starts]
     found = total(batches)
@@ -219,7 +220,7 @@ def evaluate(args: argparse.Namespace) -> None:
     print(f"{results}: {found['images']} images, the steps disagree on {len(disagree)}")
 
 
-def draw_steps(model: nn.Module, dataset, indices: list[int], labels: np.ndarray, path: Path) -> None:
+def draw_steps(model: BaseModel, dataset, indices: list[int], labels: np.ndarray, path: Path) -> None:
     """A row for each image: what the network sees, and at each step its prediction and where it looks."""
     rows = []
     classes = model.dataset_meta["classes"]

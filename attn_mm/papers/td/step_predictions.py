@@ -44,7 +44,7 @@ def unique_steps(confidences: Sequence[float], boxes: Sequence[Box | None]) -> l
     order = sorted(range(len(confidences)), key=lambda step: -confidences[step])
     kept = order[:1]
     for step in order[1:]:
-        others = [boxes[other] for other in kept if boxes[other] is not None]
-        if boxes[step] is not None and all(iou(boxes[step], other) < MIN_IOU for other in others):
+        own, others = boxes[step], [boxes[other] for other in kept]
+        if own is not None and all(iou(own, other) < MIN_IOU for other in others if other is not None):
             kept.append(step)
     return kept

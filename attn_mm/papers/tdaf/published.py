@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -47,8 +49,12 @@ def _resnext(depth: int, width: int) -> dict:
     return dict(type="ResNeXt", depth=depth, groups=32, width_per_group=width)
 
 
-def _anars(channels: Sequence[int], depth: int, **options) -> list[ANAR]:
+def _anars(channels: Sequence[int], depth: Literal[2, 3, 5, 7], **options) -> list[ANAR]:
     return [ANAR(c, depth, **options) for c in channels]
+
+
+def _three_anars(depth: Literal[3, 5, 7], dims: Literal[2, 3]) -> nn.ModuleList:
+    return nn.ModuleList(_anars((256, 512, 1024), depth, dims=dims))
 
 
 def _vgg(depth: int) -> dict:
@@ -105,6 +111,13 @@ def _plain_vgg(depth: int) -> dict:
 _R50, _R101, _R152 = (resnet(depth) for depth in (50, 101, 152))
 _RX50, _RX101 = _resnext(50, 4), _resnext(101, 8)
 
+_COUNTED: tuple[tuple[Literal[3, 5, 7], Literal[2, 3], str], ...] = (
+    (3, 2, "164,371"),
+    (5, 2, "587,411"),
+    (7, 2, "754,067"),
+    (5, 3, "1,398,419"),
+)
+
 ROWS = [
     # CIFAR-10, with the parameters of the networks for ImageNet
     _row("2", "VGG16", _plain_vgg(16), "138.4 M"),
@@ -135,13 +148,13 @@ ROWS = [
     *_attended("3a", "RX101 (32x8d)", _RX101, 3, 3, "93.1 M", "20.8 G"),
     Row("TDAF, table 3a", "MobileNet", classifier(dict(type="attn_mm.MobileNetV1"), 1024), "4.2 M", "0.57 G"),
     Row("TDAF, table 3a", "MobileNet ANAR-3, 2 flows", _mobilenet(), "5.1 M", "0.71 G", note=_STAGES),
-    _fcos("R50", "fcos_r50", "32.244 M", constants=True),
+    _fcos("R50", "tdaf/fcos-r50_plain_coco", "32.244 M", constants=True),
     _fcos("R50 ANAR-3, 3 flows", "fcos_tdaf_r50", "32.462 M"),
-    _fcos("R50 ANAR-5, 3 flows", "fcos_tdaf_r50_anar5", "32.885 M"),
-    _fcos("R101", "fcos_r101", "51.184 M", constants=True),
-    _fcos("R101 ANAR-3, 3 flows", "fcos_tdaf_r101", "51.454 M"),
-    _fcos("R101 ANAR-3, 4 flows", "fcos_tdaf_r101_4flows", "51.454 M"),
-    _fcos("R101 ANAR-5, 3 flows", "fcos_tdaf_r101_anar5", "51.877 M"),
+    _fcos("R50 ANAR-5, 3 flows", "tdaf/fcos-r50_tdaf-anar5_coco", "32.885 M"),
+    _fcos("R101", "tdaf/fcos-r101_plain_coco", "51.184 M", constants=True),
+    _fcos("R101 ANAR-3, 3 flows", "tdaf/fcos-r101_tdaf-anar3_coco", "51.454 M"),
+    _fcos("R101 ANAR-3, 4 flows", "tdaf/fcos-r101_tdaf-anar3-4flows_coco", "51.454 M"),
+    _fcos("R101 ANAR-5, 3 flows", "tdaf/fcos-r101_tdaf-anar5_coco", "51.877 M"),
     _row("6", "3D-R50", _recognizer(50), "47.019 M", scope="mmaction"),
     _row("6", "3D-R101", _recognizer(101), "86.065 M", scope="mmaction"),
     _row("6", "3D-R50 ANAR-5, 3 flows", _attended_recognizer(), "48.417 M", scope="mmaction"),
@@ -149,14 +162,9 @@ ROWS = [
         Row(
             "TDAF, counted",
             f"three ANAR-{depth}{' in 3D' if dims == 3 else ''}",
-            lambda depth=depth, dims=dims: nn.ModuleList(_anars((256, 512, 1024), depth, dims=dims)),
+            partial(_three_anars, depth, dims),
             figure,
         )
-        for depth, dims, figure in (
-            (3, 2, "164,371"),
-            (5, 2, "587,411"),
-            (7, 2, "754,067"),
-            (5, 3, "1,398,419"),
-        )
+        for depth, dims, figure in _COUNTED
     ),
 ]

@@ -93,8 +93,8 @@ def remove(key, place, name):
 
 
 ANNOTATIONS = [
-    ("both", lambda content: "not json", "is no JSON file"),
-    ("both", lambda content: "", "is no JSON file"),
+    ("both", lambda content: "not json", "is not a JSON file"),
+    ("both", lambda content: "", "is not a JSON file"),
     ("both", lambda content: [], "is no COCO annotation file: it has no list of images"),
     ("both", lambda content: dict(content, images=[]), "lists no image"),
     ("both", remove("images", 1, "file_name"), ": images[1] has no file_name"),
@@ -109,8 +109,8 @@ ANNOTATIONS = [
     ("detection", set_all("annotations", bbox=[70, 5, 9, 9]), "every box is empty or outside its image"),
     ("detection", set_all("annotations", bbox=[5, 5, 0, 9]), "every box is empty or outside its image"),
     ("detection", lambda content: dict(content, annotations=[]), "has no box of the config's classes"),
-    ("pose", set_all("annotations", bbox=[70, 5, 9, 9]), "nothing in it can be used: it has no box of"),
-    ("pose", set_all("annotations", bbox=[5, 5, 0, 9]), "nothing in it can be used: it has no box of"),
+    ("pose", set_all("annotations", bbox=[70, 5, 9, 9]), "has nothing to use: it is empty, has no box of"),
+    ("pose", set_all("annotations", bbox=[5, 5, 0, 9]), "has nothing to use: it is empty, has no box of"),
     ("pose", lambda content: dict(content, annotations=[]), "has no keypoints"),
     ("detection", remove("annotations", 3, "area"), ": annotations[3] has no area"),
     ("detection", lambda content: {"images": content["images"]}, "has no list of categories"),
@@ -121,12 +121,12 @@ ANNOTATIONS = [
         "has no box of the config's classes (person, dog); its categories are cat, cat",
     ),
     ("pose", set_all("annotations", keypoints=[0] * 51, num_keypoints=0), "no visible keypoint"),
-    ("pose", set_first(keypoints=[9] * 50), ": annotations[0].keypoints are not 17 times x, y, visibility"),
-    ("pose", set_first(keypoints=None), ": annotations[0].keypoints are not 17 times x, y, visibility"),
+    ("pose", set_first(keypoints=[9] * 50), ": annotations[0].keypoints is not 17 times x, y, visibility"),
+    ("pose", set_first(keypoints=None), ": annotations[0].keypoints is not 17 times x, y, visibility"),
     (
         "pose",
         set_first(keypoints=[9] * 48),
-        ": the annotation with the id 1 has 16 keypoints, and the data set's",
+        ": the annotation with id 1 has 16 keypoints, but the data set's",
     ),
     (
         "pose",
@@ -161,7 +161,7 @@ def test_an_evaluators_annotations(root, checkpoints, capfd, task):
     assert f"{root / 'absent.json'} is missing" in fails(capfd, run_train, root, cfg)
     cfg.test_evaluator.ann_file = str(write_annotations(root, "not json", "broken.json"))
     line = fails(capfd, run_test, root, cfg, checkpoints / task)
-    assert f"{root / 'broken.json'} is no JSON file" in line
+    assert f"{root / 'broken.json'} is not a JSON file" in line
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_what_an_evaluation_would_miss_at_its_end(root, capfd, task, key):
     if key == "segmentation":
         cfg.val_evaluator.metric = ["bbox", "segm"]
     cfg.val_evaluator.ann_file = str(write_annotations(root, content, "judge.json"))
-    complaint = f"error: {root / 'judge.json'}: the annotation with the id 5 has no {key}"
+    complaint = f"error: {root / 'judge.json'}: the annotation with id 5 has no {key}"
     assert fails(capfd, run_train, root, cfg).startswith(complaint)
     assert not list((root / "work").glob("*.pth"))
     if key == "segmentation":
@@ -196,7 +196,7 @@ def test_keypoints_that_an_evaluation_could_not_compare(root, capfd):
     cfg = pose_config(root)
     cfg.val_evaluator.ann_file = str(write_annotations(root, content, "judge.json"))
     line = fails(capfd, run_train, root, cfg)
-    assert "judge.json: the annotation with the id 5 has 48 numbers as its keypoints" in line
+    assert "judge.json: the annotation with id 5 has 48 numbers as its keypoints" in line
     assert not list((root / "work").glob("*.pth"))
 
 
@@ -323,7 +323,7 @@ def test_training_goes_on_without_images_that_cannot_be_read(root, task, num_wor
     assert len(lines) == 3
     for name, why in [("0000", "no such file"), ("0002", "damaged"), ("0003", "damaged")]:
         (line,) = (line for line in lines if f"{root / 'images' / name}.jpg" in line)
-        assert why in line and "training goes on without it" in line
+        assert why in line and "training continues without it" in line
 
 
 def test_a_combined_set_goes_on_without_images_that_cannot_be_read(root, log):
@@ -402,21 +402,21 @@ def test_what_is_no_fault_of_the_data_keeps_its_traceback(root, monkeypatch):
 
 PERSON = dict(image_id=100, category_id=1, bbox=[6, 6, 36, 36], score=0.9)
 BBOX_FILES = [
-    (None, "is missing: tools/make_bbox_file.py makes one"),
-    ("not json", "is no JSON file"),
-    ({"boxes": []}, "is no detection file: it must be a list of boxes"),
+    (None, "is missing: create it with tools/make_bbox_file.py"),
+    ("not json", "is not a JSON file"),
+    ({"boxes": []}, "is not a detection file: it must be a list of boxes"),
     (["a box"], "detections[0] has no image_id"),
     ([PERSON, {key: PERSON[key] for key in PERSON if key != "score"}], "detections[1] has no score"),
     ([dict(PERSON, bbox=[1, 2])], "detections[0].bbox is not [x, y, width, height]"),
     ([dict(PERSON, bbox=[1, 2, None, 4])], "detections[0].bbox is not [x, y, width, height]"),
     ([dict(PERSON, bbox=[6, 6, 36, 36, 0.9])], "detections[0].bbox is not [x, y, width, height]"),
-    ([PERSON, dict(PERSON, score=None)], "detections[1].score is no number: None"),
+    ([PERSON, dict(PERSON, score=None)], "detections[1].score is not a number: None"),
     (
         [PERSON, dict(PERSON, image_id=7), dict(PERSON, image_id=8)],
-        "doesn't list, such as 7: tools/make_bbox_file.py makes one for the listed",
+        "doesn't list, such as 7. Create one with tools/make_bbox_file.py",
     ),
-    ([dict(PERSON, category_id=2)], "has no box of category 1, which are the persons"),
-    ([], "has no box of category 1, which are the persons"),
+    ([dict(PERSON, category_id=2)], "has no box of category 1 (persons)"),
+    ([], "has no box of category 1 (persons)"),
 ]
 
 
@@ -480,37 +480,37 @@ VOC_FAULTS = [
     ("VOC2012/ImageSets/Main/trainval.txt", None, "trainval.txt is missing"),
     ("VOC2012/ImageSets/Main/trainval.txt", "", "trainval.txt lists no image"),
     ("VOC2012/Annotations/000002.xml", None, "000002.xml, which"),
-    ("VOC2007/Annotations/000002.xml", "not XML", "000002.xml is no XML file"),
+    ("VOC2007/Annotations/000002.xml", "not XML", "000002.xml is not an XML file"),
     (
         "VOC2012/Annotations/000001.xml",
         "<annotation><object><name>dog</name></object></annotation>",
-        "000001.xml: object 0 has no number as its bndbox/xmin",
+        "000001.xml: the bndbox/xmin of object 0 is not a number",
     ),
     ("VOC2012/Annotations/000001.xml", "<annotation><object/></annotation>", "object 0 has no name"),
     (
         "VOC2012/Annotations/000001.xml",
         voc_annotation(difficult="no"),
-        "object 0 has no whole number as its diff",
+        "the difficult of object 0 is not a whole number",
     ),
     (
         "VOC2012/Annotations/000001.xml",
         voc_annotation(xmin="inf"),
-        "object 0 has no number as its bndbox/xmin",
+        "the bndbox/xmin of object 0 is not a number",
     ),
     (
         "VOC2012/Annotations/000001.xml",
         voc_annotation(width="wide"),
-        "its size has no whole number as its width",
+        "the width or height in its size is not a whole number",
     ),
     (
         "VOC2012/Annotations/000001.xml",
         voc_annotation(xmin="42"),
-        "000001.xml: the box [42, 6, 42, 42] is empty or outside its image of 64 x 48 pixels: mend it",
+        "000001.xml: the box [42, 6, 42, 42] is empty or outside its image of 64 x 48 pixels: correct it",
     ),
     (
         "VOC2012/Annotations/000001.xml",
         voc_annotation(xmin="66", xmax="70"),
-        "000001.xml: the box [66, 6, 70, 42] is empty or outside its image of 64 x 48 pixels: mend it",
+        "000001.xml: the box [66, 6, 70, 42] is empty or outside its image of 64 x 48 pixels: correct it",
     ),
     ("VOC2007/JPEGImages", None, "VOC2007/JPEGImages/000000.jpg and 3 more of the images that"),
 ]
@@ -550,7 +550,7 @@ def test_a_voc_set_without_the_classes(voc, capfd):
     for path in (voc / "VOC2012" / "Annotations").iterdir():
         path.write_text(path.read_text().replace("person", "unicorn"))
     line = fails(capfd, run_train, voc, voc_config(voc))
-    assert "VOC2012/ImageSets/Main/trainval.txt: nothing in it can be used: it has no box of" in line
+    assert "VOC2012/ImageSets/Main/trainval.txt has nothing to use: it is empty, has no box of" in line
 
 
 def test_a_voc_image_that_cannot_be_read(voc, capfd):

@@ -92,7 +92,7 @@ def assert_named_once(root, work, goes_on):
     assert len(lines) == len(BAD)
     for name, reason in BAD.items():
         (line,) = (line for line in lines if str(root / "videos" / name) in line)
-        assert reason in line and line.endswith(f"{goes_on} goes on without it")
+        assert reason in line and line.endswith(f"{goes_on} continues without it")
 
 
 @pytest.mark.parametrize(("decoder", "num_workers"), [(name, 0) for name in DECODERS] + [("attn_mm", 2)])
@@ -211,20 +211,20 @@ def test_names_without_a_suffix(root, checkpoint):
 LISTS = [
     (None, "is missing: put the data set there"),
     ("", "videos.txt lists no video"),
-    ("0.mp4 1\n\n1.mp4 2\n", "videos.txt, line 2: expected a path and a label with ' ' between them"),
+    ("0.mp4 1\n\n1.mp4 2\n", "videos.txt, line 2: expected a path and a label, separated by"),
     ("0.mp4 1\n1.mp4\n", "line 2: expected a path and a label"),
     ("0.mp4 1\na clip.mp4 2\n", "line 2: expected a path and a label"),
     (
         "0.mp4 one\n",
-        "line 1: expected a path and a label with ' ' between them, the data set's delimiter",
+        "line 1: expected a path and a label, separated by the data set's delimiter ' '",
     ),
     ("0.mp4,1\n", "line 1: expected a path and a label"),
     (
         "0.mp4 1\n1.mp4 8\n",
-        "line 2: the label 8 does not lie in 0..7; the config's model.cls_head",
+        "line 2: the label 8 is not in 0..7: correct it or the config's model.cls_head",
     ),
     ("0.mp4 -1\n", "line 1: the label -1 is negative"),
-    (b"\xff\xfe\x00", "videos.txt is no text file"),
+    (b"\xff\xfe\x00", "videos.txt is not a text file"),
 ]
 
 
@@ -267,7 +267,7 @@ def test_a_metric_that_needs_all(root):
     stand_ins.leave_out_stand_ins(metric)
     metric.process(None, [{}, {}])
     assert metric.compute_metrics(metric.results) == dict(sum=2)
-    with pytest.raises(unreadable.UnreadableFile, match=r"a\.mp4 can't be read, and Sum needs it"):
+    with pytest.raises(unreadable.UnreadableFile, match=r"a\.mp4 can't be read, but Sum needs it"):
         metric.process(None, [{}, {"stands_in_for": "a.mp4"}])
 
 

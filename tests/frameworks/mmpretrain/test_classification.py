@@ -50,7 +50,7 @@ def images(tmp_path):
 
 def config(root, **model) -> Config:
     """A small classifier in the form of the repo's own for ImageNet."""
-    cfg = load_config("configs/classification/tdaf_r50_in1k.py")
+    cfg = load_config("configs/tdaf/r50_plain_100e_in1k.py")
     cfg.model = dict(
         type="ImageClassifier",
         backbone=dict(type="ResNet", depth=18, stem_channels=8, base_channels=8),
@@ -166,10 +166,15 @@ def test_low_scores_are_left_out_where_asked(images, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("tam_r18_cifar10", 32), ("tam_r18_svhn", 32), ("ltpa_vgg_cub", 80), ("td_r18_in1k", 64)],
+    [
+        ("tam/r18_plain_300e_cifar10", 32),
+        ("tam/r18_plain_160e_svhn", 32),
+        ("ltpa/vgg_plain_290e_cub", 80),
+        ("td/r18_plain_90e_in1k", 64),
+    ],
 )
 def test_the_demo_has_images_of_the_configs_size(name, size, small_demos):
-    cfg = load_config(f"configs/classification/{name}.py")
+    cfg = load_config(f"configs/{name}.py")
     assert input_size(cfg) == size
     to_demo(cfg)
     assert cfg.model.head.num_classes == cfg.data_preprocessor.num_classes == 6
@@ -180,13 +185,13 @@ def test_the_demo_has_images_of_the_configs_size(name, size, small_demos):
 @pytest.mark.parametrize(
     ("name", "missing"),
     [
-        ("td_r18_in1k", "data/imagenet/train"),
-        ("tam_r18_cifar10", "data/cifar10"),
-        ("tam_r18_svhn", "data/svhn"),
+        ("td/r18_plain_90e_in1k", "data/imagenet/train"),
+        ("tam/r18_plain_300e_cifar10", "data/cifar10"),
+        ("tam/r18_plain_160e_svhn", "data/svhn"),
     ],
 )
 def test_sets_that_are_not_there(name, missing, tmp_path, monkeypatch):
-    cfg = load_config(f"configs/classification/{name}.py")
+    cfg = load_config(f"configs/{name}.py")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"{missing}.* is missing: put the data set there"):
         check_data(cfg, ("train",))
@@ -195,15 +200,15 @@ def test_sets_that_are_not_there(name, missing, tmp_path, monkeypatch):
 def test_weights_to_start_from_that_are_not_there(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
-        train.main(["configs/classification/ltpa_vgg_cub.py"])
+        train.main(["configs/ltpa/vgg_plain_290e_cub.py"])
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line == "error: checkpoint work_dirs/ltpa_vgg_cifar100/epoch_300.pth does not exist"
+    assert line == "error: checkpoint work_dirs/vgg_plain_300e_cifar100/epoch_300.pth does not exist"
 
 
 def test_a_demo_learns_to_its_end(tmp_path, small_demos):
     work = tmp_path / "work"
     options = ["train_cfg.max_epochs=1", "train_cfg.val_interval=1", "train_dataloader.batch_size=4"]
-    config = "configs/classification/ltpa_rn164_att2_cifar10.py"
+    config = "configs/ltpa/rn164_ltpa-att2_200e_cifar10.py"
     shallow = ["model.backbone.depth=11"]
     train.main([config, "--demo", "--work-dir", str(work), "--cfg-options", *options, *shallow])
     assert 0 <= json.loads((work / "results.json").read_text())["metrics"]["accuracy/top1"] <= 100
@@ -227,7 +232,7 @@ def test_a_training_skips_what_is_no_image(tmp_path):
     ]
     train.main(
         [
-            "configs/classification/ltpa_rn164_cifar10.py",
+            "configs/ltpa/rn164_plain_200e_cifar10.py",
             "--data-root",
             str(root),
             "--work-dir",
@@ -240,5 +245,5 @@ def test_a_training_skips_what_is_no_image(tmp_path):
     )
     (log,) = (tmp_path / "work").rglob("*.log")
     lines = [line for line in log.read_text().splitlines() if "cat/1.png can't be read as an image" in line]
-    assert len(lines) == 1 and lines[0].endswith("training goes on without it")
+    assert len(lines) == 1 and lines[0].endswith("training continues without it")
     assert (tmp_path / "work" / "epoch_1.pth").is_file()

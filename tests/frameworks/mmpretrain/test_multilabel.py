@@ -43,7 +43,7 @@ def config(repo, tmp_path):
 
 
 def multilabel(config):
-    return config("multilabel/r50_asl_coco.py", backbone=SHRUNK, head=dict(in_channels=128))
+    return config("td/r50_plain_asl_coco.py", backbone=SHRUNK, head=dict(in_channels=128))
 
 
 def metrics(folder, name="results.json"):
@@ -102,7 +102,7 @@ def test_labels_above_the_threshold_are_drawn(config, tmp_path, small_demos):
 
 
 def test_the_object_of_wsdan_is_drawn(config, tmp_path, small_demos):
-    path = config("finegrained/wsdan_r50_cub.py", backbone=SHRUNK, head=dict(in_channels=128, parts=4))
+    path = config("td/wsdan-r50_plain_cub.py", backbone=SHRUNK, head=dict(in_channels=128, parts=4))
     cfg = Config.fromfile(path)
     to_demo(cfg)
     cfg.dump(str(tmp_path / "demo.py"))
@@ -118,7 +118,7 @@ def test_the_object_of_wsdan_is_drawn(config, tmp_path, small_demos):
     assert sum(item["score"] for item in record["objects"]) <= 1 + 1e-4
 
 
-@pytest.mark.parametrize("name", ["multilabel/r50_asl_coco.py", "finegrained/wsdan_r50_cub.py"])
+@pytest.mark.parametrize("name", ["td/r50_plain_asl_coco.py", "td/wsdan-r50_plain_cub.py"])
 def test_missing_data_is_named_in_one_line(repo, tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:

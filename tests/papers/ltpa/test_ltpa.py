@@ -52,7 +52,7 @@ def data(tmp_path_factory):
 
 def config(data: Path, net: str) -> Config:
     plain = net == "plain"
-    cfg = load_config(f"configs/classification/ltpa_rn164_{'' if plain else 'att2_'}cifar10.py")
+    cfg = load_config(f"configs/ltpa/rn164_{'plain' if plain else 'ltpa-att2'}_200e_cifar10.py")
     cfg.model.backbone.depth = 11
     cfg.model.head.num_classes = len(CLASSES)
     if not plain:
@@ -350,7 +350,7 @@ def test_demo(tmp_path, monkeypatch, small_demos, quick_runs):
 
 def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
     plain, attending = nets["plain"], nets["dp"]
-    fcos = ["configs/fcos_r50.py", plain[1]]
+    fcos = ["configs/tdaf/fcos-r50_plain_coco.py", plain[1]]
     asks = ["--queries", data / "ant", "--targets", data / "bee"]
     few, small_masks, empty = tmp_path / "few", tmp_path / "small_masks", tmp_path / "empty"
     shutil.copytree(data, few)
@@ -372,7 +372,10 @@ def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
         (["fool"], "name CONFIG CHECKPOINT, once or several times, or use --demo"),
         (["fool", plain[0]], "name CONFIG CHECKPOINT"),
         (["fool", *plain, "--demo"], "--demo brings its own networks and images: leave nets out"),
-        (["fool", *fcos], "configs/fcos_r50.py is for mmdet: a classifier's, of mmpretrain, is needed"),
+        (
+            ["fool", *fcos],
+            "configs/tdaf/fcos-r50_plain_coco.py is for mmdet: a classifier's, of mmpretrain, is needed",
+        ),
         (["fool", attending[0], plain[1]], "does not fit"),
         (["fool", *plain, *plain], "two networks are called"),
         (["fool", *plain, "--names", "a", "b"], "--names gives 2 names, and there are 1 networks"),
@@ -383,7 +386,7 @@ def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
         ),
         (
             [*fool_on, f"{listed}={nothing}"],
-            "or it is empty",
+            "has nothing to use: it is empty",
         ),
         (["fool", plain[0], renamed], "'cat' stands for 'dog'"),
         (["transfer", *plain], "--sets names the folders"),

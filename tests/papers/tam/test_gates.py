@@ -30,7 +30,7 @@ WIDTH = 4
 
 @pytest.fixture(scope="module")
 def plain(repo):
-    cfg = load_config(str(repo / "configs/classification/tam_r18_cifar10.py"))
+    cfg = load_config(str(repo / "configs/tam/r18_plain_300e_cifar10.py"))
     cfg.model.backbone.update(stem_channels=WIDTH, base_channels=WIDTH)
     cfg.model.head.in_channels = 8 * WIDTH
     return cfg
@@ -129,7 +129,7 @@ def test_lesion_of_a_demo(config, tmp_path, monkeypatch, capsys):
         patch.setattr(Evaluation, "run", interrupted)
         with pytest.raises(SystemExit) as stopped:
             run("lesion", path, work=work)
-    assert stopped.value.code == 130 and "the same command goes on" in capsys.readouterr().err
+    assert stopped.value.code == 130 and "repeat the command to continue" in capsys.readouterr().err
     assert len((work / "lesion.json.partial").read_text().splitlines()) == 1 + 4
     monkeypatch.setattr(Evaluation, "run", lambda *args: passes.append(args) or plain_run(*args))
     record = run("lesion", path, work=work)

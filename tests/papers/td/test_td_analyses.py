@@ -47,7 +47,7 @@ LABELS = [0, 0, 1, 1, 2, 2]
 
 def config(root, grafts=(TD,)) -> Config:
     """A small classifier in the form of the repo's own for ImageNet."""
-    cfg = load_config("configs/classification/td_r18_in1k.py")
+    cfg = load_config("configs/td/r18_plain_90e_in1k.py")
     net = dict(type="ResNet_CIFAR", depth=18, stem_channels=8, base_channels=8)
     cfg.model = dict(
         type="ImageClassifier",
@@ -139,7 +139,7 @@ def test_a_sweeps_accuracies_are_those_of_resized_images(tmp_path, images, saved
 
 
 def test_the_papers_sizes_keep_the_proportion_of_resize_and_crop():
-    cfg = load_config("configs/classification/td_r50_joint_in1k.py")
+    cfg = load_config("configs/td/r50_td-joint_90e_in1k.py")
     pipeline = cfg.test_dataloader.dataset.pipeline
     own = resolution_sweep.own_size(cfg, pipeline)
     sizes = [own * eighths // 8 for eighths in resolution_sweep.EIGHTHS]
@@ -205,7 +205,7 @@ def test_labels_and_annotations_are_looked_at_first(tmp_path, images, saved, cap
     (tmp_path / "list.txt").write_text("a/a0.png 0\nb/b1.png 9\n")
     (tmp_path / "torn.json").write_text('{"data_list": [')
     cases = [
-        ("b1.png has the label 9, and those of the 7 classes are 0 to 6", f"ann_file={tmp_path}/list.txt"),
+        ("b1.png has the label 9, but the labels of 7 classes are 0 to 6", f"ann_file={tmp_path}/list.txt"),
         ("has no label", "with_label=False"),
         ("torn.json can't be read as the annotations", "type=BaseDataset", f"ann_file={tmp_path}/torn.json"),
     ]
@@ -422,7 +422,7 @@ def test_each_steps_predictions_are_counted(tmp_path, images, saved, capsys):
 
 
 def test_the_variants_of_a_config():
-    cfg = load_config("configs/classification/td_r18_in1k.py")
+    cfg = load_config("configs/td/r18_plain_90e_in1k.py")
     graft = dict(type="attn_mm.TD", mode="joint", steps=2, distance=1)
     cfg.model.backbone = dict(
         type="attn_mm.AttnBackbone",

@@ -1,0 +1,41 @@
+"""The configs that attn_mm ships, by their names and by those of the release before."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+from attn_mm.errors import UserError
+
+_PACKAGE = Path(__file__).parents[1]
+CONFIGS = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
+"""Their folder, in an installed attn_mm or in its checkout."""
+
+
+def shipped_config(path: str) -> str:
+    """The file of the config ``path``, which is given from ``configs/`` on or below it.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    config = CONFIGS / path.removeprefix("configs/")
+    if config.is_file():
+        return str(config)
+    new = new_name(path)
+    raise UserError(f"config {path} " + (f"is now {new}" if new else "does not exist"))
+
+
+def new_name(path: str) -> str | None:
+    """The name that a config of the release before has now, from ``configs/`` on; None if it is not one."""
+    parts = PurePosixPath(path).parts
+    if "configs" in parts:
+        parts = parts[len(parts) - parts[::-1].index("configs") :]
+    new = _renamed().get("/".join(parts))
+    return new and f"configs/{new}"
+
+
+@cache
+def _renamed() -> dict[str, str]:
+    return yaml.safe_load((CONFIGS / "renamed.yml").read_text())

@@ -1,0 +1,3 @@
+_base_ = ["../runtimes/classification.py", "../datasets/cifar100.py", "../schedules/ltpa_200e_rn164.py"]
+
+train_dataloader = dict(batch_size=64)

@@ -1,0 +1,1 @@
+_base_ = ["../runtimes/classification.py", "../datasets/svhn.py", "../schedules/ltpa_300e_vgg_svhn.py"]

@@ -1,0 +1,1 @@
+_base_ = ["../runtimes/classification.py", "../datasets/cifar100.py", "../schedules/tam_300e.py"]

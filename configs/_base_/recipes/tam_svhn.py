@@ -1,0 +1,1 @@
+_base_ = ["../runtimes/classification.py", "../datasets/svhn.py", "../schedules/tam_160e.py"]

@@ -1,3 +1,0 @@
-_base_ = "./3dr50_kinetics400.py"
-
-model = dict(backbone=dict(depth=101))

@@ -1,3 +1,0 @@
-_base_ = ["./runtime.py", "./sets/cifar10.py", "./recipes/ltpa_rn.py"]
-
-train_dataloader = dict(batch_size=64)

@@ -1,9 +1,0 @@
-_base_ = ["./runtime.py", "./sets/cifar100.py", "./recipes/ltpa_vgg.py"]
-
-# Flips alone, as in the code that the paper names.
-train_pipeline = [
-    dict(type="attn_mm.LoadImage"),
-    dict(type="RandomFlip", prob=0.5, direction="horizontal"),
-    dict(type="PackInputs"),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

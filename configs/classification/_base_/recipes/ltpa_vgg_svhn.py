@@ -1,3 +1,0 @@
-_base_ = "./ltpa_vgg.py"
-
-optim_wrapper = dict(optimizer=dict(lr=0.1))

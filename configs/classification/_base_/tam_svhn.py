@@ -1,1 +1,0 @@
-_base_ = ["./runtime.py", "./sets/svhn.py", "./recipes/tam_160e.py"]

@@ -1,1 +1,0 @@
-_base_ = ["./runtime.py", "./sets/in1k.py", "./recipes/td_in1k.py"]

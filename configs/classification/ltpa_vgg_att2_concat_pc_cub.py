@@ -1,7 +1,0 @@
-_base_ = ["./_base_/ltpa_vgg_cub.py", "./_base_/nets/ltpa_vgg_att2.py"]
-
-model = dict(
-    backbone=dict(first_pool=5),
-    head=dict(num_classes={{_base_.data_preprocessor.num_classes}}, compatibility="pc", combine="concat"),
-)
-load_from = "work_dirs/ltpa_vgg_att2_concat_pc_cifar100/epoch_300.pth"

@@ -1,5 +1,0 @@
-_base_ = ["./_base_/ltpa_vgg_cifar10.py", "./_base_/nets/ltpa_vgg_att2.py"]
-
-model = dict(
-    head=dict(num_classes={{_base_.data_preprocessor.num_classes}}, compatibility="dp", combine="indep")
-)

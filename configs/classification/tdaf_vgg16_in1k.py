@@ -1,3 +1,0 @@
-_base_ = ["./_base_/tdaf_in1k.py", "./_base_/nets/vgg16.py"]
-
-optim_wrapper = dict(optimizer=dict(lr=0.01))  # as for mmpretrain's VGGs without norms

@@ -1,5 +1,0 @@
-_base_ = "./faster_rcnn_r101_cbam_fpn.py"
-
-model = dict(neck=dict(conv_cfg=dict(type="attn_mm.AWConv2d")))
-# Two images make a poor batch for the norms inside the attention: all processes share theirs.
-sync_bn = "torch"

@@ -1,0 +1,15 @@
+_base_ = "../tdaf/fcos-r50_plain_coco.py"
+
+# The stem and the first stage are frozen: what is grafted there would never train.
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="attn_mm.AttnBackbone",
+        backbone={{_base_.model.backbone}},
+        grafts=[
+            dict(type="attn_mm.FCA", stages=(1,), size=28),
+            dict(type="attn_mm.FCA", stages=(2,), size=14),
+            dict(type="attn_mm.FCA", stages=(3,), size=7),
+        ],
+    )
+)

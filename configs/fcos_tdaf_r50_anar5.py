@@ -1,3 +1,0 @@
-_base_ = "./fcos_tdaf_r50.py"
-
-model = dict(backbone=dict(anar=5))

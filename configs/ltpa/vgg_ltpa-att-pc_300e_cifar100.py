@@ -1,0 +1,3 @@
+_base_ = ["../_base_/recipes/ltpa_vgg_cifar100.py", "../_base_/networks/vgg_ltpa-att.py"]
+
+model = dict(head=dict(num_classes={{_base_.data_preprocessor.num_classes}}, compatibility="pc"))

@@ -1,0 +1,7 @@
+_base_ = ["../_base_/recipes/ltpa_vgg_cub.py", "../_base_/networks/vgg_ltpa-att2.py"]
+
+model = dict(
+    backbone=dict(first_pool=5),
+    head=dict(num_classes={{_base_.data_preprocessor.num_classes}}, compatibility="pc", combine="concat"),
+)
+load_from = "work_dirs/vgg_ltpa-att2-concat-pc_300e_cifar100/epoch_300.pth"

@@ -1,0 +1,5 @@
+_base_ = ["../_base_/recipes/ltpa_vgg_cifar100.py", "../_base_/networks/vgg_ltpa-att2.py"]
+
+model = dict(
+    head=dict(num_classes={{_base_.data_preprocessor.num_classes}}, compatibility="dp", combine="indep")
+)

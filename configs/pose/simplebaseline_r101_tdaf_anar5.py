@@ -1,3 +1,0 @@
-_base_ = "./simplebaseline_r101_tdaf_anar3.py"
-
-model = dict(head=dict(anar=5))

@@ -1,0 +1,3 @@
+_base_ = ["../_base_/recipes/tam_cifar100.py", "../_base_/networks/wrn16-8.py"]
+
+model = dict(head=dict(num_classes={{_base_.data_preprocessor.num_classes}}))

@@ -1,0 +1,3 @@
+_base_ = ["../_base_/recipes/tdaf_in1k.py", "../_base_/networks/rx50.py"]
+
+model = dict(head=dict(num_classes={{_base_.data_preprocessor.num_classes}}))
