@@ -17,6 +17,17 @@ DEFAULT = PROJECT["tool"]["uv"]["constraint-dependencies"]
 FRAMEWORKS = "det,pose,action,pretrain"
 
 
+def install_package(
+    session: nox.Session, pins: list[str], extras: str, group: str, xtcocotools: bool = False
+) -> None:
+    """Install attn_mm with ``pins`` and its frameworks, without the frameworks' broken requirements."""
+    drop = [r for r in PROJECT["tool"]["uv"]["override-dependencies"] if not (xtcocotools and "xtcoco" in r)]
+    overrides = Path(session.create_tmp(), "overrides.txt")
+    overrides.write_text("\n".join(drop) + "\n")
+    tools = nox.project.dependency_groups(PROJECT, group)
+    session.install("--no-config", "--overrides", str(overrides), *pins, *tools, "-e", f".[{extras}]")
+
+
 def run_tests(
     session: nox.Session,
     pins: list[str],
@@ -24,13 +35,9 @@ def run_tests(
     xtcocotools: bool = False,
     tests: Sequence[str] = (),
 ) -> None:
-    """Install attn_mm with ``pins`` and its frameworks, without the frameworks' broken requirements."""
-    drop = [r for r in PROJECT["tool"]["uv"]["override-dependencies"] if not (xtcocotools and "xtcoco" in r)]
-    overrides = Path(session.create_tmp(), "overrides.txt")
-    overrides.write_text("\n".join(drop) + "\n")
+    """Run the tests with ``pins`` and a build of mmcv."""
     extras = FRAMEWORKS + (",lite" if mmcv == "lite" else "")
-    install = ["--no-config", "--overrides", str(overrides)]
-    session.install(*install, *pins, *PROJECT["dependency-groups"]["test"], "-e", f".[{extras}]")
+    install_package(session, pins, extras, "test", xtcocotools)
     if mmcv == "compiled":
         session.install("--no-config", "ninja", "psutil", "setuptools<81", "wheel")
         session.install(
@@ -70,6 +77,13 @@ def whole_matrix(session: nox.Session) -> None:
     """Compile and export every graft on every backbone: an hour on one core."""
     session.env["ATTN_MM_WHOLE_MATRIX"] = "1"
     run_tests(session, DEFAULT, tests=["tests/models/test_deployment.py"])
+
+
+@nox.session(python="3.11")
+def types(session: nox.Session) -> None:
+    """Check the types of attn_mm/ against the default set."""
+    install_package(session, DEFAULT, f"{FRAMEWORKS},lite,explore", "types")
+    session.run("mypy", *session.posargs)
 
 
 @nox.session(python="3.11")

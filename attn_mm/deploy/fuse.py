@@ -18,9 +18,9 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
-from attn_mm.describe.build import build, input_shape
+from attn_mm.describe.build import build
 from attn_mm.errors import UserError, reports_user_errors
-from attn_mm.frameworks.forwards import forward_arguments
+from attn_mm.frameworks.forwards import forward_arguments, input_shape
 from attn_mm.frameworks.loading import fill
 from attn_mm.graft.fuse import Fused, fuse
 from attn_mm.utils.config import ConfigOptions, drop_pretrained, load_config

@@ -5,47 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from attn_mm.describe.counting import weightless
 from attn_mm.errors import UserError
 from attn_mm.frameworks.forwards import forward_arguments
-from attn_mm.utils.config import walk
 
 T = TypeVar("T")
 
 
 _SHAPE_ERRORS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
 """What layers raise on an input whose shape they can't take."""
-
-
-def input_shape(cfg: Config) -> tuple[int, ...]:
-    """The shape of the inputs that the pipeline of ``cfg`` makes, as far as it says."""
-    loader = cfg.get("val_dataloader") or cfg.get("test_dataloader") or {}
-    steps = [s for s in walk(loader.get("dataset", {}).get("pipeline") or []) if "type" in s]
-    sizes = [s[key] for s in steps for key in ("scale", "crop_size", "input_size") if s.get(key)]
-    width, height = _pair(sizes[-1] if sizes else 32 if "CIFAR" in str(loader) else 224)
-    divisor = cfg.model.get("data_preprocessor", {}).get("pad_size_divisor", 1)
-    size = tuple(-(-side // divisor) * divisor for side in (height, width))
-    frames = next((s for s in steps if _type_name(s).endswith("SampleFrames")), None)
-    if frames is None:
-        return (3, *size)
-    volumes = any(s.get("input_format") == "NCTHW" for s in steps)
-    return (3, frames.clip_len, *size) if volumes else (frames.get("num_clips", 1), 3, *size)
-
-
-def _type_name(step: ConfigDict) -> str:
-    """What ``step`` is, by a name or, in a config of mmengine's newer style, by the class itself."""
-    return step.type if isinstance(step.type, str) else step.type.__name__
-
-
-def _pair(size) -> tuple[int, int]:
-    sides = [size] if isinstance(size, int) else list(size)[-2:]
-    # -1 stands for a side that follows from the image's.
-    sides = [side for side in sides if side > 0]
-    return sides[0], sides[-1]
 
 
 def build(cfg: Config, device: str) -> nn.Module:

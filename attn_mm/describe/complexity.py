@@ -10,9 +10,10 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from attn_mm.describe.build import input_shape, look_at
+from attn_mm.describe.build import look_at
 from attn_mm.describe.counting import Part, measure
 from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.frameworks.forwards import input_shape
 from attn_mm.papers import PAPERS
 from attn_mm.papers.counts import compare, paper_report
 from attn_mm.utils.config import ConfigOptions, load_config

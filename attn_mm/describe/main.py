@@ -12,7 +12,7 @@ from pathlib import Path
 from mmengine.config import Config
 from torch import nn
 
-from attn_mm.describe.build import input_shape, look_at
+from attn_mm.describe.build import look_at
 from attn_mm.describe.calls import Call, trace_calls
 from attn_mm.describe.dataflow import DataFlow, Flows, find_dataflow
 from attn_mm.describe.drawing import draw
@@ -28,6 +28,7 @@ from attn_mm.describe.module_tree import (
 )
 from attn_mm.describe.without_attention import without_attention
 from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.frameworks.forwards import input_shape
 from attn_mm.graft.units import find_family
 from attn_mm.layers import MFBN
 from attn_mm.utils.config import ConfigOptions, load_config

@@ -6,15 +6,9 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
-import torch
 from mmengine.model import BaseModel
 
-from attn_mm.frameworks import ClipView, Prediction, View
-from attn_mm.frameworks.mmaction.cam_target import action_target
-from attn_mm.frameworks.mmdet.cam_target import box_target
-from attn_mm.frameworks.mmpose.cam_target import keypoint_target
-from attn_mm.frameworks.mmpretrain.cam_target import class_target
-from attn_mm.frameworks.mmpretrain.predict import is_multilabel
+from attn_mm.frameworks.prediction import ClipView, Target
 from attn_mm.graft.early_stop import feedback_steps, stopped_after
 from attn_mm.layers.recording import AttentionKind
 from attn_mm.maps.cam_layers import default_layers
@@ -53,55 +47,37 @@ class Cams:
     """Makes Grad-CAM's panels for a model.
 
     Args:
-        model: of a framework whose ``default_scope`` is ``scope``.
+        model: the model.
 
     Raises:
         UserError: its backbone has no convolution.
     """
 
-    def __init__(self, model: BaseModel, scope: str) -> None:
-        self._model, self._scope = model, scope
+    def __init__(self, model: BaseModel) -> None:
+        self._model = model
         # The outputs of a step's norm, which default_layers() names as well, are no step's last word.
         self._layers = {name: layer for name, layer in default_layers(model).items() if " step " not in name}
         self._steps = feedback_steps(model)
         self._flows = getattr(getattr(model, "backbone", model), "flows", None)
 
-    def of_view(self, prediction: Prediction, view: View) -> list[Panel]:
-        """The panels for the best object, or for a person's best keypoint; none where nothing was found."""
-        if not prediction.objects:
-            return []
-        name, target = self._target(prediction, view)
+    def of_view(self, name: str, target: Target, answer: Callable[[], str]) -> list[Panel]:
+        """The panels of an image, or of a crop of it.
+
+        Args:
+            name: of the score that they explain.
+            target: gives that score.
+            answer: runs the network and says in a few words what it says; the note of each step's panel.
+        """
         found, steps = self._maps(target), self._by_step(target)
         panels = self._panels(name, found, steps, lambda maps: maps[0])
         for panel in panels:
-            if panel.kind is BY_STEP and self._scope == "mmpretrain" and not is_multilabel(self._model):
-                panel.note = self._answer(view, panel.place["step"])
+            if panel.kind is BY_STEP:
+                with stopped_after(self._model, panel.place["step"]):
+                    panel.note = answer()
         return panels
 
-    def _target(self, prediction: Prediction, view: View) -> tuple[str, Callable]:
-        best = prediction.objects[0]
-        if self._scope == "mmpose":
-            scores = prediction.objects[view.place]["keypoint_scores"]
-            keypoint = int(np.argmax(scores))
-            name = self._model.dataset_meta["keypoint_id2name"][keypoint]
-            return f"{name}, {scores[keypoint]:.2f}", keypoint_target(self._model, view.inputs, keypoint)
-        name = f"{best['class']}, {best['score']:.2f}"
-        if self._scope == "mmdet":
-            return f"the box of {name}", box_target(self._model, view.inputs, 0, view.valid)
-        return name, class_target(self._model, view.inputs, best["label"])
-
-    @torch.no_grad()
-    def _answer(self, view: View, step: int) -> str:
-        """What a classifier would say if it stopped after that step."""
-        with stopped_after(self._model, step):
-            scores = self._model(view.inputs, mode="tensor").softmax(1)[0]
-        label = int(scores.argmax())
-        return f"says {self._model.dataset_meta['classes'][label]}, {scores[label]:.2f}"
-
-    def of_clip(self, view: ClipView, best: dict) -> Callable[[int], list[Panel]]:
-        """From the index of a frame to the panels for the clip's best action, a class, label and score."""
-        name = f"{best['class']}, {best['score']:.2f} in this clip"
-        target = action_target(self._model, view.inputs, best["label"])
+    def of_clip(self, view: ClipView, name: str, target: Target) -> Callable[[int], list[Panel]]:
+        """From the index of a clip's frame to its panels; ``name`` and ``target`` as of :meth:`of_view`."""
         found, steps = self._maps(target), self._by_step(target)
         length = len(view.pictures) // len(view.inputs)
         over_time = view.inputs.dim() == 5
@@ -116,10 +92,10 @@ class Cams:
 
         return of_frame
 
-    def _maps(self, target: Callable) -> dict[str, list[np.ndarray]]:
+    def _maps(self, target: Target) -> dict[str, list[np.ndarray]]:
         return class_activation_maps(target, self._layers)
 
-    def _by_step(self, target: Callable) -> list[np.ndarray]:
+    def _by_step(self, target: Target) -> list[np.ndarray]:
         """The last layer's maps of a network that feeds back, from that which stops after step 1 on."""
         if self._steps == 1:
             return []

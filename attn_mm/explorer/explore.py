@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from rich.progress import Progress
-from torch import nn
 
 from attn_mm.datasets.media import VideoFrames, breaks_off, open_input, open_videos, read_image
 from attn_mm.errors import UnreadableFile, UserError, reports_user_errors
 from attn_mm.explorer.cams import Cams
 from attn_mm.explorer.page import FOLDERS, INDEX, Page, Shown
-from attn_mm.frameworks import PREDICTORS, ClipView, Prediction, Recogniser, load_model, score_threshold
-from attn_mm.frameworks.forwards import plain_forward
-from attn_mm.frameworks.mmaction.clips import Clip
-from attn_mm.inference.inputs import (
-    ACTION_SCOPE,
-    add_prediction_flags,
-    check_action_flags,
-    check_person_flags,
-    make_output,
-    person_finder,
-    read_classes,
-)
+from attn_mm.frameworks import framework_of
+from attn_mm.frameworks.framework import Framework, ImageFramework, VideoFramework
+from attn_mm.frameworks.loading import load_model
+from attn_mm.frameworks.prediction import Clip, ClipView, Prediction, Predictor, VideoPredictor, View
+from attn_mm.inference.inputs import add_prediction_flags, check_flags, framework_flags, make_output
 from attn_mm.maps.overlay import enlarged
-from attn_mm.maps.panels import attention_of, frame_panels, panels
+from attn_mm.maps.panels import Panel, attention_of, frame_panels, panels
 from attn_mm.run.demo_networks import small_network
 from attn_mm.utils.config import load_config
 from attn_mm.utils.extras import require
@@ -106,44 +101,77 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 class Explorer:
-    """From what a predictor or a recogniser has shown a model to the page's pictures.
+    """From what a model was shown to its attention maps and Grad-CAM's.
 
     Args:
         model: the model.
-        scope: the framework that it is of.
+        framework: the one that it is of.
         page: takes the pictures.
     """
 
-    def __init__(self, model: nn.Module, scope: str, page: Page) -> None:
-        self.model, self.scope, self.page = model, scope, page
-        self._run = plain_forward(model, scope)
-        self._cams = Cams(model, scope)
+    def __init__(self, model: BaseModel, framework: Framework, page: Page) -> None:
+        self.model, self.page = model, page
+        self._run = framework.plain_forward(model)
+        self._cams = Cams(model)
+
+
+class ImageExplorer(Explorer):
+    """An :class:`Explorer` of a model that sees images."""
+
+    def __init__(self, model: BaseModel, framework: ImageFramework, page: Page) -> None:
+        super().__init__(model, framework, page)
+        self._framework = framework
 
     def add(self, name: str, image: np.ndarray, prediction: Prediction, frame: int | None = None) -> None:
-        """Add an image, or a frame of a video, uint8 BGR."""
+        """Add an image, or a frame of a video, uint8 BGR, to the page."""
         views = []
         for view in prediction.views[:MAX_VIEWS]:
-            maps = attention_of(self.model, self._run, view.inputs)
-            found = panels(maps) + self._cams.of_view(prediction, view)
-            views.append(Shown(_label(prediction, view.place), view.picture, view.valid, found))
+            found = panels(attention_of(self.model, self._run, view.inputs)) + self._grad_cam(
+                prediction, view
+            )
+            views.append(Shown(self._label(prediction, view.place), view.picture, view.valid, found))
         objects = [
-            {"name": _name(item, place), "score": item["score"]}
+            {"name": self._name(item, place), "score": item["score"]}
             for place, item in enumerate(prediction.objects, start=1)
         ]
         record = {"objects": prediction.objects}
-        # The page lists a classifier's labels beside the picture.
-        picture = enlarged(image)[0] if self.scope == "mmpretrain" else prediction.picture
+        # The page lists an image's labels beside the picture.
+        picture = enlarged(image)[0] if self._framework.labels_images else prediction.picture
         self.page.add(name, picture, objects, views, frame, record)
+
+    def _grad_cam(self, prediction: Prediction, view: View) -> list[Panel]:
+        if not prediction.objects:
+            return []
+        name, target = self._framework.cam_target(self.model, prediction, view)
+        return self._cams.of_view(name, target, partial(self._framework.answer, self.model, view.inputs))
+
+    def _label(self, prediction: Prediction, place: int | None) -> str:
+        if place is None:
+            return "image"
+        item = prediction.objects[place]
+        return f"{self._name(item, place + 1)} ({item['score']:.2f})"
+
+    def _name(self, item: dict, number: int) -> str:
+        return item.get("class") or f"{self._framework.noun} {number}"
+
+
+class VideoExplorer(Explorer):
+    """An :class:`Explorer` of a model that sees clips."""
+
+    def __init__(self, model: BaseModel, framework: VideoFramework, page: Page) -> None:
+        super().__init__(model, framework, page)
+        self._framework = framework
 
     def clip(self, view: ClipView, best: dict) -> Callable[[int], Shown]:
         """From the index of a frame in a clip to what the network was shown of it.
 
         Args:
             view: the clip.
-            best: the action whose score Grad-CAM explains.
+            best: the class whose score Grad-CAM explains.
         """
         maps = attention_of(self.model, self._run, view.inputs)
-        cams = self._cams.of_clip(view, best)
+        name, target = self._framework.cam_target(self.model, view, best)
+        cams = self._cams.of_clip(view, name, target)
         panels_of = frame_panels(maps, view.inputs, len(view.pictures))
 
         def shown(index: int) -> Shown:
@@ -152,17 +180,7 @@ class Explorer:
         return shown
 
 
-def _label(prediction: Prediction, place: int | None) -> str:
-    if place is None:
-        return "image"
-    return f"{_name(prediction.objects[place], place + 1)} ({prediction.objects[place]['score']:.2f})"
-
-
-def _name(item: dict, number: int) -> str:
-    return item.get("class") or f"person {number}"
-
-
-def explore_images(paths: list[Path], explorer: Explorer, predictor) -> None:
+def explore_images(paths: list[Path], explorer: ImageExplorer, predictor: Predictor) -> None:
     """Show what is attended to in images; UserError where none can be read."""
     with explorer.page as page, progress_bar() as progress:
         for path in progress.track(paths, description="images"):
@@ -177,7 +195,9 @@ def explore_images(paths: list[Path], explorer: Explorer, predictor) -> None:
         raise UserError(f"none of the {len(paths)} images in {paths[0].parent} can be read")
 
 
-def explore_video(frames: VideoFrames, name: Path, explorer: Explorer, predictor, most: int) -> None:
+def explore_video(
+    frames: VideoFrames, name: Path, explorer: ImageExplorer, predictor: Predictor, most: int
+) -> None:
     """Show what is attended to in some of a video's frames."""
     stride = _stride(frames.count, most)
     with explorer.page, progress_bar() as progress:
@@ -191,7 +211,7 @@ def explore_video(frames: VideoFrames, name: Path, explorer: Explorer, predictor
             _say(progress, f"warning: {warning}")
 
 
-def explore_actions(paths: list[Path], explorer: Explorer, recogniser: Recogniser, most: int) -> None:
+def explore_actions(paths: list[Path], explorer: VideoExplorer, predictor: VideoPredictor, most: int) -> None:
     """Show what is attended to in some of each video's frames; UserError where no video can be read."""
     with explorer.page as page, progress_bar() as progress:
         for path in paths:
@@ -201,7 +221,7 @@ def explore_actions(paths: list[Path], explorer: Explorer, recogniser: Recognise
                 _say(progress, f"skipped: {error}")
                 page.skipped.append(path.name)
                 continue
-            _explore_clips(path, frames.count, explorer, recogniser, most, progress)
+            _explore_clips(path, frames.count, explorer, predictor, most, progress)
     if not page.items:
         raise UserError(f"none of the {len(paths)} videos in {paths[0].parent} can be read")
 
@@ -209,25 +229,25 @@ def explore_actions(paths: list[Path], explorer: Explorer, recogniser: Recognise
 def _explore_clips(
     path: Path,
     count: int | None,
-    explorer: Explorer,
-    recogniser: Recogniser,
+    explorer: VideoExplorer,
+    predictor: VideoPredictor,
     most: int,
     progress: Progress,
 ) -> None:
     stride, seen, scores = _stride(count, most), 0, []
     kept: list[tuple[int, Shown]] = []
     task = progress.add_task(path.name, total=count)
-    for clip in recogniser.clips(path):
-        found, view = recogniser(clip)
+    for clip in predictor.clips(path):
+        found, view = predictor(clip)
         scores.append(found)
         wanted = _wanted(clip, seen, stride, most - len(kept))
         if wanted:
-            shown = explorer.clip(view, recogniser.best(found)[0])
-            kept += [(place, shown(index)) for index, place in wanted]
+            show = explorer.clip(view, predictor.best(found)[0])
+            kept += [(place, show(index)) for index, place in wanted]
         seen = clip.stop
         progress.update(task, completed=seen)
     progress.remove_task(task)
-    actions = recogniser.best(np.mean(scores, axis=0))
+    actions = predictor.best(np.mean(scores, axis=0))
     objects = [{"name": action["class"], "score": action["score"]} for action in actions]
     for place, shown in kept:
         picture = enlarged(shown.picture)[0]
@@ -262,41 +282,44 @@ def explore(args: argparse.Namespace) -> None:
         args.input = pictures[0].parent
     cfg = load_config(args.config, args.cfg_options)
     check_checkpoint(args.checkpoint)
-    scope = cfg.get("default_scope")
-    if scope not in (*PREDICTORS, ACTION_SCOPE):
-        known = ", ".join([*PREDICTORS, ACTION_SCOPE])
-        raise UserError(f"{args.config} is for {scope}; explore.py knows the configs of {known}")
-    check_action_flags(args, scope)
-    if scope == ACTION_SCOPE:
-        page = _explore_actions(args, cfg)
+    framework, flags = framework_of(cfg, "explore.py"), framework_flags(args)
+    check_flags(framework, args.config, flags, args.score_thr)
+    if isinstance(framework, VideoFramework):
+        page = _explore_actions(args, cfg, framework, flags)
     else:
-        page = _explore_pictures(args, cfg, scope, pictures)
+        page = _explore_pictures(args, cfg, framework, flags, pictures)
     skipped = f", {len(page.skipped)} skipped" if page.skipped else ""
     frames = sum(len(item["frames"]) for item in page.items)
     print(f"{page.out / INDEX}: {counted(frames, 'picture')}{skipped}; open it in a browser")
 
 
-def _explore_actions(args: argparse.Namespace, cfg: Config) -> Page:
-    check_person_flags(args, ACTION_SCOPE, is_video=True)
+def _explore_actions(
+    args: argparse.Namespace, cfg: Config, framework: VideoFramework, flags: Mapping[str, Any]
+) -> Page:
     paths = open_videos(args.input)
+    options = framework.options(flags, paths, args.device)
     model = load_model(cfg, args.checkpoint, args.device)
-    recogniser = Recogniser(model, cfg, args.classes and read_classes(args.classes))
+    predictor = framework.predictor(model, cfg, **options)
     page = _open_page(args)
-    explore_actions(paths, Explorer(model, ACTION_SCOPE, page), recogniser, args.frames)
+    explore_actions(paths, VideoExplorer(model, framework, page), predictor, args.frames)
     return page
 
 
-def _explore_pictures(args: argparse.Namespace, cfg: Config, scope: str, pictures: list[Path] | None) -> Page:
+def _explore_pictures(
+    args: argparse.Namespace,
+    cfg: Config,
+    framework: ImageFramework,
+    flags: Mapping[str, Any],
+    pictures: list[Path] | None,
+) -> Page:
     source = pictures or open_input(args.input)
-    is_video = isinstance(source, VideoFrames)
-    check_person_flags(args, scope, is_video)
-    options = {"find_persons": person_finder(args, source)} if scope == "mmpose" else {}
+    options = framework.options(flags, source, args.device)
     model = load_model(cfg, args.checkpoint, args.device)
-    score_thr = score_threshold(model, scope) if args.score_thr is None else args.score_thr
-    predictor = PREDICTORS[scope](model, cfg, score_thr, **options)
+    score_thr = framework.score_threshold(model) if args.score_thr is None else args.score_thr
+    predictor = framework.predictor(model, cfg, score_thr, **options)
     page = _open_page(args)
-    explorer = Explorer(model, scope, page)
-    if is_video:
+    explorer = ImageExplorer(model, framework, page)
+    if isinstance(source, VideoFrames):
         explore_video(source, args.input, explorer, predictor, args.frames)
     else:
         explore_images(source, explorer, predictor)

@@ -40,7 +40,7 @@ class Shown:
     Attributes:
         label: what it is, such as "person 1".
         picture: uint8 BGR.
-        valid: see :class:`attn_mm.frameworks.View`.
+        valid: see :class:`attn_mm.frameworks.prediction.View`.
         panels: of the attentions.
     """
 
@@ -142,11 +142,9 @@ class Page(AbstractContextManager):
         }
         if panel.kind.over == "positions":
             return {**about, "map": packed(reduced(panel.values, MAX_CELLS))}
-        return {
-            **about,
-            "bounds": list(panel.kind.bounds),
-            "counts": histogram(panel.values, panel.kind.bounds, BINS),
-        }
+        bounds = panel.kind.bounds
+        assert bounds is not None, "values over channels or weights have bounds"
+        return {**about, "bounds": list(bounds), "counts": histogram(panel.values, bounds, BINS)}
 
     def __exit__(self, kind, *_) -> None:
         if not self.items:

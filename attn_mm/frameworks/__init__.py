@@ -1,50 +1,65 @@
-"""From a config and a checkpoint to what predicts on images or videos, and draws what it found."""
+"""The frameworks whose models attn_mm predicts with, explains, measures and demonstrates.
 
-from collections.abc import Callable
+Each is a folder here, with a subclass of :class:`attn_mm.frameworks.framework.Framework`. A config belongs to
+the framework that its ``default_scope`` names; that framework's folder is imported when a config needs it.
+"""
 
-from torch import nn
+from __future__ import annotations
 
-from attn_mm.frameworks.loading import load_model
-from attn_mm.frameworks.mmaction.draw import draw_actions
-from attn_mm.frameworks.mmaction.predict import ClipView, Recogniser
-from attn_mm.frameworks.mmdet.predict import detector
-from attn_mm.frameworks.mmpose.persons import PersonFinder, detected_persons, listed_persons, whole_image
-from attn_mm.frameworks.mmpose.predict import pose_estimator
-from attn_mm.frameworks.mmpretrain.predict import classifier, is_multilabel
-from attn_mm.frameworks.prediction import Prediction, Predictor, View
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-# For images, by default_scope, the name under which a framework's configs are known.
-PREDICTORS: dict[str, Callable[..., Predictor]] = {
-    "mmdet": detector,
-    "mmpose": pose_estimator,
-    "mmpretrain": classifier,
+from mmengine.config import Config
+
+from attn_mm.errors import UserError
+
+if TYPE_CHECKING:
+    from attn_mm.frameworks.framework import Framework
+
+_LOCATIONS = {
+    "mmdet": "attn_mm.frameworks.mmdet:MMDet",
+    "mmpose": "attn_mm.frameworks.mmpose:MMPose",
+    "mmaction": "attn_mm.frameworks.mmaction:MMAction",
+    "mmpretrain": "attn_mm.frameworks.mmpretrain:MMPretrain",
 }
 
-__all__ = [
-    "PREDICTORS",
-    "ClipView",
-    "PersonFinder",
-    "Prediction",
-    "Predictor",
-    "Recogniser",
-    "View",
-    "classifier",
-    "detected_persons",
-    "detector",
-    "draw_actions",
-    "listed_persons",
-    "load_model",
-    "pose_estimator",
-    "score_threshold",
-    "whole_image",
-]
 
+def register(name: str, location: str) -> None:
+    """Add a framework.
 
-def score_threshold(model: nn.Module, scope: str) -> float:
-    """The least score of what a model of that ``default_scope`` finds, unless a user says another.
-
-    Objects and persons: 0.3; labels of a multi-label classifier: 0.5; other classes have none.
+    Args:
+        name: ``default_scope`` of its configs.
+        location: ``"module:class"`` of its :class:`~attn_mm.frameworks.framework.Framework`.
     """
-    if scope != "mmpretrain":
-        return 0.3
-    return 0.5 if is_multilabel(model) else 0.0
+    _LOCATIONS[name] = location
+
+
+def known_frameworks() -> tuple[str, ...]:
+    """The names of all registered frameworks."""
+    return tuple(_LOCATIONS)
+
+
+def get_framework(name: str) -> Framework:
+    """The registered framework of that name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    module, _, kind = _LOCATIONS[name].partition(":")
+    return getattr(import_module(module), kind)()
+
+
+def framework_of(cfg: Config, user: str = "attn_mm") -> Framework:
+    """The framework that a config is for.
+
+    Args:
+        cfg: the config.
+        user: the command or flag that asks, for the error message.
+
+    Raises:
+        UserError: it is not registered, or the config sets no ``default_scope``.
+    """
+    name = cfg.get("default_scope")
+    if name not in _LOCATIONS:
+        raise UserError(f"{cfg.filename} is for {name}; {user} knows the configs of {', '.join(_LOCATIONS)}")
+    return get_framework(name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from mmengine.config import Config, ConfigDict
 
 WARMUP_ITERATIONS = 100
@@ -36,20 +34,4 @@ def dataloader(batch_size: int, dataset: dict, shuffle: bool) -> ConfigDict:
         num_workers=0,
         sampler=dict(type="DefaultSampler", shuffle=shuffle),
         dataset=dataset,
-    )
-
-
-def set_classifier_data(cfg: Config, batch_size: int, dataset: Callable[[str, list[dict]], dict]) -> None:
-    """Let a classifier of mmpretrain train, with flips, and be evaluated on a generated set.
-
-    Args:
-        cfg: the config, changed in place.
-        batch_size: of all loaders.
-        dataset: from a split, ``train2017`` or ``val2017``, and a pipeline to the config of the data set.
-    """
-    load, pack = dict(type="LoadImageFromFile"), dict(type="PackInputs")
-    flip = dict(type="RandomFlip", prob=0.5, direction="horizontal")
-    cfg.train_dataloader = dataloader(batch_size, dataset("train2017", [load, flip, pack]), shuffle=True)
-    cfg.val_dataloader = cfg.test_dataloader = dataloader(
-        batch_size, dataset("val2017", [load, pack]), shuffle=False
     )

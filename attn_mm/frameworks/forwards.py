@@ -1,50 +1,43 @@
-"""A plain forward of each framework's model: once through what attends, on an input that is ready."""
+"""Inputs for a model that is run once, whatever its framework, to be measured, drawn or exported."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from attn_mm.frameworks import get_framework, known_frameworks
+from attn_mm.frameworks.framework import Framework
 
-def plain_forward(model: BaseModel, scope: str) -> Callable[[Tensor], object]:
-    """A function that runs ``model`` on its input once.
 
-    A prediction may run it on a flipped or a cropped image as well, and cut the batch into pieces.
+def input_shape(cfg: Config) -> tuple[int, ...]:
+    """The shape of one input of a config's pipeline, without the batch, as far as it says.
+
+    ``(3, h, w)`` for an image, ``(3, T, h, w)`` for a clip, ``(T, 3, h, w)`` for frames of a 2D network.
+    """
+    return _framework(cfg.get("default_scope")).input_shape(cfg)
+
+
+def forward_arguments(
+    model: nn.Module, scope: str | None, shape: Sequence[int], device: str
+) -> tuple[Tensor, dict]:
+    """What runs ``model`` on one random input up to the outputs of its heads: ``model(x, **kwargs)``.
 
     Args:
-        model: a model of the framework ``scope``.
-        scope: ``default_scope`` of its config.
+        model: any network.
+        scope: ``default_scope`` of its config; of an unknown one the model is taken for one of images.
+        shape: of the input, as of :func:`input_shape`.
+        device: where the input is made.
+
+    Returns:
+        ``x``, with a batch of one, and ``kwargs``.
     """
-    if scope == "mmaction":
-        return model.backbone
-    if scope == "mmdet":
-        from mmdet.models.detectors import SingleStageDetector
-
-        # The second stage of a detector asks for boxes.
-        if not isinstance(model, SingleStageDetector):
-            return model.extract_feat
-    return lambda inputs: model(inputs, None, mode="tensor")
-
-
-def forward_arguments(model: nn.Module, scope: str, shape: Sequence[int], device: str) -> tuple[Tensor, dict]:
-    """What ``model`` takes to run on an image or clip of that shape, up to its heads' outputs."""
     x = torch.rand(1, *shape, device=device)
-    if not isinstance(model, BaseModel):
-        return x, {}
-    if scope == "mmaction":
-        volumes = any(isinstance(m, nn.Conv3d) for m in model.modules())
-        # Recognizers take several clips, or frames, of a video.
-        return x if len(shape) == 4 and not volumes else x[:, None], dict(mode="tensor", stage="head")
-    samples = None
-    if scope == "mmdet":
-        from mmdet.structures import DetDataSample
+    return _framework(scope).forward_arguments(model, x) if isinstance(model, BaseModel) else (x, {})
 
-        size = tuple(shape[-2:])
-        meta = dict(
-            img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1, 1)
-        )
-        samples = [DetDataSample(metainfo=meta)]
-    return x, dict(mode="tensor", data_samples=samples)
+
+def _framework(scope: str | None) -> Framework:
+    return get_framework(scope) if scope in known_frameworks() else Framework()

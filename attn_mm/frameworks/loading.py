@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-
 from mmengine.config import Config
 from mmengine.model import BaseModel, revert_sync_batchnorm
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 from attn_mm.errors import UserError
+from attn_mm.frameworks import framework_of
 
 
 def load_model(cfg: Config, checkpoint: str, device: str) -> BaseModel:
@@ -29,7 +28,7 @@ def load_model(cfg: Config, checkpoint: str, device: str) -> BaseModel:
         preprocessor = {"data_preprocessor": cfg.data_preprocessor} if "data_preprocessor" in cfg else {}
         model = revert_sync_batchnorm(MODELS.build({**preprocessor, **cfg.model}))
         fill(model, content.get("state_dict", content), f"{checkpoint} does not fit {cfg.filename}")
-        model.dataset_meta = _dataset_meta(cfg, content)
+        model.dataset_meta = framework_of(cfg).dataset_meta(cfg, _saved_meta(content))
     try:
         model.to(device)
     except (AssertionError, RuntimeError) as error:
@@ -74,27 +73,8 @@ def _predicts(name: str, value: Tensor | None) -> bool:
     return not any(module.startswith(("data_preprocessor", "loss", "metric")) for module in modules)
 
 
-def _dataset_meta(cfg: Config, checkpoint: dict) -> dict:
+def _saved_meta(checkpoint: dict) -> dict:
+    """The ``dataset_meta`` that a checkpoint holds, or an empty dict."""
     saved = checkpoint.get("meta") or {}
     # 'CLASSES' is how the versions before mmengine spelt it.
-    meta = {key.lower(): value for key, value in saved.get("dataset_meta", saved).items()}
-    if cfg.default_scope == "mmaction":
-        # Its data sets know no names of their classes.
-        return meta
-    poses = cfg.default_scope == "mmpose"
-    if ("keypoint_id2name" if poses else "classes") not in meta:
-        dataset = copy.deepcopy(cfg.test_dataloader.dataset)
-        # Only its classes or keypoints are wanted.
-        dataset.update(lazy_init=True, pipeline=[])
-        meta = DATASETS.build(dataset).metainfo
-        if not poses and "classes" not in meta:
-            raise UserError(
-                f"neither the checkpoint nor the test set of {cfg.filename} names the classes: "
-                "give the set metainfo=dict(classes=(...))"
-            )
-    if poses:
-        return meta
-    palette = meta.get("palette")
-    if isinstance(palette, (list, tuple)) and len(palette) < len(meta["classes"]):
-        palette = None
-    return {"classes": tuple(meta["classes"]), "palette": palette or "random"}
+    return {key.lower(): value for key, value in saved.get("dataset_meta", saved).items()}

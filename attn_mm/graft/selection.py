@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from attn_mm.graft.units import find_family, forward_owner, plain_convs
+from attn_mm.graft.units import family_of, find_family, forward_owner, plain_convs
 
 _FACTORISED = "mmaction.models.common.conv2plus1d.Conv2plus1d"
 
@@ -119,9 +119,7 @@ def select_convs(
 
 
 def _unit_convs(block: nn.Module) -> dict[str, nn.Module]:
-    family = find_family(block)
-    assert family is not None, "stage_blocks() refuses it"
-    return {unit.name: unit.conv for unit in family.units(block)}
+    return {unit.name: unit.conv for unit in family_of(block).units(block)}
 
 
 def _find_convs(owner: str, units: dict[str, nn.Module], wanted: str) -> list[nn.Module]:

@@ -10,7 +10,7 @@ A VGG has no blocks, only convolutions in a row: :func:`plain_convs`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -27,9 +27,10 @@ class Unit(NamedTuple):
     """The module that has convolution, norm and activation in it, where there is one."""
 
     @property
-    def dims(self) -> int:
-        """2 or 3: the dimensions that the convolution slides over."""
-        return len(self._of_conv("kernel_size"))
+    def dims(self) -> Literal[2, 3]:
+        """The dimensions that the convolution slides over."""
+        dims: Any = len(self._of_conv("kernel_size"))
+        return dims
 
     @property
     def in_channels(self) -> int:
@@ -174,6 +175,13 @@ def forward_owner(module: nn.Module) -> str:
 def find_family(block: nn.Module) -> Family | None:
     """The family of ``block``, or None where its forward is of none of the known ones."""
     return getattr(block, "family", None) or FAMILIES.get(forward_owner(block))
+
+
+def family_of(block: nn.Module) -> Family:
+    """The family of ``block``, one of those that :func:`attn_mm.graft.selection.stage_blocks` gives."""
+    family = find_family(block)
+    assert family is not None, f"{type(block).__name__} is a block of no known family"
+    return family
 
 
 def plain_convs(backbone: nn.Module) -> list[dict[str, nn.Module]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attn_mm.datasets.media import write_image
 from attn_mm.errors import UserError
-from attn_mm.frameworks import ClipView, View
+from attn_mm.frameworks.prediction import ClipView, View
 from attn_mm.layers.recording import Recorded, attending_layers
 from attn_mm.maps.attention_sheet import attention_sheet, panel_range, panel_rows
 from attn_mm.maps.overlay import fit_to_image
@@ -26,7 +26,7 @@ class AttentionSheets:
 
     Args:
         model: in evaluation mode.
-        run: runs the model once on its input, see :func:`attn_mm.frameworks.forwards.plain_forward`.
+        run: runs the model once on its input, see :meth:`attn_mm.frameworks.framework.Framework.plain_forward`.
         keep_scale: let the first picture's colour scales hold for all, as a video needs.
 
     Raises:

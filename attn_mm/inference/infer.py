@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from torch import nn
 
 from attn_mm.datasets.media import (
     VIDEO_SUFFIXES,
@@ -16,23 +17,11 @@ from attn_mm.datasets.media import (
     open_videos,
 )
 from attn_mm.errors import UserError, reports_user_errors
-from attn_mm.frameworks import (
-    PREDICTORS,
-    Recogniser,
-    load_model,
-    score_threshold,
-)
-from attn_mm.frameworks.forwards import plain_forward
+from attn_mm.frameworks import framework_of
+from attn_mm.frameworks.framework import ImageFramework, VideoFramework
+from attn_mm.frameworks.loading import load_model
 from attn_mm.inference.attention_sheets import AttentionFigure, AttentionSheets
-from attn_mm.inference.inputs import (
-    ACTION_SCOPE,
-    add_prediction_flags,
-    check_action_flags,
-    check_person_flags,
-    make_output,
-    person_finder,
-    read_classes,
-)
+from attn_mm.inference.inputs import add_prediction_flags, check_flags, framework_flags, make_output
 from attn_mm.inference.predictions import Predictions
 from attn_mm.inference.run_images import run_images, run_video
 from attn_mm.inference.run_videos import run_videos
@@ -61,9 +50,6 @@ every attention map over the image (for a classifier, the part of it that the ne
 sees), or over each person in it; predictions.json, whose
 boxes are x1, y1, x2, y2 in pixels of the image. docs/inference.md says more.
 """
-
-# What the objects of a framework's predictions are called.
-_NOUNS = {"mmdet": "object", "mmpose": "person", "mmpretrain": "label"}
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -118,69 +104,62 @@ def infer(args: argparse.Namespace) -> None:
     check_figure(args)
     cfg = load_config(args.config, args.cfg_options)
     check_checkpoint(args.checkpoint)
-    scope = cfg.get("default_scope")
-    if scope not in (*PREDICTORS, ACTION_SCOPE):
-        known = ", ".join([*PREDICTORS, ACTION_SCOPE])
-        raise UserError(f"{args.config} is for {scope}; infer.py knows the configs of {known}")
-    check_action_flags(args, scope)
-    if scope == ACTION_SCOPE:
+    framework, flags = framework_of(cfg, "infer.py"), framework_flags(args)
+    check_flags(framework, args.config, flags, args.score_thr)
+    if isinstance(framework, VideoFramework):
         if args.attention_figure:
             raise UserError(f"--attention-figure is for images, and {args.config} is for videos")
-        found, what = infer_actions(args, cfg), ""
+        found, what = infer_actions(args, cfg, framework, flags), ""
     else:
-        found = infer_objects(args, cfg, scope)
+        found = infer_objects(args, cfg, framework, flags)
         number = sum(len(record["objects"]) for record in found.records)
-        what = counted(number, _NOUNS[scope]) + " in "
+        what = counted(number, framework.noun) + " in "
     skipped = f", {len(found.skipped)} skipped" if found.skipped else ""
     print(f"{found.out}: {what}{found.extent}{skipped}")
 
 
-def infer_actions(args: argparse.Namespace, cfg: Config) -> Predictions:
+def infer_actions(
+    args: argparse.Namespace, cfg: Config, framework: VideoFramework, flags: Mapping[str, Any]
+) -> Predictions:
     """Say what is done in videos."""
-    check_person_flags(args, ACTION_SCOPE, is_video=True)
     paths = open_videos(args.input)
+    options = framework.options(flags, paths, args.device)
     model = load_model(cfg, args.checkpoint, args.device)
-    recogniser = Recogniser(model, cfg, args.classes and read_classes(args.classes))
-    sheets = open_sheets(args, model, ACTION_SCOPE, keep_scale=True)
-    found = open_output(args, {"classes": recogniser.classes})
-    run_videos(paths, found, recogniser, sheets)
+    predictor = framework.predictor(model, cfg, **options)
+    run = framework.plain_forward(model)
+    sheets = AttentionSheets(model, run, keep_scale=True) if args.show_attention else None
+    found = open_output(args, framework.legend({"classes": predictor.classes}))
+    run_videos(paths, found, predictor, sheets)
     return found
 
 
-def infer_objects(args: argparse.Namespace, cfg: Config, scope: str) -> Predictions:
+def infer_objects(
+    args: argparse.Namespace, cfg: Config, framework: ImageFramework, flags: Mapping[str, Any]
+) -> Predictions:
     """Find objects or persons in images, or in the frames of a video."""
     source = open_input(args.input)
     is_video = isinstance(source, VideoFrames)
-    check_person_flags(args, scope, is_video)
-    options = {"find_persons": person_finder(args, source)} if scope == "mmpose" else {}
+    options = framework.options(flags, source, args.device)
     model = load_model(cfg, args.checkpoint, args.device)
-    score_thr = score_threshold(model, scope) if args.score_thr is None else args.score_thr
-    sheets = open_sheets(args, model, scope, keep_scale=is_video)
-    predictor = PREDICTORS[scope](model, cfg, score_thr, **options)
-    found = open_output(args, model.dataset_meta, score_thr=score_thr)
-    if args.attention_figure:
+    score_thr = framework.score_threshold(model) if args.score_thr is None else args.score_thr
+    run = framework.plain_forward(model)
+    sheets = AttentionSheets(model, run, keep_scale=is_video) if args.show_attention else None
+    predictor = framework.predictor(model, cfg, score_thr, **options)
+    found = open_output(args, framework.legend(model.dataset_meta), score_thr=score_thr)
+    if sheets is not None and args.attention_figure:
         sheets.figure = AttentionFigure(found.out / "attention_figure.png", args.attention_figure)
-    if is_video:
+    if isinstance(source, VideoFrames):
         run_video(source, args.input, found, predictor, sheets)
     else:
         run_images(source, found, predictor, sheets)
     return found
 
 
-def open_sheets(
-    args: argparse.Namespace, model: nn.Module, scope: str, keep_scale: bool
-) -> AttentionSheets | None:
-    """What draws the attention, where the command line asks for it."""
-    if not args.show_attention:
-        return None
-    return AttentionSheets(model, plain_forward(model, scope), keep_scale)
-
-
-def open_output(args: argparse.Namespace, dataset_meta: dict, **about) -> Predictions:
+def open_output(args: argparse.Namespace, legend: dict, **about) -> Predictions:
     """Make the folder that the command line says, or names by the input."""
     out = args.out or Path("outputs", args.input.resolve().stem)
     make_output(out, args.input, args.show_attention)
-    return Predictions(out, dataset_meta, config=args.config, checkpoint=args.checkpoint, **about)
+    return Predictions(out, legend, config=args.config, checkpoint=args.checkpoint, **about)
 
 
 @reports_user_errors

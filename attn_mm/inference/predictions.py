@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attn_mm.frameworks import Prediction
+from attn_mm.frameworks.prediction import Prediction
 from attn_mm.utils.files import write_atomically
 from attn_mm.utils.tables import counted
 
@@ -19,7 +19,7 @@ class Predictions(AbstractContextManager):
 
     Args:
         out: the output folder.
-        dataset_meta: the model's.
+        legend: what the numbers in the objects stand for, of :meth:`Framework.legend`.
         about: what the file says first.
 
     Attributes:
@@ -27,11 +27,11 @@ class Predictions(AbstractContextManager):
         skipped: names of the files that can't be read.
     """
 
-    def __init__(self, out: Path, dataset_meta: dict, **about) -> None:
+    def __init__(self, out: Path, legend: dict, **about) -> None:
         self.out = out
         self.records: list[dict] = []
         self.skipped: list[str] = []
-        self._about = {**about, **legend(dataset_meta)}
+        self._about = {**about, **legend}
 
     @property
     def extent(self) -> str:
@@ -53,13 +53,3 @@ class Predictions(AbstractContextManager):
         write_atomically(path, json.dumps(content, indent=1) + "\n")
         if kind:
             print(f"ended early: {path} holds what was found in {self.extent}", file=sys.stderr)
-
-
-def legend(dataset_meta: dict) -> dict:
-    """What the numbers in the objects stand for: the classes, or the keypoints and the links between them."""
-    if "keypoint_id2name" not in dataset_meta:
-        return {"classes": dataset_meta["classes"]}
-    return {
-        "keypoints": [name for _, name in sorted(dataset_meta["keypoint_id2name"].items())],
-        "skeleton": [list(link) for link in dataset_meta["skeleton_links"]],
-    }

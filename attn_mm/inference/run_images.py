@@ -13,9 +13,7 @@ from attn_mm.datasets.media import (
     write_image,
 )
 from attn_mm.errors import UserError
-from attn_mm.frameworks import (
-    Predictor,
-)
+from attn_mm.frameworks.prediction import Predictor
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.predictions import Predictions
 from attn_mm.utils.progress import progress_bar

@@ -10,24 +10,24 @@ from rich.progress import Progress
 
 from attn_mm.datasets.media import VideoFile, VideoFrames, breaks_off
 from attn_mm.errors import UnreadableFile, UserError
-from attn_mm.frameworks import Recogniser, draw_actions
+from attn_mm.frameworks.prediction import VideoPredictor
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.predictions import Predictions
 from attn_mm.utils.progress import progress_bar
 
 
 def run_videos(
-    paths: list[Path], found: Predictions, recogniser: Recogniser, sheets: AttentionSheets | None
+    paths: list[Path], found: Predictions, predictor: VideoPredictor, sheets: AttentionSheets | None
 ) -> None:
     """Predict on videos and write them with the best classes drawn on them.
 
     A record is ``{"file", "width", "height", "frames", "actions"}``, the actions as
-    :meth:`Recogniser.best` gives them for the mean of the clips' scores.
+    :meth:`VideoPredictor.best` gives them for the mean of the clips' scores.
 
     Args:
         paths: of the videos.
         found: keeps the records; the videos go into its folder, those of the masks into ``attention/`` there.
-        recogniser: predicts.
+        predictor: predicts.
         sheets: draws the masks; None for none.
 
     Raises:
@@ -45,12 +45,12 @@ def run_videos(
                 # Each video has its own scales.
                 sheets.limits = None
             attention = VideoFile(found.out / "attention" / name, frames.rate)
-            scores, seen = _predict(path, frames.count, recogniser, sheets, attention, progress)
+            scores, seen = _predict(path, frames.count, predictor, sheets, attention, progress)
             warning = breaks_off(path, seen, frames.count)
             if warning:
                 _say(progress, f"warning: {warning}")
-            actions = recogniser.best(scores)
-            height, width = _draw(path, frames.rate, found.out / name, actions, seen, progress)
+            actions = predictor.best(scores)
+            height, width = _draw(path, frames.rate, found.out / name, predictor, actions, seen, progress)
             record = dict(file=path.name, width=width, height=height, frames=seen, actions=actions)
             found.records.append(record)
     if not found.records:
@@ -70,7 +70,7 @@ def _say(progress: Progress, line: str) -> None:
 def _predict(
     path: Path,
     count: int | None,
-    recogniser: Recogniser,
+    predictor: VideoPredictor,
     sheets: AttentionSheets | None,
     attention: VideoFile,
     progress: Progress,
@@ -79,8 +79,8 @@ def _predict(
     scores, seen = [], 0
     task = progress.add_task(path.name, total=count)
     with attention:
-        for clip in recogniser.clips(path):
-            found, view = recogniser(clip)
+        for clip in predictor.clips(path):
+            found, view = predictor(clip)
             scores.append(found)
             if sheets:
                 sheet = sheets.of_clip(view)
@@ -95,13 +95,19 @@ def _predict(
 
 
 def _draw(
-    path: Path, rate: float, target: Path, actions: list[dict], count: int, progress: Progress
+    path: Path,
+    rate: float,
+    target: Path,
+    predictor: VideoPredictor,
+    actions: list[dict],
+    count: int,
+    progress: Progress,
 ) -> tuple[int, int]:
     """Write a video with the actions drawn on it; returns the height and width that it had before."""
     task = progress.add_task(f"drawing {path.name}", total=count)
     with VideoFile(target, rate) as drawn:
         for frame in VideoFrames(path):
-            drawn.write(draw_actions(frame, actions))
+            drawn.write(predictor.draw(frame, actions))
             progress.advance(task)
     progress.remove_task(task)
     return frame.shape[:2]

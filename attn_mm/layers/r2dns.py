@@ -78,8 +78,8 @@ def check_recursion(
 
 
 def r2dns(
-    stages: Sequence[Callable[[Tensor], Tensor]],
-    attentions: Sequence[Callable[[Tensor], Tensor]],
+    stages: Sequence[Callable[[Tensor], Tensor]] | nn.ModuleList,
+    attentions: Sequence[Callable[[Tensor], Tensor]] | nn.ModuleList,
     x: Tensor | Sequence[Tensor],
     num_flows: int,
     eta: float = 0.5,
@@ -106,6 +106,7 @@ def r2dns(
     if len(features) != num_flows:
         raise ValueError(f"{num_flows} flows take an input each, got {len(features)}")
     outputs = []
+    stage: Any
     for index, stage in enumerate(stages):
         # Eq. 1: flow n (from 0 here) has L - (N - 1 - n) stages.
         first = max(0, num_flows - len(stages) + index)
@@ -186,8 +187,7 @@ class R2DNS(nn.Module):
             ``{(stage from 0, flow from 1): mask (N, 1, *size)}``.
         """
         masks: dict[tuple[int, int], Tensor] | None = {} if return_masks else None
-        stages, attentions = list(self.stages), list(self.attentions)
-        outputs = r2dns(stages, attentions, x, self.num_flows, self.eta, self.first_mask, masks)
+        outputs = r2dns(self.stages, self.attentions, x, self.num_flows, self.eta, self.first_mask, masks)
         return (outputs, masks) if return_masks else outputs
 
     def recorded(self, run, x, return_masks: bool = False):

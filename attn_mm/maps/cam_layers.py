@@ -2,7 +2,7 @@
 
 A target is a function without arguments that runs the model on an input and gives a scalar: what
 :func:`attn_mm.maps.grad_cam.class_activation_maps` takes as ``score``. The inputs are the network's:
-preprocessed, on its device, as ``View.inputs`` and ``ClipView.inputs`` of :mod:`attn_mm.frameworks`.
+preprocessed, on its device, as the ``inputs`` of the views of :mod:`attn_mm.frameworks.prediction`.
 
     layers = default_layers(model)
     maps = class_activation_maps(class_target(model, inputs, label), layers)

@@ -51,17 +51,17 @@ class AttnMixin(LoadReport):
     def init_weights(self, *args, **kwargs) -> None:
         again = getattr(self, "is_init", False)
         starts = [module for module in self.modules() if isinstance(module, OwnStart)]
-        for module in starts:
-            module.started = False
+        for own in starts:
+            own.started = False
         with reports_copies(self):
-            super().init_weights(*args, **kwargs)
+            super().init_weights(*args, **kwargs)  # type: ignore[misc]  # of mmengine's BaseModule
         if again:
             return
         loaded = (*args, *kwargs.values(), getattr(self, "pretrained", None))
         if not any(isinstance(checkpoint, str) for checkpoint in loaded):
-            for module in starts:
-                if not module.started:
-                    module.init_weights()
+            for own in starts:
+                if not own.started:
+                    own.init_weights()
         for module in self.modules():
             if isinstance(module, FeedbackMixin):
                 module.repeat_norms()

@@ -21,7 +21,7 @@ class InflatedMixin(LoadReport):
     inflated_from: str | None
 
     def init_weights(self, *args, **kwargs) -> None:
-        super().init_weights(*args, **kwargs)
+        super().init_weights(*args, **kwargs)  # type: ignore[misc]  # of mmengine's BaseModule
         if self.inflated_from:
             load_inflated(self, self.inflated_from)
 

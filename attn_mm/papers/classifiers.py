@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.labels import check_image_labels
 from attn_mm.errors import UserError
-from attn_mm.frameworks import load_model
+from attn_mm.frameworks.loading import load_model
 from attn_mm.run.launch import open_config
 from attn_mm.utils.config import ConfigOptions
 from attn_mm.utils.files import check_checkpoint

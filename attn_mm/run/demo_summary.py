@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from attn_mm.datasets.media import VideoFrames, write_image
-from attn_mm.frameworks import (
-    PersonFinder,
-    Predictor,
-    Recogniser,
-    classifier,
-    detector,
-    pose_estimator,
-    score_threshold,
-)
-from attn_mm.frameworks.forwards import plain_forward
-from attn_mm.frameworks.mmaction import demo as action
+from attn_mm.frameworks import framework_of
+from attn_mm.frameworks.framework import ImageFramework, VideoFramework
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.inputs import make_output
 from attn_mm.inference.predictions import Predictions
@@ -38,11 +26,7 @@ NUM_PICTURES, NUM_VIDEOS = 6, 8
 
 def more_figures(runner: Runner) -> dict[str, float]:
     """What a demo measures besides the config's metrics."""
-    return action.examine(_trained(runner), runner.cfg) if _of_videos(runner) else {}
-
-
-def _of_videos(runner: Runner) -> bool:
-    return runner.cfg.default_scope == "mmaction"
+    return framework_of(runner.cfg).demo_metrics(_trained(runner), runner.cfg)
 
 
 def _trained(runner: Runner) -> BaseModel:
@@ -51,7 +35,8 @@ def _trained(runner: Runner) -> BaseModel:
 
 def finish_demo(runner: Runner, metrics: dict[str, float], seconds: float) -> None:
     """Draw some held-out images or videos with the trained model, and print what the demo gave."""
-    number, kind = (NUM_VIDEOS, "videos") if _of_videos(runner) else (NUM_PICTURES, "images")
+    of_videos = isinstance(framework_of(runner.cfg), VideoFramework)
+    number, kind = (NUM_VIDEOS, "videos") if of_videos else (NUM_PICTURES, "images")
     pictures = draw_predictions(runner, number)
     held_out = len(_paths(runner))
     table = Table(title=f"{Path(runner.cfg.filename).stem}, {held_out} held-out {kind}")
@@ -77,33 +62,35 @@ def draw_predictions(runner: Runner, number: int) -> Path:
     Returns:
         the folder, as of ``tools/infer.py``.
     """
+    framework = framework_of(runner.cfg)
     dataset = runner.val_dataloader.dataset
     model = _trained(runner)
     model.dataset_meta = dataset.metainfo
+    of_videos = isinstance(framework, VideoFramework)
     sheets = None
     if attending_layers(model):
-        run = plain_forward(model, runner.cfg.default_scope)
-        sheets = AttentionSheets(model, run, keep_scale=_of_videos(runner))
+        sheets = AttentionSheets(model, framework.plain_forward(model), keep_scale=of_videos)
     paths = _paths(runner)[:number]
     out = Path(runner.work_dir, "pictures")
     make_output(out, paths[0], attention=sheets is not None)
     about = dict(config=runner.cfg.filename, checkpoint=find_latest_checkpoint(runner.work_dir))
-    if _of_videos(runner):
-        recogniser = Recogniser(model, runner.cfg)
-        found = Predictions(out, {"classes": recogniser.classes}, **about)
-        run_videos(paths, found, recogniser, sheets)
+    if isinstance(framework, VideoFramework):
+        predictor = framework.predictor(model, runner.cfg)
+        found = Predictions(out, framework.legend({"classes": predictor.classes}), **about)
+        run_videos(paths, found, predictor, sheets)
         _write_frames(paths, found, dataset)
-    else:
-        score_thr = score_threshold(model, runner.cfg.default_scope)
-        found = Predictions(out, model.dataset_meta, **about, score_thr=score_thr)
-        run_images(paths, found, _predictor(model, runner.cfg, dataset, score_thr), sheets)
+    elif isinstance(framework, ImageFramework):
+        score_thr = framework.score_threshold(model)
+        predictor = framework.predictor(model, runner.cfg, score_thr, **framework.demo_options(dataset))
+        found = Predictions(out, framework.legend(model.dataset_meta), **about, score_thr=score_thr)
+        run_images(paths, found, predictor, sheets)
     return out
 
 
 def _paths(runner: Runner) -> list[Path]:
     """The images or videos that the model was evaluated on."""
     dataset = runner.val_dataloader.dataset
-    key = "filename" if _of_videos(runner) else "img_path"
+    key = "filename" if isinstance(framework_of(runner.cfg), VideoFramework) else "img_path"
     # A pose estimator's data set has an entry for each person.
     return list(dict.fromkeys(Path(dataset.get_data_info(i)[key]) for i in range(len(dataset))))
 
@@ -115,23 +102,3 @@ def _write_frames(paths: list[Path], found: Predictions, dataset: BaseDataset) -
         truth = dataset.metainfo["classes"][dataset.get_data_info(index)["label"]]
         lines = [f"true: {truth}", f"predicted: {best['class']} ({best['score']:.2f})"]
         write_image(found.out / f"{path.stem}.jpg", frame_sheet(list(VideoFrames(path)), lines))
-
-
-def _predictor(model: nn.Module, cfg, dataset: BaseDataset, score_thr: float) -> Predictor:
-    if cfg.default_scope == "mmpose":
-        return pose_estimator(model, cfg, score_thr, find_persons=_annotated_persons(dataset))
-    predictor = classifier if cfg.default_scope == "mmpretrain" else detector
-    return predictor(model, cfg, score_thr)
-
-
-def _annotated_persons(dataset: BaseDataset) -> PersonFinder:
-    """The boxes that the demo evaluates with."""
-    boxes = defaultdict(list)
-    for index in range(len(dataset)):
-        person = dataset.get_data_info(index)
-        boxes[Path(person["img_path"]).name].append(person["bbox"][0])
-
-    def find(image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-        return np.array(boxes[name]), np.ones(len(boxes[name]), np.float32)
-
-    return find

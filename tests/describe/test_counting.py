@@ -9,9 +9,9 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from attn_mm.describe.build import input_shape
 from attn_mm.describe.complexity import main
 from attn_mm.describe.counting import count_parameters, measure, meta_input, weightless
+from attn_mm.frameworks.forwards import input_shape
 from attn_mm.layers.ops.execution import shortcuts_enabled
 
 
@@ -174,7 +174,8 @@ def test_networks_without_weights_keep_their_numbers():
 
 def image_pipeline(*steps):
     dataset = dict(pipeline=[*steps, dict(type="Pack")])
-    return Config(dict(model=dict(), val_dataloader=dict(dataset=dataset)))
+    scope = "mmaction" if "SampleFrames" in str(steps) else "mmdet"
+    return Config(dict(default_scope=scope, model=dict(), val_dataloader=dict(dataset=dataset)))
 
 
 @pytest.mark.parametrize(

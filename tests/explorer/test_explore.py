@@ -19,7 +19,7 @@ from layers.reference import leaves
 from mmengine.config import Config
 
 from attn_mm.explorer.explore import main
-from attn_mm.frameworks import load_model
+from attn_mm.frameworks.loading import load_model
 from attn_mm.maps.overlay import colours, fit_to_image
 from attn_mm.run import demo_networks as demo
 from attn_mm.utils.config import load_config

@@ -19,10 +19,11 @@ from mmengine.structures import InstanceData
 
 from attn_mm.datasets.media import VideoFile, VideoFrames
 from attn_mm.errors import UserError
-from attn_mm.frameworks import PREDICTORS, View, load_model
-from attn_mm.frameworks.forwards import plain_forward
-from attn_mm.frameworks.loading import fill
+from attn_mm.frameworks.loading import fill, load_model
+from attn_mm.frameworks.mmdet import MMDet
 from attn_mm.frameworks.mmdet.draw import enlarged_instances
+from attn_mm.frameworks.mmdet.predict import detector
+from attn_mm.frameworks.prediction import View
 from attn_mm.inference import run_images
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.infer import main
@@ -326,7 +327,7 @@ def test_the_default_output_folder_bears_the_inputs_name(plain, tmp_path, monkey
 
 
 def sheets_of(model, **options):
-    return AttentionSheets(model, plain_forward(model, "mmdet"), **options)
+    return AttentionSheets(model, MMDet().plain_forward(model), **options)
 
 
 def test_attention_of_an_image(grafted, tmp_path):
@@ -336,7 +337,7 @@ def test_attention_of_an_image(grafted, tmp_path):
 
     cfg = load_config(grafted[0])
     model = load_model(cfg, grafted[1], "cpu")
-    (view,) = PREDICTORS["mmdet"](model, cfg, 0.3)(picture()).views
+    (view,) = detector(model, cfg, 0.3)(picture()).views
     masks = masks_of(sheets_of(model).panels(view))
     assert set(masks) == {(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
     np.testing.assert_array_equal(found, contact_sheet(picture(), masks))
@@ -354,7 +355,7 @@ def test_attention_of_several_images_in_one_picture(grafted, tmp_path):
     model = load_model(cfg, grafted[1], "cpu")
     views = []
     for index, row in enumerate(rows):
-        (view,) = PREDICTORS["mmdet"](model, cfg, 0.3)(picture(seed=index)).views
+        (view,) = detector(model, cfg, 0.3)(picture(seed=index)).views
         masks = masks_of(sheets_of(model).panels(view))
         views.append((view.picture, masks))
         assert [(m["stage"] - 1, m["flow"]) for m in row["masks"]] == sorted(masks)
@@ -371,7 +372,7 @@ def test_attention_of_a_video(grafted, clip, tmp_path):
     attended = VideoFrames(tmp_path / "out" / "attention" / "clip.mp4")
     cfg = load_config(grafted[0])
     model = load_model(cfg, grafted[1], "cpu")
-    predict = PREDICTORS["mmdet"](model, cfg, 0.3)
+    predict = detector(model, cfg, 0.3)
     kept, free = sheets_of(model, keep_scale=True), sheets_of(model)
     found = list(attended)
     assert (attended.rate, len(found)) == (12.5, 4)
@@ -408,7 +409,7 @@ def test_masks_lie_where_the_network_saw_them(plain, size):
     ramp = np.linspace(20, 120, height)[:, None] + np.linspace(0, 110, width)
     image = np.repeat(ramp.round().astype(np.uint8)[..., None], 3, axis=2)
     cfg = load_config(plain[0])
-    (view,) = PREDICTORS["mmdet"](load_model(cfg, plain[1], "cpu"), cfg, 0.3)(image).views
+    (view,) = detector(load_model(cfg, plain[1], "cpu"), cfg, 0.3)(image).views
     assert view.inputs.shape[-2] % 32 == view.inputs.shape[-1] % 32 == 0
     mask = masks_of(sees_its_input().panels(view))[0, 2]
     mean = np.mean(cfg.model.data_preprocessor.mean)
@@ -427,7 +428,7 @@ def test_masks_lie_where_the_network_saw_them(plain, size):
 
 def test_the_padding_is_really_there(plain):
     cfg = load_config(plain[0])
-    predict = PREDICTORS["mmdet"](load_model(cfg, plain[1], "cpu"), cfg, 0.3)
+    predict = detector(load_model(cfg, plain[1], "cpu"), cfg, 0.3)
     # 75 x 110 is resized to 87 x 128 and padded to 96 x 128.
     assert predict(picture(75, 110)).views[0].valid == pytest.approx((87 / 96, 1.0))
     assert predict(picture(96, 128)).views[0].valid == (1.0, 1.0)
@@ -435,7 +436,7 @@ def test_the_padding_is_really_there(plain):
 
 def test_a_video_keeps_the_first_frames_scale(plain):
     cfg = load_config(plain[0])
-    predict = PREDICTORS["mmdet"](load_model(cfg, plain[1], "cpu"), cfg, 0.3)
+    predict = detector(load_model(cfg, plain[1], "cpu"), cfg, 0.3)
     dark, light = (predict(np.full((64, 64, 3), value, np.uint8)).views[0] for value in (60, 200))
     free, kept = sees_its_input(), sees_its_input(keep_scale=True)
     for sheets in (free, kept):
@@ -651,7 +652,7 @@ def test_a_threshold_out_of_range(plain, photos, capsys, value):
 
 
 def test_other_faults_keep_their_traceback(plain, photos, tmp_path, monkeypatch):
-    monkeypatch.setitem(PREDICTORS, "mmdet", lambda *_: lambda image, name: 1 / 0)
+    monkeypatch.setattr(MMDet, "predictor", lambda *_: lambda image, name: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         infer(plain, photos, tmp_path / "out")
 

@@ -13,9 +13,10 @@ from mmengine.structures import InstanceData
 
 from attn_mm.datasets.media import VideoFile, VideoFrames
 from attn_mm.errors import UserError
-from attn_mm.frameworks import load_model, pose_estimator
-from attn_mm.frameworks.forwards import plain_forward
+from attn_mm.frameworks.loading import load_model
+from attn_mm.frameworks.mmpose import MMPose
 from attn_mm.frameworks.mmpose.draw import skeleton_drawer
+from attn_mm.frameworks.mmpose.predict import pose_estimator
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.infer import Predictions, main
 from attn_mm.inference.inputs import make_output
@@ -250,7 +251,7 @@ def test_joints_of_a_low_score_are_not_drawn(coco_meta):
 
 
 def sheets_of(model, **options):
-    return AttentionSheets(model, plain_forward(model, "mmpose"), **options)
+    return AttentionSheets(model, MMPose().plain_forward(model), **options)
 
 
 def test_attention_of_each_person(tdaf, root, tmp_path):
@@ -291,7 +292,7 @@ def test_attention_of_the_tdaf_head(root, tmp_path):
     image = cv2.imread(str(root / "images" / NAMES[0]))
     (view,) = pose_estimator(built, cfg, 0.1)(image).views
     expected = built.head.attention_masks(built.extract_feat(view.inputs))
-    maps = attention_of(built, plain_forward(built, "mmpose"), view.inputs)
+    maps = attention_of(built, MMPose().plain_forward(built), view.inputs)
     masks = attention_as_masks(maps)
     assert masks.keys() == expected.keys() and len(masks) > 0
     for key, mask in masks.items():
@@ -326,7 +327,7 @@ def test_a_videos_attention_is_that_of_the_best_person(tdaf, clip, tmp_path):
 
     predict, sheets = pose_estimator(model, cfg, 0.1, find), sheets_of(model, keep_scale=True)
     make_output(tmp_path / "out", clip, attention=True)
-    found = Predictions(tmp_path / "out", model.dataset_meta)
+    found = Predictions(tmp_path / "out", MMPose().legend(model.dataset_meta))
     run_video(VideoFrames(clip), clip, found, predict, sheets)
     assert [len(record["objects"]) for record in found.records] == [0, 2, 0, 2]
     frames, attended = list(VideoFrames(clip)), list(VideoFrames(tmp_path / "out" / "attention" / "clip.mp4"))

@@ -17,9 +17,11 @@ from mmengine.registry import DefaultScope
 
 from attn_mm.datasets.media import VideoFrames
 from attn_mm.errors import UserError
-from attn_mm.frameworks import ClipView, Recogniser, draw_actions, load_model
-from attn_mm.frameworks.forwards import plain_forward
-from attn_mm.inference import run_videos as infer_actions
+from attn_mm.frameworks.loading import load_model
+from attn_mm.frameworks.mmaction import MMAction
+from attn_mm.frameworks.mmaction.draw import draw_actions
+from attn_mm.frameworks.mmaction.predict import Recogniser
+from attn_mm.frameworks.prediction import ClipView
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.infer import main
 from attn_mm.layers.r2dns import masks_as_attention
@@ -177,7 +179,7 @@ def test_attention_of_a_video(kind, frames, models, tmp_path):
 
     cfg = load_config(models[kind][0])
     recogniser = Recogniser(load_model(cfg, models[kind][1], "cpu"), cfg)
-    run = plain_forward(recogniser.model, "mmaction")
+    run = MMAction().plain_forward(recogniser.model)
     sheets, place = AttentionSheets(recogniser.model, run, keep_scale=True), 0
     for part in recogniser.clips(path):
         sheet = sheets.of_clip(recogniser(part)[1])
@@ -292,15 +294,15 @@ def test_an_interrupted_run_keeps_what_it_has_found(plain, clip, tmp_path, capsy
     folder.mkdir()
     for name in "abc":
         shutil.copy(clip, folder / f"{name}.mp4")
-    drawn, draw = [], infer_actions.draw_actions
+    drawn, draw = [], Recogniser.draw
 
-    def interrupted(frame, actions):
+    def interrupted(recogniser, frame, actions):
         drawn.append(frame)
         if len(drawn) == 2 * 3 * SPAN:
             raise KeyboardInterrupt
-        return draw(frame, actions)
+        return draw(recogniser, frame, actions)
 
-    monkeypatch.setattr(infer_actions, "draw_actions", interrupted)
+    monkeypatch.setattr(Recogniser, "draw", interrupted)
     with pytest.raises(SystemExit) as stopped:
         infer(plain, folder, out)
     assert stopped.value.code == 130

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import small
 
-from attn_mm.frameworks import classifier, load_model
-from attn_mm.frameworks.forwards import plain_forward
+from attn_mm.frameworks.loading import load_model
+from attn_mm.frameworks.mmpretrain import MMPretrain
+from attn_mm.frameworks.mmpretrain.predict import classifier
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.infer import main
 from attn_mm.maps.attention_sheet import attention_sheet, panel_range
@@ -106,7 +107,7 @@ def test_every_kind_is_drawn(shown):
     model, kinds, photos, out = shown
     cfg = load_config(model[0])
     net = load_model(cfg, model[1], "cpu")
-    sheets = AttentionSheets(net, plain_forward(net, "mmpretrain"))
+    sheets = AttentionSheets(net, MMPretrain().plain_forward(net))
     image = cv2.imread(str(photos / "1.png"))
     (view,) = classifier(net, cfg, 0.0)(image, "1.png").views
     panels = sheets.panels(view)
@@ -131,7 +132,7 @@ def test_a_map_lies_over_its_picture_once(tmp_path):
     cfg = load_config(model[0])
     net = load_model(cfg, model[1], "cpu")
     (view,) = classifier(net, cfg, 0.0)(small.picture(240, 240), "x.png").views
-    sheets = AttentionSheets(net, plain_forward(net, "mmpretrain"))
+    sheets = AttentionSheets(net, MMPretrain().plain_forward(net))
     sheet, panels = sheets(view), sheets.panels(view)
     picture = cv2.resize(view.picture, (240, 240), interpolation=cv2.INTER_AREA)
     for panel in panels:

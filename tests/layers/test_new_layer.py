@@ -13,7 +13,7 @@ from torch import nn
 from attn_mm.describe.main import Description
 from attn_mm.describe.without_attention import without_attention
 from attn_mm.explorer.explore import main as explore
-from attn_mm.frameworks import load_model
+from attn_mm.frameworks.loading import load_model
 from attn_mm.inference.infer import main as infer
 from attn_mm.layers.recording import Attention, AttentionKind, record_attention
 from attn_mm.papers.tam.open_gates import find_gates, watch

@@ -7,43 +7,14 @@ frames from all over the video, as its config's sampler chooses them.
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from attn_mm.datasets.media import VideoFrames
-
-
-@dataclass
-class Clip:
-    """Frames that a network is shown at once.
-
-    Attributes:
-        frames: uint8 BGR, in the order shown.
-        places: their places in the video, from 0; those of a short video's clip begin again.
-        stop: up to this place, which is excluded, the clip tells about the video.
-        num_clips: clips that the network sees in the frames, all of the same length.
-    """
-
-    frames: list[np.ndarray]
-    places: list[int]
-    stop: int
-    num_clips: int = 1
-
-    def shown(self, start: int) -> Iterator[tuple[int, int]]:
-        """The indices of the frames that tell about the video from the place ``start`` on.
-
-        Each with the number of the video's frames that it stands for: those up to the next one's place.
-        """
-        first = {place: index for index, place in reversed(list(enumerate(self.places)))}
-        for place, following in itertools.pairwise([*sorted(first), self.stop]):
-            if following > start:
-                yield first[place], following - start
-                start = following
+from attn_mm.frameworks.prediction import Clip
 
 
 def consecutive_clips(frames: Iterable[np.ndarray], length: int, interval: int) -> Iterator[Clip]:

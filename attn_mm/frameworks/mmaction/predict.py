@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +15,11 @@ from torch import Tensor
 
 from attn_mm.datasets.media import VideoFrames
 from attn_mm.errors import UserError
-from attn_mm.frameworks.mmaction.clips import Clip, chosen_frames, consecutive_clips
+from attn_mm.frameworks.mmaction.clips import chosen_frames, consecutive_clips
+from attn_mm.frameworks.mmaction.draw import draw_actions
+from attn_mm.frameworks.prediction import Clip, ClipView
 
 NUM_ACTIONS = 5
-
-
-@dataclass
-class ClipView:
-    """What the network was shown of a clip.
-
-    Attributes:
-        pictures: uint8 BGR, one for each of the clip's frames: resized and cropped.
-        inputs: the network's input, ``(clips, C, T, h, w)``, or ``(frames, C, h, w)`` of a 2D network.
-    """
-
-    pictures: list[np.ndarray]
-    inputs: Tensor
 
 
 class Recogniser:
@@ -105,6 +93,10 @@ class Recogniser:
             {"class": self.classes[label], "label": label, "score": round(float(scores[label]), 5)}
             for label in labels
         ]
+
+    def draw(self, image: np.ndarray, actions: list[dict]) -> np.ndarray:
+        """A frame, uint8 BGR, with the actions of :meth:`best` over its top left corner."""
+        return draw_actions(image, actions)
 
 
 def _named(model: BaseModel, cfg: Config, given: list[str] | None) -> list[str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-from collections.abc import Iterator, Sequence
-from unittest import mock
+from collections.abc import Iterator
 
+import torch
 from mmengine.model import BaseModel
 from torch import Tensor
 
 from attn_mm.errors import UserError
+from attn_mm.frameworks.mmdet.predict import check_instances
 from attn_mm.frameworks.prediction import Target
 
 
@@ -35,30 +35,8 @@ def box_target(model: BaseModel, inputs: Tensor, index: int, valid: tuple[float,
     return run
 
 
-def detected_class_target(
-    model: BaseModel, inputs: Tensor, label: int, valid: tuple[float, float] = (1, 1)
-) -> Target:
-    """The sum of the scores of all boxes of a class that an mmdet detector predicts; 0 where there is none.
-
-    Args:
-        inputs, valid: as of :func:`box_target`.
-        label: the class.
-
-    Raises:
-        UserError: when run, where the model predicts no boxes.
-    """
-
-    def run() -> Tensor:
-        found = _instances(model, inputs, valid)
-        return found.scores[found.labels == label].sum()
-
-    return run
-
-
 def _instances(model: BaseModel, inputs: Tensor, valid: tuple[float, float]):
     from mmdet.structures import DetDataSample
-
-    from attn_mm.frameworks.mmdet.predict import check_instances
 
     padded = tuple(inputs.shape[-2:])
     size = tuple(round(side * part) for side, part in zip(padded, valid, strict=True))
@@ -70,24 +48,43 @@ def _instances(model: BaseModel, inputs: Tensor, valid: tuple[float, float]):
         batch_input_shape=padded,
         scale_factor=(1.0, 1.0),
     )
-    with _attached_scores():
+    with _attached_scores(model):
         (sample,) = model.predict(inputs, [DetDataSample(metainfo=meta)], rescale=False)
     check_instances(sample, model)
     return sample.pred_instances
 
 
 @contextlib.contextmanager
-def _attached_scores() -> Iterator[None]:
-    """Let the boxes of mmdet's dense heads have scores that can be differentiated: they detach theirs."""
-    from mmdet.models.utils import misc
+def _attached_scores(model: BaseModel) -> Iterator[None]:
+    """Let the boxes of the dense heads in ``model`` have scores that can be differentiated."""
+    from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
-    def attached(levels: Sequence[Tensor], image: int, detach: bool = True) -> list[Tensor]:
-        return [level[image] for level in levels]
-
-    with contextlib.ExitStack() as patches:
-        for name, module in list(sys.modules.items()):
-            if name.startswith("mmdet.models.dense_heads.") and hasattr(
-                module, misc.select_single_mlvl.__name__
-            ):
-                patches.enter_context(mock.patch.object(module, misc.select_single_mlvl.__name__, attached))
+    heads = [module for module in model.modules() if isinstance(module, BaseDenseHead)]
+    hooks = [head.register_forward_hook(lambda head, inputs, outputs: _attached(outputs)) for head in heads]
+    try:
         yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _attached(outputs):
+    if isinstance(outputs, (list, tuple)):
+        return type(outputs)(map(_attached, outputs))
+    return outputs.as_subclass(_Attached) if isinstance(outputs, Tensor) else outputs
+
+
+class _Attached(Tensor):
+    """An output of a head that stays in the graph where ``detach`` takes it, or an image's part of it, out.
+
+    mmdet's dense heads detach what they make boxes of (mmdet/models/utils/misc.py, ``select_single_mlvl``).
+    Any other operation gives a plain tensor.
+    """
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        with torch._C.DisableTorchFunctionSubclass():
+            if func is Tensor.detach:
+                return args[0].as_subclass(Tensor)
+            found = func(*args, **(kwargs or {}))
+            return found.as_subclass(cls) if func is Tensor.__getitem__ else found

@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+
+import numpy as np
 import torch.nn.functional as F
+
+from attn_mm.maps.overlay import enlarged
+
+
+def box_drawer(dataset_meta: dict, score_thr: float) -> Callable[[np.ndarray, object], np.ndarray]:
+    """A function that draws the ``pred_instances`` of mmdet's data sample over an image, uint8 BGR.
+
+    Args:
+        dataset_meta: the model's, for the names and colours of the classes.
+        score_thr: instances of a lower score are left out.
+    """
+    from mmdet.visualization import DetLocalVisualizer
+
+    visualizer = DetLocalVisualizer(name="attn_mm_infer")
+    visualizer.dataset_meta = dataset_meta
+
+    def draw(image: np.ndarray, sample) -> np.ndarray:
+        image, zoom = enlarged(image)
+        if zoom > 1:
+            sample = sample.clone()
+            sample.pred_instances = enlarged_instances(sample.pred_instances, zoom, image.shape[:2])
+        with warnings.catch_warnings():
+            # A label or an outline that touches the border.
+            warnings.filterwarnings("ignore", message=".* is out of bounds")
+            visualizer.add_datasample("", image[..., ::-1], sample, draw_gt=False, pred_score_thr=score_thr)
+        return visualizer.get_image()[..., ::-1]
+
+    return draw
 
 
 def enlarged_instances(instances, zoom: float, size: tuple[int, int]):
+    """mmdet's instances with their boxes times ``zoom`` and their masks resized to ``size``, (H, W)."""
     instances = instances.clone()
     instances.bboxes = instances.bboxes * zoom
     if "masks" in instances:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -13,9 +12,8 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 
 from attn_mm.errors import UserError
-from attn_mm.frameworks.mmdet.draw import enlarged_instances
+from attn_mm.frameworks.mmdet.draw import box_drawer
 from attn_mm.frameworks.prediction import Prediction, Predictor, View
-from attn_mm.maps.overlay import enlarged
 
 
 def detector(model: BaseModel, cfg: Config, score_thr: float) -> Predictor:
@@ -33,22 +31,8 @@ def detector(model: BaseModel, cfg: Config, score_thr: float) -> Predictor:
     Raises:
         UserError: when predicting, where the model's output is no instances.
     """
-    from mmdet.visualization import DetLocalVisualizer
-
     detect = detection(model, cfg)
-    visualizer = DetLocalVisualizer(name="attn_mm_infer")
-    visualizer.dataset_meta = model.dataset_meta
-
-    def draw(image: np.ndarray, sample) -> np.ndarray:
-        image, zoom = enlarged(image)
-        if zoom > 1:
-            sample = sample.clone()
-            sample.pred_instances = enlarged_instances(sample.pred_instances, zoom, image.shape[:2])
-        with warnings.catch_warnings():
-            # A label or an outline that touches the border.
-            warnings.filterwarnings("ignore", message=".* is out of bounds")
-            visualizer.add_datasample("", image[..., ::-1], sample, draw_gt=False, pred_score_thr=score_thr)
-        return visualizer.get_image()[..., ::-1]
+    draw = box_drawer(model.dataset_meta, score_thr)
 
     def predict(image: np.ndarray, name: str = "") -> Prediction:
         sample, inputs = detect(image)

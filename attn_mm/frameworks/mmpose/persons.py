@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.model import BaseModel
 
 from attn_mm.datasets.checks.annotations import check_bbox_file, load_coco
@@ -94,6 +95,19 @@ def listed_persons(bbox_file: str, ann_file: str, images: Sequence[Path]) -> Per
     def find(image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
         rows = np.array(sorted(found[name], key=lambda row: -row[4]), np.float32).reshape(-1, 5)
         return rows[:, :4], rows[:, 4]
+
+    return find
+
+
+def annotated_persons(dataset: BaseDataset) -> PersonFinder:
+    """The persons whose boxes a data set of mmpose has, found by the image's file name."""
+    boxes = defaultdict(list)
+    for index in range(len(dataset)):
+        person = dataset.get_data_info(index)
+        boxes[Path(person["img_path"]).name].append(person["bbox"][0])
+
+    def find(image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(boxes[name]), np.ones(len(boxes[name]), np.float32)
 
     return find
 

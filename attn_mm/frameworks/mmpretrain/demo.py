@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from mmengine.config import Config, ConfigDict
@@ -10,7 +10,7 @@ from mmengine.config import Config, ConfigDict
 from attn_mm.datasets.generated.pictures import make_pictures
 from attn_mm.datasets.generated.shapes import CLASSES
 from attn_mm.errors import UserError
-from attn_mm.frameworks.demo_schedule import set_classifier_data, set_schedule
+from attn_mm.frameworks.demo_schedule import dataloader, set_schedule
 from attn_mm.utils.config import drop_pretrained, walk
 
 # Inputs of at most so many pixels a side stay what they are: CIFAR's, SVHN's and small birds.
@@ -88,6 +88,22 @@ def _replace_vgg_classifier(model: ConfigDict, backbone: ConfigDict, classes: in
         in_channels=512,
         mid_channels=[512],
         loss=dict(type="CrossEntropyLoss"),
+    )
+
+
+def set_classifier_data(cfg: Config, batch_size: int, dataset: Callable[[str, list[dict]], dict]) -> None:
+    """Let a classifier of mmpretrain train, with flips, and be evaluated on a generated set.
+
+    Args:
+        cfg: the config, changed in place.
+        batch_size: of all loaders.
+        dataset: from a split, ``train2017`` or ``val2017``, and a pipeline to the config of the data set.
+    """
+    load, pack = dict(type="LoadImageFromFile"), dict(type="PackInputs")
+    flip = dict(type="RandomFlip", prob=0.5, direction="horizontal")
+    cfg.train_dataloader = dataloader(batch_size, dataset("train2017", [load, flip, pack]), shuffle=True)
+    cfg.val_dataloader = cfg.test_dataloader = dataloader(
+        batch_size, dataset("val2017", [load, pack]), shuffle=False
     )
 
 

@@ -7,8 +7,8 @@ from functools import partial
 from mmengine.config import Config, ConfigDict
 
 from attn_mm.datasets.generated.shapes import CLASSES, make_shapes
-from attn_mm.frameworks.demo_schedule import set_classifier_data, set_schedule
-from attn_mm.frameworks.mmpretrain.demo import fit_classifier
+from attn_mm.frameworks.demo_schedule import set_schedule
+from attn_mm.frameworks.mmpretrain.demo import fit_classifier, set_classifier_data
 from attn_mm.utils.config import drop_pretrained
 
 IMAGE_SIZE = 96

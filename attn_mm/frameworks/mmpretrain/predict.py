@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 
 from attn_mm.errors import UserError
+from attn_mm.frameworks.mmpretrain.draw import class_drawer
 from attn_mm.frameworks.prediction import Prediction, Predictor, View
 from attn_mm.maps.overlay import enlarged
 
@@ -39,12 +40,9 @@ def classifier(model: BaseModel, cfg: Config, score_thr: float) -> Predictor:
     Raises:
         UserError: when predicting, where the model's output has no scores.
     """
-    from mmpretrain.visualization import UniversalVisualizer
-
     classes = model.dataset_meta["classes"]
     top = len(classes) if is_multilabel(model) else min(TOP, len(classes))
-    visualizer = UniversalVisualizer(name="attn_mm_infer_cls")
-    visualizer.dataset_meta = model.dataset_meta
+    draw = class_drawer(model.dataset_meta)
     with DefaultScope.overwrite_default_scope("mmpretrain"):
         pipeline = Compose(inference_steps(cfg))
 
@@ -59,13 +57,12 @@ def classifier(model: BaseModel, cfg: Config, score_thr: float) -> Predictor:
         scores, labels = sample.pred_score.float().topk(top)
         labels = labels[scores >= score_thr]
         sample.set_pred_label(labels)
-        drawn = visualizer.visualize_cls(enlarged(image)[0][..., ::-1], sample, draw_gt=False)
         return Prediction(
             objects=[
                 {"class": classes[label], "label": label, "score": round(score, 5)}
                 for label, score in zip(labels.tolist(), scores.tolist())
             ],
-            picture=drawn[..., ::-1],
+            picture=draw(image, sample),
             views=[View(enlarged(picture)[0], batch["inputs"], _valid_part(picture, batch["inputs"]))],
         )
 

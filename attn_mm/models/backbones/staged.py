@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 BN = dict(type="BN", requires_grad=True)
-KAIMING = [
+KAIMING: list[dict] = [
     dict(type="Kaiming", layer=["Conv2d"]),
     dict(type="Constant", val=1, layer=["_BatchNorm", "GroupNorm"]),
 ]

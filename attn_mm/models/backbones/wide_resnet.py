@@ -18,6 +18,7 @@ the second stage keeps the resolution::
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -124,7 +125,7 @@ class WideResNet(StagedBackbone):
             raise ValueError(f"a wide ResNet's depth is 6n + 4 (10, 16, 22, 28 ...), got {depth}")
         if len(strides) != 3:
             raise ValueError(f"strides must be those of three stages, got {strides}")
-        common = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, with_cp=with_cp)
+        common: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, with_cp=with_cp)
         self.add_stem(in_channels, base_channels, 1, conv_cfg, norm_cfg)
         before, height, width = base_channels, *input_size
         for stage, stride in enumerate(strides):

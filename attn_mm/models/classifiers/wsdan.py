@@ -69,16 +69,17 @@ class WSDAN(ImageClassifier):
 
         The erased pixels are 0, which is the mean pixel of normalised images.
         """
-        size = inputs.shape[2:]
+        height, width = inputs.shape[2:]
         every = torch.arange(len(maps), device=maps.device)
         chosen = maps[every, torch.randint(maps.shape[1], every.shape, device=maps.device)]
-        cropped = crop_and_enlarge(inputs, crop_boxes(chosen, size, self.thresholds["crop"]))
-        return torch.cat([cropped, inputs * drop_masks(chosen, size, self.thresholds["drop"])])
+        cropped = crop_and_enlarge(inputs, crop_boxes(chosen, (height, width), self.thresholds["crop"]))
+        return torch.cat([cropped, inputs * drop_masks(chosen, (height, width), self.thresholds["drop"])])
 
     def predict(self, inputs: Tensor, data_samples: list | None = None) -> list:
         """Images ``(N, 3, H, W)`` -> data samples with the mean probabilities of both looks."""
         maps, features = self.head.attend(self.extract_feat(inputs))
-        boxes = crop_boxes(maps.mean(1), inputs.shape[2:], self.thresholds["object"])
+        height, width = inputs.shape[2:]
+        boxes = crop_boxes(maps.mean(1), (height, width), self.thresholds["object"])
         closer = self.head.pre_logits(self.extract_feat(crop_and_enlarge(inputs, boxes)))
         logs = [self.head.classify(look).log_softmax(1) for look in (features, closer)]
         return self.head._get_predictions(torch.logaddexp(*logs) - math.log(2), data_samples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -11,13 +12,14 @@ from attn_mm.graft.own_init import OwnStart
 from attn_mm.graft.selection import select_convs
 from attn_mm.graft.swap import as_torch
 from attn_mm.layers import AWConv2d, AWConv3d
+from attn_mm.layers.aw_attention import AWAttention
 from attn_mm.models.grafts.layer import Blocks, Stages
 from attn_mm.registry import GRAFTS
 
 
 @GRAFTS.register_module(name="AWConv")
 def aw_conv(
-    backbone: nn.Module,
+    backbone: Any,
     convs: Sequence[str] = ("conv2",),
     stages: Stages = None,
     blocks: Blocks = None,
@@ -71,9 +73,9 @@ class AWStarts(OwnStart):
     def __init__(self) -> None:
         super().__init__()
         # No ModuleList: the attentions have their names in the backbone already.
-        self.starts: list[tuple[nn.Module, float]] = []
+        self.starts: list[tuple[AWAttention, float]] = []
 
-    def add(self, attentions: list[nn.Module], start: float) -> None:
+    def add(self, attentions: list[AWAttention], start: float) -> None:
         self.starts += [(attention, start) for attention in attentions]
         self.init_weights()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from attn_mm.graft.cuda_graphs import CUDAGraphMixin
@@ -11,7 +13,7 @@ from attn_mm.registry import GRAFTS
 
 
 @GRAFTS.register_module(name="CUDAGraph")
-def cuda_graph(backbone: nn.Module, sizes: int = 4) -> list[nn.Module]:
+def cuda_graph(backbone: Any, sizes: int = 4) -> list[nn.Module]:
     """Let ``backbone``, in place, replay CUDA graphs of itself where it runs without gradients on a GPU.
 
     For batches so small that the GPU waits for the host. A graph is recorded for each kind of input

@@ -10,6 +10,8 @@ says what the other reading is.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from attn_mm.graft.checkpointing import checkpoint_by_flow
@@ -21,7 +23,7 @@ from attn_mm.layers.r2dns import pyramid
 from attn_mm.registry import GRAFTS
 
 
-class FlowPyramidMixin:
+class FlowPyramidMixin(nn.Module):
     """Mixin: the backbone runs on every size of a pyramid of its input."""
 
     flow_graft = "FlowPyramid"
@@ -37,7 +39,7 @@ class FlowPyramidMixin:
 
 
 @GRAFTS.register_module(name="FlowPyramid")
-def flow_pyramid(backbone: nn.Module, flows: int = 3) -> list[nn.Module]:
+def flow_pyramid(backbone: Any, flows: int = 3) -> list[nn.Module]:
     """Let ``backbone``, in place, run on a pyramid of its input, and give the last map of each size.
 
     Its parameters keep their names, so its checkpoints load, and ``frozen_stages``, ``norm_eval``

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import nn
 
 from attn_mm.graft.blocks import attend
 from attn_mm.graft.selection import select_blocks
-from attn_mm.graft.units import Unit, find_family
+from attn_mm.graft.units import Unit, family_of
 from attn_mm.models.layers import CONVS, GATES
 from attn_mm.registry import GRAFTS
 
@@ -90,8 +90,8 @@ def put_layer(
     return [_put(block, position, build) for block in selected]
 
 
-def _put(block: nn.Module, position: str, build: Callable[[Unit], nn.Module]) -> nn.Module:
-    units = find_family(block).units(block)
+def _put(block: Any, position: str, build: Callable[[Unit], nn.Module]) -> nn.Module:
+    units = family_of(block).units(block)
     if position == "se":
         block.se = build(next(unit for unit in units if unit.then))
         block.se_is_grafted = True

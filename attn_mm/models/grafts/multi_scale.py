@@ -9,6 +9,8 @@ concatenated to conduct the classification in a multi-scale way."
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from attn_mm.graft.checkpointing import checkpoint_by_flow
@@ -22,11 +24,12 @@ from attn_mm.layers.r2dns import pyramid
 from attn_mm.registry import GRAFTS
 
 
-class MultiScaleMixin:
+class MultiScaleMixin(nn.Module):
     """Mixin: the backbone's stages run in several flows that know nothing of each other."""
 
     flow_graft = "MultiScale"
     flows: int
+    upstream_forward: str
 
     def flow_stages(self) -> list[Stage]:
         """What the flows run: the backbone's stages, the stem being part of the first."""
@@ -44,7 +47,7 @@ class MultiScaleMixin:
 
 
 @GRAFTS.register_module(name="MultiScale")
-def multi_scale(backbone: nn.Module, flows: int = 3) -> list[nn.Module]:
+def multi_scale(backbone: Any, flows: int = 3) -> list[nn.Module]:
     """Let ``backbone``, in place, run in the flows of TDAF (eqs. 1 and 2) without attention between them.
 
     With L stages, flow n = 1..N runs the first L - (N - n) of them on an input 2^(N - n) times smaller.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -10,7 +10,7 @@ from attn_mm.graft.blocks import FeedbackMixin, TopDown, attend
 from attn_mm.graft.options import check_whole
 from attn_mm.graft.selection import select_blocks
 from attn_mm.graft.swap import as_torch, swap_class
-from attn_mm.graft.units import find_family
+from attn_mm.graft.units import family_of
 from attn_mm.layers import TopDownAttention
 from attn_mm.models.grafts.layer import Blocks, Stages
 from attn_mm.registry import GRAFTS
@@ -56,15 +56,15 @@ def top_down(
             already, or its SE has been replaced.
     """
     check_whole("steps", steps, 2, why=" (one step is the plain block)")
-    options = dict(mode=mode, reduction=reduction, hidden=hidden, spatial=spatial)
+    options: dict[str, Any] = dict(mode=mode, reduction=reduction, hidden=hidden, spatial=spatial)
     return [_feed_back(block, steps, distance, options) for block in select_blocks(backbone, stages, blocks)]
 
 
-def _feed_back(block: nn.Module, steps: int, distance: int, options: dict) -> nn.Module:
+def _feed_back(block: Any, steps: int, distance: int, options: dict) -> nn.Module:
     name = type(block).__name__
     if isinstance(block, FeedbackMixin):
         raise ValueError(f"{name} has feedback already; grafts of TD must not name a block twice")
-    units = find_family(block).units(block)
+    units = family_of(block).units(block)
     has = f" ({name} has the units {', '.join(unit.name for unit in units)})"
     check_whole("distance", distance, 0, len(units), why=has)
     if getattr(block, "with_se", False):
@@ -72,7 +72,7 @@ def _feed_back(block: nn.Module, steps: int, distance: int, options: dict) -> nn
             raise ValueError("feedback takes the place of the SE, where another graft stands already")
         del block.se
         block.with_se = False
-        units = find_family(block).units(block)
+        units = family_of(block).units(block)
     as_torch(units[-1].conv)
     rerun = units[len(units) - distance :]
     top = units[-1].out_channels

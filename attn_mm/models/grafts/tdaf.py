@@ -8,7 +8,8 @@ part of the first, as in the paper's ResNets (section 4.1).
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -24,11 +25,18 @@ from attn_mm.layers.recording import Attention
 from attn_mm.registry import GRAFTS
 
 
-class TDAFMixin:
+class TDAFMixin(nn.Module):
     """Mixin: the backbone's stages run in several flows, each masked by the one before."""
 
     recorded_call = "_recur"
     flow_graft = "TDAF"
+    upstream_forward: str
+    anars: ANARs
+    flows: int
+    eta: float
+    first_mask: Literal["none", "ones"]
+    streams: bool
+    out_indices: Sequence[int]
 
     def flow_stages(self) -> list[Stage]:
         """What the flows run: the backbone's stages, the stem being part of the first."""
@@ -72,13 +80,14 @@ class ANARs(OwnStart, nn.ModuleList):
     """The ANARs, each with its own initialization."""
 
     def start(self) -> None:
+        anar: Any
         for anar in self:
             anar.reset_parameters()
 
 
 @GRAFTS.register_module(name="TDAF")
 def top_down_flows(
-    backbone: nn.Module,
+    backbone: Any,
     flows: int = 3,
     anar: Literal[2, 3, 5, 7] = 3,
     width: int | Literal["stage"] = 512,
@@ -115,7 +124,7 @@ def top_down_flows(
     if not isinstance(streams, bool):
         raise ValueError(f"streams must be True or False, got {streams!r}")
     split = find_split(backbone)
-    convs = split.convs(backbone)
+    convs: list[Any] = split.convs(backbone)
     check_whole("flows", flows, 2, len(convs) + 1, why=" (the number of stages)")
     check_recursion(len(convs) + 1, flows, len(convs), eta, first_mask)
     indices = split.indices(backbone)
@@ -125,9 +134,8 @@ def top_down_flows(
             f"{type(backbone).__name__}, got {tuple(backbone.out_indices)}"
         )
     backbone.upstream_forward = forward_owner(backbone)
-    backbone.anars = ANARs(
-        ANAR(conv.out_channels, anar, width, len(conv.kernel_size), depthwise) for conv in convs
-    )
+    dims: Any = len(convs[0].kernel_size)
+    backbone.anars = ANARs(ANAR(conv.out_channels, anar, width, dims, depthwise) for conv in convs)
     backbone.flows, backbone.eta, backbone.first_mask = flows, eta, first_mask
     backbone.streams = streams
     backbone.anars.init_weights()

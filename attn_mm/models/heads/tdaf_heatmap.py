@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from mmpose.models.heads import HeatmapHead
 from torch import Tensor, nn
@@ -38,15 +38,23 @@ class DeconvFlows(nn.Sequential):
     """
 
     def __init__(
-        self, layers: nn.Sequential, flows: int, anar: int, width: int | str, eta: float, first_mask: str
+        self,
+        layers: nn.Sequential,
+        flows: int,
+        anar: Literal[2, 3, 5, 7],
+        width: int | Literal["stage"],
+        eta: float,
+        first_mask: Literal["none", "ones"],
     ) -> None:
         super().__init__(OrderedDict(layers.named_children()))
-        widths = [deconv.out_channels for deconv in layers[::LAYERS_OF_A_STAGE]]
+        deconvs: Any = layers[::LAYERS_OF_A_STAGE]
+        widths = [deconv.out_channels for deconv in deconvs]
         check_whole("flows", flows, 2, len(widths), why=" (the number of deconvolutions)")
         check_recursion(len(widths), flows, len(widths) - 1, eta, first_mask)
         self.anars = ANARs(ANAR(channels, anar, width) for channels in widths[:-1])
         self.anars.init_weights()
-        self.flows, self.eta, self.first_mask = flows, eta, first_mask
+        self.flows, self.eta = flows, eta
+        self.first_mask: Literal["none", "ones"] = first_mask
 
     def extra_repr(self) -> str:
         return f"flows={self.flows}, eta={self.eta}, first_mask={self.first_mask!r}"
@@ -57,7 +65,7 @@ class DeconvFlows(nn.Sequential):
 
     def forward(self, x: Tensor | Sequence[Tensor], masks: dict | None = None) -> Tensor:
         """The last flow's map, 2^L times the size of ``x``; see :func:`attn_mm.layers.r2dns`."""
-        options = dict(masks=masks, in_place=not is_watched(self))
+        options: dict[str, Any] = dict(masks=masks, in_place=not is_watched(self))
         return r2dns(self.flow_stages(), self.anars, x, self.flows, self.eta, self.first_mask, **options)[-1]
 
     def recorded(self, run, x: Tensor | Sequence[Tensor], masks=None) -> tuple[Tensor, list[Attention]]:
@@ -104,6 +112,8 @@ class TDAFHeatmapHead(LoadReport, HeatmapHead):
     Raises:
         ValueError: an option is out of its range.
     """
+
+    deconv_layers: nn.Module
 
     def __init__(
         self,

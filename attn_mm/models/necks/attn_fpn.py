@@ -8,6 +8,8 @@ AW-convolutions where ``conv_cfg`` says so.
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
@@ -23,7 +25,7 @@ class AttnMixin(LoadReport):
     """Mixin: what makes mmdet's ``FPN`` an ``AttnFPN``; its convolutions attend by themselves."""
 
 
-class AttendedInputMixin:
+class AttendedInputMixin(nn.Module):
     """Mixin: a ``ConvModule`` that attends its input first."""
 
     attn: nn.Module
@@ -58,7 +60,7 @@ def attn_fpn(attention: dict | None = None, **fpn) -> nn.Module:
         check_options(fpn, [attn_fpn, MMENGINE_MODELS.get("mmdet.FPN")], "fpn")
     except ValueError as error:
         raise ConfigError(f"attn_mm.AttnFPN: {error}") from error
-    neck = swap_class(MMENGINE_MODELS.build(dict(type="mmdet.FPN", **fpn)), AttnMixin)
+    neck: Any = swap_class(MMENGINE_MODELS.build(dict(type="mmdet.FPN", **fpn)), AttnMixin)
     if attention is not None:
         for module in (*neck.lateral_convs, *neck.fpn_convs):
             module.attn = _layer(attention, module.in_channels)

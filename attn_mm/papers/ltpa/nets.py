@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attn_mm.datasets.media import read_image
 from attn_mm.errors import UserError
-from attn_mm.frameworks import load_model
+from attn_mm.frameworks.loading import load_model
 from attn_mm.frameworks.mmpretrain.demo import configured_size
 from attn_mm.frameworks.mmpretrain.predict import is_multilabel
 from attn_mm.papers.classifiers import network_names

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from attn_mm.datasets.media import read_image
 from attn_mm.errors import UserError
-from attn_mm.frameworks.forwards import plain_forward
+from attn_mm.frameworks.mmpretrain import MMPretrain
 from attn_mm.layers.ltpa import GATE, WEIGHTS
 from attn_mm.maps.overlay import fit_to_image, overlay
 from attn_mm.maps.panels import attention_of
@@ -102,7 +102,7 @@ def attention_segmenter(net: Net) -> tuple[Segmenter, str]:
     attention above it, without the root), or else Grad-CAM of the predicted class on the backbone's last map:
     of a network that averages this map, such as VGG-GAP, its class activation map.
     """
-    run = plain_forward(net.model, "mmpretrain")
+    run = MMPretrain().plain_forward(net.model)
     blank = torch.zeros(1, 3, net.size, net.size, device=net.device)
     kinds = {item.kind for item in attention_of(net.model, run, blank)}
     if WEIGHTS not in kinds:

@@ -15,7 +15,7 @@ from mmengine.device import get_device
 from torch import nn
 
 from attn_mm.errors import UserError, reports_user_errors, resumable
-from attn_mm.frameworks import load_model
+from attn_mm.frameworks.loading import load_model
 from attn_mm.papers.classifiers import network_names
 from attn_mm.papers.tam.block_filters import block_variances, filter_table
 from attn_mm.papers.tam.gate_figures import draw_filters, draw_lesion, draw_linearisation, draw_scatter

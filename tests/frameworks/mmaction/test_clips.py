@@ -8,7 +8,8 @@ from mmengine.registry import TRANSFORMS
 from small_videos import write_video
 
 from attn_mm.datasets.media import VideoFrames
-from attn_mm.frameworks.mmaction.clips import Clip, chosen_frames, consecutive_clips
+from attn_mm.frameworks.mmaction.clips import chosen_frames, consecutive_clips
+from attn_mm.frameworks.prediction import Clip
 
 pytest.importorskip("mmaction.datasets.transforms")
 

@@ -81,7 +81,7 @@ def saved(tmp_path, images, quick_runs) -> tuple[Config, str, str]:
 
 
 def network(cfg, weights) -> torch.nn.Module:
-    from attn_mm.frameworks import load_model
+    from attn_mm.frameworks.loading import load_model
 
     return load_model(cfg, weights, "cpu")
 

@@ -1,0 +1,40 @@
+"""What the pipelines of a config tell about its inputs and its data set."""
+
+from __future__ import annotations
+
+import copy
+
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DATASETS
+
+from attn_mm.utils.config import walk
+
+
+def pipeline_steps(cfg: Config) -> list[ConfigDict]:
+    """The steps of a config's validation pipeline, or else of its test pipeline, nested ones included."""
+    return [step for step in walk(_loader(cfg).get("dataset", {}).get("pipeline") or []) if "type" in step]
+
+
+def image_size(cfg: Config) -> tuple[int, int]:
+    """Width and height, in pixels, of the images that the last resizing step of the pipeline makes.
+
+    Without such a step 32 for CIFAR, and 224 for anything else.
+    """
+    steps = pipeline_steps(cfg)
+    sizes = [step[key] for step in steps for key in ("scale", "crop_size", "input_size") if step.get(key)]
+    size = sizes[-1] if sizes else 32 if "CIFAR" in str(_loader(cfg)) else 224
+    sides = [size] if isinstance(size, int) else list(size)[-2:]
+    # -1 stands for a side that follows from the image's.
+    sides = [side for side in sides if side > 0]
+    return sides[0], sides[-1]
+
+
+def metainfo_of_test_set(cfg: Config) -> dict:
+    """The ``metainfo`` of a config's test set; none of its files is read."""
+    dataset = copy.deepcopy(cfg.test_dataloader.dataset)
+    dataset.update(lazy_init=True, pipeline=[])
+    return DATASETS.build(dataset).metainfo
+
+
+def _loader(cfg: Config) -> dict:
+    return cfg.get("val_dataloader") or cfg.get("test_dataloader") or {}
