@@ -26,7 +26,7 @@ class AttentionSheets:
 
     Args:
         model: in evaluation mode.
-        run: runs the model once on its input, see :meth:`attn_mm.frameworks.framework.Framework.plain_forward`.
+        run: runs the model once on its input, as a framework's ``plain_forward(model)`` does.
         keep_scale: let the first picture's colour scales hold for all, as a video needs.
 
     Raises:
