@@ -72,7 +72,7 @@ NETWORKS = {
 
 def network(root, parts) -> tuple[str, str]:
     """The config file of a small classifier of 64x64 images, and a checkpoint of random weights."""
-    cfg = load_config("configs/classification/tam_r18_cifar10.py")
+    cfg = load_config("configs/tam/r18_plain_300e_cifar10.py")
     cfg.model = {"type": "ImageClassifier", "data_preprocessor": cfg.model.get("data_preprocessor"), **parts}
     cfg.test_dataloader.dataset = dict(
         type="CustomDataset",

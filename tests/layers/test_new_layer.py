@@ -62,7 +62,7 @@ def registered():
 
 def attended_config():
     """What a file in ``configs/`` says: a small ResNet-18 with the layer in its last stage."""
-    cfg = load_config("configs/classification/tam_r18_cifar10.py")
+    cfg = load_config("configs/tam/r18_plain_300e_cifar10.py")
     plain = dict(cfg.model.backbone, stem_channels=8, base_channels=8)
     grafts = [dict(type="attn_mm.Seventh", stages=(3,))]
     cfg.model.backbone = dict(type="attn_mm.AttnBackbone", backbone=plain, grafts=grafts)
