@@ -7,14 +7,16 @@ With few images a GPU waits for the host to launch each of a network's hundreds 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from attn_mm.layers.ops.execution import is_traced, replays_allowed, shortcuts_enabled
 from attn_mm.layers.ops.precision import without_cached_casts
+
+if TYPE_CHECKING:
+    from attn_mm.graft.grafted import Grafted
 
 
 class _Recorded(NamedTuple):
@@ -23,16 +25,26 @@ class _Recorded(NamedTuple):
     maps: tuple[Tensor, ...] | Tensor
 
 
-class _Graphs:
-    """The graphs of one network, by what they were recorded for, and the modules that they ran."""
+class Graphs:
+    """The graphs of one network, by what they were recorded for. Its copies and pickles have none.
 
-    def __init__(self, net: nn.Module) -> None:
-        self.modules = list(net.modules())
+    Args:
+        sizes: for how many different inputs a graph is kept.
+    """
+
+    def __init__(self, sizes: int) -> None:
+        self.sizes = sizes
         self.recorded: dict[tuple, _Recorded] = {}
+        self.modules: list[nn.Module] = []
+        """What the recorded network runs."""
 
+    def __reduce__(self) -> tuple:
+        return Graphs, (self.sizes,)
 
-# Not attributes of the networks: graphs can't be copied or pickled.
-_graphs: WeakKeyDictionary[nn.Module, _Graphs] = WeakKeyDictionary()
+    def forget(self) -> None:
+        """Leave every graph."""
+        self.recorded.clear()
+        self.modules.clear()
 
 
 class CUDAGraphMixin(nn.Module):
@@ -42,19 +54,19 @@ class CUDAGraphMixin(nn.Module):
     replaces them all (``to``, ``half``, loading with ``assign=True``) ends the graphs.
     """
 
-    graph_sizes: int
-    """For how many different inputs a graph is kept."""
+    attn_mm: Grafted
 
     def forward(self, x: Tensor):
         if not _can_replay(self, x):
             return super().forward(x)
-        graphs = _graphs.get(self) or _graphs.setdefault(self, _Graphs(self))
+        graphs = self._graphs()
+        graphs.modules = graphs.modules or list(self.modules())
         if _are_hooked(graphs.modules):
             return super().forward(x)
         autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
         key = x.shape, x.stride(), x.dtype, x.device, autocast, torch.is_inference_mode_enabled()
         if key not in graphs.recorded:
-            if len(graphs.recorded) == self.graph_sizes:
+            if len(graphs.recorded) == graphs.sizes:
                 return super().forward(x)
             graphs.recorded[key] = _record(super().forward, x)
         recorded = graphs.recorded[key]
@@ -64,16 +76,20 @@ class CUDAGraphMixin(nn.Module):
         maps = recorded.maps
         return maps.clone() if isinstance(maps, Tensor) else tuple(y.clone() for y in maps)
 
+    def _graphs(self) -> Graphs:
+        assert self.attn_mm.graphs is not None
+        return self.attn_mm.graphs
+
     def train(self, mode: bool = True):
-        _graphs.pop(self, None)
+        self._graphs().forget()
         return super().train(mode)
 
     def _apply(self, *args, **kwargs):
-        _graphs.pop(self, None)
+        self._graphs().forget()
         return super()._apply(*args, **kwargs)
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
-        _graphs.pop(self, None)
+        self._graphs().forget()
         super()._load_from_state_dict(*args, **kwargs)
 
 

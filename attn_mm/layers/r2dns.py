@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attn_mm.layers.anar import crop_or_resize
-from attn_mm.layers.flows import run_in_flow
 from attn_mm.layers.forms.tdaf import mask_in_place
 from attn_mm.layers.forms.tdaf_streams import run_flows
+from attn_mm.layers.ops.execution import run_in_flow
 from attn_mm.layers.recording import Attention, AttentionKind
 
 _AVG_POOL = {4: F.avg_pool2d, 5: F.avg_pool3d}

@@ -27,8 +27,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from attn_mm.layers.flows import current_flow
-from attn_mm.layers.ops.execution import no_replays
+from attn_mm.layers.ops.execution import current_flow, no_replays
 
 
 @dataclass(frozen=True)

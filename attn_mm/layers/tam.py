@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from attn_mm.layers.forms.tam import add_gated, sliced, tree_gate
 from attn_mm.layers.gate_statistics import GateStatistics
 from attn_mm.layers.ops.channels import one_width
+from attn_mm.layers.ops.closing import ClosesBranch
 from attn_mm.layers.ops.dims import conv_class
 from attn_mm.layers.ops.execution import (
     is_traced,
@@ -52,7 +53,7 @@ GATE = AttentionKind(
 )
 
 
-class TAM(nn.Module):
+class TAM(ClosesBranch):
     """Every position times a gate in (0, 1), the same for all channels.
 
     It sits at the end of a residual branch, before the addition. The slopes of the

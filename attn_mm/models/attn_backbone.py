@@ -11,6 +11,7 @@ from torch import nn
 
 from attn_mm.errors import ConfigError
 from attn_mm.graft.blocks import FeedbackMixin
+from attn_mm.graft.grafted import Grafted, find_flows, record_of
 from attn_mm.graft.options import check_options
 from attn_mm.graft.own_init import OwnStart
 from attn_mm.graft.state import LoadReport, reports_copies
@@ -36,13 +37,12 @@ FLOWS = ORDER[-4:-1]
 class AttnMixin(LoadReport):
     """Mixin: what any grafted backbone does differently from the class it was built as."""
 
-    grafted: list[str]
-    """Names of the modules that the grafts have added."""
+    attn_mm: Grafted
 
     def train(self, mode: bool = True):
         super().train(mode)
         # norm_eval keeps pretrained statistics; the norms of what is new have none to keep.
-        for name in self.grafted:
+        for name in self.attn_mm.modules:
             module = self.get_submodule(name)
             if any(parameter.requires_grad for parameter in module.parameters()):
                 module.train(mode)
@@ -92,8 +92,8 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
     if not isinstance(grafts, list | tuple) or not grafts:
         raise ConfigError(f"grafts must be a list of dicts, at least one, got {grafts!r}")
     net = MMENGINE_MODELS.build(backbone)
-    if hasattr(net, "flows"):
-        has = net.flow_graft
+    if (flows := find_flows(net)) is not None:
+        has = flows.graft
         raise ConfigError(f"the backbone has {has} already: {has} goes around all other grafts")
     grafts = sorted(grafts, key=_rank)
     if sum(graft["type"] in FLOWS for graft in grafts) > 1:
@@ -109,7 +109,7 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"graft {kind}: {error}") from error
     names = {module: name for name, module in net.named_modules()}
-    net.grafted = [*getattr(net, "grafted", []), *(names[module] for module in modules)]
+    record_of(net).modules += [names[module] for module in modules]
     if not isinstance(net, AttnMixin):
         swap_class(net, AttnMixin)
     net.train(net.training)

@@ -21,8 +21,10 @@ from attn_mm.models.grafts.layer import FILLED_IN, layer_class
 from attn_mm.registry import MODELS, attention_around
 
 
-class AttnMixin(LoadReport):
+class AttnNeckMixin(LoadReport):
     """Mixin: what makes mmdet's ``FPN`` an ``AttnFPN``; its convolutions attend by themselves."""
+
+    prefix = "Attn"
 
 
 class AttendedInputMixin(nn.Module):
@@ -60,7 +62,7 @@ def attn_fpn(attention: dict | None = None, **fpn) -> nn.Module:
         check_options(fpn, [attn_fpn, MMENGINE_MODELS.get("mmdet.FPN")], "fpn")
     except ValueError as error:
         raise ConfigError(f"attn_mm.AttnFPN: {error}") from error
-    neck: Any = swap_class(MMENGINE_MODELS.build(dict(type="mmdet.FPN", **fpn)), AttnMixin)
+    neck: Any = swap_class(MMENGINE_MODELS.build(dict(type="mmdet.FPN", **fpn)), AttnNeckMixin)
     if attention is not None:
         for module in (*neck.lateral_convs, *neck.fpn_convs):
             module.attn = _layer(attention, module.in_channels)
