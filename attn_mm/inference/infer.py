@@ -46,7 +46,7 @@ is done in it.
 
 _EPILOG = """\
 In the output folder: the pictures (or the video) under the inputs' names; attention/, with
-every flow's and stage's mask over the image (for a classifier, the part of it that the network
+every attention map over the image (for a classifier, the part of it that the network
 sees), or over each person in it; predictions.json, whose
 boxes are x1, y1, x2, y2 in pixels of the image. docs/inference.md says more.
 """
@@ -76,14 +76,14 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--show-attention",
         action="store_true",
-        help="also draw the attention masks of the backbone, or of the head",
+        help="also draw what every attention layer of the network attends to",
     )
     parser.add_argument(
         "--attention-figure",
         type=positive,
         metavar="N",
         help="with --show-attention: also one picture of the first N images or persons, a row each, with the "
-        "masks of all stages and flows beside each other",
+        "attention of all layers, or the masks of all stages and flows, beside each other",
     )
     add_prediction_flags(parser)
     return parser.parse_args(argv)
@@ -126,7 +126,8 @@ def infer_actions(
     options = framework.options(flags, paths, args.device)
     model = load_model(cfg, args.checkpoint, args.device)
     predictor = framework.predictor(model, cfg, **options)
-    sheets = AttentionSheets(model, keep_scale=True) if args.show_attention else None
+    run = framework.plain_forward(model)
+    sheets = AttentionSheets(model, run, keep_scale=True) if args.show_attention else None
     found = open_output(args, framework.legend({"classes": predictor.classes}))
     run_videos(paths, found, predictor, sheets)
     return found
@@ -141,7 +142,8 @@ def infer_objects(
     options = framework.options(flags, source, args.device)
     model = load_model(cfg, args.checkpoint, args.device)
     score_thr = framework.score_threshold(model) if args.score_thr is None else args.score_thr
-    sheets = AttentionSheets(model, keep_scale=is_video) if args.show_attention else None
+    run = framework.plain_forward(model)
+    sheets = AttentionSheets(model, run, keep_scale=is_video) if args.show_attention else None
     predictor = framework.predictor(model, cfg, score_thr, **options)
     found = open_output(args, framework.legend(model.dataset_meta), score_thr=score_thr)
     if sheets is not None and args.attention_figure:
