@@ -14,7 +14,7 @@ from mmengine.config import Config
 from attn_mm.errors import UserError
 
 if TYPE_CHECKING:
-    from attn_mm.frameworks.framework import Framework
+    from attn_mm.frameworks.framework import ImageFramework, VideoFramework
 
 _LOCATIONS = {
     "mmdet": "attn_mm.frameworks.mmdet:MMDet",
@@ -39,7 +39,7 @@ def known_frameworks() -> tuple[str, ...]:
     return tuple(_LOCATIONS)
 
 
-def get_framework(name: str) -> Framework:
+def get_framework(name: str) -> ImageFramework | VideoFramework:
     """The registered framework of that name.
 
     Raises:
@@ -49,7 +49,7 @@ def get_framework(name: str) -> Framework:
     return getattr(import_module(module), kind)()
 
 
-def framework_of(cfg: Config, user: str = "attn_mm") -> Framework:
+def framework_of(cfg: Config, user: str = "attn_mm") -> ImageFramework | VideoFramework:
     """The framework that a config is for.
 
     Args:

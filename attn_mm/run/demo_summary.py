@@ -12,7 +12,7 @@ from rich.table import Table
 
 from attn_mm.datasets.media import VideoFrames, write_image
 from attn_mm.frameworks import framework_of
-from attn_mm.frameworks.framework import ImageFramework, VideoFramework
+from attn_mm.frameworks.framework import VideoFramework
 from attn_mm.inference.attention_sheets import AttentionSheets, find_attention
 from attn_mm.inference.inputs import make_output
 from attn_mm.inference.predictions import Predictions
@@ -72,11 +72,11 @@ def draw_predictions(runner: Runner, number: int) -> Path:
     make_output(out, paths[0], attention=sheets is not None)
     about = dict(config=runner.cfg.filename, checkpoint=find_latest_checkpoint(runner.work_dir))
     if isinstance(framework, VideoFramework):
-        predictor = framework.predictor(model, runner.cfg)
-        found = Predictions(out, framework.legend({"classes": predictor.classes}), **about)
-        run_videos(paths, found, predictor, sheets)
+        recogniser = framework.predictor(model, runner.cfg)
+        found = Predictions(out, framework.legend({"classes": recogniser.classes}), **about)
+        run_videos(paths, found, recogniser, sheets)
         _write_frames(paths, found, dataset)
-    elif isinstance(framework, ImageFramework):
+    else:
         score_thr = framework.score_threshold(model)
         predictor = framework.predictor(model, runner.cfg, score_thr, **framework.demo_options(dataset))
         found = Predictions(out, framework.legend(model.dataset_meta), **about, score_thr=score_thr)

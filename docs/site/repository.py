@@ -24,7 +24,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     paths = [ROOT / name for name in AT_THE_TOP]
     own = [file for file in files if file.src_dir == config.docs_dir]
     paths += [docs / file.src_uri for file in own if not file.src_uri.startswith("site/")]
-    paths += (ROOT / "configs").rglob("*.md")
+    paths += [path for path in (ROOT / "configs").rglob("*") if path.suffix in {".md", ".yml"}]
     mirrored = [file for file in files if file not in own]
     mirrored += [
         File(path.relative_to(ROOT).as_posix(), str(ROOT), config.site_dir, config.use_directory_urls)
@@ -32,9 +32,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     ]
     sources = sorted((ROOT / "configs").rglob("*.py"))
     mirrored += [generated(path, source_page(path), config) for path in sources]
-    folders = {path.parent for path in [*sources, *(docs / "results").glob("*")]}
-    lists = [folder / "README.md" for folder in folders if not (folder / "README.md").exists()]
-    mirrored += [generated(path, list_of_files(path.parent), config) for path in lists]
+    folders = {
+        folder for path in sources for folder in path.parents if folder.is_relative_to(ROOT / "configs")
+    }
+    for folder in {*folders, docs / "results"}:
+        if not (folder / "README.md").exists():
+            mirrored.append(generated(folder / "README.md", list_of_files(folder), config))
     return Files(mirrored)
 
 
@@ -52,7 +55,9 @@ def source_page(path: Path) -> str:
 
 def list_of_files(folder: Path) -> str:
     """Links to what is in ``folder``."""
-    inside = sorted(path for path in folder.iterdir() if path.suffix in {".json", ".py"})
+    inside = sorted(folder.iterdir(), key=lambda path: (path.is_file(), path.name))
+    inside = [path for path in inside if path.is_dir() or path.suffix in {".json", ".py", ".yml"}]
+    inside = [path for path in inside if path.name != "__pycache__"]
     lines = [f"- [{path.name}]({path.name})" for path in inside]
     return "\n".join([f"# {folder.relative_to(ROOT).as_posix()}", "", *lines, ""])
 
