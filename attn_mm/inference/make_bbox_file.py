@@ -1,4 +1,4 @@
-"""``tools/make_bbox_file.py``: the persons that a detector finds, for mmpose's ``bbox_file``."""
+"""``tools/make_bbox_file.py``: detect persons for mmpose's ``bbox_file``."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
 
 _DESCRIPTION = """\
-Detect the persons in a set of images and write them as COCO results, which top-down pose
-configs evaluate with: [{"image_id", "category_id": 1, "bbox": [x, y, width, height], "score"}].
+Detect the persons in a set of images, for the evaluation of top-down pose configs. Writes COCO results:
+[{"image_id", "category_id": 1, "bbox": [x, y, width, height], "score"}].
 
   make_bbox_file.py configs/fcos_tdaf_r50.py epoch_24.pth --out boxes.json
   make_bbox_file.py mmdet::yolo/yolov3_d53_8xb8-ms-608-273e_coco.py yolov3.pth --out boxes.json \\
       --ann-file data/coco/annotations/person_keypoints_val2017.json --img-dir data/coco/val2017
 
-An interrupted run goes on where it stopped when it is started again.
+An interrupted run continues when the same command is started again.
 """
 
 
@@ -45,33 +45,37 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config file of a detector, of mmdet")
-    parser.add_argument("checkpoint", help="its checkpoint")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="the file to write")
-    parser.add_argument("--ann-file", metavar="FILE.json", help="COCO annotations, which list the images")
+    parser.add_argument("config", help="config file of an mmdet detector")
+    parser.add_argument("checkpoint", help="the detector's checkpoint")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="file to write")
+    parser.add_argument("--ann-file", metavar="FILE.json", help="COCO annotations that list the images")
     parser.add_argument(
-        "--img-dir", metavar="DIR", help="the folder of the images (default of both: the config's test set)"
+        "--img-dir", metavar="DIR", help="folder of the images (default of both: the config's test set)"
     )
     parser.add_argument(
-        "--score-thr", type=score, default=0.05, metavar="S", help="leave out lower scores (default: 0.05)"
+        "--score-thr",
+        type=score,
+        default=0.05,
+        metavar="S",
+        help="drop lower scores (default: 0.05)",
     )
-    parser.add_argument("--batch-size", type=positive, default=1, metavar="N", help="images at a time")
+    parser.add_argument("--batch-size", type=positive, default=1, metavar="N", help="batch size (default: 1)")
     parser.add_argument(
-        "--num-workers", type=count, default=2, metavar="N", help="processes that read images"
+        "--num-workers", type=count, default=2, metavar="N", help="processes that read images (default: 2)"
     )
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
+    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best available")
     parser.add_argument(
         "--cfg-options",
         nargs="+",
         action=ConfigOptions,
         metavar="KEY=VALUE",
-        help="change the config, such as model.test_cfg.nms.iou_threshold=0.5",
+        help="override values of the config, such as model.test_cfg.nms.iou_threshold=0.5",
     )
     return parser.parse_args(argv)
 
 
 def image_set(args: argparse.Namespace, cfg: Config) -> tuple[str, str]:
-    """The annotation file and the image folder: the command line's, else those of the config's test set."""
+    """The annotation file and the image folder, of the command line or else of the config's test set."""
     if bool(args.ann_file) != bool(args.img_dir):
         raise UserError("--ann-file and --img-dir go together")
     if args.ann_file:
@@ -85,12 +89,12 @@ def image_set(args: argparse.Namespace, cfg: Config) -> tuple[str, str]:
 
 
 class Images(Dataset):
-    """Images made ready for a detector: ``(image id, data)``, or ``(image id, what is wrong with it)``.
+    """Preprocessed images for a detector: ``(image id, data)``, or ``(image id, error message)``.
 
     Args:
         cfg: the detector's config, for the test pipeline.
-        images: COCO's entries.
-        folder: where their files are.
+        images: entries of COCO annotations.
+        folder: of the image files.
     """
 
     def __init__(self, cfg: Config, images: list[dict], folder: str) -> None:
@@ -112,7 +116,7 @@ class Images(Dataset):
 
 
 def detect_persons(model: BaseModel, label: int, batch: list[dict], score_thr: float) -> Iterator[list[dict]]:
-    """For each image of a batch its persons as COCO results, but for the image's id."""
+    """The persons in each image of a batch, as COCO results without the image id."""
     with torch.no_grad():
         samples = model.test_step(pseudo_collate(batch))
     for sample in samples:
@@ -126,7 +130,7 @@ def detect_persons(model: BaseModel, label: int, batch: list[dict], score_thr: f
                 "score": round(score, 5),
             }
             for (x1, y1, x2, y2), score in zip(found.bboxes.tolist(), found.scores.tolist(), strict=True)
-            # A pose estimator can't look into an empty box.
+            # A pose estimator can't crop an empty box.
             if x2 - x1 >= 1 and y2 - y1 >= 1
         ]
 
@@ -134,10 +138,10 @@ def detect_persons(model: BaseModel, label: int, batch: list[dict], score_thr: f
 def find_all(
     loader: DataLoader, partial: Partial, detect: Callable[[list[dict]], Iterable[list[dict]]], total: int
 ) -> int:
-    """Detect persons in what ``loader`` gives, keep them in ``partial``, and name what can't be read.
+    """Detect persons in all images of ``loader``, save them in ``partial``, and report unreadable images.
 
     Returns:
-        how many images can't be read.
+        the number of unreadable images.
     """
     skipped = 0
     with progress_bar() as progress:
@@ -156,7 +160,7 @@ def find_all(
 
 
 def check_out(out: Path) -> None:
-    """Make the folder of the file to write; UserError where that or a file in it can't be made."""
+    """Make the folder of the output file; UserError if the file can't be made."""
     if out.suffix != ".json":
         raise UserError(f"--out {out}: the file's name must end in .json")
     if out.is_dir():
@@ -167,18 +171,18 @@ def check_out(out: Path) -> None:
 
 
 def make_bbox_file(args: argparse.Namespace) -> None:
-    """Do what the command line says.
+    """Detect persons as the command line says.
 
     Raises:
         UserError: something in it can't be used, or no image can be read.
     """
     cfg = load_config(args.config, args.cfg_options)
     if cfg.get("default_scope") != "mmdet":
-        raise UserError(f"{args.config} is for {cfg.get('default_scope')}: a detector's, of mmdet, is needed")
+        raise UserError(f"{args.config} is for {cfg.get('default_scope')}: an mmdet detector is needed")
     check_checkpoint(args.checkpoint)
     ann_file, folder = image_set(args, cfg)
     if not osp.isdir(folder):
-        raise UserError(f"{folder} is no folder: --img-dir names that of the images")
+        raise UserError(f"{folder} is not a folder: name the folder of the images with --img-dir")
     images = load_coco(ann_file)["images"]
     check_out(args.out)
     model = load_model(cfg, args.checkpoint, args.device)
