@@ -72,7 +72,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         "--score-thr",
         type=score,
         metavar="S",
-        help="drop results below this score (default: 0.3; 0.5 for multi-label classifiers, 0 for other ones)",
+        help="drop lower scores (default: 0.3; 0.5 for multi-label classifiers, 0 for other classifiers)",
     )
     parser.add_argument(
         "--show-attention",
@@ -83,8 +83,8 @@ def parse_args(argv=None) -> argparse.Namespace:
         "--attention-figure",
         type=positive,
         metavar="N",
-        help="with --show-attention: also draw one picture of the first N images or persons, a row each, with "
-        "all masks side by side",
+        help="with --show-attention: also draw one picture of the first N images or persons, a row each, "
+        "with all masks side by side",
     )
     add_prediction_flags(parser)
     return parser.parse_args(argv)
