@@ -17,6 +17,7 @@ import argparse
 import json
 import statistics
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ from attn_mm.run.launch import build_runner
 from attn_mm.run.results import KeepMetrics
 from attn_mm.utils.config import load_config, set_data_root
 from attn_mm.utils.files import write_atomically
-from attn_mm.utils.flags import positive
+from attn_mm.utils.flags import from_args, positive
 
 ROOT = Path(__file__).parents[1]
 FULL_WIDTH, NUM_IMAGES, BATCH_SIZE = 64, 50000, 128
@@ -42,6 +43,25 @@ GRAFTS = {
     "tdaf": dict(type="attn_mm.TDAF", flows=3, anar=3),
 }
 VGGS = {"vgg": "ltpa/vgg_plain_300e_cifar10", "vgg_att2": "ltpa/vgg_ltpa-att2-concat-pc_300e_cifar10"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every network is trained.
+
+    Attributes:
+        data_root: folder of CIFAR-10.
+        epochs: passes over the images.
+        images: to train on.
+        width: channels of the first stage.
+        amp: bfloat16 and channels_last.
+    """
+
+    data_root: str
+    epochs: int
+    images: int
+    width: int
+    amp: bool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -70,16 +90,16 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def check(args: argparse.Namespace) -> None:
+def check(nets: list[str], recipe: Recipe) -> None:
     """UserError where the networks asked for don't exist, or not in this width."""
     known = [*GRAFTS, *VGGS]
-    for net in args.nets:
+    for net in nets:
         if net not in known:
             raise UserError(f"there is no network {net}: expected {', '.join(known)}")
-        if net in VGGS and args.width != FULL_WIDTH:
+        if net in VGGS and recipe.width != FULL_WIDTH:
             raise UserError(f"{net} has no other width: leave --width out")
-    if args.images > NUM_IMAGES:
-        raise UserError(f"--images {args.images}: expected at most {NUM_IMAGES}")
+    if recipe.images > NUM_IMAGES:
+        raise UserError(f"--images {recipe.images}: expected at most {NUM_IMAGES}")
 
 
 def network(net: str, width: int) -> Config:
@@ -97,41 +117,42 @@ def network(net: str, width: int) -> Config:
     return cfg
 
 
-def set_recipe(cfg: Config, args: argparse.Namespace, seed: int) -> None:
+def set_recipe(cfg: Config, recipe: Recipe, seed: int) -> None:
     """The same data, schedule and optimiser for every network."""
-    set_data_root(cfg, args.data_root)
+    set_data_root(cfg, recipe.data_root)
     # The folders come class by class: every so many images are of all classes alike.
-    cfg.train_dataloader.dataset.indices = [index * NUM_IMAGES // args.images for index in range(args.images)]
+    cfg.train_dataloader.dataset.indices = [
+        index * NUM_IMAGES // recipe.images for index in range(recipe.images)
+    ]
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.update(batch_size=BATCH_SIZE, num_workers=0, persistent_workers=False)
-    steps = args.epochs * -(-args.images // BATCH_SIZE)
+    steps = recipe.epochs * -(-recipe.images // BATCH_SIZE)
     warmup = max(1, steps // 5)
-    cfg.train_cfg = dict(by_epoch=True, max_epochs=args.epochs, val_interval=args.epochs)
+    cfg.train_cfg = dict(by_epoch=True, max_epochs=recipe.epochs, val_interval=recipe.epochs)
     cfg.optim_wrapper = dict(
-        type="AmpOptimWrapper" if args.amp else "OptimWrapper",
+        type="AmpOptimWrapper" if recipe.amp else "OptimWrapper",
         optimizer=dict(type="SGD", lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
-        **(dict(dtype="bfloat16") if args.amp else {}),
+        **(dict(dtype="bfloat16") if recipe.amp else {}),
     )
     cfg.param_scheduler = [
         dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=warmup),
         dict(type="CosineAnnealingLR", by_epoch=False, begin=warmup, end=steps, T_max=steps - warmup),
     ]
     cfg.randomness = dict(seed=seed)
-    cfg.default_hooks.checkpoint = dict(type="CheckpointHook", interval=args.epochs)
+    cfg.default_hooks.checkpoint = dict(type="CheckpointHook", interval=recipe.epochs)
     cfg.launcher, cfg.resume = "none", False
 
 
-def train(net: str, seed: int, args: argparse.Namespace) -> dict:
-    """The record of a run, which is made unless it has been."""
-    folder = args.work_dir / f"{net}_{seed}"
+def train(net: str, seed: int, recipe: Recipe, folder: Path) -> dict:
+    """The record of a run in ``folder``, which is made unless it has been."""
     record_file = folder / "run.json"
     if not record_file.exists():
-        cfg = network(net, args.width)
-        set_recipe(cfg, args, seed)
+        cfg = network(net, recipe.width)
+        set_recipe(cfg, recipe, seed)
         cfg.work_dir = str(folder)
         started = time.monotonic()
         runner = build_runner(cfg)
-        if args.amp:
+        if recipe.amp:
             runner.model.to(memory_format=torch.channels_last)
         metrics = KeepMetrics()
         runner.register_hook(metrics)
@@ -163,9 +184,14 @@ def table(runs: list[dict]) -> str:
 @reports_user_errors
 def main(argv=None) -> None:
     args = parse_args(argv)
-    check(args)
+    recipe = from_args(Recipe, args)
+    check(args.nets, recipe)
     nets = args.nets or [*GRAFTS, *(VGGS if args.width == FULL_WIDTH else ())]
-    runs = [train(net, seed, args) for seed in range(args.seeds) for net in nets]
+    runs = [
+        train(net, seed, recipe, args.work_dir / f"{net}_{seed}")
+        for seed in range(args.seeds)
+        for net in nets
+    ]
     runs.sort(key=lambda run: (nets.index(run["net"]), run["seed"]))
     about = {name: getattr(args, name) for name in ("epochs", "images", "width", "amp")}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"

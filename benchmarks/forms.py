@@ -17,7 +17,7 @@ import argparse
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -106,13 +106,19 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def chosen_cases(args: argparse.Namespace) -> list[Case]:
-    """The cases that the command line asks for."""
+def cases_of(
+    layers: Iterable[str],
+    batches: Iterable[int],
+    modes: Iterable[str],
+    layouts: Iterable[str],
+    dtypes: Iterable[str],
+) -> list[Case]:
+    """The cases of these layers in every shape that they have."""
     return [
         Case(layer, *shape, batch, mode, layout, dtype)
-        for layer in args.layers
+        for layer in layers
         for shape in SHAPES[layer]
-        for batch, mode, layout, dtype in product(args.batch, args.mode, args.layout, args.dtype)
+        for batch, mode, layout, dtype in product(batches, modes, layouts, dtypes)
         # With fixed statistics there is but one form.
         if layer != "TD" or mode == "training"
     ]
@@ -230,14 +236,14 @@ def _tam_forms(case: Case, x: Tensor, conv: nn.Conv2d) -> dict:
     return {_BASELINE: (torch.mul, [x, gate]), "written": (written, inputs), **forms}
 
 
-def measure(case: Case, args: argparse.Namespace) -> dict:
-    """The record of one case."""
-    steps = forms_of(case, args.device)
-    if args.device.startswith("cuda"):
+def measure(case: Case, device: str, repeats: int) -> dict:
+    """The record of one case, of so many turns of each form."""
+    steps = forms_of(case, device)
+    if device.startswith("cuda"):
         steps = {name: captured(step) for name, step in steps.items()}
-    quickest = min(_warm_seconds(step, args.device) for step in steps.values())
+    quickest = min(_warm_seconds(step, device) for step in steps.values())
     calls = max(1, math.ceil(_SHORTEST / quickest))
-    times = take_turns(steps, args.repeats, "wall", args.device, calls)
+    times = take_turns(steps, repeats, "wall", device, calls)
     return dict(case._asdict(), seconds={name: [round(t, 8) for t in ts] for name, ts in times.items()})
 
 
@@ -309,12 +315,13 @@ def main(argv=None) -> None:
     )
     path = args.work_dir / "forms.json"
     record = open_record(path, about)
-    todo = [case for case in chosen_cases(args) if case.key not in record["cases"]]
+    cases = cases_of(args.layers, args.batch, args.mode, args.layout, args.dtype)
+    todo = [case for case in cases if case.key not in record["cases"]]
     with progress_bar() as progress:
         task = progress.add_task("cases", total=len(todo))
         for case in todo:
             progress.update(task, description=case.key)
-            record["cases"][case.key] = measure(case, args)
+            record["cases"][case.key] = measure(case, device=args.device, repeats=args.repeats)
             write_atomically(path, json.dumps(record) + "\n")
             progress.advance(task)
     text = report(list(record["cases"].values()), about, args.device)

@@ -111,16 +111,9 @@ def parse_args(argv=None) -> argparse.Namespace:
     return args
 
 
-def chosen_cases(args: argparse.Namespace) -> list[Case]:
-    """The cases that the command line asks for."""
-    nets = list(product(args.modules, args.backbones))
-    if args.papers:
-        nets = list(dict.fromkeys((row.module, row.backbone) for row in PUBLISHED))
-    return [
-        Case(module, backbone, *rest)
-        for module, backbone in nets
-        for rest in product(args.mode, args.layout, args.dtype, args.batch)
-    ]
+def published_networks() -> list[tuple[str, str]]:
+    """Module and backbone of each network of the papers' tables."""
+    return list(dict.fromkeys((row.module, row.backbone) for row in PUBLISHED))
 
 
 def build(case: Case, module: str | None, device: str) -> nn.Module:
@@ -204,15 +197,23 @@ def forms_of(case: Case, device: str) -> dict[str, Form]:
     return forms
 
 
-def measure(case: Case, args: argparse.Namespace) -> dict:
-    """The record of one case."""
-    forms = forms_of(case, args.device)
-    steps = {name: captured(form.step) if args.graphs else form.step for name, form in forms.items()}
+def measure(case: Case, device: str, repeats: int, clock: str, graphs: bool) -> dict:
+    """The record of one case.
+
+    Args:
+        case: the case.
+        device: where it runs.
+        repeats: turns of each form.
+        clock: ``"wall"`` or ``"cpu"``.
+        graphs: replay the steps as CUDA graphs.
+    """
+    forms = forms_of(case, device)
+    steps = {name: captured(form.step) if graphs else form.step for name, form in forms.items()}
     return dict(
         case._asdict(),
         params={name: sum(p.numel() for p in form.net.parameters()) for name, form in forms.items()},
-        seconds=take_turns(steps, args.repeats, args.clock, args.device),
-        memory={name: peak_memory(*form, args.device) for name, form in forms.items()},
+        seconds=take_turns(steps, repeats, clock, device),
+        memory={name: peak_memory(*form, device) for name, form in forms.items()},
     )
 
 
@@ -368,14 +369,19 @@ def main(argv=None) -> None:
     )
     path = args.work_dir / "latency.json"
     record = open_record(path, about)
-    todo = [case for case in chosen_cases(args) if case.key not in record["cases"]]
+    nets = published_networks() if args.papers else product(args.modules, args.backbones)
+    settings = list(product(args.mode, args.layout, args.dtype, args.batch))
+    cases = [Case(*net, *setting) for net in nets for setting in settings]
+    todo = [case for case in cases if case.key not in record["cases"]]
     interrupted = False
     with progress_bar() as progress:
         task = progress.add_task("cases", total=len(todo))
         for case in todo:
             progress.update(task, description=case.key)
             try:
-                record["cases"][case.key] = measure(case, args)
+                record["cases"][case.key] = measure(
+                    case, device=args.device, repeats=args.repeats, clock=args.clock, graphs=args.graphs
+                )
             except torch.cuda.OutOfMemoryError:
                 progress.console.print(f"left out, for want of memory: {case.key}", markup=False)
             except KeyboardInterrupt:

@@ -37,7 +37,7 @@ MODULES: dict[str, list[dict[str, Any]]] = {
     "TD-top": [dict(type="attn_mm.TD", mode="top")],
     "AW": [dict(type="attn_mm.AWConv")],
     "TDAF": [dict(type="attn_mm.TDAF")],
-    # As the papers' tables have them, see attn_mm/analysis/papers.
+    # As the papers' tables have them, see attn_mm/papers.
     "TD-top-m3": [
         dict(type="attn_mm.TD", mode="top", distance=3, stages=(2, 3), blocks=((0, 1, 2, 3, 4), "all"))
     ],

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from attn_mm.datasets.checks.annotations import load_annotated
@@ -25,7 +27,8 @@ from attn_mm.frameworks.demo import to_demo
 from attn_mm.run.demo_summary import draw_predictions
 from attn_mm.run.launch import build_runner
 from attn_mm.run.results import KeepMetrics
-from attn_mm.utils.config import ConfigOptions, load_config, merge_options, walk
+from attn_mm.utils.config import load_config, merge_options, walk
+from attn_mm.utils.flags import add_options_flag, from_args
 
 WARMUP_ITERATIONS = 30
 
@@ -38,6 +41,30 @@ class KeepLosses(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         self.losses.append(outputs["loss"].item())
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a config is trained on, and how.
+
+    Attributes:
+        ann_file, img_dir: COCO annotations and the folder of the images.
+        work_dir: gets the annotations that are used, the checkpoint and the pictures.
+        images: how many.
+        batch_size: None: all images, or 16 persons.
+        size: longer side of an image in pixels.
+        iterations: steps.
+        lr: learning rate of AdamW.
+    """
+
+    ann_file: Path
+    img_dir: Path
+    work_dir: Path
+    images: int
+    batch_size: int | None
+    size: int
+    iterations: int
+    lr: float
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -53,7 +80,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--iterations", type=int, default=300, help="steps (default: %(default)s)")
     parser.add_argument("--lr", type=float, default=5e-4, help="learning rate of AdamW")
     parser.add_argument("--work-dir", type=Path, required=True)
-    parser.add_argument("--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE")
+    add_options_flag(parser)
     return parser.parse_args(argv)
 
 
@@ -71,10 +98,10 @@ def write_subset(ann_file: Path, out: Path, count: int) -> int:
     return len(content["images"])
 
 
-def to_overfit(cfg, args: argparse.Namespace) -> int:
+def to_overfit(cfg: Config, recipe: Recipe) -> int:
     """Point a config's demo at a few real images, and train on what is evaluated; return how many."""
-    ann_file = args.work_dir / "annotations.json"
-    images = write_subset(args.ann_file, ann_file, args.images)
+    ann_file = recipe.work_dir / "annotations.json"
+    images = write_subset(recipe.ann_file, ann_file, recipe.images)
     heads = [node.num_classes for node in walk(cfg.model) if "num_classes" in node]
     to_demo(cfg)
     for node, number in zip((n for n in walk(cfg.model) if "num_classes" in n), heads):
@@ -84,27 +111,29 @@ def to_overfit(cfg, args: argparse.Namespace) -> int:
         loader.dataset.update(
             data_root="",
             ann_file=str(ann_file),
-            data_prefix=dict(img=str(args.img_dir)),
+            data_prefix=dict(img=str(recipe.img_dir)),
             pipeline=[step for step in loader.dataset.pipeline if not step["type"].startswith("Random")],
         )
         loader.dataset.pop("metainfo", None)
-        loader.batch_size = args.batch_size or (images if heads else 16)
+        loader.batch_size = recipe.batch_size or (images if heads else 16)
         for node in walk(loader.dataset.pipeline):
             if node.get("type") == "Resize":
-                node.scale = (args.size, args.size)
+                node.scale = (recipe.size, recipe.size)
     for node in walk([cfg.val_evaluator, cfg.test_evaluator]):
         if "ann_file" in node:
             node.ann_file = str(ann_file)
     cfg.train_dataloader.sampler = dict(type="InfiniteSampler", shuffle=False)
-    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=args.iterations, val_interval=args.iterations)
-    cfg.optim_wrapper.optimizer.lr = args.lr
+    cfg.train_cfg = dict(
+        type="IterBasedTrainLoop", max_iters=recipe.iterations, val_interval=recipe.iterations
+    )
+    cfg.optim_wrapper.optimizer.lr = recipe.lr
     cfg.param_scheduler = [
         dict(type="LinearLR", start_factor=0.1, by_epoch=False, end=WARMUP_ITERATIONS),
-        dict(type="CosineAnnealingLR", by_epoch=False, T_max=args.iterations),
+        dict(type="CosineAnnealingLR", by_epoch=False, T_max=recipe.iterations),
     ]
-    cfg.default_hooks.checkpoint = dict(type="CheckpointHook", by_epoch=False, interval=args.iterations)
+    cfg.default_hooks.checkpoint = dict(type="CheckpointHook", by_epoch=False, interval=recipe.iterations)
     cfg.log_processor = dict(by_epoch=False)
-    cfg.work_dir, cfg.launcher = str(args.work_dir), "none"
+    cfg.work_dir, cfg.launcher = str(recipe.work_dir), "none"
     return images
 
 
@@ -114,7 +143,7 @@ def main(argv=None) -> None:
     cfg = load_config(args.config)
     if not args.img_dir.is_dir():
         raise UserError(f"--img-dir {args.img_dir} is no folder")
-    images = to_overfit(cfg, args)
+    images = to_overfit(cfg, from_args(Recipe, args))
     merge_options(cfg, args.cfg_options or {})
     runner = watch_data(build_runner(cfg))
     losses, metrics = KeepLosses(), KeepMetrics()

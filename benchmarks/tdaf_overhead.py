@@ -26,13 +26,12 @@ from mmengine.device import get_device
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from attn_mm.describe.complexity import make_folder
 from attn_mm.describe.counting import measure, meta_input, weightless
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.frameworks.forwards import forward_arguments
 from attn_mm.run.cpu import keep_freed_memory
 from attn_mm.utils.config import load_config
-from attn_mm.utils.files import write_atomically
+from attn_mm.utils.files import make_folder, write_atomically
 from attn_mm.utils.flags import positive
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import markdown_table
@@ -155,14 +154,14 @@ def step_of(network: str, flows: int, batch: int, device: str) -> Callable[[], N
     return detect
 
 
-def measure_network(network: str, args: argparse.Namespace) -> dict:
+def measure_network(network: str, batch: int, device: str, repeats: int, clock: str) -> dict:
     """The record of a network: what each number of flows counts, and takes in each turn."""
-    steps = {str(flows): step_of(network, flows, args.batch, args.device) for flows in FLOWS}
+    steps = {str(flows): step_of(network, flows, batch, device) for flows in FLOWS}
     return dict(
         network=network,
-        batch=args.batch,
+        batch=batch,
         counts={str(flows): counts(network, flows) for flows in FLOWS},
-        seconds=take_turns(steps, args.repeats, args.clock, args.device),
+        seconds=take_turns(steps, repeats, clock, device),
     )
 
 
@@ -233,7 +232,9 @@ def main(argv=None) -> None:
         keys = {f"{network} {args.batch}": network for network in args.networks}
         for key, network in progress.track(keys.items(), description="networks"):
             if key not in record["cases"]:
-                record["cases"][key] = measure_network(network, args)
+                record["cases"][key] = measure_network(
+                    network, args.batch, args.device, args.repeats, args.clock
+                )
                 write_atomically(path, json.dumps(record, indent=1) + "\n")
     text = report(record)
     write_atomically(args.work_dir / "tdaf_overhead.md", text)

@@ -23,8 +23,9 @@ from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.frameworks.forwards import forward_arguments, input_shape
 from attn_mm.frameworks.loading import fill
 from attn_mm.graft.fuse import Fused, fuse
-from attn_mm.utils.config import ConfigOptions, drop_pretrained, load_config
+from attn_mm.utils.config import drop_pretrained, load_config
 from attn_mm.utils.files import check_checkpoint, check_target, write_checkpoint, writing
+from attn_mm.utils.flags import add_options_flag
 
 _DESCRIPTION = """\
 Fold the batch norms of a trained network into its convolutions, for deployment.
@@ -65,9 +66,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         "config's pipeline)",
     )
     parser.add_argument("--force", action="store_true", help="replace files that exist")
-    parser.add_argument(
-        "--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE", help="change the config"
-    )
+    add_options_flag(parser)
     return parser.parse_args(argv)
 
 

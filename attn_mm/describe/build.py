@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -18,6 +19,18 @@ T = TypeVar("T")
 
 _SHAPE_ERRORS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
 """What layers raise on an input whose shape they can't take."""
+
+
+def add_shape_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--shape N ...``, which takes the place of :func:`attn_mm.frameworks.forwards.input_shape`."""
+    parser.add_argument(
+        "--shape",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="shape of an input: 3 224 224 for an image, 3 16 112 112 for a clip of a 3D network, "
+        "8 3 224 224 for the frames of a 2D one (default: that of the config's pipeline)",
+    )
 
 
 def build(cfg: Config, device: str) -> nn.Module:

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmengine.config import Config
 from torch import nn
 
-from attn_mm.describe.build import look_at
+from attn_mm.describe.build import add_shape_flag, look_at
 from attn_mm.describe.calls import Call, trace_calls
 from attn_mm.describe.dataflow import DataFlow, Flows, find_dataflow
 from attn_mm.describe.drawing import draw
@@ -31,8 +31,9 @@ from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.frameworks.forwards import input_shape
 from attn_mm.graft.units import find_family
 from attn_mm.layers import MFBN
-from attn_mm.utils.config import ConfigOptions, load_config
+from attn_mm.utils.config import load_config
 from attn_mm.utils.files import make_folder, write_atomically
+from attn_mm.utils.flags import add_options_flag
 from attn_mm.utils.tables import markdown_table
 
 _DESCRIPTION = """\
@@ -59,21 +60,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument("config", help="config file of mmdet, mmpose, mmaction2 or mmpretrain")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the description and the drawing here")
-    parser.add_argument(
-        "--shape",
-        nargs="+",
-        type=int,
-        metavar="N",
-        help="shape of an input: 3 224 224 for an image, 3 16 112 112 for a clip of a 3D network, "
-        "8 3 224 224 for the frames of a 2D one (default: that of the config's pipeline)",
-    )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=ConfigOptions,
-        metavar="KEY=VALUE",
-        help="change the config, such as model.backbone.flows=4",
-    )
+    add_shape_flag(parser)
+    add_options_flag(parser, "change the config, such as model.backbone.flows=4")
     return parser.parse_args(argv)
 
 

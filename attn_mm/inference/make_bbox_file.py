@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.device import get_device
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from torch.utils.data import DataLoader, Dataset
@@ -23,9 +22,9 @@ from attn_mm.errors import UnreadableFile, UserError, reports_user_errors, resum
 from attn_mm.frameworks.loading import load_model
 from attn_mm.frameworks.mmdet.predict import check_instances, inference_steps
 from attn_mm.frameworks.mmpose.persons import person_label
-from attn_mm.utils.config import ConfigOptions, load_config
+from attn_mm.utils.config import load_config
 from attn_mm.utils.files import check_checkpoint, write_atomically, writing
-from attn_mm.utils.flags import count, positive, score
+from attn_mm.utils.flags import add_device_flag, add_options_flag, count, positive, score
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
 
@@ -63,23 +62,17 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--num-workers", type=count, default=2, metavar="N", help="processes that read images (default: 2)"
     )
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best available")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=ConfigOptions,
-        metavar="KEY=VALUE",
-        help="override values of the config, such as model.test_cfg.nms.iou_threshold=0.5",
-    )
+    add_device_flag(parser)
+    add_options_flag(parser, "override values of the config, such as model.test_cfg.nms.iou_threshold=0.5")
     return parser.parse_args(argv)
 
 
-def image_set(args: argparse.Namespace, cfg: Config) -> tuple[str, str]:
-    """The annotation file and the image folder, of the command line or else of the config's test set."""
-    if bool(args.ann_file) != bool(args.img_dir):
+def image_set(cfg: Config, ann_file: str | None, img_dir: str | None) -> tuple[str, str]:
+    """The annotation file and the image folder: those given, or else those of the config's test set."""
+    if bool(ann_file) != bool(img_dir):
         raise UserError("--ann-file and --img-dir go together")
-    if args.ann_file:
-        return args.ann_file, args.img_dir
+    if ann_file:
+        return ann_file, img_dir
     dataset = cfg.get("test_dataloader", {}).get("dataset", {})
     ann_file, folder = dataset.get("ann_file") or "", dataset.get("data_prefix", {}).get("img")
     if not ann_file.endswith(".json") or folder is None:
@@ -170,46 +163,69 @@ def check_out(out: Path) -> None:
         tempfile.TemporaryFile(dir=out.parent).close()
 
 
-def make_bbox_file(args: argparse.Namespace) -> None:
-    """Detect persons as the command line says.
+def open_detector(config: str, options: dict | None) -> Config:
+    """The config of a detector; UserError if it is for another framework."""
+    cfg = load_config(config, options)
+    if cfg.get("default_scope") != "mmdet":
+        raise UserError(f"{config} is for {cfg.get('default_scope')}: an mmdet detector is needed")
+    return cfg
+
+
+def make_bbox_file(
+    cfg: Config,
+    checkpoint: str,
+    out: Path,
+    device: str,
+    ann_file: str | None = None,
+    img_dir: str | None = None,
+    score_thr: float = 0.05,
+    batch_size: int = 1,
+    num_workers: int = 0,
+) -> None:
+    """Detect the persons in a set of images and write them as COCO results.
+
+    Args:
+        cfg, checkpoint: the detector's.
+        out: the JSON file to write.
+        device: where the detector runs.
+        ann_file, img_dir: COCO annotations that list the images, and their folder; None: those of the
+            config's test set.
+        score_thr: persons with a lower score are left out.
+        batch_size: number of images in a batch.
+        num_workers: number of processes that read images.
 
     Raises:
-        UserError: something in it can't be used, or no image can be read.
+        UserError: an argument can't be used, or no image can be read.
     """
-    cfg = load_config(args.config, args.cfg_options)
-    if cfg.get("default_scope") != "mmdet":
-        raise UserError(f"{args.config} is for {cfg.get('default_scope')}: an mmdet detector is needed")
-    check_checkpoint(args.checkpoint)
-    ann_file, folder = image_set(args, cfg)
+    check_checkpoint(checkpoint)
+    ann_file, folder = image_set(cfg, ann_file, img_dir)
     if not osp.isdir(folder):
         raise UserError(f"{folder} is not a folder: name the folder of the images with --img-dir")
     images = load_coco(ann_file)["images"]
-    check_out(args.out)
-    model = load_model(cfg, args.checkpoint, args.device)
+    check_out(out)
+    model = load_model(cfg, checkpoint, device)
     label = person_label(model, cfg)
     about = {
         "config": cfg.pretty_text,
-        "checkpoint": identity(args.checkpoint),
+        "checkpoint": identity(checkpoint),
         "ann_file": identity(ann_file),
         "img_dir": osp.abspath(folder),
-        "score_thr": args.score_thr,
+        "score_thr": score_thr,
     }
-    unfinished = args.out.with_name(f"{args.out.name}.partial")
+    unfinished = out.with_name(f"{out.name}.partial")
     with Partial(unfinished, about, flag="--out") as partial:
         rest = [image for image in images if image["id"] not in partial.found]
-        loader = DataLoader(
-            Images(cfg, rest, folder), args.batch_size, num_workers=args.num_workers, collate_fn=list
-        )
+        loader = DataLoader(Images(cfg, rest, folder), batch_size, num_workers=num_workers, collate_fn=list)
         skipped = find_all(
-            loader, partial, lambda batch: detect_persons(model, label, batch, args.score_thr), len(images)
+            loader, partial, lambda batch: detect_persons(model, label, batch, score_thr), len(images)
         )
     if not partial.found:
         raise UserError(f"none of the {len(images)} images in {folder} can be read")
     boxes = [{"image_id": i["id"], **person} for i in images for person in partial.found.get(i["id"], [])]
-    write_atomically(args.out, json.dumps(boxes))
+    write_atomically(out, json.dumps(boxes))
     unfinished.unlink()
     print(
-        f"{args.out}: {len(boxes)} persons in {len(partial.found)} images"
+        f"{out}: {len(boxes)} persons in {len(partial.found)} images"
         + (f", {skipped} skipped" if skipped else "")
     )
 
@@ -218,4 +234,14 @@ def make_bbox_file(args: argparse.Namespace) -> None:
 def main(argv=None) -> None:
     args = parse_args(argv)
     with resumable(f"repeat the command to continue from {args.out}.partial"):
-        make_bbox_file(args)
+        make_bbox_file(
+            open_detector(args.config, args.cfg_options),
+            args.checkpoint,
+            args.out,
+            args.device,
+            args.ann_file,
+            args.img_dir,
+            args.score_thr,
+            args.batch_size,
+            args.num_workers,
+        )

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
-from mmengine.device import get_device
 from mmengine.model import BaseModel
 from torch.utils.data import DataLoader
 
@@ -19,10 +18,9 @@ from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.labels import check_image_labels
 from attn_mm.errors import UserError
 from attn_mm.frameworks.loading import load_model
-from attn_mm.run.launch import open_config
-from attn_mm.utils.config import ConfigOptions
-from attn_mm.utils.files import check_checkpoint
-from attn_mm.utils.flags import count
+from attn_mm.run.launch import RunOptions, open_config
+from attn_mm.utils.files import check_checkpoint, make_folder
+from attn_mm.utils.flags import add_device_flag, add_options_flag, count
 
 TOP_K = (1, 5)
 
@@ -32,20 +30,21 @@ def add_classifier_flags(parser: argparse.ArgumentParser, demo: str) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: one in outputs/)")
     parser.add_argument("--demo", action="store_true", help=demo)
     parser.add_argument("--data-root", metavar="DIR", help="folder of the data set (default: the config's)")
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
+    add_device_flag(parser)
     parser.add_argument(
         "--num-workers", type=count, default=2, metavar="N", help="processes that read images (default: 2)"
     )
-    parser.add_argument(
-        "--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE", help="change the config"
-    )
-    # What open_config reads beside these.
-    parser.set_defaults(launcher="none", local_rank=0, work_dir=None)
+    add_options_flag(parser)
 
 
-def open_test_config(args: argparse.Namespace, config: str) -> Config:
-    """A classifier's config with the flags applied; UserError where it is none or its test set is missing."""
-    cfg = open_config(argparse.Namespace(**{**vars(args), "config": config}))
+def make_out(out: Path | None, name: str, demo: bool) -> Path:
+    """Make the output folder of an analysis: ``out``, or one of its name in ``outputs/``."""
+    return make_folder(out or Path("outputs", name + ("_demo" if demo else "")))
+
+
+def open_test_config(config: str, options: RunOptions) -> Config:
+    """A classifier's config, with the options applied; UserError where it is none or has no test set."""
+    cfg = open_config(config, options)
     if cfg.get("default_scope") != "mmpretrain":
         raise UserError(f"{config} is for {cfg.get('default_scope')}: a classifier of mmpretrain is needed")
     check_data(cfg, ("test",))

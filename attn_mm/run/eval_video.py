@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
-from mmengine.device import get_device
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, DefaultScope
 from torch.utils.data import DataLoader, Dataset
@@ -23,9 +22,9 @@ from attn_mm.datasets.checks.unreadable import name_unreadable
 from attn_mm.errors import UnreadableFile, UserError, reports_user_errors, resumable
 from attn_mm.frameworks.loading import load_model
 from attn_mm.frameworks.mmaction.video_views import CROPS, set_views
-from attn_mm.run.launch import add_config_flags, open_config
+from attn_mm.run.launch import RunOptions, add_config_flags, open_config
 from attn_mm.utils.files import check_checkpoint, write_atomically, writing
-from attn_mm.utils.flags import count, positive
+from attn_mm.utils.flags import add_device_flag, count, from_args, positive
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
 
@@ -53,12 +52,10 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument("--crops", type=int, choices=CROPS, help="crops of a clip (default: the config's)")
     add_config_flags(parser)
-    # One process: what it has done must be known when it is started again.
-    parser.set_defaults(launcher="none", local_rank=0)
     parser.add_argument(
         "--num-workers", type=count, default=2, metavar="N", help="processes that read videos"
     )
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
+    add_device_flag(parser)
     return parser.parse_args(argv)
 
 
@@ -160,28 +157,43 @@ def judge_all(loader: DataLoader, model: BaseModel, partial: Partial, total: int
     return skipped
 
 
-def evaluate(args: argparse.Namespace) -> None:
-    """Do what the command line says.
+def evaluate(
+    config: str,
+    checkpoint: str,
+    options: RunOptions,
+    device: str,
+    clips: int | None = None,
+    crops: int | None = None,
+    num_workers: int = 0,
+) -> None:
+    """Measure a recogniser's accuracy and write it into the config's work dir.
+
+    Args:
+        config, checkpoint: the recogniser's.
+        options: what is changed of the config. No launcher: one process must know what it has done.
+        device: where the network runs.
+        clips, crops: of a video and of a clip; None: the config's.
+        num_workers: processes that read videos.
 
     Raises:
-        UserError: something in it can't be used, or no video can be read.
+        UserError: an argument can't be used, or no video can be read.
     """
-    check_checkpoint(args.checkpoint)
-    cfg = open_config(args)
+    check_checkpoint(checkpoint)
+    cfg = open_config(config, options)
     if cfg.get("default_scope") != "mmaction":
-        raise UserError(f"{args.config} is for {cfg.get('default_scope')}: one of mmaction is needed")
+        raise UserError(f"{config} is for {cfg.get('default_scope')}: one of mmaction is needed")
     check_data(cfg, ("test",))
     as_given = cfg.pretty_text
-    set_views(cfg, args.clips, args.crops)
+    set_views(cfg, clips, crops)
     dataset = open_set(cfg)
     check_missing(dataset)
-    model = open_model(cfg, args.checkpoint, args.device)
+    model = open_model(cfg, checkpoint, device)
     about = {
         "config": as_given,
-        "checkpoint": identity(args.checkpoint),
+        "checkpoint": identity(checkpoint),
         "ann_file": identity(dataset.ann_file),
-        "clips": args.clips,
-        "crops": args.crops,
+        "clips": clips,
+        "crops": crops,
     }
     results = Path(cfg.work_dir, _RESULTS)
     with writing(results):
@@ -189,14 +201,14 @@ def evaluate(args: argparse.Namespace) -> None:
     unfinished = results.with_name(f"{_RESULTS}.partial")
     with Partial(unfinished, about, flag="--work-dir") as partial:
         rest = [index for index in range(len(dataset)) if index not in partial.found]
-        loader = DataLoader(Videos(dataset, rest), num_workers=args.num_workers, collate_fn=list)
+        loader = DataLoader(Videos(dataset, rest), num_workers=num_workers, collate_fn=list)
         skipped = judge_all(loader, model, partial, len(dataset))
     if not partial.found:
         raise none_readable(dataset, "filename")
     videos = [partial.found[index] for index in sorted(partial.found)]
     record = {
-        "config": args.config,
-        "checkpoint": args.checkpoint,
+        "config": config,
+        "checkpoint": checkpoint,
         "videos": len(videos),
         "clips": sum(video["clips"] for video in videos),
         "metrics": accuracies(videos),
@@ -213,4 +225,12 @@ def evaluate(args: argparse.Namespace) -> None:
 def main(argv=None) -> None:
     args = parse_args(argv)
     with resumable():
-        evaluate(args)
+        evaluate(
+            args.config,
+            args.checkpoint,
+            from_args(RunOptions, args),
+            args.device,
+            clips=args.clips,
+            crops=args.crops,
+            num_workers=args.num_workers,
+        )

@@ -1,10 +1,11 @@
-"""What ``tools/train.py`` and ``tools/test.py`` share: their common flags and the way to a runner."""
+"""From a config's path and what a command line changes of it to a config, and from there to a runner."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import os.path as osp
+from dataclasses import dataclass
 
 import torch
 from mmengine.config import Config
@@ -16,7 +17,29 @@ from mmengine.utils.dl_utils import set_multi_processing
 from attn_mm.errors import UserError
 from attn_mm.frameworks.demo import to_demo
 from attn_mm.run.cpu import keep_freed_memory, prefer_channels_last
-from attn_mm.utils.config import ConfigOptions, load_config, merge_options, set_data_root
+from attn_mm.utils.config import load_config, merge_options, set_data_root
+from attn_mm.utils.flags import add_options_flag
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a command line changes of a config, see :func:`add_config_flags` and :func:`add_common_flags`.
+
+    Attributes:
+        work_dir: folder of logs, checkpoints and pictures. None: the config's, or one in ``work_dirs/``.
+        demo: replace the data by generated ones, and shorten the schedule.
+        data_root: folder of the data set. None: the config's.
+        cfg_options: overrides, ``{"a.b": value}``; they are merged last.
+        launcher: job launcher of a multi-process run, or ``"none"``.
+        local_rank: this process's place on its machine.
+    """
+
+    work_dir: str | None = None
+    demo: bool = False
+    data_root: str | None = None
+    cfg_options: dict | None = None
+    launcher: str = "none"
+    local_rank: int = 0
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
@@ -28,12 +51,8 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
         help="a generated data set, small images and a short schedule: runs anywhere, needs no download",
     )
     parser.add_argument("--data-root", metavar="DIR", help="folder of the data set (default: the config's)")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=ConfigOptions,
-        metavar="KEY=VALUE",
-        help='change the config, such as train_dataloader.batch_size=4 or key="[(a,b),(c,d)]"',
+    add_options_flag(
+        parser, 'change the config, such as train_dataloader.batch_size=4 or key="[(a,b),(c,d)]"'
     )
 
 
@@ -50,25 +69,29 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
-def open_config(args: argparse.Namespace) -> Config:
-    """The config that ``args`` names, with the common flags applied."""
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    if args.demo and args.data_root:
+def open_config(path: str, options: RunOptions) -> Config:
+    """Read the config at ``path`` and apply the ``options``.
+
+    Raises:
+        UserError: the config can't be read, or an option doesn't fit it.
+    """
+    os.environ.setdefault("LOCAL_RANK", str(options.local_rank))
+    if options.demo and options.data_root:
         raise UserError("--demo brings its own data set: leave --data-root out")
-    cfg = load_config(args.config)
-    cfg.launcher = args.launcher
-    if args.demo:
+    cfg = load_config(path)
+    cfg.launcher = options.launcher
+    if options.demo:
         to_demo(cfg)
-    if args.data_root:
-        if not osp.isdir(args.data_root):
-            raise UserError(f"--data-root {args.data_root} is not a folder")
-        set_data_root(cfg, args.data_root)
-    if args.work_dir:
-        cfg.work_dir = args.work_dir
+    if options.data_root:
+        if not osp.isdir(options.data_root):
+            raise UserError(f"--data-root {options.data_root} is not a folder")
+        set_data_root(cfg, options.data_root)
+    if options.work_dir:
+        cfg.work_dir = options.work_dir
     elif not cfg.get("work_dir"):
-        name = osp.splitext(osp.basename(args.config))[0] + ("_demo" if args.demo else "")
+        name = osp.splitext(osp.basename(path))[0] + ("_demo" if options.demo else "")
         cfg.work_dir = osp.join("work_dirs", name)
-    merge_options(cfg, args.cfg_options or {})
+    merge_options(cfg, options.cfg_options or {})
     return cfg
 
 

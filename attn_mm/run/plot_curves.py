@@ -8,11 +8,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from attn_mm.describe.complexity import make_folder
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.run.curves import Curve, Record, Run, join, read_curves
 from attn_mm.utils.extras import require
-from attn_mm.utils.files import write_atomically, writing
+from attn_mm.utils.files import make_folder, write_atomically, writing
 
 _DESCRIPTION = """\
 Compare training runs: the loss and a figure of the validation by epoch, a line a run.

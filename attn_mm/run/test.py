@@ -11,9 +11,10 @@ from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.guard import watch_data
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.frameworks import framework_of
-from attn_mm.run.launch import add_common_flags, build_runner, open_config
+from attn_mm.run.launch import RunOptions, add_common_flags, build_runner, open_config
 from attn_mm.run.results import KeepMetrics, write_results
 from attn_mm.utils.files import check_checkpoint
+from attn_mm.utils.flags import from_args
 
 _DESCRIPTION = """\
 Evaluate a checkpoint on its config's test set.
@@ -39,38 +40,34 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _apply_flags(cfg: Config, args: argparse.Namespace) -> None:
-    cfg.load_from = args.checkpoint
-    if args.tta:
-        _augment(cfg, args)
-    if args.show or args.show_dir:
-        _show(cfg, args)
-    if args.out:
-        if not args.out.endswith((".pkl", ".pickle")):
-            raise UserError(f"--out {args.out}: the file's name must end in .pkl or .pickle")
-        evaluator = cfg.test_evaluator
-        metrics = list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
-        cfg.test_evaluator = [*metrics, ConfigDict(type="mmengine.DumpResults", out_file_path=args.out)]
+def _dump(cfg: Config, out: str) -> None:
+    """Write the predictions to the file ``out``, too."""
+    if not out.endswith((".pkl", ".pickle")):
+        raise UserError(f"--out {out}: the file's name must end in .pkl or .pickle")
+    evaluator = cfg.test_evaluator
+    metrics = list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
+    cfg.test_evaluator = [*metrics, ConfigDict(type="mmengine.DumpResults", out_file_path=out)]
 
 
-def _augment(cfg: Config, args: argparse.Namespace) -> None:
+def _augment(cfg: Config, name: str, demo: bool) -> None:
     """Put the config's model into its ``tta_model``, on what its ``tta_pipeline`` makes of an image."""
-    if args.demo or "tta_model" not in cfg or "tta_pipeline" not in cfg:
-        which = "the demo" if args.demo else args.config
+    if demo or "tta_model" not in cfg or "tta_pipeline" not in cfg:
+        which = "the demo" if demo else name
         raise UserError(f"--tta needs a tta_model and a tta_pipeline, and {which} has none")
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
 
 
-def _show(cfg: Config, args: argparse.Namespace) -> None:
+def _show(cfg: Config, name: str, in_window: bool, folder: str | None, wait_time: float) -> None:
+    """Let the config's visualization hook show every picture, write it into a folder, or both."""
     hook = cfg.get("default_hooks", {}).get("visualization") or ConfigDict()
     known = framework_of(cfg, "--show").show_hook
     if known is None or str(hook.get("type")).rpartition(".")[2] != known.type:
         needed = known.type if known else "hook that draws"
-        raise UserError(f"--show and --show-dir need a {needed}, and {args.config} has none")
+        raise UserError(f"--show and --show-dir need a {needed}, and {name} has none")
     # The hooks put a relative folder into itself, once more for each batch.
-    out = osp.abspath(args.show_dir) if args.show_dir else None
-    hook.update({known.switch: True, known.folder: out, "show": args.show, "wait_time": args.wait_time})
+    out = osp.abspath(folder) if folder else None
+    hook.update({known.switch: True, known.folder: out, "show": in_window, "wait_time": wait_time})
     if known.has_interval:
         hook.interval = 1
 
@@ -79,8 +76,14 @@ def _show(cfg: Config, args: argparse.Namespace) -> None:
 def main(argv=None) -> None:
     args = parse_args(argv)
     check_checkpoint(args.checkpoint)
-    cfg = open_config(args)
-    _apply_flags(cfg, args)
+    cfg = open_config(args.config, from_args(RunOptions, args))
+    cfg.load_from = args.checkpoint
+    if args.tta:
+        _augment(cfg, args.config, args.demo)
+    if args.show or args.show_dir:
+        _show(cfg, args.config, args.show, args.show_dir, args.wait_time)
+    if args.out:
+        _dump(cfg, args.out)
     check_data(cfg, ("test",))
     runner = watch_data(build_runner(cfg))
     metrics = KeepMetrics()

@@ -36,11 +36,9 @@ def test_every_attention_adds_to_the_same_network(cifar10):
 
 
 def test_images_are_spread_over_the_classes(cifar10, tmp_path):
-    args = cifar10.parse_args(
-        ["--data-root", str(tmp_path), "--work-dir", str(tmp_path), "--images", "20", "--epochs", "1"]
-    )
+    recipe = cifar10.Recipe(data_root=str(tmp_path), epochs=1, images=20, width=16, amp=False)
     cfg = cifar10.network("td", 16)
-    cifar10.set_recipe(cfg, args, seed=1)
+    cifar10.set_recipe(cfg, recipe, seed=1)
     # 5000 of a class behind each other.
     assert [index // 5000 for index in cfg.train_dataloader.dataset.indices] == [k // 2 for k in range(20)]
     assert cfg.train_dataloader.dataset.data_root == str(tmp_path) and cfg.randomness.seed == 1

@@ -67,7 +67,7 @@ def test_measures_reports_and_goes_on(forms, tmp_path, capsys, monkeypatch):
 
     measured = []
     first = next(iter(record["cases"].values()))
-    monkeypatch.setattr(forms, "measure", lambda case, args: measured.append(case) or first)
+    monkeypatch.setattr(forms, "measure", lambda case, **_: measured.append(case) or first)
     forms.main(flags)
     assert {case.mode for case in measured} == {"inference"}
     assert torch.get_num_threads() == 1

@@ -28,7 +28,7 @@ def test_measures_reports_and_goes_on(latency, tmp_path, capsys, monkeypatch):
     assert "TD" in capsys.readouterr().out and (tmp_path / "latency.png").stat().st_size > 0
 
     measured = []
-    monkeypatch.setattr(latency, "measure", lambda case, args: measured.append(case.mode) or first)
+    monkeypatch.setattr(latency, "measure", lambda case, **_: measured.append(case.mode) or first)
     latency.main(flags)
     assert measured == ["inference"]
 
@@ -79,7 +79,7 @@ def test_mistakes(latency, tmp_path, capsys, flags, said):
 
 
 def test_an_interruption_keeps_what_is_measured(latency, tmp_path, capsys, monkeypatch):
-    def measure(case, args):
+    def measure(case, **_):
         if case.mode == "training":
             raise KeyboardInterrupt
         return dict(

@@ -293,7 +293,7 @@ def test_actions(base, tmp_path):
 
 
 def test_the_demo(tmp_path, monkeypatch, small_demos, quick_runs):
-    monkeypatch.setattr(demo, "EPOCHS", 1)
+    monkeypatch.setattr(demo, "EXPLORED_EPOCHS", 1)
     main(["--demo", "--out", str(tmp_path / "out"), "--device", "cpu"])
     summary = json.loads((tmp_path / "out" / "attention.json").read_text())
     assert len(summary["results"]) == 6

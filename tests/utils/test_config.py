@@ -8,10 +8,10 @@ import small
 from mmengine.config import Config
 
 import attn_mm  # noqa: F401
-from attn_mm.describe import complexity
 from attn_mm.errors import UserError
 from attn_mm.inference import infer
 from attn_mm.inference import make_bbox_file as bbox_file
+from attn_mm.papers import complexity
 from attn_mm.run import test, train
 from attn_mm.utils import config as configs
 from attn_mm.utils import upstream_warnings as attn_engine

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
+from mmengine.config import Config
 
 from attn_mm.datasets.generated.pictures import draw_masked_scene
 from attn_mm.datasets.generated.shapes import CLASSES
 from attn_mm.datasets.media import write_image
-from attn_mm.errors import UserError
 from attn_mm.frameworks.demo import to_demo
 from attn_mm.papers.ltpa.folders import MASK_FOLDER
-from attn_mm.run.launch import build_runner
+from attn_mm.run.demo_networks import trained
 from attn_mm.utils.config import load_config
 from attn_mm.utils.files import make_folder
 
@@ -35,43 +34,39 @@ SET_SIZE, PER_CLASS, _SEED = 64, 20, 1
 _QUERIES, _TARGETS = 2, 3
 
 
-def fill_in(args: argparse.Namespace) -> None:
-    """Let a command line with ``--demo`` name networks, trained where they are not yet, and data.
+def networks(analysis: str) -> tuple[list[str], list[str]]:
+    """The networks of an analysis, trained where they are not yet.
 
-    Raises:
-        UserError: it names some itself.
+    Returns:
+        config, checkpoint, config, checkpoint, and so on; and the networks' names.
     """
-    names = ("nets", "names", "sets", "data", "images_dir", "masks_dir", "queries", "targets", "data_root")
-    given = [name for name in names if getattr(args, name, None)]
-    if given:
-        raise UserError(f"--demo brings its own networks and images: leave {given[0]} out")
-    wanted = NETS[args.analysis]
-    args.nets = [file for name in wanted for file in trained(name)]
-    args.names = list(wanted)
-    if args.analysis == "fool":
-        return
-    folder = make_set(_WORK_DIR / "pictures")
-    args.sets, args.data = [folder], folder
-    # Of every class one query; the targets are of the first classes.
-    groups = [sorted((folder / name).glob("*.png")) for name in CLASSES[: max(_QUERIES, _TARGETS)]]
-    args.queries, args.targets = [g[0] for g in groups[:_QUERIES]], [g[1] for g in groups[:_TARGETS]]
+    names = list(NETS[analysis])
+    return [
+        file for name in names for file in trained(_config(name), _WORK_DIR / name, _CONFIGS[name])
+    ], names
 
 
-def trained(name: str) -> tuple[str, str]:
-    """Config and checkpoint of a demo's network."""
-    folder = _WORK_DIR / name
-    cfg = load_config(f"configs/{_CONFIGS[name]}.py")
+def _config(name: str) -> Config:
+    cfg = load_config(f"configs/ltpa/{_CONFIGS[name]}.py")
     cfg.model.backbone.depth = DEPTH
     if name != PLAIN:
         cfg.model.head.compatibility = "dp" if name == DOT_PRODUCT else "pc"
     to_demo(cfg)
-    checkpoint = folder / f"epoch_{cfg.train_cfg.max_epochs}.pth"
-    config = folder / Path(cfg.filename).name
-    if not checkpoint.exists():
-        print(f"training {name} for the demo; later demos find it in {folder}")
-        cfg.work_dir, cfg.launcher = str(folder), "none"
-        build_runner(cfg).train()
-    return str(config), str(checkpoint)
+    return cfg
+
+
+def images(analysis: str) -> dict[str, list[Path] | Path]:
+    """The generated images of an analysis, by the options that name them."""
+    if analysis == "fool":
+        return {}
+    folder = make_set(_WORK_DIR / "pictures")
+    if analysis == "transfer":
+        return {"sets": [folder]}
+    if analysis == "segment":
+        return {"data": folder}
+    # Of every class one query; the targets are of the first classes.
+    groups = [sorted((folder / name).glob("*.png")) for name in CLASSES[: max(_QUERIES, _TARGETS)]]
+    return {"queries": [g[0] for g in groups[:_QUERIES]], "targets": [g[1] for g in groups[:_TARGETS]]}
 
 
 def make_set(folder: Path) -> Path:

@@ -5,8 +5,8 @@ Jetley et al., Learn To Pay Attention, ICLR 2018, section 5.2 and figures 5 and 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
@@ -34,25 +34,48 @@ Batch = tuple[Tensor, list[int | None]]
 """Pixels ``(N, 3, H, W)``, BGR, and the true labels, None where the set has none."""
 
 
-def fool(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
+@dataclass(frozen=True)
+class FoolOptions:
+    """How the fooling rate is measured.
+
+    Attributes:
+        images: of each test set, evenly spread; None: all.
+        batch_size: images at a time.
+        data_root: folder of the test sets; None: each config's.
+        cfg_options: what was changed of the configs.
+        pictures: images to draw.
+    """
+
+    images: int | None = None
+    batch_size: int = 64
+    data_root: str | None = None
+    cfg_options: dict | None = None
+    pictures: int = 0
+
+    @property
+    def about(self) -> dict:
+        """What the measured rates depend on."""
+        return {key: value for key, value in asdict(self).items() if key != "pictures"}
+
+
+def fool(nets: list[Net], options: FoolOptions, out: Output) -> None:
     """Measure the fooling rate of each net on its config's test set, and write what was found.
 
     Raises:
         UserError: a test set is missing, empty or of other classes, or its images can't be read.
     """
-    sets = [open_images(net, args.data_root) for net in nets]
-    chosen = [spread(range(len(dataset)), args.images) for dataset in sets]
-    about = {key: getattr(args, key) for key in ("images", "batch_size", "data_root", "cfg_options")}
-    about |= {net.name: net.identity for net in nets}
+    sets = [open_images(net, options.data_root) for net in nets]
+    chosen = [spread(range(len(dataset)), options.images) for dataset in sets]
+    about = options.about | {net.name: net.identity for net in nets}
     records = []
     with (
         Partial(out.file("fooling_rate.json.partial"), about, flag="--out") as partial,
         progress_bar() as bar,
     ):
         for net, dataset, indices in zip(nets, sets, chosen):
-            records.append(net.about | measure(net, dataset, indices, args.batch_size, partial, bar))
+            records.append(net.about | measure(net, dataset, indices, options.batch_size, partial, bar))
     # The images of the first net's set, which is mostly the set of all.
-    for index in spread(range(len(sets[0])), args.pictures):
+    for index in spread(range(len(sets[0])), options.pictures):
         draw_images(nets, sets[0], index, out)
     rows = [[record["name"], *(percent(r) for r in record["fooling_rate"].values())] for record in records]
     out.table("fooling rate, %", ["L-inf norm", *map(str, NORMS)], rows)

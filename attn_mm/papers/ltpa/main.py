@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from mmengine.device import get_device
-
-from attn_mm.errors import reports_user_errors
+from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.papers.ltpa import demo
-from attn_mm.papers.ltpa.fooling import fool
+from attn_mm.papers.ltpa.fooling import FoolOptions, fool
 from attn_mm.papers.ltpa.nets import open_nets
-from attn_mm.papers.ltpa.query import query
-from attn_mm.papers.ltpa.segment import segment
-from attn_mm.papers.ltpa.transfer import transfer
-from attn_mm.utils.config import ConfigOptions
+from attn_mm.papers.ltpa.query import QueryOptions, query
+from attn_mm.papers.ltpa.segment import SegmentOptions, segment
+from attn_mm.papers.ltpa.transfer import TransferOptions, transfer
 from attn_mm.utils.extras import require
-from attn_mm.utils.flags import count, positive
+from attn_mm.utils.flags import add_device_flag, add_options_flag, count, from_args, positive
 from attn_mm.utils.output import Output
 
 _DESCRIPTION = """\
@@ -69,13 +66,25 @@ another image's.
 """
 
 
+ANALYSES = {
+    "fool": (fool, FoolOptions),
+    "transfer": (transfer, TransferOptions),
+    "segment": (segment, SegmentOptions),
+    "query": (query, QueryOptions),
+}
+"""What does each analysis, and what it takes from the command line."""
+
+# What --demo brings itself.
+_BROUGHT = ("nets", "names", "sets", "data", "images_dir", "masks_dir", "queries", "targets", "data_root")
+
+
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     analyses = parser.add_subparsers(dest="analysis", required=True, metavar="ANALYSIS")
 
-    flags = _add(analyses, "fool", _FOOL, fool)
+    flags = _add(analyses, "fool", _FOOL)
     flags.add_argument("--data-root", metavar="DIR", help="folder of the test set (default: each config's)")
     flags.add_argument(
         "--images", type=positive, metavar="N", help="so many, evenly spread over the set (default: all)"
@@ -85,7 +94,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     _add_batch_size(flags)
 
-    flags = _add(analyses, "transfer", _TRANSFER, transfer)
+    flags = _add(analyses, "transfer", _TRANSFER)
     flags.add_argument("--sets", type=Path, nargs="+", metavar="DIR", help="folders of class folders")
     flags.add_argument(
         "--no-zca",
@@ -96,7 +105,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     _add_size(flags)
     _add_batch_size(flags)
 
-    flags = _add(analyses, "segment", _SEGMENT, segment)
+    flags = _add(analyses, "segment", _SEGMENT)
     flags.add_argument(
         "--data", type=Path, metavar="DIR", help="class folders, each with images and a folder GroundTruth"
     )
@@ -107,7 +116,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     _add_size(flags)
 
-    flags = _add(analyses, "query", _QUERY, query)
+    flags = _add(analyses, "query", _QUERY)
     flags.add_argument("--queries", type=Path, nargs="+", metavar="IMAGE", help="images, or folders of them")
     flags.add_argument("--targets", type=Path, nargs="+", metavar="IMAGE", help="the same")
     flags.add_argument(
@@ -120,11 +129,10 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _add(analyses, name: str, description: str, run: Callable) -> argparse.ArgumentParser:
+def _add(analyses, name: str, description: str) -> argparse.ArgumentParser:
     parser = analyses.add_parser(
         name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.set_defaults(run=run)
     parser.add_argument(
         "nets", nargs="*", metavar="CONFIG CHECKPOINT", help="one network, or several to compare"
     )
@@ -133,14 +141,8 @@ def _add(analyses, name: str, description: str, run: Callable) -> argparse.Argum
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help=f"output folder (default: outputs/ltpa_{name})"
     )
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=ConfigOptions,
-        metavar="KEY=VALUE",
-        help="change every config, such as test_dataloader.dataset.split=train",
-    )
+    add_device_flag(parser)
+    add_options_flag(parser, "change every config, such as test_dataloader.dataset.split=train")
     return parser
 
 
@@ -163,7 +165,13 @@ def _add_batch_size(parser: argparse.ArgumentParser) -> None:
 def main(argv=None) -> None:
     args = parse_args(argv)
     require("matplotlib")
+    run, kind = ANALYSES[args.analysis]
+    files, names, options = args.nets, args.names, from_args(kind, args)
     if args.demo:
-        demo.fill_in(args)
-    nets = open_nets(args.nets, args.device, args.names, getattr(args, "size", None), args.cfg_options)
-    args.run(nets, args, Output(args.out or Path("outputs", f"ltpa_{args.analysis}")))
+        given = [name for name in _BROUGHT if getattr(args, name, None)]
+        if given:
+            raise UserError(f"--demo brings its own networks and images: leave {given[0]} out")
+        files, names = demo.networks(args.analysis)
+        options = replace(options, **demo.images(args.analysis))
+    nets = open_nets(files, args.device, names, getattr(args, "size", None), args.cfg_options)
+    run(nets, options, Output(args.out or Path("outputs", f"ltpa_{args.analysis}")))

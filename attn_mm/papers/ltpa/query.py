@@ -5,7 +5,8 @@ Jetley et al., Learn To Pay Attention, ICLR 2018, appendix A.5 and figure 10.
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,31 @@ _FULL_CHANGE = 1.0
 _LEGEND = "Change of the attention,\nas a share of its own:\nred: +100% or more\nblue: -100%"
 
 
-def query(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
+@dataclass(frozen=True)
+class QueryOptions:
+    """Who asks whom.
+
+    Attributes:
+        queries: images, or folders of them, whose global features ask.
+        targets: images, or folders of them, that are asked.
+        level: of the networks' attention, from 1; None: the last but one.
+    """
+
+    queries: Sequence[Path] | None = None
+    targets: Sequence[Path] | None = None
+    level: int | None = None
+
+
+def query(nets: list[Net], options: QueryOptions, out: Output) -> None:
     """Let every query image ask every target image, by every net, and write what changes.
 
     Raises:
         UserError: no images are named, or a net has no LTPA head, or none of the level asked for.
     """
-    if not args.queries or not args.targets:
+    if not options.queries or not options.targets:
         raise UserError("--queries and --targets name images, or folders of them")
-    queries, targets = image_files(args.queries, "--queries"), image_files(args.targets, "--targets")
-    levels = {net.name: _level(net, args.level) for net in nets}
+    queries, targets = image_files(options.queries, "--queries"), image_files(options.targets, "--targets")
+    levels = {net.name: _level(net, options.level) for net in nets}
     records: list[dict[str, Any]] = []
     with progress_bar() as bar:
         for net in nets:

@@ -5,9 +5,9 @@ Jetley et al., Learn To Pay Attention, ICLR 2018, section 5.4, figures 8 and 9, 
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -30,7 +30,33 @@ Segmenter = Callable[[Path], np.ndarray]
 """From an image's file to a map of its pixels, (H, W), of 0..1."""
 
 
-def segment(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
+@dataclass(frozen=True)
+class SegmentOptions:
+    """The images with masks, and how many are drawn.
+
+    Attributes:
+        data: folder in the Object Discovery layout; or
+        images_dir, masks_dir: folders of images and of their masks, of the same names.
+        pictures: images to draw.
+    """
+
+    data: Path | None = None
+    images_dir: Path | None = None
+    masks_dir: Path | None = None
+    pictures: int = 6
+
+    def images(self) -> list[MaskedImage]:
+        """The images; UserError where there are none, or the folders aren't named in one of the two ways."""
+        if self.data and not (self.images_dir or self.masks_dir):
+            return object_discovery(self.data)
+        if self.images_dir and self.masks_dir and not self.data:
+            return pairs(self.images_dir, self.masks_dir)
+        raise UserError(
+            "name --data, a folder in the Object Discovery layout, or --images-dir and --masks-dir"
+        )
+
+
+def segment(nets: list[Net], options: SegmentOptions, out: Output) -> None:
     """Segment every image by every net, compare with the masks, and write what was found.
 
     Images whose mask is empty show no object: they are counted and left out.
@@ -38,14 +64,14 @@ def segment(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
     Raises:
         UserError: there are no images with masks, a mask is not of its image's size, or all are empty.
     """
-    images = _images(args)
+    images = options.images()
     truths = {pair: read_mask(pair.mask, read_image(pair.image).shape[:2]) for pair in images}
     kept = [pair for pair in images if truths[pair].any()]
     if not kept:
         raise UserError(f"all {len(images)} masks, such as {images[0].mask}, are empty")
     levels = {}
     scores: dict[str, defaultdict[str, list]] = {net.name: defaultdict(list) for net in nets}
-    drawn = _first_of_each_group(kept, args.pictures)
+    drawn = _first_of_each_group(kept, options.pictures)
     with progress_bar() as bar:
         for net in nets:
             segmenter, how = attention_segmenter(net)
@@ -66,14 +92,6 @@ def segment(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
         "files": {group: [str(pair.image) for pair in kept if pair.group == group] for group in groups},
     }
     out.write("segmentation.json", record)
-
-
-def _images(args: argparse.Namespace) -> list[MaskedImage]:
-    if args.data and not (args.images_dir or args.masks_dir):
-        return object_discovery(args.data)
-    if args.images_dir and args.masks_dir and not args.data:
-        return pairs(args.images_dir, args.masks_dir)
-    raise UserError("name --data, a folder in the Object Discovery layout, or --images-dir and --masks-dir")
 
 
 def _first_of_each_group(images: list[MaskedImage], number: int) -> list[MaskedImage]:

@@ -5,7 +5,8 @@ Jetley et al., Learn To Pay Attention, ICLR 2018, section 5.3, table 3 and appen
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,36 +27,55 @@ FOLDS, C = 5, 1.0
 _SEED, _MAX_ITERATIONS = 0, 10000
 
 
-def transfer(nets: list[Net], args: argparse.Namespace, out: Output) -> None:
+@dataclass(frozen=True)
+class TransferOptions:
+    """What the features are tried on, and how.
+
+    Attributes:
+        sets: folders, each with one of images for each class.
+        zca: whiten the images, in place of normalising them as in training.
+        size: side of the squares that images are resized to; None: each config's.
+        batch_size: images at a time.
+        cfg_options: what was changed of the configs.
+    """
+
+    sets: Sequence[Path] | None = None
+    zca: bool = True
+    size: int | None = None
+    batch_size: int = 64
+    cfg_options: dict | None = None
+
+
+def transfer(nets: list[Net], options: TransferOptions, out: Output) -> None:
     """Cross-validate an SVM on every net's features of every set, and write what was found.
 
     Raises:
         UserError: a set is no folder of classes, or a class has fewer images than there are folds.
     """
-    if not args.sets:
+    if not options.sets:
         raise UserError("--sets names the folders, each with one of images for each class")
     require("sklearn")
-    sets = {path.resolve().name: class_folders(path) for path in args.sets}
-    if len(sets) < len(args.sets):
+    sets = {path.resolve().name: class_folders(path) for path in options.sets}
+    if len(sets) < len(options.sets):
         raise UserError("--sets: two folders have the same name, by which the table knows them")
-    for path, (_, labels, classes) in zip(args.sets, sets.values()):
+    for path, (_, labels, classes) in zip(options.sets, sets.values()):
         _check_classes(path, labels, classes)
-    about = {key: getattr(args, key) for key in ("zca", "size", "cfg_options")}
+    about = {key: getattr(options, key) for key in ("zca", "size", "cfg_options")}
     about |= {net.name: net.identity for net in nets}
-    about["sets"] = [str(path.resolve()) for path in args.sets]
+    about["sets"] = [str(path.resolve()) for path in options.sets]
     with Partial(out.file("transfer.json.partial"), about, flag="--out") as partial, progress_bar() as bar:
         for name, (paths, labels, _) in sets.items():
             for net in nets:
                 key = f"{name}/{net.name}"
                 if key not in partial.found:
-                    vectors = features(net, paths, args.batch_size, args.zca, bar, key)
+                    vectors = features(net, paths, options.batch_size, options.zca, bar, key)
                     partial.add(key, [round(share, 5) for share in cross_validate(vectors, labels)])
     folds = {net.name: {name: partial.found[f"{name}/{net.name}"] for name in sets} for net in nets}
     rows = [[net, *(percent(np.mean(shares)) for shares in row.values())] for net, row in folds.items()]
     out.table("top-1 of a linear SVM, %", ["features of", *sets], rows)
     _draw(folds, out.file("transfer.png"))
     record = {
-        "zca": args.zca,
+        "zca": options.zca,
         "sets": {n: {"images": len(p), "classes": classes} for n, (p, _, classes) in sets.items()},
         "nets": [net.about | {"size": net.size, "accuracy": _summary(folds[net.name])} for net in nets],
     }

@@ -6,12 +6,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.device import get_device
 from torch import nn
 
 from attn_mm.errors import UserError, reports_user_errors, resumable
@@ -23,10 +23,10 @@ from attn_mm.papers.tam.open_gates import Gate, Seen, find_gates, stages, watch
 from attn_mm.papers.tam.slopes import SlopedLayer, linearised, sloped_layers
 from attn_mm.run.demo_networks import demo_checkpoint
 from attn_mm.run.evaluation import Evaluation, shown_metrics
-from attn_mm.run.launch import add_config_flags, open_config
+from attn_mm.run.launch import RunOptions, add_config_flags, open_config
 from attn_mm.utils.extras import require
 from attn_mm.utils.files import check_checkpoint, make_folder, write_atomically
-from attn_mm.utils.flags import positive
+from attn_mm.utils.flags import add_device_flag, from_args, positive
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
 from attn_mm.utils.tables import markdown_table
@@ -68,15 +68,22 @@ the TAM paper).
 """
 
 
+ANALYSES = {
+    "scatter": ("mean and variance of each gate, a dot for each test sample", _SCATTER),
+    "lesion": ("value of each gate by depth; the metrics with one of them opened", _LESION),
+    "linearise": ("the metrics with ever more of TAM's PReLUs made linear", _LINEARISE),
+    "filters": ("variance of the filters of each block, of one or several networks", _FILTERS),
+}
+"""What ``--help`` says of each analysis in a line, and what in full."""
+
+
 def parse_args(argv=None) -> argparse.Namespace:
     style: dict[str, Any] = dict(epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser = argparse.ArgumentParser(description=_DESCRIPTION, **style)
-    # One process: what it has done must be known when it is started again.
-    parser.set_defaults(launcher="none", local_rank=0)
     analyses = parser.add_subparsers(dest="analysis", required=True, metavar="ANALYSIS")
     parsers = {
         name: analyses.add_parser(name, help=summary, description=description, **style)
-        for name, (_, summary, description) in ANALYSES.items()
+        for name, (summary, description) in ANALYSES.items()
     }
     for name in ("scatter", "lesion", "linearise"):
         one = parsers[name]
@@ -105,21 +112,34 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     for one in parsers.values():
         add_config_flags(one)
-        one.add_argument(
-            "--device", default=get_device(), help="default: %(default)s, the best there is here"
-        )
+        add_device_flag(one)
     return parser.parse_args(argv)
 
 
-def open_network(args: argparse.Namespace) -> tuple[Config, str, nn.Module]:
-    """The config, the checkpoint and the model that the command line names."""
-    if not args.checkpoint and not args.demo:
-        raise UserError("name a checkpoint, or --demo, which trains one")
-    if args.checkpoint:
-        check_checkpoint(args.checkpoint)
-    cfg = open_config(args)
-    checkpoint = args.checkpoint or demo_checkpoint(cfg)
-    return cfg, checkpoint, load_model(cfg, checkpoint, args.device)
+@dataclass(frozen=True)
+class Network:
+    """A trained network to look into.
+
+    Attributes:
+        config, checkpoint: its files. Without a checkpoint a demo is trained.
+        options: what is changed of the config. No launcher: one process must know what it has done.
+        device: where it runs.
+    """
+
+    config: str
+    checkpoint: str | None
+    options: RunOptions
+    device: str
+
+    def open(self) -> tuple[Config, str, nn.Module]:
+        """The config, the checkpoint and the model; UserError where one of them can't be had."""
+        if not self.checkpoint and not self.options.demo:
+            raise UserError("name a checkpoint, or --demo, which trains one")
+        if self.checkpoint:
+            check_checkpoint(self.checkpoint)
+        cfg = open_config(self.config, self.options)
+        checkpoint = self.checkpoint or demo_checkpoint(cfg)
+        return cfg, checkpoint, load_model(cfg, checkpoint, self.device)
 
 
 def open_gates(model: nn.Module, config: str) -> list[Gate]:
@@ -155,11 +175,11 @@ def describe(seen: Sequence[Seen]) -> list[dict]:
     ]
 
 
-def scatter(args: argparse.Namespace) -> None:
-    """Figure 3."""
-    cfg, checkpoint, model = open_network(args)
-    gates = open_gates(model, args.config)
-    test_set = Evaluation(cfg, args.images)
+def scatter(network: Network, images: int | None = None) -> None:
+    """Figure 3, over so many images of the test set; None: all."""
+    cfg, checkpoint, model = network.open()
+    gates = open_gates(model, network.config)
+    test_set = Evaluation(cfg, images)
     out = make_folder(cfg.work_dir)
     with progress_bar() as progress, watch(gates) as seen:
         metrics = test_set.run(model, progress, progress.add_task("scatter", total=test_set.batches))
@@ -175,29 +195,32 @@ def scatter(args: argparse.Namespace) -> None:
             gate["parts"][part]["sample_mean"] = _rounded(statistics.sample_mean)
             gate["parts"][part]["sample_variance"] = _rounded(statistics.sample_variance)
     draw_scatter(described, out / "scatter.png")
-    write(out, "scatter", dict(_about(args, checkpoint, test_set), metrics=metrics, gates=described))
+    write(out, "scatter", dict(_about(network, checkpoint, test_set), metrics=metrics, gates=described))
 
 
 def _rounded(values: torch.Tensor) -> list[float]:
     return [float(f"{value:.6g}") for value in values.tolist()]
 
 
-def _about(args: argparse.Namespace, checkpoint: str, test_set: Evaluation) -> dict:
-    return dict(config=args.config, checkpoint=checkpoint, images=test_set.images)
+def _about(network: Network, checkpoint: str, test_set: Evaluation) -> dict:
+    return dict(config=network.config, checkpoint=checkpoint, images=test_set.images)
 
 
-def _partial(cfg: Config, as_given: str, checkpoint: str, args: argparse.Namespace) -> Partial:
-    about = dict(config=as_given, checkpoint=identity(checkpoint), images=args.images)
-    return Partial(make_folder(cfg.work_dir) / f"{args.analysis}.json.partial", about, flag="--work-dir")
+def _partial(analysis: str, work_dir: str, as_given: str, checkpoint: str, images: int | None) -> Partial:
+    about = dict(config=as_given, checkpoint=identity(checkpoint), images=images)
+    return Partial(make_folder(work_dir) / f"{analysis}.json.partial", about, flag="--work-dir")
 
 
-def lesion(args: argparse.Namespace) -> None:
-    """Figure 4."""
-    cfg, checkpoint, model = open_network(args)
-    gates = {gate.name: gate for gate in open_gates(model, args.config)}
+def lesion(network: Network, images: int | None = None) -> None:
+    """Figure 4, over so many images of the test set; None: all."""
+    cfg, checkpoint, model = network.open()
+    gates = {gate.name: gate for gate in open_gates(model, network.config)}
     as_given = cfg.pretty_text
-    test_set = Evaluation(cfg, args.images)
-    with _partial(cfg, as_given, checkpoint, args) as partial, progress_bar() as progress:
+    test_set = Evaluation(cfg, images)
+    with (
+        _partial("lesion", cfg.work_dir, as_given, checkpoint, images) as partial,
+        progress_bar() as progress,
+    ):
         passes = 1 + len(gates)
         done = len(partial.found) * test_set.batches
         task = progress.add_task("lesion", total=passes * test_set.batches, completed=done)
@@ -227,21 +250,24 @@ def lesion(args: argparse.Namespace) -> None:
     print(markdown_table(("", "opened", "mean", *names), rows, ("", "mean", *names)))
     out = Path(cfg.work_dir)
     draw_lesion(described, whole["metrics"], out / "lesion.png")
-    record = dict(_about(args, checkpoint, test_set), metrics=whole["metrics"], gates=described)
+    record = dict(_about(network, checkpoint, test_set), metrics=whole["metrics"], gates=described)
     write(out, "lesion", record)
     partial.path.unlink(missing_ok=True)
 
 
-def linearise(args: argparse.Namespace) -> None:
-    """Figure 5a."""
-    cfg, checkpoint, model = open_network(args)
+def linearise(network: Network, images: int | None = None, steps: int = 10) -> None:
+    """Figure 5a, over so many images of the test set; the PReLUs become linear in so many steps."""
+    cfg, checkpoint, model = network.open()
     layers = sloped_layers(model)
     if not layers:
-        raise UserError(f"{args.config} has no PReLU inside a TAM: expected attn_mm.TAM in its model")
+        raise UserError(f"{network.config} has no PReLU inside a TAM: expected attn_mm.TAM in its model")
     as_given = cfg.pretty_text
-    test_set = Evaluation(cfg, args.images)
-    numbers = sorted({round(step * len(layers) / args.steps) for step in range(args.steps + 1)})
-    with _partial(cfg, as_given, checkpoint, args) as partial, progress_bar() as progress:
+    test_set = Evaluation(cfg, images)
+    numbers = sorted({round(step * len(layers) / steps) for step in range(steps + 1)})
+    with (
+        _partial("linearise", cfg.work_dir, as_given, checkpoint, images) as partial,
+        progress_bar() as progress,
+    ):
         done = sum(number in partial.found for number in numbers) * test_set.batches
         task = progress.add_task("linearise", total=len(numbers) * test_set.batches, completed=done)
         for number in numbers:
@@ -255,7 +281,7 @@ def linearise(args: argparse.Namespace) -> None:
     out = Path(cfg.work_dir)
     draw_linearisation(points, out / "linearise.png")
     described = [dict(name=layer.name, slope=layer.slope) for layer in layers]
-    record = dict(_about(args, checkpoint, test_set), layers=described, points=points)
+    record = dict(_about(network, checkpoint, test_set), layers=described, points=points)
     write(out, "linearise", record)
     partial.path.unlink(missing_ok=True)
 
@@ -274,20 +300,29 @@ def _print_points(points: Sequence[dict], layers: Sequence[SlopedLayer]) -> None
     print(markdown_table(header, rows, header))
 
 
-def filters(args: argparse.Namespace) -> None:
-    """Figure 5b."""
-    pairs = _pairs(args.networks, args.demo)
-    names = network_names([(config, checkpoint or config) for config, checkpoint in pairs], args.names)
+def filters(
+    files: Sequence[str], options: RunOptions, device: str, names: Sequence[str] | None = None
+) -> None:
+    """Figure 5b.
+
+    Args:
+        files: config and checkpoint of each network; of demos the configs alone.
+        options: what is changed of each config; the results go into its ``work_dir``.
+        device: where the networks run.
+        names: of the networks; None: the configs'.
+    """
+    pairs = _pairs(files, options.demo)
+    names = network_names([(config, checkpoint or config) for config, checkpoint in pairs], names)
     networks = []
     for name, (config, checkpoint) in zip(names, pairs):
-        work_dir = args.work_dir and str(Path(args.work_dir, f"{Path(config).stem}_demo"))
-        own = dict(config=config, checkpoint=checkpoint, work_dir=work_dir)
-        _, checkpoint, model = open_network(argparse.Namespace(**{**vars(args), **own}))
+        work_dir = options.work_dir and str(Path(options.work_dir, f"{Path(config).stem}_demo"))
+        network = Network(config, checkpoint, replace(options, work_dir=work_dir), device)
+        _, checkpoint, model = network.open()
         blocks = block_variances(model)
         if not blocks:
             raise UserError(f"{config} has no residual block of a kind that attn_mm knows")
         networks.append(dict(name=name, config=config, checkpoint=checkpoint, blocks=blocks))
-    out = make_folder(args.work_dir or "work_dirs/filters")
+    out = make_folder(options.work_dir or "work_dirs/filters")
     print(filter_table(networks))
     draw_filters(networks, out / "filters.png")
     write(out, "filters", dict(networks=networks))
@@ -302,14 +337,6 @@ def _pairs(networks: Sequence[str], demo: bool) -> list[tuple[str, str | None]]:
     return list(zip(networks[::2], networks[1::2]))
 
 
-ANALYSES = {
-    "scatter": (scatter, "mean and variance of each gate, a dot for each test sample", _SCATTER),
-    "lesion": (lesion, "value of each gate by depth; the metrics with one of them opened", _LESION),
-    "linearise": (linearise, "the metrics with ever more of TAM's PReLUs made linear", _LINEARISE),
-    "filters": (filters, "variance of the filters of each block, of one or several networks", _FILTERS),
-}
-"""What does each, what ``--help`` says of it in a line, and what in full."""
-
 _RESUMABLE = ("lesion", "linearise")
 
 
@@ -317,5 +344,15 @@ _RESUMABLE = ("lesion", "linearise")
 def main(argv=None) -> None:
     args = parse_args(argv)
     require("matplotlib")
+    options = from_args(RunOptions, args)
+    if args.analysis == "filters":
+        filters(args.networks, options, args.device, args.names)
+        return
+    network = Network(args.config, args.checkpoint, options, args.device)
     with resumable() if args.analysis in _RESUMABLE else nullcontext():
-        ANALYSES[args.analysis][0](args)
+        if args.analysis == "scatter":
+            scatter(network, args.images)
+        elif args.analysis == "lesion":
+            lesion(network, args.images)
+        else:
+            linearise(network, args.images, args.steps)

@@ -10,6 +10,7 @@ import argparse
 import copy
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,12 +23,14 @@ from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.guard import watch_data
 from attn_mm.describe.counting import weightless
 from attn_mm.errors import ConfigError, UserError, reports_user_errors, resumable
-from attn_mm.run.launch import add_common_flags, build_runner, join_processes, open_config
+from attn_mm.frameworks.demo_schedule import set_schedule
+from attn_mm.run.demo_networks import TD, demo_config
+from attn_mm.run.launch import RunOptions, add_common_flags, build_runner, join_processes, open_config
 from attn_mm.run.results import KeepMetrics, read_metrics, write_results
 from attn_mm.utils.config import drop_pretrained, load_config, walk
 from attn_mm.utils.extras import require
 from attn_mm.utils.files import write_atomically, writing
-from attn_mm.utils.flags import count, positive
+from attn_mm.utils.flags import count, from_args, positive
 from attn_mm.utils.tables import markdown_table
 
 _DESCRIPTION = """\
@@ -180,32 +183,32 @@ def train_variant(cfg: Config, folder: Path) -> dict[str, float]:
     return read_metrics(results)
 
 
-def open_ablation(args: argparse.Namespace) -> Config:
-    """The config that is varied, with the flags applied."""
-    if args.config:
-        cfg = open_config(args)
+def open_ablation(config: str | None, options: RunOptions, pretrained: bool) -> Config:
+    """The config that is varied, with the options applied; a small network's where there is none."""
+    if config:
+        cfg = open_config(config, options)
     else:
-        from attn_mm.frameworks.demo import to_demo
-        from attn_mm.frameworks.demo_schedule import set_schedule
-        from attn_mm.run.demo_networks import TD, demo_config
-
         cfg = demo_config([TD], DEMO_CHANNELS)
-        to_demo(cfg)
         set_schedule(cfg, DEMO_EPOCHS, lr=1e-3)
         cfg.launcher = "none"
-    if args.no_pretrained:
+    if not pretrained:
         drop_pretrained(cfg)
     check_data(cfg, ("train", "val"))
     return cfg
 
 
-def ablate(args: argparse.Namespace) -> None:
-    """Do what the command line says; UserError where something in it can't be used."""
-    require("matplotlib")
-    cfg = open_ablation(args)
-    stem = Path(args.config).stem if args.config else "td"
-    out = Path(args.work_dir or Path("work_dirs", f"{_NAME}_{stem}" + ("_demo" if args.demo else "")))
-    chosen = variants(cfg, args.modes, args.distances, args.steps)
+def ablate(cfg: Config, chosen: Sequence[Variant], out: Path, metric: str | None = None) -> None:
+    """Train the variants of a config, and write a table, a plot and JSON.
+
+    Args:
+        cfg: the config that is varied.
+        chosen: the variants, see :func:`variants`.
+        out: the folder of the runs and the results.
+        metric: of the validation, to compare by; None: the first that it gives.
+
+    Raises:
+        UserError: the folder has runs of another config, or the validation lacks the metric.
+    """
     join_processes(cfg)
     check_same(cfg, out)
     rows = []
@@ -213,7 +216,7 @@ def ablate(args: argparse.Namespace) -> None:
         print(f"{place} of {len(chosen)}: {variant.name}", file=sys.stderr)
         of_variant = with_variant(cfg, variant)
         metrics = train_variant(of_variant, out / variant.name)
-        metric = args.metric or next(iter(metrics))
+        metric = metric or next(iter(metrics))
         if metric not in metrics:
             raise UserError(f"--metric {metric}: the validation gives {', '.join(metrics)}")
         rows.append(
@@ -310,4 +313,8 @@ def draw_ablation(rows: list[dict], metric: str, own: dict, path: Path) -> None:
 def main(argv=None) -> None:
     args = parse_args(argv)
     with resumable():
-        ablate(args)
+        require("matplotlib")
+        cfg = open_ablation(args.config, from_args(RunOptions, args), not args.no_pretrained)
+        stem = Path(args.config).stem if args.config else "td"
+        out = Path(args.work_dir or Path("work_dirs", f"{_NAME}_{stem}" + ("_demo" if args.demo else "")))
+        ablate(cfg, variants(cfg, args.modes, args.distances, args.steps), out, args.metric)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.model import BaseModel
 from torch import nn
@@ -28,6 +28,7 @@ from attn_mm.maps.overlay import enlarged, fit_to_image, overlay
 from attn_mm.papers.classifiers import (
     add_classifier_flags,
     check_classes,
+    make_out,
     open_classifier,
     open_test_config,
     predicted_scores,
@@ -35,9 +36,11 @@ from attn_mm.papers.classifiers import (
 )
 from attn_mm.papers.td.boxed_images import Objects, PlacedView, place_view, read_objects
 from attn_mm.papers.td.boxes_of_maps import THRESHOLD, Localised, localisation_metrics, localises, map_box
+from attn_mm.run.demo_networks import TD, trained_network
+from attn_mm.run.launch import RunOptions
 from attn_mm.utils.extras import require
-from attn_mm.utils.files import make_folder, write_atomically
-from attn_mm.utils.flags import count, score
+from attn_mm.utils.files import write_atomically
+from attn_mm.utils.flags import count, from_args, score
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
 from attn_mm.utils.sampling import spread
@@ -176,28 +179,54 @@ def all_metrics(objects: list[Objects], found: list[dict]) -> dict[str, float]:
     return {**metrics, "whole_loc": float(np.mean(whole))}
 
 
-def localise(args: argparse.Namespace) -> None:
-    """Do what the command line says; UserError where something in it can't be used."""
-    require("pytorch_grad_cam")
-    out = make_folder(args.out or Path("outputs", _NAME + ("_demo" if args.demo else "")))
-    if args.checkpoint is None:
-        from attn_mm.run.demo_networks import TD, trained_demo
+def localise(
+    config: str,
+    checkpoint: str,
+    options: RunOptions,
+    out: Path,
+    device: str,
+    boxes: Path | None = None,
+    method: str = "GradCAM",
+    layer: str | None = None,
+    threshold: float = THRESHOLD,
+    pictures: int = NUM_PICTURES,
+) -> None:
+    """Localise the objects of a test set, and write the metrics, the boxes and a sheet of pictures.
 
-        args.config, args.checkpoint = trained_demo("td", [TD], out)
-        args.demo = False
-    cfg = open_test_config(args, args.config)
+    Args:
+        config, checkpoint: the classifier's.
+        options: what is changed of the config.
+        out: the output folder.
+        device: where the network runs.
+        boxes: file or folder of the true boxes; None: those that the data set has.
+        method, threshold: as of :class:`Localiser`.
+        layer: name of the layer of the maps; None: the last stage.
+        pictures: images to draw.
+
+    Raises:
+        UserError: an argument can't be used.
+    """
+    cfg = open_test_config(config, options)
     dataset = open_test_set(cfg)
-    if args.boxes and not args.boxes.exists():
-        raise UserError(f"--boxes {args.boxes} does not exist")
-    model = open_classifier(cfg, args.checkpoint, args.device)
-    check_classes(model, dataset, args.config)
+    if boxes and not boxes.exists():
+        raise UserError(f"--boxes {boxes} does not exist")
+    model = open_classifier(cfg, checkpoint, device)
+    check_classes(model, dataset, config)
     check_image_labels(dataset, len(model.dataset_meta["classes"]))
-    objects = read_objects(dataset, args.boxes)
-    localiser = Localiser(model, find_layer(model, args.layer), args.method, args.threshold)
+    objects = read_objects(dataset, boxes)
+    localiser = Localiser(model, find_layer(model, layer), method, threshold)
     boxed = [index for index, found in enumerate(objects) if found]
     results = out / f"{_NAME}.json"
     unfinished = results.with_name(f"{results.name}.partial")
-    with Partial(unfinished, _about(args, cfg), flag="--out") as partial:
+    about = {
+        "config": cfg.pretty_text,
+        "checkpoint": identity(checkpoint),
+        "boxes": boxes and identity(str(boxes)),
+        "method": method,
+        "layer": layer,
+        "threshold": threshold,
+    }
+    with Partial(unfinished, about, flag="--out") as partial:
         with progress_bar() as progress:
             task = progress.add_task("images", total=len(boxed), completed=len(partial.found))
             for index in boxed:
@@ -206,20 +235,20 @@ def localise(args: argparse.Namespace) -> None:
                     partial.add(index, found)
                     progress.advance(task)
         metrics = all_metrics([objects[i] for i in boxed], [partial.found[i] for i in boxed])
-        draw_sheet(localiser, dataset, objects, spread(boxed, args.pictures), out / f"{_NAME}.jpg")
+        draw_sheet(localiser, dataset, objects, spread(boxed, pictures), out / f"{_NAME}.jpg")
         images = [
             {
                 "file": dataset.get_data_info(index).get("img_path", index),
-                "objects": {str(label): boxes for label, boxes in objects[index].items()},
+                "objects": {str(label): true for label, true in objects[index].items()},
                 **partial.found[index],
             }
             for index in boxed
         ]
     record = dict(
-        config=args.config,
-        checkpoint=args.checkpoint,
-        method=args.method,
-        threshold=args.threshold,
+        config=config,
+        checkpoint=checkpoint,
+        method=method,
+        threshold=threshold,
         without_box=len(dataset) - len(boxed),
         metrics=metrics,
         classes=list(model.dataset_meta["classes"]),
@@ -231,17 +260,6 @@ def localise(args: argparse.Namespace) -> None:
         print(f"{name:>10}  {100 * value:6.2f} %")
     left_out = f", {record['without_box']} without a box left out" if record["without_box"] else ""
     print(f"{results}: {len(boxed)} images{left_out}")
-
-
-def _about(args: argparse.Namespace, cfg: Config) -> dict:
-    return {
-        "config": cfg.pretty_text,
-        "checkpoint": identity(args.checkpoint),
-        "boxes": args.boxes and identity(str(args.boxes)),
-        "method": args.method,
-        "layer": args.layer,
-        "threshold": args.threshold,
-    }
 
 
 def draw_sheet(
@@ -304,4 +322,20 @@ def _rectangle(picture: np.ndarray, box: list[float], colour: tuple[int, int, in
 def main(argv=None) -> None:
     args = parse_args(argv)
     with resumable():
-        localise(args)
+        require("pytorch_grad_cam")
+        out, options = make_out(args.out, _NAME, args.demo), from_args(RunOptions, args)
+        config, checkpoint = args.config, args.checkpoint
+        if checkpoint is None:
+            (config, checkpoint), options = trained_network([TD], out / "td"), replace(options, demo=False)
+        localise(
+            config,
+            checkpoint,
+            options,
+            out,
+            args.device,
+            args.boxes,
+            args.method,
+            args.layer,
+            args.threshold,
+            args.pictures,
+        )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +26,16 @@ from attn_mm.papers.classifiers import (
     check_classes,
     hits,
     labels_of,
+    make_out,
     network_names,
     open_classifier,
     open_test_config,
 )
+from attn_mm.run.demo_networks import TD, trained_network
+from attn_mm.run.launch import RunOptions
 from attn_mm.utils.extras import require
-from attn_mm.utils.files import make_folder, write_atomically, writing
-from attn_mm.utils.flags import positive
+from attn_mm.utils.files import write_atomically, writing
+from attn_mm.utils.flags import from_args, positive
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
 from attn_mm.utils.tables import markdown_table
@@ -127,7 +132,7 @@ def at_size(pipeline: list[dict], own: int, size: int) -> list[dict]:
 
 
 def sweep_one(
-    model: nn.Module, cfg: Config, name: str, sizes: list[int] | None, partial: Partial, workers: int
+    model: nn.Module, cfg: Config, name: str, sizes: Sequence[int] | None, partial: Partial, workers: int
 ) -> tuple[int, dict[int, dict]]:
     """A network's own size and what it reaches at each: ``{"images", "top1", "top5"}``."""
     given = cfg.test_dataloader.dataset.pipeline
@@ -198,17 +203,31 @@ def draw_sweep(networks: list[dict], path: Path) -> None:
     pyplot.close(figure)
 
 
-def sweep(args: argparse.Namespace) -> None:
-    """Do what the command line says; UserError where something in it can't be used."""
-    require("matplotlib")
-    out = make_folder(args.out or Path("outputs", _NAME + ("_demo" if args.demo else "")))
-    pairs = list(zip(args.checkpoints[::2], args.checkpoints[1::2]))
-    names, sizes = args.names, args.sizes
-    if not pairs:
-        pairs, names, sizes = demo_networks(out), ["TD", "plain"], sizes or list(DEMO_SIZES)
-        args.demo = False
+def sweep(
+    pairs: Sequence[tuple[str, str]],
+    options: RunOptions,
+    out: Path,
+    device: str,
+    num_workers: int = 0,
+    names: Sequence[str] | None = None,
+    sizes: Sequence[int] | None = None,
+) -> None:
+    """Test classifiers at several resolutions, and write a table, a plot and JSON.
+
+    Args:
+        pairs: config and checkpoint of each network.
+        options: what is changed of each config.
+        out: the output folder.
+        device: where the networks run.
+        num_workers: processes that read images.
+        names: of the networks; None: the configs'.
+        sizes: sides of the images in pixels; None: from 3/4 of a config's own size to twice that.
+
+    Raises:
+        UserError: an argument can't be used, or a network can't take images of such a size.
+    """
     names = network_names(pairs, names)
-    configs = [open_test_config(args, config) for config, _ in pairs]
+    configs = [open_test_config(config, options) for config, _ in pairs]
     about = {
         "configs": [cfg.pretty_text for cfg in configs],
         "checkpoints": [identity(checkpoint) for _, checkpoint in pairs],
@@ -219,8 +238,8 @@ def sweep(args: argparse.Namespace) -> None:
     networks = []
     with Partial(unfinished, about, flag="--out") as partial:
         for name, cfg, (config, checkpoint) in zip(names, configs, pairs):
-            model = open_classifier(cfg, checkpoint, args.device)
-            own, found = sweep_one(model, cfg, name, sizes, partial, args.num_workers)
+            model = open_classifier(cfg, checkpoint, device)
+            own, found = sweep_one(model, cfg, name, sizes, partial, num_workers)
             networks.append(dict(name=name, config=config, checkpoint=checkpoint, own_size=own, sizes=found))
     draw_sweep(networks, out / f"{_NAME}.png")
     write_atomically(results, json.dumps({"networks": networks}, indent=2) + "\n")
@@ -229,15 +248,15 @@ def sweep(args: argparse.Namespace) -> None:
     print(f"{results}, {_NAME}.png")
 
 
-def demo_networks(out: Path) -> list[tuple[str, str]]:
-    """Two small trained networks, with TD and without."""
-    from attn_mm.run.demo_networks import TD, trained_demo
-
-    return [trained_demo("td", [TD], out), trained_demo("plain", [], out)]
-
-
 @reports_user_errors
 def main(argv=None) -> None:
     args = parse_args(argv)
     with resumable():
-        sweep(args)
+        require("matplotlib")
+        out, options = make_out(args.out, _NAME, args.demo), from_args(RunOptions, args)
+        pairs = list(zip(args.checkpoints[::2], args.checkpoints[1::2]))
+        names, sizes = args.names, args.sizes
+        if not pairs:
+            pairs = [trained_network([TD], out / "td"), trained_network([], out / "plain")]
+            names, sizes, options = ["TD", "plain"], sizes or DEMO_SIZES, replace(options, demo=False)
+        sweep(pairs, options, out, args.device, args.num_workers, names, sizes)

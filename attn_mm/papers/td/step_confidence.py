@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -31,15 +32,18 @@ from attn_mm.papers.classifiers import (
     check_classes,
     hits,
     labels_of,
+    make_out,
     open_classifier,
     open_test_config,
     ranked,
 )
 from attn_mm.papers.td.boxes_of_maps import map_box
 from attn_mm.papers.td.step_predictions import most_confident, unique_steps
+from attn_mm.run.demo_networks import TD, trained_network
+from attn_mm.run.launch import RunOptions
 from attn_mm.utils.extras import require
-from attn_mm.utils.files import make_folder, write_atomically
-from attn_mm.utils.flags import count
+from attn_mm.utils.files import write_atomically
+from attn_mm.utils.flags import count, from_args
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
 from attn_mm.utils.sampling import spread
@@ -163,30 +167,43 @@ def total(batches: list[dict]) -> dict:
     return {"images": images, "accuracy": found, "chosen": chosen.tolist(), "guesses": guesses}
 
 
-def evaluate(args: argparse.Namespace) -> None:
-    """Do what the command line says; UserError where something in it can't be used."""
-    require("pytorch_grad_cam")
-    out = make_folder(args.out or Path("outputs", _NAME + ("_demo" if args.demo else "")))
-    if args.checkpoint is None:
-        from attn_mm.run.demo_networks import TD, trained_demo
+def evaluate(
+    config: str,
+    checkpoint: str,
+    options: RunOptions,
+    out: Path,
+    device: str,
+    num_workers: int = 0,
+    pictures: int = NUM_PICTURES,
+) -> None:
+    """Evaluate each step of a classifier on its test set, and write the accuracies and pictures.
 
-        args.config, args.checkpoint = trained_demo("td", [TD], out)
-        args.demo = False
-    cfg = open_test_config(args, args.config)
+    Args:
+        config, checkpoint: the classifier's.
+        options: what is changed of the config.
+        out: the output folder.
+        device: where the network runs.
+        num_workers: processes that read images.
+        pictures: images to draw.
+
+    Raises:
+        UserError: an argument can't be used, or the network has no feedback.
+    """
+    cfg = open_test_config(config, options)
     if cfg.model.type == "attn_mm.ConfidentStep":
         # Each step is wanted here, of the same weights.
         cfg.model.type = "ImageClassifier"
     dataset = open_test_set(cfg)
-    model = open_classifier(cfg, args.checkpoint, args.device)
-    check_classes(model, dataset, args.config)
-    labels = labels_of(dataset, model, args.config)
+    model = open_classifier(cfg, checkpoint, device)
+    check_classes(model, dataset, config)
+    labels = labels_of(dataset, model, config)
     if feedback_steps(model) == 1:
-        raise UserError(f"{args.config}: its network has no feedback; a config with the graft attn_mm.TD has")
+        raise UserError(f"{config}: its network has no feedback; a config with the graft attn_mm.TD has")
     size = cfg.test_dataloader.batch_size
     starts = range(0, len(dataset), size)
     results = out / f"{_NAME}.json"
     unfinished = results.with_name(f"{results.name}.partial")
-    about = {"config": cfg.pretty_text, "checkpoint": identity(args.checkpoint)}
+    about = {"config": cfg.pretty_text, "checkpoint": identity(checkpoint)}
     with Partial(unfinished, about, flag="--out") as partial, progress_bar() as progress:
         todo = [start for start in starts if start not in partial.found]
         task = progress.add_task("batches", total=len(starts), completed=len(starts) - len(todo))
@@ -194,7 +211,7 @@ def evaluate(args: argparse.Namespace) -> None:
         loader = DataLoader(
             Subset(dataset, indices),
             batch_size=size,
-            num_workers=args.num_workers,
+            num_workers=num_workers,
             collate_fn=pseudo_collate,
         )
         for start, data in zip(todo, loader):
@@ -208,10 +225,10 @@ def evaluate(args: argparse.Namespace) -> None:
     batches = [partial.found[start] for start in starts]
     found = total(batches)
     disagree = [index for batch in batches for index in batch["disagree"]]
-    shown = spread(disagree, args.pictures)
-    shown += spread([i for i in range(len(dataset)) if i not in disagree], args.pictures - len(shown))
+    shown = spread(disagree, pictures)
+    shown += spread([i for i in range(len(dataset)) if i not in disagree], pictures - len(shown))
     draw_steps(model, dataset, shown, labels, out / f"{_NAME}.jpg")
-    record = {"config": args.config, "checkpoint": args.checkpoint, **found, "disagree": disagree}
+    record = {"config": config, "checkpoint": checkpoint, **found, "disagree": disagree}
     write_atomically(results, json.dumps(record, indent=2) + "\n")
     unfinished.unlink(missing_ok=True)
     for name, shares in found["accuracy"].items():
@@ -257,4 +274,9 @@ def _panel(picture: np.ndarray, title: str) -> np.ndarray:
 def main(argv=None) -> None:
     args = parse_args(argv)
     with resumable():
-        evaluate(args)
+        require("pytorch_grad_cam")
+        out, options = make_out(args.out, _NAME, args.demo), from_args(RunOptions, args)
+        config, checkpoint = args.config, args.checkpoint
+        if checkpoint is None:
+            (config, checkpoint), options = trained_network([TD], out / "td"), replace(options, demo=False)
+        evaluate(config, checkpoint, options, out, args.device, args.num_workers, args.pictures)

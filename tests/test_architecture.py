@@ -1,0 +1,127 @@
+"""The walls of the package: imports run one way, and commands are independent of each other."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[1]
+
+# From the ground up: a room imports rooms of lower floors only. Beside its rooms the package has modules.
+FLOORS = (
+    ("errors",),
+    ("utils", "registry"),
+    ("layers",),
+    ("graft", "compat"),
+    ("models", "maps", "datasets"),
+    ("frameworks",),
+    ("inference", "describe"),
+    ("run", "deploy"),
+    ("explorer", "papers"),
+)
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Every module of the package by its name, parsed."""
+    found = {}
+    for path in sorted(REPO.glob("attn_mm/**/*.py")):
+        name = ".".join(path.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = ast.parse(path.read_text(), str(path))
+    return found
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """The package's modules that a file imports, in functions and for type checkers, too."""
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.partition(".")[0] == "attn_mm":
+                # What is imported from a module may be its function, and of a package its module.
+                while name not in modules():
+                    name = name.rpartition(".")[0]
+                yield name
+
+
+@cache
+def graph() -> dict[str, set[str]]:
+    """The modules that each module imports."""
+    return {name: set(imports(tree)) - {name} for name, tree in modules().items()}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def functions(tree: ast.AST) -> list[ast.FunctionDef]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+@cache
+def commands() -> set[str]:
+    """The modules with a ``main``."""
+    return {name for name, tree in modules().items() if any(f.name == "main" for f in functions(tree))}
+
+
+@cache
+def sources() -> dict[str, tuple[str, ast.Module]]:
+    """The text of each file of the package, the tools and the benchmarks, and the same parsed."""
+    paths = [path for folder in ("attn_mm", "benchmarks", "tools") for path in REPO.glob(f"{folder}/**/*.py")]
+    texts = {str(path.relative_to(REPO)): path.read_text() for path in paths}
+    return {name: (text, ast.parse(text)) for name, text in texts.items()}
+
+
+def test_every_room_has_a_floor():
+    rooms = {room(name) for name in modules() if "." in name}
+    assert rooms == {room for floor in FLOORS for room in floor}
+
+
+def test_imports_run_downwards():
+    height = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+    upward = [
+        f"{name} -> {other}"
+        for name, others in graph().items()
+        for other in others
+        if "." in name and room(name) != room(other) and height[room(name)] <= height[room(other)]
+    ]
+    assert upward == []
+
+
+def test_no_circle_of_imports():
+    try:
+        TopologicalSorter(graph()).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_only_the_package_imports_the_fixes_as_a_whole():
+    assert [name for name, others in graph().items() if "attn_mm.compat" in others] == ["attn_mm"]
+
+
+def test_tools_and_scripts_run_commands():
+    scripts = re.findall(r'= "(attn_mm\.[\w.]+):main"', (REPO / "pyproject.toml").read_text())
+    tools = {
+        name for path, (_, tree) in sources().items() if path.startswith("tools/") for name in imports(tree)
+    }
+    assert scripts and set(scripts) <= tools <= commands()
+
+
+def test_only_tools_import_commands():
+    importing = [
+        f"{path} -> {name}"
+        for path, (_, tree) in sources().items()
+        if not path.startswith("tools/")
+        for name in imports(tree)
+        if name in commands()
+    ]
+    assert importing == []
