@@ -48,8 +48,8 @@ Examples:
 
 _EPILOG = """\
 The output folder has the drawn pictures or videos under the names of the inputs, and predictions.json, whose
-boxes are x1, y1, x2, y2 in pixels of the image. With --show-attention it also has attention/: the attention
-masks over the part of the input that the network sees. See docs/inference.md.
+boxes are x1, y1, x2, y2 in pixels of the image. With --show-attention it also has attention/: every attention
+map over the part of the input that the network sees. See docs/inference.md.
 """
 
 
@@ -77,14 +77,14 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--show-attention",
         action="store_true",
-        help="also draw the attention masks of the backbone or head",
+        help="also draw what every attention layer of the network attends to",
     )
     parser.add_argument(
         "--attention-figure",
         type=positive,
         metavar="N",
         help="with --show-attention: also draw one picture of the first N images or persons, a row each, "
-        "with all masks side by side",
+        "with the attention of all layers, or the masks of all stages and flows, side by side",
     )
     add_prediction_flags(parser)
     return parser.parse_args(argv)
@@ -127,7 +127,8 @@ def infer_actions(
     options = framework.options(flags, paths, args.device)
     model = load_model(cfg, args.checkpoint, args.device)
     predictor = framework.predictor(model, cfg, **options)
-    sheets = AttentionSheets(model, keep_scale=True) if args.show_attention else None
+    run = framework.plain_forward(model)
+    sheets = AttentionSheets(model, run, keep_scale=True) if args.show_attention else None
     found = open_output(args, framework.legend({"classes": predictor.classes}))
     run_videos(paths, found, predictor, sheets)
     return found
@@ -142,7 +143,8 @@ def infer_objects(
     options = framework.options(flags, source, args.device)
     model = load_model(cfg, args.checkpoint, args.device)
     score_thr = framework.score_threshold(model) if args.score_thr is None else args.score_thr
-    sheets = AttentionSheets(model, keep_scale=is_video) if args.show_attention else None
+    run = framework.plain_forward(model)
+    sheets = AttentionSheets(model, run, keep_scale=is_video) if args.show_attention else None
     predictor = framework.predictor(model, cfg, score_thr, **options)
     found = open_output(args, framework.legend(model.dataset_meta), score_thr=score_thr)
     if sheets is not None and args.attention_figure:
