@@ -8,13 +8,13 @@ from itertools import pairwise
 import numpy as np
 from mmengine.model import BaseModel
 
-from attn_mm.explorer.panels import Panel
 from attn_mm.frameworks.prediction import ClipView, Target
 from attn_mm.graft.early_stop import feedback_steps, stopped_after
 from attn_mm.graft.grafted import find_flows
 from attn_mm.layers.recording import AttentionKind
 from attn_mm.maps.cam_layers import default_layers
 from attn_mm.maps.grad_cam import class_activation_maps
+from attn_mm.maps.panels import Panel
 from attn_mm.maps.values import at_frame
 
 _SELVARAJU = "Selvaraju et al., Grad-CAM, ICCV 2017, eqs. 1-2"

@@ -7,44 +7,14 @@ With few images a GPU waits for the host to launch each of a network's hundreds 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from attn_mm.graft.grafted import Grafted
+from attn_mm.graft.graph_cache import Graphs, RecordedGraph
 from attn_mm.layers.ops.execution import is_traced, replays_allowed, shortcuts_enabled
 from attn_mm.layers.ops.precision import without_cached_casts
-
-if TYPE_CHECKING:
-    from attn_mm.graft.grafted import Grafted
-
-
-class _Recorded(NamedTuple):
-    graph: torch.cuda.CUDAGraph
-    x: Tensor
-    maps: tuple[Tensor, ...] | Tensor
-
-
-class Graphs:
-    """The graphs of one network, by what they were recorded for. Its copies and pickles have none.
-
-    Args:
-        sizes: for how many different inputs a graph is kept.
-    """
-
-    def __init__(self, sizes: int) -> None:
-        self.sizes = sizes
-        self.recorded: dict[tuple, _Recorded] = {}
-        self.modules: list[nn.Module] = []
-        """What the recorded network runs."""
-
-    def __reduce__(self) -> tuple:
-        return Graphs, (self.sizes,)
-
-    def forget(self) -> None:
-        """Leave every graph."""
-        self.recorded.clear()
-        self.modules.clear()
 
 
 class CUDAGraphMixin(nn.Module):
@@ -103,7 +73,7 @@ def _are_hooked(modules: Iterable[nn.Module]) -> bool:
     return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 
 
-def _record(forward: Callable, x: Tensor) -> _Recorded:
+def _record(forward: Callable, x: Tensor) -> RecordedGraph:
     x = x.clone()
     stream = torch.cuda.Stream(x.device)
     stream.wait_stream(torch.cuda.current_stream(x.device))
@@ -116,4 +86,4 @@ def _record(forward: Callable, x: Tensor) -> _Recorded:
         torch.cuda.current_stream(x.device).wait_stream(stream)
         with torch.cuda.graph(graph):
             maps = forward(x)
-    return _Recorded(graph, x, maps)
+    return RecordedGraph(graph, x, maps)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from attn_mm.graft.cuda_graphs import Graphs
+from attn_mm.graft.graph_cache import Graphs
 
 
 @dataclass

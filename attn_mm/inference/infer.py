@@ -31,11 +31,13 @@ from attn_mm.utils.flags import positive, score
 from attn_mm.utils.tables import counted
 
 _DESCRIPTION = """\
-Predict on an image, a folder of images or a video, and draw what was found: boxes and masks with
-a config of mmdet, persons' keypoints with a top-down one of mmpose, the five likeliest classes, or all
-likely labels, with one of mmpretrain. On a video or a folder of videos a config of mmaction2 says what
-is done in it.
+Predict on images or videos, and draw the result. What is predicted depends on the config:
+  mmdet         boxes and masks of objects
+  mmpose        keypoints of persons, for top-down configs
+  mmpretrain    the five most likely classes, or all likely labels of a multi-label classifier
+  mmaction2     the five most likely actions in each video
 
+Examples:
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth street.jpg
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out drawn --score-thr 0.5
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth clip.mp4 --show-attention
@@ -45,10 +47,9 @@ is done in it.
 """
 
 _EPILOG = """\
-In the output folder: the pictures (or the video) under the inputs' names; attention/, with
-every flow's and stage's mask over the image (for a classifier, the part of it that the network
-sees), or over each person in it; predictions.json, whose
-boxes are x1, y1, x2, y2 in pixels of the image. docs/inference.md says more.
+The output folder has the drawn pictures or videos under the names of the inputs, and predictions.json, whose
+boxes are x1, y1, x2, y2 in pixels of the image. With --show-attention it also has attention/: every attention
+map over the part of the input that the network sees. See docs/inference.md.
 """
 
 
@@ -61,36 +62,36 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "input",
         type=Path,
-        help="image, folder of images, or video; for an action config a video or a folder of videos",
+        help="an image, a folder of images, or a video; for an action config a video or a folder of videos",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="output folder (default: outputs/NAME OF INPUT)"
     )
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
+    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best available")
     parser.add_argument(
         "--score-thr",
         type=score,
         metavar="S",
-        help="leave out lower scores (default: 0.3; of a multi-label classifier 0.5, of another one's none)",
+        help="drop lower scores (default: 0.3; 0.5 for multi-label classifiers, 0 for other classifiers)",
     )
     parser.add_argument(
         "--show-attention",
         action="store_true",
-        help="also draw the attention masks of the backbone, or of the head",
+        help="also draw what every attention layer of the network attends to",
     )
     parser.add_argument(
         "--attention-figure",
         type=positive,
         metavar="N",
-        help="with --show-attention: also one picture of the first N images or persons, a row each, with the "
-        "masks of all stages and flows beside each other",
+        help="with --show-attention: also draw one picture of the first N images or persons, a row each, "
+        "with the attention of all layers, or the masks of all stages and flows, side by side",
     )
     add_prediction_flags(parser)
     return parser.parse_args(argv)
 
 
 def check_figure(args: argparse.Namespace) -> None:
-    """UserError where a picture of several images' masks can't be made."""
+    """UserError if --attention-figure doesn't fit the other arguments."""
     if not args.attention_figure:
         return
     if not args.show_attention:
@@ -100,7 +101,7 @@ def check_figure(args: argparse.Namespace) -> None:
 
 
 def infer(args: argparse.Namespace) -> None:
-    """Do what the command line says; UserError where something in it can't be used."""
+    """Predict as the command line says; UserError if an argument can't be used."""
     check_figure(args)
     cfg = load_config(args.config, args.cfg_options)
     check_checkpoint(args.checkpoint)
@@ -121,12 +122,13 @@ def infer(args: argparse.Namespace) -> None:
 def infer_actions(
     args: argparse.Namespace, cfg: Config, framework: VideoFramework, flags: Mapping[str, Any]
 ) -> Predictions:
-    """Say what is done in videos."""
+    """Recognise actions in videos."""
     paths = open_videos(args.input)
     options = framework.options(flags, paths, args.device)
     model = load_model(cfg, args.checkpoint, args.device)
     predictor = framework.predictor(model, cfg, **options)
-    sheets = AttentionSheets(model, keep_scale=True) if args.show_attention else None
+    run = framework.plain_forward(model)
+    sheets = AttentionSheets(model, run, keep_scale=True) if args.show_attention else None
     found = open_output(args, framework.legend({"classes": predictor.classes}))
     run_videos(paths, found, predictor, sheets)
     return found
@@ -141,7 +143,8 @@ def infer_objects(
     options = framework.options(flags, source, args.device)
     model = load_model(cfg, args.checkpoint, args.device)
     score_thr = framework.score_threshold(model) if args.score_thr is None else args.score_thr
-    sheets = AttentionSheets(model, keep_scale=is_video) if args.show_attention else None
+    run = framework.plain_forward(model)
+    sheets = AttentionSheets(model, run, keep_scale=is_video) if args.show_attention else None
     predictor = framework.predictor(model, cfg, score_thr, **options)
     found = open_output(args, framework.legend(model.dataset_meta), score_thr=score_thr)
     if sheets is not None and args.attention_figure:
@@ -154,7 +157,7 @@ def infer_objects(
 
 
 def open_output(args: argparse.Namespace, legend: dict, **about) -> Predictions:
-    """Make the folder that the command line says, or names by the input."""
+    """Make the output folder; by default its name is that of the input."""
     out = args.out or Path("outputs", args.input.resolve().stem)
     make_output(out, args.input, args.show_attention)
     return Predictions(out, legend, config=args.config, checkpoint=args.checkpoint, **about)

@@ -36,6 +36,11 @@ def masks_as_attention(masks: dict[tuple[int, int], Tensor]) -> list[Attention]:
     ]
 
 
+def attention_as_masks(found: list[Attention]) -> dict[tuple[int, int], Tensor]:
+    """What :func:`masks_as_attention` was made from: stages from 0 on, flows from 1."""
+    return {(item.place["stage"] - 1, item.place["flow"]): item.values for item in found}
+
+
 def downsample(x: Tensor) -> Tensor:
     """Half of ``x`` in every dimension of ``(N, C, *size)``, odd sizes rounded up (eq. 2).
 

@@ -156,6 +156,10 @@ class TAM(ClosesBranch):
         """See :mod:`attn_mm.layers.recording`."""
         return run(x), [Attention(GATE, self._attend(x)[1])]
 
+    def opened(self, run, x: Tensor) -> Tensor:
+        """See :mod:`attn_mm.layers.recording`."""
+        return x
+
     def _attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The output and the gate ``(N, 1, *size)``."""
         if not self._has_shortcut() or (is_traced() and not is_traced_by_dynamo()):

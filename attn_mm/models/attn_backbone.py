@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import itemgetter
 
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import nn
@@ -16,7 +17,7 @@ from attn_mm.graft.own_init import OwnStart
 from attn_mm.graft.state import LoadReport, reports_copies
 from attn_mm.graft.swap import swap_class
 from attn_mm.models.grafts.layer import FILLED_IN, layer_class, put_layer
-from attn_mm.registry import GRAFTS, MODELS
+from attn_mm.registry import GRAFTS, MODELS, attention_around
 
 ORDER = (
     "attn_mm.AWConv",
@@ -67,6 +68,7 @@ class AttnMixin(LoadReport):
 
 
 @MODELS.register_module(name="AttnBackbone")
+@attention_around(itemgetter("backbone"))
 def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
     """Build an upstream backbone and graft attention onto it.
 
@@ -132,6 +134,7 @@ def _function(kind: str | type, options: dict) -> Callable[..., list[nn.Module]]
 
 
 @MODELS.register_module(name="TDAF")
+@attention_around(itemgetter("backbone"))
 def tdaf(backbone: dict, **options) -> nn.Module:
     """Build an upstream backbone and graft the top-down recursion onto it.
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from attn_mm.graft.cuda_graphs import CUDAGraphMixin, Graphs
+from attn_mm.graft.cuda_graphs import CUDAGraphMixin
 from attn_mm.graft.grafted import record_of
+from attn_mm.graft.graph_cache import Graphs
 from attn_mm.graft.options import check_whole
 from attn_mm.graft.swap import swap_class
 from attn_mm.registry import GRAFTS

@@ -22,7 +22,7 @@ from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import forward_owner
 from attn_mm.layers import ANAR, convert_multi_flow, r2dns
 from attn_mm.layers.ops.execution import shows_inner_maps
-from attn_mm.layers.r2dns import check_recursion, masks_as_attention
+from attn_mm.layers.r2dns import attention_as_masks, check_recursion, masks_as_attention
 from attn_mm.layers.recording import Attention
 from attn_mm.registry import GRAFTS
 
@@ -66,9 +66,7 @@ class TDAFMixin(RunsStagesInFlows):
 
     def attention_masks(self, x: Tensor) -> dict[tuple[int, int], Tensor]:
         """``{(stage from 0, flow from 1): mask (N, 1, h, w)}``, the mask being what attends that flow."""
-        masks: dict[tuple[int, int], Tensor] = {}
-        self._recur(x, masks)
-        return masks
+        return attention_as_masks(self.recorded(self._recur, x)[1])
 
 
 class ANARs(OwnStart, nn.ModuleList):

@@ -23,7 +23,7 @@ from attn_mm.graft.options import check_whole
 from attn_mm.graft.state import LoadReport
 from attn_mm.layers import ANAR, convert_multi_flow, r2dns
 from attn_mm.layers.ops.execution import shows_inner_maps
-from attn_mm.layers.r2dns import check_recursion, masks_as_attention
+from attn_mm.layers.r2dns import attention_as_masks, check_recursion, masks_as_attention
 from attn_mm.layers.recording import Attention
 from attn_mm.models.grafts.tdaf import ANARs
 
@@ -160,9 +160,8 @@ class TDAFHeatmapHead(LoadReport, HeatmapHead):
 
     def attention_masks(self, feats: Sequence[Tensor]) -> dict[tuple[int, int], Tensor]:
         """``{(stage from 0, flow from 1): mask (N, 1, h, w)}`` for the backbone's maps."""
-        masks: dict[tuple[int, int], Tensor] = {}
-        self.deconv_layers(self._inputs(feats), masks)
-        return masks
+        layers = self.deconv_layers
+        return attention_as_masks(layers.recorded(layers, self._inputs(feats))[1])
 
     def _inputs(self, feats: Sequence[Tensor]) -> Tensor | list[Tensor]:
         """What the flows start from: one map, or one for each."""

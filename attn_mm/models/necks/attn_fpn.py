@@ -18,7 +18,7 @@ from attn_mm.graft.options import check_options
 from attn_mm.graft.state import LoadReport
 from attn_mm.graft.swap import swap_class
 from attn_mm.models.grafts.layer import FILLED_IN, layer_class
-from attn_mm.registry import MODELS
+from attn_mm.registry import MODELS, attention_around
 
 
 class AttnNeckMixin(LoadReport):
@@ -36,7 +36,12 @@ class AttendedInputMixin(nn.Module):
         return super().forward(self.attn(x), *args, **kwargs)
 
 
+def _without_attention(config: dict) -> dict:
+    return {**{key: value for key, value in config.items() if key != "attention"}, "type": "mmdet.FPN"}
+
+
 @MODELS.register_module(name="AttnFPN")
+@attention_around(_without_attention)
 def attn_fpn(attention: dict | None = None, **fpn) -> nn.Module:
     """Build mmdet's FPN with a layer right before every lateral and every output convolution.
 
