@@ -56,8 +56,9 @@ class AttendedMixin(nn.Module):
         """The layer at the branch's end, if it can add the shortcut as well."""
         layers = self._closing_layers()
         last = layers[-1] if layers else None
-        can_add = isinstance(last, ClosesBranch) and last.can_add()
-        return last if can_add and not self._needs_branch() else None
+        if not isinstance(last, ClosesBranch) or not last.can_add():
+            return None
+        return None if self._needs_branch() else last
 
     def _needs_branch(self) -> bool:
         """Whether the branch's output may be needed beside the sum: by autograd, or by who is shown it."""
