@@ -1,5 +1,8 @@
 """The scope ``attn_mm``: ``type='attn_mm.X'`` resolves from any framework's config, no import line."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
@@ -25,3 +28,19 @@ TRANSFORMS = Registry(
     scope="attn_mm",
     locations=["attn_mm.datasets.transforms", "attn_mm.datasets.video_transforms"],
 )
+
+Builder = TypeVar("Builder", bound=Callable)
+
+
+def attention_around(remove: Callable[[dict], dict]) -> Callable[[Builder], Builder]:
+    """Decorate a function that builds a network with attention from a config.
+
+    Args:
+        remove: gives the config of the network without attention; ``tools/describe.py`` compares the two.
+    """
+
+    def mark(build: Builder) -> Builder:
+        vars(build)["without_attention"] = remove
+        return build
+
+    return mark

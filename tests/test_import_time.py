@@ -33,3 +33,8 @@ def brought(code: str, heavy: tuple[str, ...]) -> list[str]:
 def test_torch_alone():
     code = "import attn_mm, attn_mm.layers, attn_mm.graft.blocks"
     assert brought(code, (*HEAVY, "mmengine", "rich")) == []
+
+
+def test_help_needs_no_runner():
+    code = "from attn_mm.run.train import main; main(['--help'])"
+    assert brought(code, (*HEAVY, "mmengine.runner", "mmengine.hub", "mmengine.model")) == []

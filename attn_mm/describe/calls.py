@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from attn_mm.describe.counting import flop_counter, multiply_adds, run_counted
-from attn_mm.layers.flows import current_flow
+from attn_mm.graft.grafted import RunsStagesInFlows
+from attn_mm.layers.ops.execution import current_flow
 
 Shape = tuple[int, ...]
 
@@ -73,7 +74,7 @@ def trace_calls(model: nn.Module, *inputs, **kwargs) -> dict[str, list[Call]]:
             undo.callback(module.register_forward_pre_hook(start).remove)
             hook = module.register_forward_hook(lambda m, args, output, name=name: end(name, output))
             undo.callback(hook.remove)
-            if hasattr(module, "flow_stages"):
+            if isinstance(module, RunsStagesInFlows):
                 stages = [
                     traced(f"{name}.stages.{index}".lstrip("."), stage)
                     for index, stage in enumerate(module.flow_stages())

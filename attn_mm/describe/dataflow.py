@@ -12,7 +12,9 @@ from torch import nn
 from attn_mm.describe.calls import Call, Shape
 from attn_mm.describe.module_tree import size
 from attn_mm.graft.blocks import AttendedMixin, FeedbackMixin
+from attn_mm.graft.grafted import RunsStagesInFlows, find_flows
 from attn_mm.graft.stages import SPLITS
+from attn_mm.graft.swap import upstream_class
 from attn_mm.graft.units import Unit, find_family
 from attn_mm.layers import ANAR, AAConv2d, AWConv2d, AWConv3d
 from attn_mm.layers.ltpa import LearnToPayAttention, ParametrisedCompatibility
@@ -199,11 +201,11 @@ def _part(name: str, module: nn.Module, calls: Calls, amounts: Mapping) -> Part:
 
 def _flows(model: nn.Module, calls: Calls) -> Iterator[Flows]:
     for name, module in model.named_modules():
-        count = getattr(module, "flows", None)
-        if not isinstance(count, int):
+        flows = find_flows(module)
+        if flows is None:
             continue
         prefix = f"{name}." if name else ""
-        if hasattr(module, "flow_stages"):
+        if isinstance(module, RunsStagesInFlows):
             keys = [f"{prefix}stages.{i}" for i in range(len(module.flow_stages()))]
         else:
             keys = [f"{prefix}{stage}" for stage in getattr(module, "res_layers", ())] or [name]
@@ -225,12 +227,12 @@ def _flows(model: nn.Module, calls: Calls) -> Iterator[Flows]:
             # A head's flows give their last map.
             indices = getattr(module, "out_indices", None)
             last = [len(keys) - 1]
-            given = count, last if indices is None else _places(module, indices)
-        yield Flows(name, count, stages, cells, masks, getattr(module, "eta", None), given)
+            given = flows.number, last if indices is None else _places(module, indices)
+        yield Flows(name, flows.number, stages, cells, masks, flows.eta, given)
 
 
 def _places(backbone: Any, indices: Sequence[int]) -> list[int]:
-    names = list(SPLITS[backbone.upstream_forward].indices(backbone))
+    names = list(SPLITS[backbone.flows.upstream_forward].indices(backbone))
     return [names.index(index) for index in indices]
 
 
@@ -260,7 +262,7 @@ def _blocks(model: nn.Module) -> Iterator[Block]:
             )
         if td is None and not any(s.weights_attend or s.behind or "+" in s.kernel for s in steps):
             continue
-        upstream = getattr(type(module), "swapped_from", (type(module),))[0].__name__
+        upstream = upstream_class(module).__name__
         block = Block(upstream, [], steps, _has_shortcut(module), td)
         key = upstream, tuple(map(repr, steps)), repr(td), block.shortcut
         kinds.setdefault(key, block).where.append(name)

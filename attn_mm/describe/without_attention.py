@@ -1,4 +1,13 @@
-"""The config of a model as it was before attention was put in."""
+"""The config of a model as it was before attention was put in.
+
+A class that is registered in the scope ``attn_mm`` says by a method what its config was::
+
+    @classmethod
+    def without_attention(cls, config: dict) -> dict:
+        return {"type": "Conv2d"}
+
+A function says so by the decorator :func:`attn_mm.registry.attention_around`.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +15,17 @@ import copy
 
 from mmengine.config import Config
 
-AROUND = ("attn_mm.TDAF", "attn_mm.AttnBackbone")
-# What replaces a framework's class: the class, and the options that are attention's.
-REPLACED = {
-    "attn_mm.AttnFPN": ("mmdet.FPN", ("attention",)),
-    "attn_mm.TDAFHeatmapHead": (
-        "mmpose.HeatmapHead",
-        ("flows", "anar", "width", "eta", "first_mask", "flow_inputs"),
-    ),
-}
-CONVS = {"attn_mm.AWConv2d": "Conv2d", "attn_mm.AWConv3d": "Conv3d"}
+from attn_mm.registry import MODELS
+
+SCOPE = "attn_mm."
 
 
 def without_attention(cfg: Config) -> Config | None:
     """``cfg`` with the plain network; None where its network is plain.
 
     Taken away is what was put around or between the layers of a framework's network: grafts, attention in an
-    FPN or in the deconvolutions of a pose head, AW-convolutions by ``conv_cfg``, layers of attn_mm among
-    mmdet's ``plugins``. A network of a paper's own, as LTPA's VGG is, stays what it is.
+    FPN or in the deconvolutions of a pose head, convolutions that attend by ``conv_cfg``, layers of attn_mm
+    among mmdet's ``plugins``. A network of a paper's own, as LTPA's VGG is, stays what it is.
     """
     plain = copy.deepcopy(cfg)
     plain.model = _plain(plain.model)
@@ -37,18 +39,17 @@ def _plain(node):
     if not isinstance(node, dict):
         return node
     kind = node.get("type")
-    if kind in AROUND:
-        return _plain(node["backbone"])
-    if kind in CONVS:
-        return {"type": CONVS[kind]}
-    plain = {key: _plain(value) for key, value in node.items()}
-    if kind in REPLACED:
-        plain["type"], options = REPLACED[kind]
-        for option in options:
-            plain.pop(option, None)
-    return plain
+    if _is_ours(kind):
+        remove = getattr(MODELS.get(kind), "without_attention", None)
+        if remove is not None:
+            return _plain(remove(node))
+    return {key: _plain(value) for key, value in node.items()}
 
 
 def _is_plugin(item) -> bool:
     layer = item.get("cfg") if isinstance(item, dict) else None
-    return isinstance(layer, dict) and str(layer.get("type")).startswith("attn_mm.")
+    return isinstance(layer, dict) and _is_ours(layer.get("type"))
+
+
+def _is_ours(kind) -> bool:
+    return isinstance(kind, str) and kind.startswith(SCOPE)

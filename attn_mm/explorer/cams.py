@@ -8,12 +8,13 @@ from itertools import pairwise
 import numpy as np
 from mmengine.model import BaseModel
 
-from attn_mm.explorer.panels import Panel
 from attn_mm.frameworks.prediction import ClipView, Target
 from attn_mm.graft.early_stop import feedback_steps, stopped_after
+from attn_mm.graft.grafted import find_flows
 from attn_mm.layers.recording import AttentionKind
 from attn_mm.maps.cam_layers import default_layers
 from attn_mm.maps.grad_cam import class_activation_maps
+from attn_mm.maps.panels import Panel
 from attn_mm.maps.values import at_frame
 
 _SELVARAJU = "Selvaraju et al., Grad-CAM, ICCV 2017, eqs. 1-2"
@@ -58,7 +59,8 @@ class Cams:
         # The outputs of a step's norm, which default_layers() names as well, are no step's last word.
         self._layers = {name: layer for name, layer in default_layers(model).items() if " step " not in name}
         self._steps = feedback_steps(model)
-        self._flows = getattr(getattr(model, "backbone", model), "flows", None)
+        flows = find_flows(getattr(model, "backbone", model))
+        self._flows = None if flows is None else flows.number
 
     def of_view(self, name: str, target: Target, answer: Callable[[], str]) -> list[Panel]:
         """The panels of an image, or of a crop of it.

@@ -19,7 +19,6 @@ from attn_mm.datasets.media import VideoFrames, breaks_off, open_input, open_vid
 from attn_mm.errors import UnreadableFile, UserError, reports_user_errors
 from attn_mm.explorer.cams import Cams
 from attn_mm.explorer.page import FOLDERS, INDEX, Page, Shown
-from attn_mm.explorer.panels import Panel, attention_of, panels
 from attn_mm.frameworks.framework import Framework, ImageFramework, VideoFramework
 from attn_mm.frameworks.loading import load_model
 from attn_mm.frameworks.prediction import Clip, ClipView, Prediction, Predictor, VideoPredictor, View
@@ -31,6 +30,7 @@ from attn_mm.inference.inputs import (
     open_request,
 )
 from attn_mm.maps.overlay import enlarged
+from attn_mm.maps.panels import Panel, attention_of, frame_panels, panels
 from attn_mm.run.demo_networks import small_network
 from attn_mm.utils.extras import require
 from attn_mm.utils.flags import from_args, positive, score
@@ -175,14 +175,10 @@ class VideoExplorer(Explorer):
         maps = attention_of(self.model, self._run, view.inputs)
         name, target = self._framework.cam_target(self.model, view, best)
         cams = self._cams.of_clip(view, name, target)
-        # A 2D network sees each frame as a sample of its own.
-        length = len(view.pictures) // len(view.inputs)
+        panels_of = frame_panels(maps, view.inputs, len(view.pictures))
 
         def shown(index: int) -> Shown:
-            sample, place = divmod(index, length)
-            frame = (place, length) if view.inputs.dim() == 5 else None
-            found = panels(maps, sample, frame) + cams(index)
-            return Shown("clip", view.pictures[index], (1.0, 1.0), found)
+            return Shown("clip", view.pictures[index], (1.0, 1.0), panels_of(index) + cams(index))
 
         return shown
 

@@ -19,16 +19,15 @@ import cv2
 import numpy as np
 
 from attn_mm.datasets.media import write_image
-from attn_mm.explorer.panels import Panel
 from attn_mm.layers.recording import AttentionKind
 from attn_mm.maps.overlay import MIN_SPAN, colours
-from attn_mm.maps.values import histogram, packed, reduced, summarise
+from attn_mm.maps.panels import Panel, rank
+from attn_mm.maps.values import BINS, histogram, packed, reduced, summarise
 from attn_mm.utils.files import write_atomically
 
 # Cells a side of the maps on the page: finer ones are averaged. Their figures are those of all cells.
 MAX_CELLS = 96
 MAX_PICTURE, MAX_FOUND, THUMB = 640, 960, 96
-BINS = 32
 # Longer lists help nobody; the JSON file has all.
 MAX_OBJECTS = 12
 INDEX, SUMMARY, FOLDERS = "index.html", "attention.json", ("pictures", "data")
@@ -102,9 +101,7 @@ class Page(AbstractContextManager):
                     "picture": picture,
                     "size": list(view.picture.shape[:2]),
                     "valid": list(view.valid),
-                    "panels": [
-                        self._panel(panel, item["scales"]) for panel in sorted(view.panels, key=_rank)
-                    ],
+                    "panels": [self._panel(panel, item["scales"]) for panel in sorted(view.panels, key=rank)],
                 }
             )
         content = {
@@ -187,11 +184,6 @@ class Page(AbstractContextManager):
         for name, text in parts.items():
             page = page.replace("{{" + name + "}}", text)
         return page
-
-
-def _rank(panel: Panel) -> int:
-    """Maps come before charts."""
-    return ("positions", "channels", "weights").index(panel.kind.over)
 
 
 def _at_most(picture: np.ndarray, side: int) -> np.ndarray:

@@ -10,22 +10,26 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from attn_mm.graft.swap import swap_class
-from attn_mm.graft.units import Family, Unit, find_family
+from attn_mm.graft.units import Family, GraftedBlock, Unit, record_of_block
 from attn_mm.layers.forms.td import pooled_conv_norm
+from attn_mm.layers.ops.closing import ClosesBranch
 from attn_mm.layers.ops.execution import is_watched
-from attn_mm.layers.tam import TAM
 from attn_mm.layers.td import TopDownAttention
 
 
 class AttendedMixin(nn.Module):
     """Mixin: a block runs unit by unit, each followed by the layers put behind it."""
 
-    family: Family
+    attn_mm: GraftedBlock
     attn: nn.ModuleDict
     """Layers behind a unit, by the unit's name."""
-    last_unit: str
     drop_path: nn.Module
-    """Of those blocks that have one."""
+    """Only in blocks that have one."""
+
+    @property
+    def family(self) -> Family:
+        """How the block is read and closed."""
+        return self.attn_mm.family
 
     def forward(self, x: Tensor) -> Tensor:
         if getattr(self, "with_cp", False) and x.requires_grad:
@@ -48,11 +52,12 @@ class AttendedMixin(nn.Module):
             return branch + shortcut
         return branch.add_(shortcut)
 
-    def _closing_gate(self) -> TAM | None:
-        """The layer at the branch's end, where it is a gate that can add the shortcut as well."""
+    def _closing_gate(self) -> ClosesBranch | None:
+        """The layer at the branch's end, if it can add the shortcut as well."""
         layers = self._closing_layers()
         last = layers[-1] if layers else None
-        return last if isinstance(last, TAM) and last.can_add() and not self._needs_branch() else None
+        can_add = isinstance(last, ClosesBranch) and last.can_add()
+        return last if can_add and not self._needs_branch() else None
 
     def _needs_branch(self) -> bool:
         """Whether the branch's output may be needed beside the sum: by autograd, or by who is shown it."""
@@ -60,9 +65,10 @@ class AttendedMixin(nn.Module):
 
     def _closing_layers(self) -> list[nn.Module]:
         """What is behind the last unit: the sequence, and the layers in it."""
-        if self.last_unit not in self.attn:
+        last = self.attn_mm.last_unit
+        if last not in self.attn:
             return []
-        layers = self._behind(self.last_unit)
+        layers = self._behind(last)
         return [layers, *layers]
 
     def _behind(self, unit: str) -> nn.Sequential:
@@ -70,13 +76,13 @@ class AttendedMixin(nn.Module):
         assert isinstance(layers, nn.Sequential)
         return layers
 
-    def _branch(self, x: Tensor, gate: TAM | None) -> Tensor:
+    def _branch(self, x: Tensor, gate: ClosesBranch | None) -> Tensor:
         """The branch's output, but for ``gate`` at its end."""
         for unit in self.family.units(self):
             x = self._run(unit, x, unit.norm, gate)
         return x
 
-    def _run(self, unit: Unit, x: Tensor, norm: nn.Module, gate: TAM | None = None) -> Tensor:
+    def _run(self, unit: Unit, x: Tensor, norm: nn.Module, gate: ClosesBranch | None = None) -> Tensor:
         if unit.whole is not None and norm is unit.norm:
             x = unit.whole(x)
         else:
@@ -94,9 +100,9 @@ class AttendedMixin(nn.Module):
 def attend(block: Any) -> Any:
     """Let ``block`` of a known family run unit by unit, with nothing behind the units yet. In place."""
     if not isinstance(block, AttendedMixin):
-        block.family = find_family(block)
+        record = record_of_block(block)
+        record.last_unit = record.family.units(block)[-1].name
         block.attn = nn.ModuleDict()
-        block.last_unit = block.family.units(block)[-1].name
         swap_class(block, AttendedMixin)
     return block
 
@@ -128,11 +134,11 @@ class FeedbackMixin(AttendedMixin):
 
     td: TopDown
 
-    def _closing_gate(self) -> TAM | None:
+    def _closing_gate(self) -> ClosesBranch | None:
         # Without a unit that runs again, the feedback modulates what the gate has let through.
         return super()._closing_gate() if self.td.distance else None
 
-    def _branch(self, x: Tensor, gate: TAM | None) -> Tensor:
+    def _branch(self, x: Tensor, gate: ClosesBranch | None) -> Tensor:
         units = self.family.units(self)
         first = len(units) - self.td.distance
         if any(isinstance(unit.norm, nn.Identity) for unit in units[first:]):

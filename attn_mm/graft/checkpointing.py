@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from attn_mm.graft.swap import swap_class
-from attn_mm.layers.flows import current_flow, run_in_flow
+from attn_mm.layers.ops.execution import current_flow, run_in_flow
 
 
 class FlowCheckpointMixin(nn.Module):

@@ -7,32 +7,14 @@ With few images a GPU waits for the host to launch each of a network's hundreds 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from attn_mm.graft.grafted import Grafted
+from attn_mm.graft.graph_cache import Graphs, RecordedGraph
 from attn_mm.layers.ops.execution import is_traced, replays_allowed, shortcuts_enabled
 from attn_mm.layers.ops.precision import without_cached_casts
-
-
-class _Recorded(NamedTuple):
-    graph: torch.cuda.CUDAGraph
-    x: Tensor
-    maps: tuple[Tensor, ...] | Tensor
-
-
-class _Graphs:
-    """The graphs of one network, by what they were recorded for, and the modules that they ran."""
-
-    def __init__(self, net: nn.Module) -> None:
-        self.modules = list(net.modules())
-        self.recorded: dict[tuple, _Recorded] = {}
-
-
-# Not attributes of the networks: graphs can't be copied or pickled.
-_graphs: WeakKeyDictionary[nn.Module, _Graphs] = WeakKeyDictionary()
 
 
 class CUDAGraphMixin(nn.Module):
@@ -42,19 +24,19 @@ class CUDAGraphMixin(nn.Module):
     replaces them all (``to``, ``half``, loading with ``assign=True``) ends the graphs.
     """
 
-    graph_sizes: int
-    """For how many different inputs a graph is kept."""
+    attn_mm: Grafted
 
     def forward(self, x: Tensor):
         if not _can_replay(self, x):
             return super().forward(x)
-        graphs = _graphs.get(self) or _graphs.setdefault(self, _Graphs(self))
+        graphs = self._graphs()
+        graphs.modules = graphs.modules or list(self.modules())
         if _are_hooked(graphs.modules):
             return super().forward(x)
         autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
         key = x.shape, x.stride(), x.dtype, x.device, autocast, torch.is_inference_mode_enabled()
         if key not in graphs.recorded:
-            if len(graphs.recorded) == self.graph_sizes:
+            if len(graphs.recorded) == graphs.sizes:
                 return super().forward(x)
             graphs.recorded[key] = _record(super().forward, x)
         recorded = graphs.recorded[key]
@@ -64,16 +46,20 @@ class CUDAGraphMixin(nn.Module):
         maps = recorded.maps
         return maps.clone() if isinstance(maps, Tensor) else tuple(y.clone() for y in maps)
 
+    def _graphs(self) -> Graphs:
+        assert self.attn_mm.graphs is not None
+        return self.attn_mm.graphs
+
     def train(self, mode: bool = True):
-        _graphs.pop(self, None)
+        self._graphs().forget()
         return super().train(mode)
 
     def _apply(self, *args, **kwargs):
-        _graphs.pop(self, None)
+        self._graphs().forget()
         return super()._apply(*args, **kwargs)
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
-        _graphs.pop(self, None)
+        self._graphs().forget()
         super()._load_from_state_dict(*args, **kwargs)
 
 
@@ -87,7 +73,7 @@ def _are_hooked(modules: Iterable[nn.Module]) -> bool:
     return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 
 
-def _record(forward: Callable, x: Tensor) -> _Recorded:
+def _record(forward: Callable, x: Tensor) -> RecordedGraph:
     x = x.clone()
     stream = torch.cuda.Stream(x.device)
     stream.wait_stream(torch.cuda.current_stream(x.device))
@@ -100,4 +86,4 @@ def _record(forward: Callable, x: Tensor) -> _Recorded:
         torch.cuda.current_stream(x.device).wait_stream(stream)
         with torch.cuda.graph(graph):
             maps = forward(x)
-    return _Recorded(graph, x, maps)
+    return RecordedGraph(graph, x, maps)

@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_mm.layers import MFBN, AAConv2d, AWConv2d, AWConv3d
-from attn_mm.layers.flows import current_flow
+from attn_mm.layers.ops.execution import current_flow, is_watched
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _DECONVS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 # AW-convolutions scale their output channels before the bias, which leaves room for one scale more.
 _FORWARDS = {cls.forward for cls in (*_CONVS, *_DECONVS, AAConv2d, AWConv2d, AWConv3d)}
 _NORM_FORWARDS = {cls.forward for cls in (_BatchNorm, nn.SyncBatchNorm, MFBN)}
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
 class FlowConv(nn.Module):
@@ -64,7 +63,7 @@ def why_not(conv: nn.Module, norm: nn.Module) -> str:
     if type(conv).forward not in _FORWARDS or _has_own_product(conv):
         return f"{type(conv).__name__} before it is no convolution that is known"
     for module in (conv, norm):
-        if "forward" in vars(module) or any(getattr(module, hooks) for hooks in _HOOKS):
+        if is_watched(module):
             return f"{type(module).__name__} has hooks or a replaced forward, which would be lost"
     if isinstance(conv, (*_CONVS, *_DECONVS)) and "weight" not in conv._parameters:
         return f"the weight of {type(conv).__name__} before it is parametrized"

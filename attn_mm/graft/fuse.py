@@ -19,8 +19,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_mm.graft.blocks import FeedbackMixin
 from attn_mm.graft.fold import FlowConv, compose, fold, why_not
+from attn_mm.graft.grafted import RunsStagesInFlows, find_record
 from attn_mm.graft.stages import SPLITS
-from attn_mm.graft.swap import as_torch, swap_class
+from attn_mm.graft.swap import as_torch, swap_class, upstream_class
 from attn_mm.graft.units import FAMILIES, Unit
 from attn_mm.layers.aw_attention import AWAttention
 from attn_mm.layers.tam import TAM
@@ -94,15 +95,16 @@ def _forget_lost_grafts(model: nn.Module) -> None:
     """Take what has become a copy for each flow from the names of grafted modules."""
     module: Any
     for module in model.modules():
-        if hasattr(module, "grafted"):
+        record = find_record(module)
+        if record is not None:
             names = dict(module.named_modules())
-            module.grafted = [name for name in module.grafted if name in names]
+            record.modules = [name for name in record.modules if name in names]
 
 
 def _pairs(module: Any) -> Iterator[tuple[str, str]]:
     """Names, within ``module``, of each child whose output goes to a norm alone, and of that norm."""
     if isinstance(module, nn.Sequential):
-        if type(module).forward is nn.Sequential.forward or hasattr(module, "flow_stages"):
+        if type(module).forward is nn.Sequential.forward or isinstance(module, RunsStagesInFlows):
             yield from pairwise(name for name in module._modules if name != "anars")
     elif isinstance(module, AWAttention):
         yield from (("conv1", "norm1"), ("conv2", "norm2"))
@@ -124,7 +126,7 @@ def _pairs(module: Any) -> Iterator[tuple[str, str]]:
 
 def _upstream_forward(module: nn.Module) -> str:
     """The full name of the class that defines the forward which grafts have found ``module`` with."""
-    upstream = getattr(type(module), "swapped_from", (type(module),))[0]
+    upstream = upstream_class(module)
     cls = next(cls for cls in upstream.__mro__ if "forward" in vars(cls))
     return f"{cls.__module__}.{cls.__qualname__}"
 
@@ -134,9 +136,9 @@ def _flows(model: nn.Module) -> Flows:
     flows: Flows = {}
     owner: Any
     for owner in model.modules():
-        if not hasattr(owner, "flow_stages"):
+        if not isinstance(owner, RunsStagesInFlows):
             continue
-        stages, count = owner.flow_stages(), owner.flows
+        stages, count = owner.flow_stages(), owner.flows.number
         first = [max(0, count - len(stages) + index) for index in range(len(stages))]
         flows |= dict.fromkeys(owner.modules(), range(first[0], count))
         for index, stage in enumerate(stages):

@@ -18,13 +18,13 @@ from torch import nn
 @cache
 def _swapped(cls: type, mixin: type) -> type:
     upstream, mixins = getattr(cls, "swapped_from", (cls, ()))
-    name = mixin.__name__.removesuffix("Mixin") + cls.__name__
+    prefix = getattr(mixin, "prefix", mixin.__name__.removesuffix("Mixin"))
     namespace = {
         "__module__": mixin.__module__,
         "__reduce_ex__": _reduce,
         "swapped_from": (upstream, (*mixins, mixin)),
     }
-    return type(name, (mixin, cls), namespace)
+    return type(prefix + cls.__name__, (mixin, cls), namespace)
 
 
 def _reduce(module: nn.Module, protocol: int) -> tuple:
@@ -40,8 +40,17 @@ def _remake(upstream: Any, mixins: tuple[type, ...]) -> nn.Module:
     return cls.__new__(cls)
 
 
+def upstream_class(module: nn.Module) -> type:
+    """The class that ``module`` had before any swap."""
+    cls = type(module)
+    return getattr(cls, "swapped_from", (cls,))[0]
+
+
 def swap_class(module: nn.Module, mixin: type) -> nn.Module:
-    """Put ``mixin`` before the class of ``module``, in place, and return ``module``."""
+    """Put ``mixin`` before the class of ``module``, in place, and return ``module``.
+
+    The new class's name starts with the mixin's ``prefix``, by default its name without "Mixin".
+    """
     cls: Any = type(module)
     module.__class__ = _swapped(cls, mixin)
     return module

@@ -10,6 +10,7 @@ A VGG has no blocks, only convolutions in a row: :func:`plain_convs`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -54,6 +55,21 @@ class Family(NamedTuple):
     """``shortcut(block, x)``: what is added to the branch's output, None where nothing is."""
     finish: Callable[[Any, Tensor], Tensor]
     """``finish(block, sum)``: what the block does to the sum."""
+
+
+@dataclass
+class GraftedBlock:
+    """What grafts have done to a block: ``block.attn_mm``.
+
+    Attributes:
+        family: found by the block's forward before a graft replaced it.
+        last_unit: name of the unit at the branch's end; empty where the block runs as before.
+        se_is_grafted: whether a graft's layer is in the place of the block's SE.
+    """
+
+    family: Family
+    last_unit: str = ""
+    se_is_grafted: bool = False
 
 
 def _conv_and_norm(block: Any) -> list[Unit]:
@@ -174,7 +190,8 @@ def forward_owner(module: nn.Module) -> str:
 
 def find_family(block: nn.Module) -> Family | None:
     """The family of ``block``, or None where its forward is of none of the known ones."""
-    return getattr(block, "family", None) or FAMILIES.get(forward_owner(block))
+    record = getattr(block, "attn_mm", None)
+    return record.family if isinstance(record, GraftedBlock) else FAMILIES.get(forward_owner(block))
 
 
 def family_of(block: nn.Module) -> Family:
@@ -182,6 +199,14 @@ def family_of(block: nn.Module) -> Family:
     family = find_family(block)
     assert family is not None, f"{type(block).__name__} is a block of no known family"
     return family
+
+
+def record_of_block(block: Any) -> GraftedBlock:
+    """The record of ``block``, for a graft to write in; one is put on it where it has none."""
+    record = getattr(block, "attn_mm", None)
+    if not isinstance(record, GraftedBlock):
+        record = block.attn_mm = GraftedBlock(family_of(block))
+    return record
 
 
 def plain_convs(backbone: nn.Module) -> list[dict[str, nn.Module]]:

@@ -48,7 +48,7 @@ is done in it.
 
 _EPILOG = """\
 In the output folder: the pictures (or the video) under the inputs' names; attention/, with
-every flow's and stage's mask over the image (for a classifier, the part of it that the network
+every attention map over the image (for a classifier, the part of it that the network
 sees), or over each person in it; predictions.json, whose
 boxes are x1, y1, x2, y2 in pixels of the image. docs/inference.md says more.
 """
@@ -78,14 +78,14 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--show-attention",
         action="store_true",
-        help="also draw the attention masks of the backbone, or of the head",
+        help="also draw what every attention layer of the network attends to",
     )
     parser.add_argument(
         "--attention-figure",
         type=positive,
         metavar="N",
         help="with --show-attention: also one picture of the first N images or persons, a row each, with the "
-        "masks of all stages and flows beside each other",
+        "attention of all layers, or the masks of all stages and flows, beside each other",
     )
     add_prediction_flags(parser)
     return parser.parse_args(argv)
@@ -134,7 +134,8 @@ def infer_actions(
     options = framework.options(request.flags, paths, request.device)
     model = load_model(cfg, request.checkpoint, request.device)
     predictor = framework.predictor(model, cfg, **options)
-    sheets = AttentionSheets(model, keep_scale=True) if show_attention else None
+    run = framework.plain_forward(model)
+    sheets = AttentionSheets(model, run, keep_scale=True) if show_attention else None
     found = open_output(request, show_attention, framework.legend({"classes": predictor.classes}))
     run_videos(paths, found, predictor, sheets)
     return found
@@ -149,7 +150,8 @@ def infer_objects(
     options = framework.options(request.flags, source, request.device)
     model = load_model(cfg, request.checkpoint, request.device)
     score_thr = framework.score_threshold(model) if request.score_thr is None else request.score_thr
-    sheets = AttentionSheets(model, keep_scale=is_video) if show_attention else None
+    run = framework.plain_forward(model)
+    sheets = AttentionSheets(model, run, keep_scale=is_video) if show_attention else None
     predictor = framework.predictor(model, cfg, score_thr, **options)
     found = open_output(request, show_attention, framework.legend(model.dataset_meta), score_thr=score_thr)
     if sheets is not None and figure:

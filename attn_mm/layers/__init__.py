@@ -8,10 +8,9 @@ from attn_mm.layers.cbam import CBAM
 from attn_mm.layers.eca import ECA
 from attn_mm.layers.fca import FCA
 from attn_mm.layers.feature_centres import FeatureCentres
-from attn_mm.layers.flows import flow
 from attn_mm.layers.ltpa import LearnToPayAttention, ProgressiveGate
 from attn_mm.layers.mfbn import MFBN, MFBN2d, MFBN3d, MFSyncBN, convert_multi_flow
-from attn_mm.layers.ops.execution import as_written
+from attn_mm.layers.ops.execution import as_written, flow
 from attn_mm.layers.r2dns import R2DNS, r2dns
 from attn_mm.layers.se import SE
 from attn_mm.layers.tam import TAM

@@ -208,6 +208,11 @@ class AAConv2d(nn.Module):
             found.append(Attention(RECEIVED, values, {"head": head + 1}))
         return output, found
 
+    @classmethod
+    def without_attention(cls, config: dict) -> dict:
+        """See :mod:`attn_mm.describe.without_attention`: the plain convolution, for ``conv_cfg``."""
+        return {"type": "Conv2d"}
+
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv(x)
         q, k, v, bias = self._heads(x)

@@ -25,6 +25,14 @@ from attn_mm.layers.mfbn import MFBN, MFSyncBN
 from attn_mm.layers.ops.dims import conv_class, norm_class
 from attn_mm.layers.ops.execution import is_traced
 from attn_mm.layers.ops.precision import no_autocast
+from attn_mm.layers.recording import Attention, AttentionKind
+
+ATTENTION = AttentionKind(
+    "AW attention A",
+    "Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021, eqs. 7-8",
+    "The share of the convolution's weights that this image adds to them.",
+    over="weights",
+)
 
 _ADAPTIVE_POOL: dict[int, Callable[[Tensor, Any], Tensor]] = {
     2: F.adaptive_avg_pool2d,
@@ -118,6 +126,15 @@ class AWAttention(nn.Module):
             if times > 1:
                 a = _repeat(a, dim, times)
         return a
+
+    def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        values = run(x)
+        return values, [Attention(ATTENTION, values)]
+
+    def opened(self, run, x: Tensor) -> Tensor:
+        """See :mod:`attn_mm.layers.recording`: eq. 5 convolves with K + A * K."""
+        return torch.zeros_like(run(x))
 
 
 def _repeat(a: Tensor, dim: int, times: int) -> Tensor:

@@ -36,6 +36,7 @@ FACTORS = AttentionKind(
 class _AWConv(_ConvNd):
     """What AWConv2d and AWConv3d add to torch's convolutions."""
 
+    recorded_parts = ("attention",)
     _plain: type[nn.Conv2d] | type[nn.Conv3d]
 
     def __init__(
@@ -153,6 +154,11 @@ class _AWConv(_ConvNd):
         """See :mod:`attn_mm.layers.recording`."""
         batch = x if x.dim() == len(self.kernel_size) + 2 else x.unsqueeze(0)
         return run(x), [Attention(FACTORS, 1 + self.attention(batch))]
+
+    @classmethod
+    def without_attention(cls, config: dict) -> dict:
+        """See :mod:`attn_mm.describe.without_attention`: the plain convolution, for ``conv_cfg``."""
+        return {"type": cls._plain.__name__}
 
     def _pad(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """``x`` and the zero padding that is left to the convolution."""

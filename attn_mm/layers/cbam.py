@@ -112,6 +112,10 @@ class CBAM(nn.Module):
             found.append(Attention(POSITIONS, self.spatial_gate(x * gate)))
         return run(x), found
 
+    def opened(self, run, x: Tensor) -> Tensor:
+        """See :mod:`attn_mm.layers.recording`."""
+        return x
+
     def channel_gate(self, x: Tensor) -> Tensor:
         """Eq. 2 of the input: ``(N, C, 1, 1)``, with another 1 in 3D."""
         positions = tuple(range(-self.dims, 0))

@@ -71,3 +71,7 @@ class ECA(nn.Module):
     def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
         """See :mod:`attn_mm.layers.recording`."""
         return run(x), [Attention(self.recorded_kind, self.gate(x))]
+
+    def opened(self, run, x: Tensor) -> Tensor:
+        """See :mod:`attn_mm.layers.recording`."""
+        return x

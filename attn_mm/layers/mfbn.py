@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from attn_mm.layers.flows import current_flow
+from attn_mm.layers.ops.execution import current_flow
 from attn_mm.layers.ops.sync_norm import sync_batch_norm
 
 

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attn_mm.layers.anar import crop_or_resize
-from attn_mm.layers.flows import run_in_flow
 from attn_mm.layers.forms.tdaf import mask_in_place
 from attn_mm.layers.forms.tdaf_streams import run_flows
+from attn_mm.layers.ops.execution import run_in_flow
 from attn_mm.layers.recording import Attention, AttentionKind
 
 _AVG_POOL = {4: F.avg_pool2d, 5: F.avg_pool3d}
@@ -34,6 +34,11 @@ def masks_as_attention(masks: dict[tuple[int, int], Tensor]) -> list[Attention]:
     return [
         Attention(MASK, mask, {"stage": stage + 1, "flow": flow}) for (stage, flow), mask in masks.items()
     ]
+
+
+def attention_as_masks(found: list[Attention]) -> dict[tuple[int, int], Tensor]:
+    """What :func:`masks_as_attention` was made from: stages from 0 on, flows from 1."""
+    return {(item.place["stage"] - 1, item.place["flow"]): item.values for item in found}
 
 
 def downsample(x: Tensor) -> Tensor:

@@ -8,20 +8,26 @@ A layer that attends says so by one method::
 ``run`` is the layer's own forward, or the method that ``recorded_call`` names, and the output that
 it gives is what the network goes on with: recording changes no result. Outside
 :func:`record_attention` the method is never called, and no module is changed.
+
+A gate also says what the same call gives without attention::
+
+    def opened(self, run, *inputs):
+        return inputs[0]
+
+A layer whose attention stands for that of its parts names them in ``recorded_parts``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from attn_mm.layers.flows import current_flow
-from attn_mm.layers.ops.execution import no_replays
+from attn_mm.layers.ops.execution import current_flow, no_replays
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,40 @@ class Recorded(Attention):
     call: int = 1
 
 
+def attending_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers of ``model`` whose attention can be recorded, by their names in it."""
+    parts = {
+        module.get_submodule(part)
+        for module in model.modules()
+        for part in getattr(module, "recorded_parts", ())
+    }
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if hasattr(module, "recorded") and module not in parts
+    }
+
+
+Call = Callable[..., Any]
+
+
+@contextmanager
+def wrapped_calls(layers: Mapping[str, nn.Module], wrap: Callable[[str, Any, Call], Call]) -> Iterator[None]:
+    """While the block runs, the call that each layer's ``recorded`` takes is ``wrap(name, layer, call)``."""
+    before: list[tuple[dict[str, Any], str, dict[str, Any]]] = []
+    try:
+        for name, layer in layers.items():
+            call, attributes = getattr(layer, "recorded_call", "forward"), vars(layer)
+            before.append((attributes, call, {key: attributes[key] for key in attributes.keys() & {call}}))
+            attributes[call] = wrap(name, layer, getattr(layer, call))
+        with no_replays():
+            yield
+    finally:
+        for attributes, call, own in before:
+            del attributes[call]
+            attributes.update(own)
+
+
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[list[Recorded]]:
     """Take down every attention of ``model`` while the block runs, in the order in which they come up::
@@ -101,37 +141,24 @@ def record_attention(model: nn.Module) -> Iterator[list[Recorded]]:
     if model.training:
         raise ValueError("attention is recorded in evaluation mode: call model.eval() first")
     maps: list[Recorded] = []
-    before: list[tuple[dict[str, Any], str, dict[str, Any]]] = []
     calls: Counter = Counter()
-    try:
-        for name, module in model.named_modules():
-            if not hasattr(module, "recorded"):
-                continue
-            call, attributes = getattr(module, "recorded_call", "forward"), vars(module)
-            before.append((attributes, call, {key: attributes[key] for key in attributes.keys() & {call}}))
-            attributes[call] = _recorder(module, name, getattr(module, call), maps, calls)
-        with no_replays():
-            yield maps
-    finally:
-        for attributes, call, own in before:
-            del attributes[call]
-            attributes.update(own)
 
+    def recorder(name: str, layer: Any, run: Call) -> Call:
+        def call(*inputs, **options):
+            output, found = layer.recorded(run, *inputs, **options)
+            flow = current_flow()
+            calls[name, flow] += 1
+            number = calls[name, flow]
+            for attention in found:
+                place = dict(attention.place)
+                if flow is not None:
+                    place.setdefault("flow", flow + 1)
+                if attention.kind.leads_to == "step":
+                    place.setdefault("step", 1 + number)
+                maps.append(Recorded(attention.kind, attention.values.detach(), place, name, number))
+            return output
 
-def _recorder(
-    module: Any, name: str, run: Callable, maps: list[Recorded], calls: Counter
-) -> Callable[..., Any]:
-    def call(*inputs, **options):
-        output, found = module.recorded(run, *inputs, **options)
-        flow = current_flow()
-        calls[name, flow] += 1
-        for attention in found:
-            place = dict(attention.place)
-            if flow is not None:
-                place.setdefault("flow", flow + 1)
-            if attention.kind.leads_to == "step":
-                place.setdefault("step", 1 + calls[name, flow])
-            maps.append(Recorded(attention.kind, attention.values.detach(), place, name, calls[name, flow]))
-        return output
+        return call
 
-    return call
+    with wrapped_calls(attending_layers(model), recorder):
+        yield maps

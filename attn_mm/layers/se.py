@@ -79,6 +79,10 @@ class SE(nn.Module):
         """See :mod:`attn_mm.layers.recording`."""
         return run(x), [Attention(self.recorded_kind, self.gate(x))]
 
+    def opened(self, run, x: Tensor) -> Tensor:
+        """See :mod:`attn_mm.layers.recording`."""
+        return x
+
     def _squeeze(self, x: Tensor) -> Tensor:
         """One number for each channel: ``(N, C, 1, 1)``, with another 1 in 3D."""
         return x.mean(tuple(range(-self.dims, 0)), keepdim=True)

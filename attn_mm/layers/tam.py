@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from attn_mm.layers.forms.tam import add_gated, sliced, tree_gate
 from attn_mm.layers.gate_statistics import GateStatistics
 from attn_mm.layers.ops.channels import one_width
+from attn_mm.layers.ops.closing import ClosesBranch
 from attn_mm.layers.ops.dims import conv_class
 from attn_mm.layers.ops.execution import (
     is_traced,
@@ -52,7 +53,7 @@ GATE = AttentionKind(
 )
 
 
-class TAM(nn.Module):
+class TAM(ClosesBranch):
     """Every position times a gate in (0, 1), the same for all channels.
 
     It sits at the end of a residual branch, before the addition. The slopes of the
@@ -154,6 +155,10 @@ class TAM(nn.Module):
     def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
         """See :mod:`attn_mm.layers.recording`."""
         return run(x), [Attention(GATE, self._attend(x)[1])]
+
+    def opened(self, run, x: Tensor) -> Tensor:
+        """See :mod:`attn_mm.layers.recording`."""
+        return x
 
     def _attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The output and the gate ``(N, 1, *size)``."""

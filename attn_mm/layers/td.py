@@ -146,6 +146,10 @@ class TopDownAttention(nn.Module):
         found = [Attention(CHANNELS, channels), Attention(POSITIONS, positions)]
         return run(bottom, pooled_top), found
 
+    def opened(self, run, bottom: Tensor, pooled_top: Tensor) -> Tensor:
+        """See :mod:`attn_mm.layers.recording`."""
+        return bottom
+
     @property
     def _space(self) -> tuple[int, ...]:
         return tuple(range(-self.dims, 0))

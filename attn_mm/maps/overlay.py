@@ -136,18 +136,36 @@ def mask_rows(rows: Sequence[tuple[np.ndarray, Mapping[tuple[int, int], np.ndarr
     if not keys or any(set(masks) != set(keys) for _, masks in rows):
         raise ValueError("mask_rows needs images with masks of the same stages and flows")
     heads = [("image", ""), *([*_name(*key).split(", "), ""][:2] for key in keys)]
-    lines = [np.hstack([_small_panel(np.full((1, ROW_WIDTH, 3), 255, np.uint8), head) for head in heads])]
+    lines = []
     for image, masks in rows:
-        height = max(1, round(image.shape[0] * ROW_WIDTH / image.shape[1]))
-        zoom_in = image.shape[1] < ROW_WIDTH
-        small = cv2.resize(
-            image, (ROW_WIDTH, height), interpolation=cv2.INTER_CUBIC if zoom_in else cv2.INTER_AREA
-        )
-        panels = [_small_panel(small)]
+        small = row_image(image)
+        cells: list[tuple[np.ndarray, Sequence[str]]] = [(small, ())]
         for key in keys:
             ends = value_range(masks[key])
-            scale = f"{ends[0]:.2f} to {ends[1]:.2f}"
-            panels.append(_small_panel(overlay(small, masks[key], ends), [scale]))
+            cells.append((overlay(small, masks[key], ends), [f"{ends[0]:.2f} to {ends[1]:.2f}"]))
+        lines.append(cells)
+    return row_picture(heads, lines)
+
+
+def row_image(image: np.ndarray) -> np.ndarray:
+    """An image as wide as a column of :func:`row_picture`."""
+    height = max(1, round(image.shape[0] * ROW_WIDTH / image.shape[1]))
+    way = cv2.INTER_CUBIC if image.shape[1] < ROW_WIDTH else cv2.INTER_AREA
+    return cv2.resize(image, (ROW_WIDTH, height), interpolation=way)
+
+
+def row_picture(
+    heads: Sequence[Sequence[str]], rows: Sequence[Sequence[tuple[np.ndarray, Sequence[str]]]]
+) -> np.ndarray:
+    """Pictures in rows and columns.
+
+    Args:
+        heads: of each column, its lines of text.
+        rows: of each row its pictures, ``ROW_WIDTH`` wide, uint8 BGR, and the lines of text below each.
+    """
+    lines = [np.hstack([_small_panel(np.full((1, ROW_WIDTH, 3), 255, np.uint8), head) for head in heads])]
+    for row in rows:
+        panels = [_small_panel(picture, below) for picture, below in row]
         tallest = max(panel.shape[0] for panel in panels)
         lines.append(np.hstack([_padded(panel, tallest) for panel in panels]))
     return cv2.copyMakeBorder(np.vstack(lines), GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=PAPER)
@@ -157,7 +175,7 @@ def _small_panel(picture: np.ndarray, lines: Sequence[str] = ()) -> np.ndarray:
     """A picture with lines of text below."""
     text = np.full((ROW_LINE * len(lines), picture.shape[1], 3), 255, np.uint8)
     for index, line in enumerate(lines):
-        _write(text, line, (2, ROW_LINE * (index + 1) - 5), 0.4)
+        write_text(text, line, (2, ROW_LINE * (index + 1) - 5), 0.4)
     panel = np.vstack([picture, text])
     return cv2.copyMakeBorder(panel, 2, 2, GAP // 2, GAP // 2, cv2.BORDER_CONSTANT, value=PAPER)
 
@@ -183,17 +201,18 @@ def _panel(picture: np.ndarray, title: str, limits: tuple[float, float] | None =
     height, width = picture.shape[0], max(picture.shape[1], PANEL_SIDE // 2)
     panel = np.full((height + 2 * STRIP, width, 3), 255, np.uint8)
     panel[STRIP : STRIP + height, : picture.shape[1]] = picture
-    _write(panel, title, (2, STRIP - 8))
+    write_text(panel, title, (2, STRIP - 8))
     if limits:
         baseline = height + 2 * STRIP - 9
-        _write(panel, f"{limits[0]:.2f}", (2, baseline))
-        _write(panel, f"{limits[1]:.2f}", (width - 40, baseline))
+        write_text(panel, f"{limits[0]:.2f}", (2, baseline))
+        write_text(panel, f"{limits[1]:.2f}", (width - 40, baseline))
         scale = colours(np.linspace(0, 1, width - 96)[None].repeat(10, axis=0))
         panel[baseline - 10 : baseline, 48 : width - 48] = scale
     return cv2.copyMakeBorder(panel, GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=PAPER)
 
 
-def _write(picture: np.ndarray, text: str, origin: tuple[int, int], size: float = 0.45) -> None:
+def write_text(picture: np.ndarray, text: str, origin: tuple[int, int], size: float = 0.45) -> None:
+    """Write ``text``, its lower left corner at ``origin`` (x, y), into a picture."""
     cv2.putText(picture, text, origin, cv2.FONT_HERSHEY_SIMPLEX, size, INK, 1, cv2.LINE_AA)
 
 

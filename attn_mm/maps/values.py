@@ -11,6 +11,8 @@ from attn_mm.maps.overlay import fit_to_image
 
 # Levels of a value that a page gets: a byte's.
 LEVELS = 255
+# Of a distribution over channels or weights.
+BINS = 32
 
 
 def summarise(values: np.ndarray) -> dict[str, float]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import itemgetter
 
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import nn
 
 from attn_mm.errors import ConfigError
 from attn_mm.graft.blocks import FeedbackMixin
+from attn_mm.graft.grafted import Grafted, find_flows, record_of
 from attn_mm.graft.options import check_options
 from attn_mm.graft.own_init import OwnStart
 from attn_mm.graft.state import LoadReport, reports_copies
 from attn_mm.graft.swap import swap_class
 from attn_mm.models.grafts.layer import FILLED_IN, layer_class, put_layer
-from attn_mm.registry import GRAFTS, MODELS
+from attn_mm.registry import GRAFTS, MODELS, attention_around
 
 ORDER = (
     "attn_mm.AWConv",
@@ -35,13 +37,12 @@ FLOWS = ORDER[-4:-1]
 class AttnMixin(LoadReport):
     """Mixin: what any grafted backbone does differently from the class it was built as."""
 
-    grafted: list[str]
-    """Names of the modules that the grafts have added."""
+    attn_mm: Grafted
 
     def train(self, mode: bool = True):
         super().train(mode)
         # norm_eval keeps pretrained statistics; the norms of what is new have none to keep.
-        for name in self.grafted:
+        for name in self.attn_mm.modules:
             module = self.get_submodule(name)
             if any(parameter.requires_grad for parameter in module.parameters()):
                 module.train(mode)
@@ -67,6 +68,7 @@ class AttnMixin(LoadReport):
 
 
 @MODELS.register_module(name="AttnBackbone")
+@attention_around(itemgetter("backbone"))
 def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
     """Build an upstream backbone and graft attention onto it.
 
@@ -90,8 +92,8 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
     if not isinstance(grafts, list | tuple) or not grafts:
         raise ConfigError(f"grafts must be a list of dicts, at least one, got {grafts!r}")
     net = MMENGINE_MODELS.build(backbone)
-    if hasattr(net, "flows"):
-        has = net.flow_graft
+    if (flows := find_flows(net)) is not None:
+        has = flows.graft
         raise ConfigError(f"the backbone has {has} already: {has} goes around all other grafts")
     grafts = sorted(grafts, key=_rank)
     if sum(graft["type"] in FLOWS for graft in grafts) > 1:
@@ -107,7 +109,7 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"graft {kind}: {error}") from error
     names = {module: name for name, module in net.named_modules()}
-    net.grafted = [*getattr(net, "grafted", []), *(names[module] for module in modules)]
+    record_of(net).modules += [names[module] for module in modules]
     if not isinstance(net, AttnMixin):
         swap_class(net, AttnMixin)
     net.train(net.training)
@@ -132,6 +134,7 @@ def _function(kind: str | type, options: dict) -> Callable[..., list[nn.Module]]
 
 
 @MODELS.register_module(name="TDAF")
+@attention_around(itemgetter("backbone"))
 def tdaf(backbone: dict, **options) -> nn.Module:
     """Build an upstream backbone and graft the top-down recursion onto it.
 

@@ -7,6 +7,7 @@ from mmengine.runner.checkpoint import _load_checkpoint
 from torch import nn
 
 from attn_mm.errors import ConfigError
+from attn_mm.graft.grafted import Grafted, record_of
 from attn_mm.graft.inflate import CONVS, inflate_state
 from attn_mm.graft.state import LoadReport
 from attn_mm.graft.swap import swap_class
@@ -18,12 +19,12 @@ BACKBONE = "backbone."
 class InflatedMixin(LoadReport):
     """Mixin: a backbone whose initialization ends with 2D weights."""
 
-    inflated_from: str | None
+    attn_mm: Grafted
 
     def init_weights(self, *args, **kwargs) -> None:
         super().init_weights(*args, **kwargs)  # type: ignore[misc]  # of mmengine's BaseModule
-        if self.inflated_from:
-            load_inflated(self, self.inflated_from)
+        if self.attn_mm.inflated_from:
+            load_inflated(self, self.attn_mm.inflated_from)
 
 
 def load_inflated(net: nn.Module, filename: str) -> None:
@@ -69,7 +70,8 @@ def inflated(backbone: dict, pretrained: str | None) -> nn.Module:
     name = type(net).__name__
     if not any(isinstance(module, CONVS) for module in net.modules()):
         raise ConfigError(f"attn_mm.Inflated is for 3D backbones, and {name} has no 3D convolution")
-    if getattr(net, "pretrained", None) or getattr(net, "inflated_from", None):
+    record = record_of(net)
+    if getattr(net, "pretrained", None) or record.inflated_from:
         raise ConfigError(f"{name} names pretrained weights already: name them in attn_mm.Inflated alone")
-    net.inflated_from = pretrained
+    record.inflated_from = pretrained
     return swap_class(net, InflatedMixin)

@@ -3,7 +3,7 @@
 from attn_mm.layers import CBAM, ECA, FCA, SE, TAM, AAConv2d, AWConv2d, AWConv3d, MFBN2d, MFBN3d
 from attn_mm.registry import MODELS
 
-GATES = (SE, CBAM, ECA, FCA, TAM)
+PLUGINS = (SE, CBAM, ECA, FCA, TAM)
 """Layers that keep their input's shape: they stand behind a unit of a block, or in mmdet's plugins."""
 
 CONVS = (AAConv2d, AWConv2d, AWConv3d)
@@ -11,5 +11,5 @@ CONVS = (AAConv2d, AWConv2d, AWConv3d)
 NORMS = (MFBN2d, MFBN3d)
 """For ``norm_cfg=dict(type="attn_mm.MFBN2d", num_flows=3)``."""
 
-for _layer in (*GATES, *CONVS, *NORMS):
+for _layer in (*PLUGINS, *CONVS, *NORMS):
     MODELS.register_module(module=_layer)

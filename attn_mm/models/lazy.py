@@ -8,7 +8,7 @@ from torch import nn
 
 from attn_mm.errors import ConfigError
 from attn_mm.graft.options import check_options
-from attn_mm.registry import MODELS
+from attn_mm.registry import MODELS, attention_around
 
 CLASSES = {
     "ConfidentStep": "attn_mm.models.classifiers.confident_step",
@@ -32,7 +32,13 @@ for _name, _module in CLASSES.items():
     _register(_name, _module)
 
 
+def _without_attention(config: dict) -> dict:
+    own = ("flows", "anar", "width", "eta", "first_mask", "flow_inputs")
+    return {**{key: value for key, value in config.items() if key not in own}, "type": "mmpose.HeatmapHead"}
+
+
 @MODELS.register_module(name="TDAFHeatmapHead")
+@attention_around(_without_attention)
 def tdaf_heatmap_head(**options) -> nn.Module:
     """Build :class:`attn_mm.models.heads.tdaf_heatmap.TDAFHeatmapHead`, whose options it takes.
 

@@ -18,7 +18,8 @@ from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.labels import check_image_labels
 from attn_mm.errors import UserError
 from attn_mm.frameworks.loading import load_model
-from attn_mm.run.launch import RunOptions, open_config
+from attn_mm.run.launch import open_config
+from attn_mm.run.options import RunOptions
 from attn_mm.utils.files import check_checkpoint, make_folder
 from attn_mm.utils.flags import add_device_flag, add_options_flag, count
 

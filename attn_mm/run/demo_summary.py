@@ -13,11 +13,12 @@ from rich.table import Table
 from attn_mm.datasets.media import VideoFrames, write_image
 from attn_mm.frameworks import framework_of
 from attn_mm.frameworks.framework import VideoFramework
-from attn_mm.inference.attention_sheets import AttentionSheets, find_attention
+from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.inputs import make_output
 from attn_mm.inference.predictions import Predictions
 from attn_mm.inference.run_images import run_images
 from attn_mm.inference.run_videos import run_videos
+from attn_mm.layers.recording import attending_layers
 from attn_mm.maps.frame_sheet import frame_sheet
 
 NUM_PICTURES, NUM_VIDEOS = 6, 8
@@ -66,7 +67,9 @@ def draw_predictions(runner: Runner, number: int) -> Path:
     model = _trained(runner)
     model.dataset_meta = dataset.metainfo
     of_videos = isinstance(framework, VideoFramework)
-    sheets = AttentionSheets(model, keep_scale=of_videos) if find_attention(model) else None
+    sheets = None
+    if attending_layers(model):
+        sheets = AttentionSheets(model, framework.plain_forward(model), keep_scale=of_videos)
     paths = _paths(runner)[:number]
     out = Path(runner.work_dir, "pictures")
     make_output(out, paths[0], attention=sheets is not None)

@@ -22,7 +22,8 @@ from attn_mm.datasets.checks.unreadable import name_unreadable
 from attn_mm.errors import UnreadableFile, UserError, reports_user_errors, resumable
 from attn_mm.frameworks.loading import load_model
 from attn_mm.frameworks.mmaction.video_views import CROPS, set_views
-from attn_mm.run.launch import RunOptions, add_config_flags, open_config
+from attn_mm.run.launch import open_config
+from attn_mm.run.options import RunOptions, add_config_flags
 from attn_mm.utils.files import check_checkpoint, write_atomically, writing
 from attn_mm.utils.flags import add_device_flag, count, from_args, positive
 from attn_mm.utils.progress import progress_bar

@@ -10,7 +10,8 @@ from mmengine.config import Config, ConfigDict
 from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.guard import watch_data
 from attn_mm.errors import UserError, reports_user_errors
-from attn_mm.run.launch import RunOptions, add_common_flags, build_runner, open_config
+from attn_mm.run.launch import build_runner, open_config
+from attn_mm.run.options import RunOptions, add_common_flags
 from attn_mm.run.results import KeepMetrics, write_results
 from attn_mm.utils.files import check_checkpoint
 from attn_mm.utils.flags import from_args

@@ -7,7 +7,6 @@ from argparse import ArgumentError
 from collections.abc import Iterator
 
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.hub import get_config
 
 from attn_mm.errors import UserError
 from attn_mm.utils.config_names import new_name, shipped_config
@@ -36,6 +35,9 @@ def load_config(path: str, options: dict | None = None) -> Config:
     """
     if "::" not in path and not osp.isfile(path):
         path = shipped_config(path)
+    # The hub takes as long to import as torch, which a command's --help should not cost.
+    from mmengine.hub import get_config
+
     try:
         cfg = get_config(path) if "::" in path else Config.fromfile(path)
     except Exception as error:

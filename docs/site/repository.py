@@ -78,7 +78,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def modules(package: str) -> list[str]:
-    """The line of mkdocstrings for ``package`` and for each public module in it."""
+    """A line of mkdocstrings for each public module in ``package``."""
     folder = ROOT.joinpath(*package.split("."))
     names = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
     return [f"::: {package}.{name}\n" for name in names]

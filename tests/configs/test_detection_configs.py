@@ -82,7 +82,7 @@ def test_tdaf_adds_its_anars_and_nothing_else(baseline, grafted, added):
     assert count(tdaf) - count(plain) == added
     new = dict(tdaf.named_parameters()).keys() - dict(plain.named_parameters()).keys()
     assert all(name.startswith("backbone.anars.") for name in new)
-    assert tdaf.backbone.flows == (4 if "4flows" in grafted else 3)
+    assert tdaf.backbone.attn_mm.flows.number == (4 if "4flows" in grafted else 3)
 
 
 def test_baselines_freeze_the_norms_of_their_backbone_and_tdaf_trains_them():

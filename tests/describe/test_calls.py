@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 from attn_mm.describe.calls import trace_calls
+from attn_mm.graft.grafted import RunsStagesInFlows
 from attn_mm.layers import flow
-from attn_mm.layers.flows import run_in_flow
+from attn_mm.layers.ops.execution import run_in_flow
 
 
-class Recursion(nn.Module):
+class Recursion(RunsStagesInFlows):
     """Two stages, the second of which only the second flow runs; a branch gives a dict."""
 
     def __init__(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import types
 from math import ceil
 from pathlib import Path
 
@@ -24,9 +23,12 @@ from attn_mm.frameworks.loading import fill, load_model
 from attn_mm.frameworks.mmdet import MMDet
 from attn_mm.frameworks.mmdet.draw import enlarged_instances
 from attn_mm.frameworks.mmdet.predict import detector
+from attn_mm.frameworks.prediction import View
 from attn_mm.inference import run_images
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.infer import main
+from attn_mm.layers.r2dns import masks_as_attention
+from attn_mm.maps.attention_sheet import masks_of
 from attn_mm.maps.overlay import contact_sheet, mask_rows
 from attn_mm.utils.config import load_config
 
@@ -324,6 +326,10 @@ def test_the_default_output_folder_bears_the_inputs_name(plain, tmp_path, monkey
     assert (tmp_path / "outputs" / "x" / "predictions.json").is_file()
 
 
+def sheets_of(model, **options):
+    return AttentionSheets(model, MMDet().plain_forward(model), **options)
+
+
 def test_attention_of_an_image(grafted, tmp_path):
     cv2.imwrite(str(tmp_path / "x.png"), picture())
     infer(grafted, tmp_path / "x.png", tmp_path / "out", "--show-attention")
@@ -332,7 +338,7 @@ def test_attention_of_an_image(grafted, tmp_path):
     cfg = load_config(grafted[0])
     model = load_model(cfg, grafted[1], "cpu")
     (view,) = detector(model, cfg, 0.3)(picture()).views
-    masks = AttentionSheets(model).masks(view)
+    masks = masks_of(sheets_of(model).panels(view))
     assert set(masks) == {(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
     np.testing.assert_array_equal(found, contact_sheet(picture(), masks))
 
@@ -350,7 +356,7 @@ def test_attention_of_several_images_in_one_picture(grafted, tmp_path):
     views = []
     for index, row in enumerate(rows):
         (view,) = detector(model, cfg, 0.3)(picture(seed=index)).views
-        masks = AttentionSheets(model).masks(view)
+        masks = masks_of(sheets_of(model).panels(view))
         views.append((view.picture, masks))
         assert [(m["stage"] - 1, m["flow"]) for m in row["masks"]] == sorted(masks)
         for found in row["masks"]:
@@ -367,7 +373,7 @@ def test_attention_of_a_video(grafted, clip, tmp_path):
     cfg = load_config(grafted[0])
     model = load_model(cfg, grafted[1], "cpu")
     predict = detector(model, cfg, 0.3)
-    kept, free = AttentionSheets(model, keep_scale=True), AttentionSheets(model)
+    kept, free = sheets_of(model, keep_scale=True), sheets_of(model)
     found = list(attended)
     assert (attended.rate, len(found)) == (12.5, 4)
     for index, frame in enumerate(VideoFrames(clip)):
@@ -383,8 +389,17 @@ def test_attention_of_a_video(grafted, clip, tmp_path):
 class SeesItsInput(torch.nn.Module):
     """Attends to what the network is given: each mask is the input's own mean, at a quarter of its size."""
 
-    def attention_masks(self, inputs):
-        return {(0, 2): torch.nn.functional.avg_pool2d(inputs.mean(1, keepdim=True), 4)}
+    def forward(self, inputs):
+        return inputs
+
+    def recorded(self, run, inputs):
+        mask = torch.nn.functional.avg_pool2d(inputs.mean(1, keepdim=True), 4)
+        return run(inputs), masks_as_attention({(0, 2): mask})
+
+
+def sees_its_input(**options):
+    net = SeesItsInput().eval()
+    return AttentionSheets(net, net, **options)
 
 
 @pytest.mark.parametrize("size", [(75, 110), (110, 75), (40, 300), (64, 64)])
@@ -396,7 +411,7 @@ def test_masks_lie_where_the_network_saw_them(plain, size):
     cfg = load_config(plain[0])
     (view,) = detector(load_model(cfg, plain[1], "cpu"), cfg, 0.3)(image).views
     assert view.inputs.shape[-2] % 32 == view.inputs.shape[-1] % 32 == 0
-    mask = AttentionSheets(SeesItsInput()).masks(view)[0, 2]
+    mask = masks_of(sees_its_input().panels(view))[0, 2]
     mean = np.mean(cfg.model.data_preprocessor.mean)
     # Within half a cell of the border there is nothing to interpolate from, and
     # the last cell may hold some padding.
@@ -423,11 +438,12 @@ def test_a_video_keeps_the_first_frames_scale(plain):
     cfg = load_config(plain[0])
     predict = detector(load_model(cfg, plain[1], "cpu"), cfg, 0.3)
     dark, light = (predict(np.full((64, 64, 3), value, np.uint8)).views[0] for value in (60, 200))
-    free, kept = AttentionSheets(SeesItsInput()), AttentionSheets(SeesItsInput(), keep_scale=True)
+    free, kept = sees_its_input(), sees_its_input(keep_scale=True)
     for sheets in (free, kept):
         sheets(dark)
-    masks = kept.masks(light)
-    assert (kept(light) == contact_sheet(light.picture, masks, kept.limits)).all()
+    masks = masks_of(kept.panels(light))
+    (ends,) = kept.limits.values()
+    assert (kept(light) == contact_sheet(light.picture, masks, {(0, 2): ends})).all()
     assert (free(light) == contact_sheet(light.picture, masks)).all()
     assert (free(light) != kept(light)).any()
 
@@ -642,5 +658,12 @@ def test_other_faults_keep_their_traceback(plain, photos, tmp_path, monkeypatch)
 
 
 def test_sheets_refuse_a_backbone_by_its_name():
-    with pytest.raises(UserError, match="SimpleNamespace has no attention masks"):
-        AttentionSheets(types.SimpleNamespace())
+    with pytest.raises(UserError, match="Identity has no attention masks"):
+        AttentionSheets(torch.nn.Identity(), torch.nn.Identity())
+
+
+def test_attention_that_never_runs_is_named():
+    sheets = AttentionSheets(SeesItsInput().eval(), lambda inputs: inputs)
+    view = View(picture(), torch.rand(1, 3, 8, 8))
+    with pytest.raises(UserError, match="none of the attention layers of SeesItsInput runs"):
+        sheets(view)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import types
 
 import cv2
 import numpy as np
@@ -18,11 +17,14 @@ from attn_mm.frameworks.loading import load_model
 from attn_mm.frameworks.mmpose import MMPose
 from attn_mm.frameworks.mmpose.draw import skeleton_drawer
 from attn_mm.frameworks.mmpose.predict import pose_estimator
-from attn_mm.inference.attention_sheets import AttentionSheets, find_attention
+from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.infer import Predictions, main
 from attn_mm.inference.inputs import make_output
 from attn_mm.inference.run_images import run_video
+from attn_mm.layers.r2dns import attention_as_masks
+from attn_mm.maps.attention_sheet import masks_of
 from attn_mm.maps.overlay import contact_sheet
+from attn_mm.maps.panels import attention_of
 from attn_mm.utils.config import load_config
 
 pytest.importorskip("mmpose")
@@ -248,6 +250,10 @@ def test_joints_of_a_low_score_are_not_drawn(coco_meta):
         assert (drawn[y, x] != 7).any() == (place < 15), place
 
 
+def sheets_of(model, **options):
+    return AttentionSheets(model, MMPose().plain_forward(model), **options)
+
+
 def test_attention_of_each_person(tdaf, root, tmp_path):
     small.write_annotations(tmp_path, BOXES, "boxes.json")
     flags = "--bbox-file", str(tmp_path / "boxes.json"), "--ann-file", str(root / "annotations.json")
@@ -266,7 +272,7 @@ def test_attention_of_each_person(tdaf, root, tmp_path):
         mean, std = (getattr(model.data_preprocessor, key).flatten().numpy() for key in ("mean", "std"))
         given = view.inputs[0].permute(1, 2, 0).numpy() * std + mean
         np.testing.assert_allclose(given[..., ::-1], view.picture, atol=1e-3)
-        masks = AttentionSheets(model).masks(view)
+        masks = masks_of(sheets_of(model).panels(view))
         assert set(masks) == {(0, 2), (1, 2), (2, 2)}
         expected = contact_sheet(view.picture, masks)
         found = cv2.imread(str(sheets / f"0001_{place}.jpg"))
@@ -286,26 +292,13 @@ def test_attention_of_the_tdaf_head(root, tmp_path):
     image = cv2.imread(str(root / "images" / NAMES[0]))
     (view,) = pose_estimator(built, cfg, 0.1)(image).views
     expected = built.head.attention_masks(built.extract_feat(view.inputs))
-    masks = find_attention(built)(view.inputs)
+    maps = attention_of(built, MMPose().plain_forward(built), view.inputs)
+    masks = attention_as_masks(maps)
     assert masks.keys() == expected.keys() and len(masks) > 0
     for key, mask in masks.items():
         torch.testing.assert_close(mask, expected[key])
-
-
-class Head(torch.nn.Module):
-    """Attends to the features that it gets: each mask is their mean."""
-
-    def attention_masks(self, feats):
-        return {(0, 2): feats.mean(1, keepdim=True)}
-
-
-def test_attention_of_a_head_is_made_from_features():
-    model = types.SimpleNamespace(backbone=torch.nn.Identity(), head=Head(), extract_feat=lambda x: 3 * x)
-    inputs = torch.rand(1, 4, 8, 8)
-    masks = find_attention(model)(inputs)
-    torch.testing.assert_close(masks[0, 2], 3 * inputs.mean(1, keepdim=True))
-    model.head = None
-    assert find_attention(model) is None
+    found = cv2.imread(str(tmp_path / "out" / "attention" / "0000_0.jpg"))
+    assert np.abs(found.astype(int) - sheets_of(built)(view)).mean() < 4
 
 
 @pytest.fixture
@@ -332,7 +325,7 @@ def test_a_videos_attention_is_that_of_the_best_person(tdaf, clip, tmp_path):
         number = 2 * (image.mean() > 20)
         return np.array([[10, 2, 30, 42], [4, 6, 34, 42]], np.float32)[:number], np.array([0.8, 0.4])[:number]
 
-    predict, sheets = pose_estimator(model, cfg, 0.1, find), AttentionSheets(model, keep_scale=True)
+    predict, sheets = pose_estimator(model, cfg, 0.1, find), sheets_of(model, keep_scale=True)
     make_output(tmp_path / "out", clip, attention=True)
     found = Predictions(tmp_path / "out", MMPose().legend(model.dataset_meta))
     run_video(VideoFrames(clip), clip, found, predict, sheets)

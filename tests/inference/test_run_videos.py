@@ -18,11 +18,14 @@ from mmengine.registry import DefaultScope
 from attn_mm.datasets.media import VideoFrames
 from attn_mm.errors import UserError
 from attn_mm.frameworks.loading import load_model
+from attn_mm.frameworks.mmaction import MMAction
 from attn_mm.frameworks.mmaction.draw import draw_actions
 from attn_mm.frameworks.mmaction.predict import Recogniser
 from attn_mm.frameworks.prediction import ClipView
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.infer import main
+from attn_mm.layers.r2dns import masks_as_attention
+from attn_mm.maps.attention_sheet import masks_of
 from attn_mm.utils.config import load_config
 
 pytest.importorskip("mmaction.models")
@@ -176,7 +179,8 @@ def test_attention_of_a_video(kind, frames, models, tmp_path):
 
     cfg = load_config(models[kind][0])
     recogniser = Recogniser(load_model(cfg, models[kind][1], "cpu"), cfg)
-    sheets, place = AttentionSheets(recogniser.model, keep_scale=True), 0
+    run = MMAction().plain_forward(recogniser.model)
+    sheets, place = AttentionSheets(recogniser.model, run, keep_scale=True), 0
     for part in recogniser.clips(path):
         sheet = sheets.of_clip(recogniser(part)[1])
         for index, times in part.shown(place):
@@ -218,16 +222,29 @@ def test_pictures_are_what_the_network_was_shown(models, clip):
 class SeesItsInput(torch.nn.Module):
     """Attends to what the network is given: averages of it in time and space."""
 
-    def attention_masks(self, inputs):
+    def mask(self, inputs):
         pool = F.avg_pool3d if inputs.dim() == 5 else F.avg_pool2d
-        return {(0, 2): pool(inputs.mean(1, keepdim=True), 2)}
+        return pool(inputs.mean(1, keepdim=True), 2)
+
+    def forward(self, inputs):
+        return inputs
+
+    def recorded(self, run, inputs):
+        return run(inputs), masks_as_attention({(0, 2): self.mask(inputs)})
+
+
+def seen_in(view):
+    """The mask of each frame, (frames, H, W)."""
+    net = SeesItsInput().eval()
+    of_frame = AttentionSheets(net, net).clip_panels(view)
+    return np.stack([masks_of(of_frame(index))[0, 2] for index in range(len(view.pictures))])
 
 
 def test_masks_of_a_clip_are_interpolated_in_time_and_space():
     inputs = torch.rand(2, 3, 6, 8, 10)
     view = ClipView([np.zeros((16, 20, 3), np.uint8)] * 12, inputs)
-    found = AttentionSheets(SeesItsInput()).clip_masks(view)[0, 2]
-    masks = SeesItsInput().attention_masks(inputs)[0, 2].double()
+    found = seen_in(view)
+    masks = SeesItsInput().mask(inputs).double()
     expected = F.interpolate(masks, size=(6, 16, 20), mode="trilinear", align_corners=False)
     np.testing.assert_allclose(found, expected[:, 0].flatten(0, 1).numpy(), atol=1e-12)
 
@@ -235,8 +252,8 @@ def test_masks_of_a_clip_are_interpolated_in_time_and_space():
 def test_masks_of_single_frames_stay_with_them():
     inputs = torch.rand(5, 3, 8, 10)
     view = ClipView([np.zeros((16, 20, 3), np.uint8)] * 5, inputs)
-    found = AttentionSheets(SeesItsInput()).clip_masks(view)[0, 2]
-    masks = SeesItsInput().attention_masks(inputs)[0, 2].double()
+    found = seen_in(view)
+    masks = SeesItsInput().mask(inputs).double()
     expected = F.interpolate(masks, size=(16, 20), mode="bilinear", align_corners=False)
     np.testing.assert_allclose(found, expected[:, 0].numpy(), atol=1e-12)
 

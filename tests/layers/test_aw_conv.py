@@ -19,11 +19,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from attn_mm.layers import aw_attention, aw_conv
 from attn_mm.layers.aw_attention import AWAttention
 from attn_mm.layers.aw_conv import AWConv2d, AWConv3d
-from attn_mm.layers.flows import flow
 from attn_mm.layers.forms import aw as aw_forms
 from attn_mm.layers.forms.aw import FORMS, choose_form
 from attn_mm.layers.mfbn import convert_multi_flow
-from attn_mm.layers.ops.execution import as_written
+from attn_mm.layers.ops.execution import as_written, flow
 
 LAYERS = {2: AWConv2d, 3: AWConv3d}
 RATIOS = ("reduce_c1", "reduce_c2", "reduce_hw")

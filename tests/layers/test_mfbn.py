@@ -11,7 +11,7 @@ from layers import reference
 from torch import nn
 
 from attn_mm.layers import MFBN, MFBN2d, MFBN3d, MFSyncBN, convert_multi_flow, flow
-from attn_mm.layers.flows import current_flow
+from attn_mm.layers.ops.execution import current_flow
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-10)
 SHAPES = {MFBN: (5, 4), MFBN2d: (3, 4, 5, 3), MFBN3d: (2, 4, 3, 2, 5), MFSyncBN: (3, 4, 5, 3)}

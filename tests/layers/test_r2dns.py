@@ -11,7 +11,7 @@ from layers import reference
 from torch import nn
 
 from attn_mm.layers import ANAR, MFBN, R2DNS, convert_multi_flow, flow, r2dns
-from attn_mm.layers.flows import current_flow
+from attn_mm.layers.ops.execution import current_flow
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-10)
 CHANNELS = (4, 5, 6, 4)

@@ -34,7 +34,7 @@ from attn_mm.graft.selection import select_blocks, stage_blocks
 from attn_mm.graft.units import find_family
 from attn_mm.layers import TopDownAttention
 from attn_mm.layers.aw_conv import AWAttention
-from attn_mm.layers.flows import run_in_flow
+from attn_mm.layers.ops.execution import run_in_flow
 
 EXACT = dict(rtol=0, atol=0)
 CLOSE = dict(rtol=1e-10, atol=1e-10)

@@ -76,7 +76,7 @@ def test_trains_one_step(base, grafts, tmp_path):
     model.backbone.backbone.pop("pretrained", None)
     with DefaultScope.overwrite_default_scope(scope):
         net = MODELS.build(model)
-        assert isinstance(net.backbone, nn.Module) and net.backbone.grafted
+        assert isinstance(net.backbone, nn.Module) and net.backbone.attn_mm.modules
         net.train()
         data = net.data_preprocessor(CONFIGS[base](), training=True)
         losses = net(**data, mode="loss")

@@ -13,8 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from attn_mm.layers.flows import run_in_flow
-from attn_mm.layers.ops.execution import is_traced
+from attn_mm.layers.ops.execution import is_traced, run_in_flow
 from attn_mm.layers.ops.precision import without_cached_casts
 
 Stage = Callable[[Tensor], Tensor]

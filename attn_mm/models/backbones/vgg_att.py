@@ -239,13 +239,7 @@ class VGGPAN(_FineGroups):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(N, 3, H, W)`` -> l3 of the gated l2, ``(N, 512, 8, 8)`` of 32x32, and g ``(N, 512)``."""
-        l3 = self.l3(self._gated(x)[0])
-        return l3, self.query(l3)
-
-    def gate_map(self, x: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` -> the gate at l2, ``(N, 1, 16, 16)`` of 32x32, each value in (0, 1)."""
-        return self._gated(x)[1]
-
-    def _gated(self, x: Tensor) -> tuple[Tensor, Tensor]:
         l2 = self.l2(self.l1(x))
-        return self.gate(l2, self.gate_query(l2))
+        gated, _ = self.gate(l2, self.gate_query(l2))
+        l3 = self.l3(gated)
+        return l3, self.query(l3)

@@ -61,9 +61,10 @@ def aw_conv(
         setattr(backbone.get_submodule(parent), attribute, conv)
         new.append(conv.attention)
     if start != 0.5:
-        if not hasattr(backbone, "aw_starts"):
-            backbone.aw_starts = AWStarts()
-        backbone.aw_starts.add(new, start)
+        starts = next((child for child in backbone.children() if isinstance(child, AWStarts)), None)
+        if starts is None:
+            starts = backbone.aw_starts = AWStarts()
+        starts.add(new, start)
     return new
 
 

@@ -7,6 +7,8 @@ from typing import Any
 from torch import nn
 
 from attn_mm.graft.cuda_graphs import CUDAGraphMixin
+from attn_mm.graft.grafted import record_of
+from attn_mm.graft.graph_cache import Graphs
 from attn_mm.graft.options import check_whole
 from attn_mm.graft.swap import swap_class
 from attn_mm.registry import GRAFTS
@@ -31,6 +33,6 @@ def cuda_graph(backbone: Any, sizes: int = 4) -> list[nn.Module]:
         ValueError: ``sizes`` is no positive whole number.
     """
     check_whole("sizes", sizes, 1)
-    backbone.graph_sizes = sizes
+    record_of(backbone).graphs = Graphs(sizes)
     swap_class(backbone, CUDAGraphMixin)
     return []

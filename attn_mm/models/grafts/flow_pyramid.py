@@ -15,10 +15,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from attn_mm.graft.checkpointing import checkpoint_by_flow
+from attn_mm.graft.grafted import Flows, Grafted, record_of
 from attn_mm.graft.options import check_whole
 from attn_mm.graft.swap import swap_class
 from attn_mm.layers import MFBN, convert_multi_flow
-from attn_mm.layers.flows import run_in_flow
+from attn_mm.layers.ops.execution import run_in_flow
 from attn_mm.layers.r2dns import pyramid
 from attn_mm.registry import GRAFTS
 
@@ -26,12 +27,13 @@ from attn_mm.registry import GRAFTS
 class FlowPyramidMixin(nn.Module):
     """Mixin: the backbone runs on every size of a pyramid of its input."""
 
-    flow_graft = "FlowPyramid"
-    flows: int
+    attn_mm: Grafted
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Every flow's last map for ``x`` ``(N, C, *size)``, from the first flow's, the smallest, on."""
-        return tuple([run_in_flow(n, self._last_map, x_n) for n, x_n in enumerate(pyramid(x, self.flows))])
+        assert self.attn_mm.flows is not None
+        images = pyramid(x, self.attn_mm.flows.number)
+        return tuple([run_in_flow(n, self._last_map, x_n) for n, x_n in enumerate(images)])
 
     def _last_map(self, x: Tensor) -> Tensor:
         maps = super().forward(x)
@@ -58,7 +60,7 @@ def flow_pyramid(backbone: Any, flows: int = 3) -> list[nn.Module]:
         TypeError: a batch norm of a class whose multi-flow form is not known.
     """
     check_whole("flows", flows, 2, why=" (one flow is the plain backbone)")
-    backbone.flows = flows
+    record_of(backbone).flows = Flows("FlowPyramid", flows)
     convert_multi_flow(backbone, flows)
     checkpoint_by_flow(_checkpointed(backbone))
     swap_class(backbone, FlowPyramidMixin)

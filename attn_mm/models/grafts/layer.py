@@ -10,8 +10,8 @@ from torch import nn
 
 from attn_mm.graft.blocks import attend
 from attn_mm.graft.selection import select_blocks
-from attn_mm.graft.units import Unit, family_of
-from attn_mm.models.layers import CONVS, GATES
+from attn_mm.graft.units import Unit, family_of, record_of_block
+from attn_mm.models.layers import CONVS, PLUGINS
 from attn_mm.registry import GRAFTS
 
 Stages = Sequence[int] | None
@@ -36,7 +36,7 @@ def layer_class(kind: str | type, or_graft: bool = True) -> type[nn.Module]:
         with MMENGINE_MODELS.switch_scope_and_registry(None) as registry:
             cls = registry.get(kind)
     if not isinstance(cls, type):
-        names = [*(GRAFTS.module_dict if or_graft else ()), *(gate.__name__ for gate in GATES)]
+        names = [*(GRAFTS.module_dict if or_graft else ()), *(gate.__name__ for gate in PLUGINS)]
         ours = ", ".join(f"attn_mm.{name}" for name in names)
         raise ValueError(f"no {'graft or ' * or_graft}layer has this name; those of attn_mm are {ours}")
     if cls in CONVS:
@@ -84,7 +84,7 @@ def put_layer(
 
     def build(unit: Unit) -> nn.Module:
         # Layers of others know nothing of dims: theirs come as one class a dimension.
-        dims = dict(dims=unit.dims) if layer in GATES else {}
+        dims = dict(dims=unit.dims) if layer in PLUGINS else {}
         return layer(in_channels=unit.out_channels, **dims, **options)
 
     return [_put(block, position, build) for block in selected]
@@ -94,7 +94,7 @@ def _put(block: Any, position: str, build: Callable[[Unit], nn.Module]) -> nn.Mo
     units = family_of(block).units(block)
     if position == "se":
         block.se = build(next(unit for unit in units if unit.then))
-        block.se_is_grafted = True
+        record_of_block(block).se_is_grafted = True
         return block.se
     named = {"last": units[-1], **{f"after_{unit.name}": unit for unit in units}}
     if position not in named:

@@ -14,34 +14,32 @@ from typing import Any
 from torch import Tensor, nn
 
 from attn_mm.graft.checkpointing import checkpoint_by_flow
+from attn_mm.graft.grafted import Flows, RunsStagesInFlows, record_of
 from attn_mm.graft.options import check_whole
 from attn_mm.graft.stages import SPLITS, Stage, find_split
 from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import forward_owner
 from attn_mm.layers import convert_multi_flow
-from attn_mm.layers.flows import run_in_flow
+from attn_mm.layers.ops.execution import run_in_flow
 from attn_mm.layers.r2dns import pyramid
 from attn_mm.registry import GRAFTS
 
 
-class MultiScaleMixin(nn.Module):
+class MultiScaleMixin(RunsStagesInFlows):
     """Mixin: the backbone's stages run in several flows that know nothing of each other."""
-
-    flow_graft = "MultiScale"
-    flows: int
-    upstream_forward: str
 
     def flow_stages(self) -> list[Stage]:
         """What the flows run: the backbone's stages, the stem being part of the first."""
-        return SPLITS[self.upstream_forward].stages(self)
+        return SPLITS[self.flows.upstream_forward].stages(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Every flow's last map for ``x`` ``(N, C, *size)``, from that of the first, the smallest, on."""
         stages = self.flow_stages()
-        maps = pyramid(x, self.flows)
-        for n in range(self.flows):
+        number = self.flows.number
+        maps = pyramid(x, number)
+        for n in range(number):
             # Eq. 1: flow n (from 0 here) has L - (N - 1 - n) stages.
-            for stage in stages[: len(stages) - (self.flows - 1 - n)]:
+            for stage in stages[: len(stages) - (number - 1 - n)]:
                 maps[n] = run_in_flow(n, stage, maps[n])
         return tuple(maps)
 
@@ -69,8 +67,7 @@ def multi_scale(backbone: Any, flows: int = 3) -> list[nn.Module]:
     """
     split = find_split(backbone)
     check_whole("flows", flows, 2, len(split.convs(backbone)) + 1, why=" (the number of stages)")
-    backbone.upstream_forward = forward_owner(backbone)
-    backbone.flows = flows
+    record_of(backbone).flows = Flows("MultiScale", flows, forward_owner(backbone))
     convert_multi_flow(backbone, flows)
     for name in getattr(backbone, "res_layers", ()):
         checkpoint_by_flow(getattr(backbone, name))

@@ -10,7 +10,7 @@ from attn_mm.graft.blocks import FeedbackMixin, TopDown, attend
 from attn_mm.graft.options import check_whole
 from attn_mm.graft.selection import select_blocks
 from attn_mm.graft.swap import as_torch, swap_class
-from attn_mm.graft.units import family_of
+from attn_mm.graft.units import family_of, record_of_block
 from attn_mm.layers import TopDownAttention
 from attn_mm.models.grafts.layer import Blocks, Stages
 from attn_mm.registry import GRAFTS
@@ -68,7 +68,7 @@ def _feed_back(block: Any, steps: int, distance: int, options: dict) -> nn.Modul
     has = f" ({name} has the units {', '.join(unit.name for unit in units)})"
     check_whole("distance", distance, 0, len(units), why=has)
     if getattr(block, "with_se", False):
-        if getattr(block, "se_is_grafted", False):
+        if record_of_block(block).se_is_grafted:
             raise ValueError("feedback takes the place of the SE, where another graft stands already")
         del block.se
         block.with_se = False

@@ -14,45 +14,43 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from attn_mm.graft.checkpointing import checkpoint_by_flow
+from attn_mm.graft.grafted import Flows, RunsStagesInFlows, record_of
 from attn_mm.graft.options import check_whole
 from attn_mm.graft.own_init import OwnStart
 from attn_mm.graft.stages import SPLITS, Stage, find_split
 from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import forward_owner
 from attn_mm.layers import ANAR, convert_multi_flow, r2dns
-from attn_mm.layers.r2dns import check_recursion, masks_as_attention
+from attn_mm.layers.ops.execution import shows_inner_maps
+from attn_mm.layers.r2dns import attention_as_masks, check_recursion, masks_as_attention
 from attn_mm.layers.recording import Attention
 from attn_mm.registry import GRAFTS
 
 
-class TDAFMixin(nn.Module):
+class TDAFMixin(RunsStagesInFlows):
     """Mixin: the backbone's stages run in several flows, each masked by the one before."""
 
     recorded_call = "_recur"
-    flow_graft = "TDAF"
-    upstream_forward: str
     anars: ANARs
-    flows: int
-    eta: float
-    first_mask: Literal["none", "ones"]
-    streams: bool
     out_indices: Sequence[int]
 
     def flow_stages(self) -> list[Stage]:
         """What the flows run: the backbone's stages, the stem being part of the first."""
-        return SPLITS[self.upstream_forward].stages(self)
+        return SPLITS[self.flows.upstream_forward].stages(self)
 
     def _recur(self, x: Tensor, masks=None) -> list[Tensor]:
+        flows = self.flows
+        assert flows.eta is not None
         return r2dns(
             self.flow_stages(),
             self.anars,
             x,
-            self.flows,
-            self.eta,
-            self.first_mask,
+            flows.number,
+            flows.eta,
+            flows.first_mask,
             masks,
-            in_place=not is_watched(self),
-            streams=self.streams,
+            in_place=not shows_inner_maps(self),
+            streams=flows.streams,
         )
 
     def recorded(self, run, x: Tensor, masks=None) -> tuple[list[Tensor], list[Attention]]:
@@ -62,20 +60,13 @@ class TDAFMixin(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | Tensor:
         """The last flow's features of the stages in ``out_indices`` for ``x`` ``(N, C, *size)``."""
-        split = SPLITS[self.upstream_forward]
+        split = SPLITS[self.flows.upstream_forward]
         maps = tuple(y for i, y in zip(split.indices(self), self._recur(x)) if i in self.out_indices)
         return maps[0] if split.bare and len(maps) == 1 else maps
 
     def attention_masks(self, x: Tensor) -> dict[tuple[int, int], Tensor]:
         """``{(stage from 0, flow from 1): mask (N, 1, h, w)}``, the mask being what attends that flow."""
-        masks: dict[tuple[int, int], Tensor] = {}
-        self._recur(x, masks)
-        return masks
-
-
-def is_watched(net: nn.Module) -> bool:
-    """Whether somebody is shown the maps inside ``net``, who may keep them."""
-    return any(module._forward_hooks for module in net.modules() if module is not net)
+        return attention_as_masks(self.recorded(self._recur, x)[1])
 
 
 class ANARs(OwnStart, nn.ModuleList):
@@ -135,11 +126,10 @@ def top_down_flows(
             f"out_indices must be of {', '.join(map(str, indices))}, the stages that TDAF makes of "
             f"{type(backbone).__name__}, got {tuple(backbone.out_indices)}"
         )
-    backbone.upstream_forward = forward_owner(backbone)
+    owner = forward_owner(backbone)
+    record_of(backbone).flows = Flows("TDAF", flows, owner, eta, first_mask, streams)
     dims: Any = len(convs[0].kernel_size)
     backbone.anars = ANARs(ANAR(conv.out_channels, anar, width, dims, depthwise) for conv in convs)
-    backbone.flows, backbone.eta, backbone.first_mask = flows, eta, first_mask
-    backbone.streams = streams
     backbone.anars.init_weights()
     convert_multi_flow(backbone, flows)
     for name in getattr(backbone, "res_layers", ()):

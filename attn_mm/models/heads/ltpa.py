@@ -99,10 +99,6 @@ class LTPAHead(ClsHead):
         *maps, global_ = self._checked(feats)
         return self.attend(maps, global_)[1]
 
-    def attention_masks(self, feats: Sequence[Tensor]) -> dict[tuple[int, int], Tensor]:
-        """The same as ``{(place of the level from 0, 0): (N, 1, H, W)}``, as ``tools/infer.py`` draws it."""
-        return {(place, 0): attention for place, attention in enumerate(self.attention_maps(feats))}
-
     def pre_logits(self, feats: Sequence[Tensor]) -> Tensor:
         """The classifiers' inputs side by side, ``(N, sum(local_channels))``."""
         *maps, global_ = self._checked(feats)

@@ -18,18 +18,20 @@ from mmpose.models.heads import HeatmapHead
 from torch import Tensor, nn
 
 from attn_mm.errors import ConfigError
+from attn_mm.graft.grafted import Flows, Grafted, RunsStagesInFlows
 from attn_mm.graft.options import check_whole
 from attn_mm.graft.state import LoadReport
 from attn_mm.layers import ANAR, convert_multi_flow, r2dns
-from attn_mm.layers.r2dns import check_recursion, masks_as_attention
+from attn_mm.layers.ops.execution import shows_inner_maps
+from attn_mm.layers.r2dns import attention_as_masks, check_recursion, masks_as_attention
 from attn_mm.layers.recording import Attention
-from attn_mm.models.grafts.tdaf import ANARs, is_watched
+from attn_mm.models.grafts.tdaf import ANARs
 
 LAYERS_OF_A_STAGE = 3
 """``HeatmapHead`` puts a norm and a ReLU behind each deconvolution."""
 
 
-class DeconvFlows(nn.Sequential):
+class DeconvFlows(nn.Sequential, RunsStagesInFlows):
     """The deconvolutions of a ``HeatmapHead``, under their names, as stages of :class:`attn_mm.layers.R2DNS`.
 
     Args:
@@ -53,11 +55,11 @@ class DeconvFlows(nn.Sequential):
         check_recursion(len(widths), flows, len(widths) - 1, eta, first_mask)
         self.anars = ANARs(ANAR(channels, anar, width) for channels in widths[:-1])
         self.anars.init_weights()
-        self.flows, self.eta = flows, eta
-        self.first_mask: Literal["none", "ones"] = first_mask
+        self.attn_mm = Grafted(flows=Flows("TDAF", flows, eta=eta, first_mask=first_mask))
 
     def extra_repr(self) -> str:
-        return f"flows={self.flows}, eta={self.eta}, first_mask={self.first_mask!r}"
+        flows = self.flows
+        return f"flows={flows.number}, eta={flows.eta}, first_mask={flows.first_mask!r}"
 
     def init_weights(self) -> None:
         """Let the ANARs start by their own rule: mmengine calls this after the head's."""
@@ -65,8 +67,19 @@ class DeconvFlows(nn.Sequential):
 
     def forward(self, x: Tensor | Sequence[Tensor], masks: dict | None = None) -> Tensor:
         """The last flow's map, 2^L times the size of ``x``; see :func:`attn_mm.layers.r2dns`."""
-        options: dict[str, Any] = dict(masks=masks, in_place=not is_watched(self))
-        return r2dns(self.flow_stages(), self.anars, x, self.flows, self.eta, self.first_mask, **options)[-1]
+        flows = self.flows
+        assert flows.eta is not None
+        maps = r2dns(
+            self.flow_stages(),
+            self.anars,
+            x,
+            flows.number,
+            flows.eta,
+            flows.first_mask,
+            masks=masks,
+            in_place=not shows_inner_maps(self),
+        )
+        return maps[-1]
 
     def recorded(self, run, x: Tensor | Sequence[Tensor], masks=None) -> tuple[Tensor, list[Attention]]:
         """See :mod:`attn_mm.layers.recording`."""
@@ -147,13 +160,12 @@ class TDAFHeatmapHead(LoadReport, HeatmapHead):
 
     def attention_masks(self, feats: Sequence[Tensor]) -> dict[tuple[int, int], Tensor]:
         """``{(stage from 0, flow from 1): mask (N, 1, h, w)}`` for the backbone's maps."""
-        masks: dict[tuple[int, int], Tensor] = {}
-        self.deconv_layers(self._inputs(feats), masks)
-        return masks
+        layers = self.deconv_layers
+        return attention_as_masks(layers.recorded(layers, self._inputs(feats))[1])
 
     def _inputs(self, feats: Sequence[Tensor]) -> Tensor | list[Tensor]:
         """What the flows start from: one map, or one for each."""
-        flows = self.deconv_layers.flows
+        flows = self.deconv_layers.flows.number
         if not feats:
             raise ConfigError("attn_mm.TDAFHeatmapHead takes the backbone's maps, got none")
         if self.flow_inputs == "pyramid":

@@ -101,7 +101,3 @@ class WSDANHead(ClsHead):
         gathered = (torch.cat(all_gather(tensor.contiguous())) for tensor in (features.detach(), labels))
         self.centres.update(*gathered)
         return loss
-
-    def attention_masks(self, feats: Sequence[Tensor]) -> dict[tuple[int, int], Tensor]:
-        """The object's map, the mean of all parts', as ``{(0, 0): (N, 1, H, W)}``."""
-        return {(0, 0): self.attend(feats)[0].mean(1, keepdim=True)}

@@ -18,11 +18,13 @@ from attn_mm.graft.options import check_options
 from attn_mm.graft.state import LoadReport
 from attn_mm.graft.swap import swap_class
 from attn_mm.models.grafts.layer import FILLED_IN, layer_class
-from attn_mm.registry import MODELS
+from attn_mm.registry import MODELS, attention_around
 
 
-class AttnMixin(LoadReport):
+class AttnNeckMixin(LoadReport):
     """Mixin: what makes mmdet's ``FPN`` an ``AttnFPN``; its convolutions attend by themselves."""
+
+    prefix = "Attn"
 
 
 class AttendedInputMixin(nn.Module):
@@ -34,7 +36,12 @@ class AttendedInputMixin(nn.Module):
         return super().forward(self.attn(x), *args, **kwargs)
 
 
+def _without_attention(config: dict) -> dict:
+    return {**{key: value for key, value in config.items() if key != "attention"}, "type": "mmdet.FPN"}
+
+
 @MODELS.register_module(name="AttnFPN")
+@attention_around(_without_attention)
 def attn_fpn(attention: dict | None = None, **fpn) -> nn.Module:
     """Build mmdet's FPN with a layer right before every lateral and every output convolution.
 
@@ -55,7 +62,7 @@ def attn_fpn(attention: dict | None = None, **fpn) -> nn.Module:
         check_options(fpn, [attn_fpn, MMENGINE_MODELS.get("mmdet.FPN")], "fpn")
     except ValueError as error:
         raise ConfigError(f"attn_mm.AttnFPN: {error}") from error
-    neck: Any = swap_class(MMENGINE_MODELS.build(dict(type="mmdet.FPN", **fpn)), AttnMixin)
+    neck: Any = swap_class(MMENGINE_MODELS.build(dict(type="mmdet.FPN", **fpn)), AttnNeckMixin)
     if attention is not None:
         for module in (*neck.lateral_convs, *neck.fpn_convs):
             module.attn = _layer(attention, module.in_channels)

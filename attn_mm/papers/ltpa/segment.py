@@ -18,7 +18,10 @@ from torch import Tensor, nn
 
 from attn_mm.datasets.media import read_image
 from attn_mm.errors import UserError
+from attn_mm.frameworks.mmpretrain import MMPretrain
+from attn_mm.layers.ltpa import GATE, WEIGHTS
 from attn_mm.maps.overlay import fit_to_image, overlay
+from attn_mm.maps.panels import attention_of
 from attn_mm.papers.ltpa.folders import MaskedImage, object_discovery, pairs, read_mask
 from attn_mm.papers.ltpa.nets import Net
 from attn_mm.papers.ltpa.weak_segmentation import binarise, combine, jaccard
@@ -117,18 +120,18 @@ def attention_segmenter(net: Net) -> tuple[Segmenter, str]:
     attention above it, without the root), or else Grad-CAM of the predicted class on the backbone's last map:
     of a network that averages this map, such as VGG-GAP, its class activation map.
     """
-    if not hasattr(net.model.head, "attention_maps"):
+    run = MMPretrain().plain_forward(net.model)
+    blank = torch.zeros(1, 3, net.size, net.size, device=net.device)
+    kinds = {item.kind for item in attention_of(net.model, run, blank)}
+    if WEIGHTS not in kinds:
         return _grad_cam(net), "Grad-CAM"
-    gated = hasattr(net.model.backbone, "gate_map")
 
-    @torch.no_grad()
     def level(path: Path) -> np.ndarray:
         image, pixels = net.look(path)
-        inputs = net.inputs(pixels)
-        maps = net.model.head.attention_maps(net.model.extract_feat(inputs))[-2:]
-        if gated:
-            maps = [net.model.backbone.gate_map(inputs), *maps]
-        return combine([_on_image(m, image) for m in maps], root=not gated)
+        found = attention_of(net.model, run, net.inputs(pixels))
+        levels = [item.values for item in found if item.kind is WEIGHTS]
+        gates = [item.values for item in found if item.kind is GATE]
+        return combine([_on_image(m, image) for m in (*gates, *levels[-2:])], root=not gates)
 
     return level, "attention"
 

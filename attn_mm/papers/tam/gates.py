@@ -23,7 +23,8 @@ from attn_mm.papers.tam.open_gates import Gate, Seen, find_gates, stages, watch
 from attn_mm.papers.tam.slopes import SlopedLayer, linearised, sloped_layers
 from attn_mm.run.demo_networks import demo_checkpoint
 from attn_mm.run.evaluation import Evaluation, shown_metrics
-from attn_mm.run.launch import RunOptions, add_config_flags, open_config
+from attn_mm.run.launch import open_config
+from attn_mm.run.options import RunOptions, add_config_flags
 from attn_mm.utils.extras import require
 from attn_mm.utils.files import check_checkpoint, make_folder, write_atomically
 from attn_mm.utils.flags import add_device_flag, from_args, positive
@@ -147,7 +148,8 @@ def open_gates(model: nn.Module, config: str) -> list[Gate]:
     gates = find_gates(model)
     if not gates:
         raise UserError(
-            f"{config} has no gate: expected attn_mm's SE, CBAM, ECA, FCA, TAM, TD or AWConv in its model"
+            f"{config} has no gate: expected a layer that can be opened in its model, such as attn_mm's SE, "
+            "CBAM, ECA, FCA, TAM, TD or AWConv"
         )
     return gates
 

@@ -25,7 +25,8 @@ from attn_mm.describe.counting import weightless
 from attn_mm.errors import ConfigError, UserError, reports_user_errors, resumable
 from attn_mm.frameworks.demo_schedule import set_schedule
 from attn_mm.run.demo_networks import TD, demo_config
-from attn_mm.run.launch import RunOptions, add_common_flags, build_runner, join_processes, open_config
+from attn_mm.run.launch import build_runner, join_processes, open_config
+from attn_mm.run.options import RunOptions, add_common_flags
 from attn_mm.run.results import KeepMetrics, read_metrics, write_results
 from attn_mm.utils.config import drop_pretrained, load_config, walk
 from attn_mm.utils.extras import require

@@ -37,7 +37,7 @@ from attn_mm.papers.classifiers import (
 from attn_mm.papers.td.boxed_images import Objects, PlacedView, place_view, read_objects
 from attn_mm.papers.td.boxes_of_maps import THRESHOLD, Localised, localisation_metrics, localises, map_box
 from attn_mm.run.demo_networks import TD, trained_network
-from attn_mm.run.launch import RunOptions
+from attn_mm.run.options import RunOptions
 from attn_mm.utils.extras import require
 from attn_mm.utils.files import write_atomically
 from attn_mm.utils.flags import count, from_args, score

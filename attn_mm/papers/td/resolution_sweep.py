@@ -32,7 +32,7 @@ from attn_mm.papers.classifiers import (
     open_test_config,
 )
 from attn_mm.run.demo_networks import TD, trained_network
-from attn_mm.run.launch import RunOptions
+from attn_mm.run.options import RunOptions
 from attn_mm.utils.extras import require
 from attn_mm.utils.files import write_atomically, writing
 from attn_mm.utils.flags import from_args, positive

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from attn_mm.layers.flows import current_flow
 from attn_mm.layers.forms import tdaf_streams as flow_streams
 from attn_mm.layers.forms.tdaf_streams import run_flows
+from attn_mm.layers.ops.execution import current_flow
 
 
 class Stream:

@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from attn_mm.layers.ltpa import GATE
+from attn_mm.layers.recording import record_attention
+
 pytest.importorskip("mmpretrain.models")
 
 
@@ -209,7 +212,10 @@ class TestIsTheNetworkOfThePaper:
         naive.done()
         for have, want in zip(ours(x), wanted, strict=True):
             torch.testing.assert_close(have, want, **CLOSE)
-        torch.testing.assert_close(ours.gate_map(x), gate, **CLOSE)
+        with record_attention(ours) as maps:
+            ours(x)
+        assert [item.kind for item in maps] == [GATE]
+        torch.testing.assert_close(maps[0].values, gate, **CLOSE)
         assert net("VGGPAN", first_pool=5).eval()(self.image(80))[0].shape == (1, 512, 8, 8)
 
     def test_preact_resnet(self):

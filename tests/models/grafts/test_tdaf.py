@@ -112,16 +112,17 @@ class TestIsTheRecursionOverTheUpstreamLayers:
     @staticmethod
     def naive(net, upstream, x, anar):
         """Eqs. 1-5 over a plain upstream backbone for each flow, in the state of ``net``."""
+        flows = net.attn_mm.flows.number
         params, norms = reference.leaves(net.anars), {}
         for name, module in multi_flow_norms(net.anars).items():
             gamma, alpha = params[f"{name}.weight"], params[f"{name}.bias"]
-            norms[name] = reference.MultiFlowNorm(gamma, alpha, net.flows, training=net.training)
+            norms[name] = reference.MultiFlowNorm(gamma, alpha, flows, training=net.training)
             norms[name].mean, norms[name].var = (
                 list(module.running_mean.clone()),
                 list(module.running_var.clone()),
             )
         plain = {}
-        for n in range(1, net.flows + 1):
+        for n in range(1, net.attn_mm.flows.number + 1):
             plain[n] = copy.deepcopy(upstream).double()
             plain[n].train(net.training)
             shapes = {key: value.shape for key, value in plain[n].state_dict().items()}
@@ -153,7 +154,7 @@ class TestIsTheRecursionOverTheUpstreamLayers:
             return lambda x, n: reference.anar(x, n, anar, pick(params), pick(norms))
 
         h, g = [stage(i) for i in range(4)], [attention(i) for i in range(3)]
-        return *reference.r2dns(h, g, x, net.flows), plain, params, norms
+        return *reference.r2dns(h, g, x, net.attn_mm.flows.number), plain, params, norms
 
     def assert_same_run(self, backbone, training, size=(), batch=2, anar=3, **options):
         net = shake(build(backbone, anar=anar, **options)).double().train(training)
@@ -181,7 +182,7 @@ class TestIsTheRecursionOverTheUpstreamLayers:
                 twin = norms[name.removeprefix("anars.")]
                 mean, var, batches = twin.mean, twin.var, twin.batches
             else:
-                twins = [plain[n].get_submodule(name) for n in range(1, net.flows + 1)]
+                twins = [plain[n].get_submodule(name) for n in range(1, net.attn_mm.flows.number + 1)]
                 mean, var = [t.running_mean for t in twins], [t.running_var for t in twins]
                 batches = [int(t.num_batches_tracked) for t in twins]
             torch.testing.assert_close(norm.running_mean, torch.stack(mean), **TOLERANCE)
@@ -282,7 +283,7 @@ def test_eta_and_first_mask_reach_the_recursion():
     x = image(dtype=torch.float64)
     net = build(("mmdet.ResNet", 18)).double().eval()
     reference_outputs = net(x)
-    net.eta = 0.0
+    net.attn_mm.flows.eta = 0.0
     assert not torch.allclose(net(x)[0], reference_outputs[0])
     options = dict(type="attn_mm.TDAF", backbone=config(("mmdet.ResNet", 18)), width=64)
     other = MODELS.build(dict(options, eta=0.0)).double().eval()
@@ -291,7 +292,7 @@ def test_eta_and_first_mask_reach_the_recursion():
     # With eta = 1 a first mask of ones doubles the map of the only flow of the last stage.
     ones = MODELS.build(dict(options, eta=1.0, first_mask="ones")).double().eval()
     ones.load_state_dict(net.state_dict())
-    net.eta = 1.0
+    net.attn_mm.flows.eta = 1.0
     last = []
     ones.layer4.register_forward_hook(lambda m, args, y: last.append(y))
     torch.testing.assert_close(ones(x)[3], 2 * last[-1], **TOLERANCE)
@@ -836,7 +837,7 @@ class TestMapsAreMaskedInPlace:
 def test_streams_are_an_option():
     net, x = build(("mmpretrain.ResNet", 18)).eval(), image()
     twin = copy.deepcopy(net)
-    twin.streams = True
+    twin.attn_mm.flows.streams = True
     torch.testing.assert_close(twin(x), net(x), rtol=0, atol=0)
     with pytest.raises(ConfigError, match="streams must be True or False, got 2"):
         MODELS.build(dict(type="attn_mm.TDAF", backbone=config(("mmpretrain.ResNet", 18)), streams=2))

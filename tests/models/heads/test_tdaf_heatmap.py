@@ -82,7 +82,7 @@ class TestIsTheRecursionOverTheDeconvolutions:
         ``first_features(image, n)`` is what stands before flow n's first deconvolution.
         """
         params, norms = reference.leaves(head), {}
-        flows = head.deconv_layers.flows
+        flows = head.deconv_layers.flows.number
         for name, module in head.named_modules():
             if isinstance(module, MFBN):
                 gamma, alpha = params[f"{name}.weight"], params[f"{name}.bias"]
@@ -110,7 +110,7 @@ class TestIsTheRecursionOverTheDeconvolutions:
             return lambda x, n: reference.anar(x, n, depth, below(params, prefix), below(norms, prefix))
 
         h, g = [stage(i) for i in range(len(WIDTHS))], [attention(i) for i in range(len(WIDTHS) - 1)]
-        outputs, masks = reference.r2dns(h, g, image, flows, head.deconv_layers.eta, start_mask)
+        outputs, masks = reference.r2dns(h, g, image, flows, head.deconv_layers.flows.eta, start_mask)
         x = outputs[-1]
         if isinstance(head.conv_layers, nn.Sequential):
             x = F.conv2d(x, params["conv_layers.0.weight"], params["conv_layers.0.bias"], padding=1)

@@ -86,5 +86,28 @@ def panels(maps: Sequence[Recorded], sample: int = 0, frame: tuple[int, int] | N
     return found
 
 
+def frame_panels(maps: Sequence[Recorded], inputs: Tensor, frames: int) -> Callable[[int], list[Panel]]:
+    """A function from the index of a frame in a clip to its panels.
+
+    Args:
+        maps: of the clip.
+        inputs: what the network was shown: ``(clips, C, T, H, W)``, or ``(frames, C, H, W)`` of a 2D network,
+            which sees each frame as a sample of its own.
+        frames: their number.
+    """
+    length = frames // len(inputs)
+
+    def found(index: int) -> list[Panel]:
+        sample, place = divmod(index, length)
+        return panels(maps, sample, (place, length) if inputs.dim() == 5 else None)
+
+    return found
+
+
+def rank(panel: Panel) -> int:
+    """Maps come before charts."""
+    return ("positions", "channels", "weights").index(panel.kind.over)
+
+
 def _numbers(item: Recorded) -> tuple:
     return tuple(sorted(item.place.items()))
