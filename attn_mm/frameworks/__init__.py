@@ -1,7 +1,7 @@
-"""The frameworks whose models attn_mm predicts with, explains, measures and demonstrates.
+"""The frameworks that attn_mm works with: prediction, drawing, Grad-CAM, ``--demo`` and one plain forward.
 
-Each is a folder here, with a subclass of :class:`attn_mm.frameworks.framework.Framework`. A config belongs to
-the framework that its ``default_scope`` names; that framework's folder is imported when a config needs it.
+Each framework is a folder here with a subclass of :class:`attn_mm.frameworks.framework.Framework`. The
+``default_scope`` of a config names its framework, whose folder is imported when the config is used.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def framework_of(cfg: Config, user: str = "attn_mm") -> ImageFramework | VideoFr
 
     Args:
         cfg: the config.
-        user: the command or flag that asks, for the error message.
+        user: what the error message calls the command, such as ``"infer.py"``.
 
     Raises:
-        UserError: it is not registered, or the config sets no ``default_scope``.
+        UserError: no framework of that name is registered.
     """
     name = cfg.get("default_scope")
     if name not in _LOCATIONS:

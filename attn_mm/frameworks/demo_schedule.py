@@ -1,4 +1,4 @@
-"""The schedule that every demo shares: AdamW from scratch, a short warm-up, then a cosine to zero."""
+"""The schedule of all demos: AdamW from scratch with a short warm-up, then a cosine to zero."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ WARMUP_ITERATIONS = 100
 
 
 def set_schedule(cfg: Config, epochs: int, lr: float) -> None:
-    """Replace what ``cfg`` says about optimisation, hooks and randomness."""
+    """Replace the optimiser, schedule, hooks and random seed of a config, in place.
+
+    Args:
+        cfg: the config.
+        epochs: length of the training; it is evaluated in the middle and at the end.
+        lr: the highest learning rate.
+    """
     cfg.train_cfg = ConfigDict(type="EpochBasedTrainLoop", max_epochs=epochs, val_interval=epochs // 2)
     cfg.optim_wrapper = ConfigDict(
         type="OptimWrapper",
@@ -27,10 +33,10 @@ def set_schedule(cfg: Config, epochs: int, lr: float) -> None:
 
 
 def dataloader(batch_size: int, dataset: dict, shuffle: bool) -> ConfigDict:
-    """A loader of ``dataset`` in the process itself."""
+    """The config of a loader of ``dataset`` that starts no worker process."""
     return ConfigDict(
         batch_size=batch_size,
-        # A worker would take a core from the few that a demo's machine may have.
+        # A worker would compete for the few cores of a demo's machine.
         num_workers=0,
         sampler=dict(type="DefaultSampler", shuffle=shuffle),
         dataset=dataset,

@@ -1,4 +1,4 @@
-"""Inputs for a model that is run once, whatever its framework, to be measured, drawn or exported."""
+"""Make an input for a model of any framework, to measure, draw or export it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attn_mm.frameworks.framework import Framework
 
 
 def input_shape(cfg: Config) -> tuple[int, ...]:
-    """The shape of one input of a config's pipeline, without the batch, as far as it says.
+    """The shape of one input that a config's pipeline makes, without the batch.
 
     ``(3, h, w)`` for an image, ``(3, T, h, w)`` for a clip, ``(T, 3, h, w)`` for frames of a 2D network.
     """
@@ -28,7 +28,7 @@ def forward_arguments(
 
     Args:
         model: any network.
-        scope: ``default_scope`` of its config; of an unknown one the model is taken for one of images.
+        scope: ``default_scope`` of its config; if that is not registered, the model is run as one of images.
         shape: of the input, as of :func:`input_shape`.
         device: where the input is made.
 

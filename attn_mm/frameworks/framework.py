@@ -36,11 +36,13 @@ class ShowHook:
         type: name of the hook.
         switch: its option that turns it on.
         folder: its option for the output folder.
+        has_interval: whether it skips pictures unless its option ``interval`` is 1.
     """
 
     type: str
     switch: str
     folder: str
+    has_interval: bool = False
 
 
 class Framework:

@@ -1,4 +1,4 @@
-"""From a config and a checkpoint to a model that predicts."""
+"""Build a config's model and load a checkpoint into it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ from attn_mm.frameworks import framework_of
 
 
 def load_model(cfg: Config, checkpoint: str, device: str) -> BaseModel:
-    """Build a config's model for inference and give it a checkpoint's weights.
+    """Build a config's model for inference and load a checkpoint into it.
 
-    The model gets a ``dataset_meta`` (classes and palette, or the keypoints'
-    names and links): the checkpoint's, else that of the config's test set.
+    The model gets a ``dataset_meta`` (classes and palette, or the names and links of keypoints) from the
+    checkpoint, or else from the config's test set.
+
+    Args:
+        cfg: the config.
+        checkpoint: path or URL of the checkpoint.
+        device: such as ``"cpu"`` or ``"cuda:0"``.
+
+    Returns:
+        the model, in evaluation mode.
 
     Raises:
         UserError: the checkpoint does not fit the model, or there is no such device.
@@ -37,7 +45,16 @@ def load_model(cfg: Config, checkpoint: str, device: str) -> BaseModel:
 
 
 def fill(model: BaseModel, weights: dict, complaint: str) -> None:
-    """Give ``model`` a checkpoint's weights; UserError, after the ``complaint``, where they don't fit it."""
+    """Load weights into a model.
+
+    Args:
+        model: the model.
+        weights: a checkpoint's ``state_dict``.
+        complaint: how the error message begins.
+
+    Raises:
+        UserError: the weights don't fit the model.
+    """
     weights = {str(key).removeprefix("module."): value for key, value in weights.items()}
     advice = "use the config that its training left beside it"
     try:
@@ -53,7 +70,7 @@ def fill(model: BaseModel, weights: dict, complaint: str) -> None:
             f"{complaint}: it lacks {len(missing)} of the model's {len(parameters)} parameters, "
             f"such as {missing[0]}; {advice}"
         )
-    # What the model's own loading renames or drops is none of these.
+    # Weights that the model's own loading renames or drops are not foreign.
     foreign = [name for name in report.unexpected_keys if _predicts(name, weights.get(name))]
     if foreign:
         raise UserError(
@@ -63,9 +80,11 @@ def fill(model: BaseModel, weights: dict, complaint: str) -> None:
 
 
 def _predicts(name: str, value: Tensor | None) -> bool:
-    """Whether a checkpoint's entry takes part in a network's prediction: no counter, no part of a loss.
+    """Whether a checkpoint's entry affects predictions: it is no counter and no part of a loss.
 
-    ``value`` is None where loading has renamed the entry.
+    Args:
+        name: of the entry.
+        value: its tensor, or None if loading renamed it.
     """
     *modules, own = name.split(".")
     if own == "num_batches_tracked" or (isinstance(value, Tensor) and not value.is_floating_point()):

@@ -1,4 +1,4 @@
-"""What the predictors of all frameworks give for an image, and for a clip of a video."""
+"""What the predictors of all frameworks return for an image, and for a clip of a video."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from attn_mm.errors import UserError
 
 @dataclass
 class View:
-    """What the network was shown: the image, or one person's part of it.
+    """What the network saw: the whole image, or the crop of one person.
 
     Attributes:
-        picture: that part, (H, W, 3) uint8 BGR.
+        picture: the image or crop, (H, W, 3), uint8, BGR.
         inputs: the network's input, (1, C, h, w): resized, normalised, padded.
-        valid: the part of the input's height and width, from the top left
-            corner, that is the picture; the rest is padding.
-        place: of the object that it shows among the prediction's, or None for the image.
+        valid: the share of the input's height and width that the picture fills, from the top left corner;
+            the rest is padding.
+        place: index of the person in the prediction's objects, or None for the whole image.
     """
 
     picture: np.ndarray
@@ -37,10 +37,11 @@ class Prediction:
     """What was found in an image.
 
     Attributes:
-        objects: one dict per object, ready for JSON.
-        picture: the image with the objects drawn, uint8 BGR.
-        views: what the network was shown: the image, or, for a top-down pose
-            estimator, the crop of each object, in the objects' order.
+        objects: one dict per object, JSON-serialisable, with a ``"score"`` and often a ``"class"``; the
+            object with the highest score comes first.
+        picture: the image with the objects drawn on it, (H, W, 3), uint8, BGR; small images are enlarged.
+        views: what the network saw: the image, or, for a top-down pose estimator, the crop of each object
+            in the same order.
     """
 
     objects: list[dict]
@@ -49,18 +50,18 @@ class Prediction:
 
 
 Predictor = Callable[[np.ndarray, str], Prediction]
-"""From an image, (H, W, 3) uint8 BGR, and its file's name."""
+"""Takes an image, (H, W, 3), uint8, BGR, and its file name."""
 
 
 @dataclass
 class Clip:
-    """Frames that a network is shown at once.
+    """Frames that the network sees at once.
 
     Attributes:
-        frames: uint8 BGR, in the order shown.
-        places: their places in the video, from 0; those of a short video's clip begin again.
-        stop: up to this place, which is excluded, the clip tells about the video.
-        num_clips: clips that the network sees in the frames, all of the same length.
+        frames: each (H, W, 3), uint8, BGR, in the order that the network sees them.
+        places: index of each frame in the video, from 0; a clip longer than the video repeats them.
+        stop: index of the first frame of the video after the part that the clip stands for.
+        num_clips: number of clips, all of the same length, that the network sees in these frames.
     """
 
     frames: list[np.ndarray]
@@ -69,9 +70,11 @@ class Clip:
     num_clips: int = 1
 
     def shown(self, start: int) -> Iterator[tuple[int, int]]:
-        """The indices of the frames that tell about the video from the place ``start`` on.
+        """The frames of the clip that stand for the video from frame ``start`` on.
 
-        Each with the number of the video's frames that it stands for: those up to the next one's place.
+        Yields:
+            the index in ``frames``, and how many frames of the video it stands for: those up to the next
+            one's place.
         """
         first = {place: index for index, place in reversed(list(enumerate(self.places)))}
         for place, following in itertools.pairwise([*sorted(first), self.stop]):
@@ -82,11 +85,11 @@ class Clip:
 
 @dataclass
 class ClipView:
-    """What the network was shown of a clip.
+    """What the network saw of a clip.
 
     Attributes:
-        pictures: uint8 BGR, one for each of the clip's frames: resized and cropped.
-        inputs: the network's input, ``(clips, C, T, h, w)``, or ``(frames, C, h, w)`` of a 2D network.
+        pictures: the clip's frames after resizing and cropping, each (H, W, 3), uint8, BGR.
+        inputs: the network's input, ``(clips, C, T, h, w)``, or ``(frames, C, h, w)`` for a 2D network.
     """
 
     pictures: list[np.ndarray]
@@ -103,11 +106,11 @@ class VideoPredictor(Protocol):
     classes: list[str]
 
     def clips(self, path: Path) -> Iterator[Clip]:
-        """What the network is to see of a video; UserError where it can't be decoded."""
+        """Cut a video file into clips; UserError if it can't be decoded."""
         ...
 
     def __call__(self, clip: Clip) -> tuple[np.ndarray, ClipView]:
-        """The scores of a clip, (classes,), float64, and what the network was shown."""
+        """The scores of a clip, (classes,), float64, and what the network saw."""
         ...
 
     def best(self, scores: np.ndarray) -> list[dict]:
@@ -115,16 +118,16 @@ class VideoPredictor(Protocol):
         ...
 
     def draw(self, image: np.ndarray, actions: list[dict]) -> np.ndarray:
-        """A frame, uint8 BGR, with what :meth:`best` gave drawn on it."""
+        """A frame, (H, W, 3), uint8, BGR, with what :meth:`best` returned drawn on it."""
         ...
 
 
 Target = Callable[[], Tensor]
-"""Runs a model and gives the score that Grad-CAM explains, a differentiable scalar."""
+"""Runs a model and returns the score that Grad-CAM explains, a differentiable scalar."""
 
 
 def check_scores(model: nn.Module, scores: object, label: int) -> None:
-    """UserError where a model's output is no ``(N, classes)``, or has no class ``label``."""
+    """UserError if a model's output isn't ``(N, classes)``, or has no class ``label``."""
     if not isinstance(scores, Tensor) or scores.dim() != 2:
         raise UserError(f"{type(model).__name__} gives no scores of classes: a classifier is needed")
     if not 0 <= label < scores.shape[1]:

@@ -33,11 +33,13 @@ from attn_mm.utils.flags import from_args, positive, score
 from attn_mm.utils.tables import counted
 
 _DESCRIPTION = """\
-Predict on an image, a folder of images or a video, and draw what was found: boxes and masks with
-a config of mmdet, persons' keypoints with a top-down one of mmpose, the five likeliest classes, or all
-likely labels, with one of mmpretrain. On a video or a folder of videos a config of mmaction2 says what
-is done in it.
+Predict on images or videos, and draw the result. What is predicted depends on the config:
+  mmdet         boxes and masks of objects
+  mmpose        keypoints of persons, for top-down configs
+  mmpretrain    the five most likely classes, or all likely labels of a multi-label classifier
+  mmaction2     the five most likely actions in each video
 
+Examples:
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth street.jpg
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out drawn --score-thr 0.5
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth clip.mp4 --show-attention
@@ -47,10 +49,9 @@ is done in it.
 """
 
 _EPILOG = """\
-In the output folder: the pictures (or the video) under the inputs' names; attention/, with
-every attention map over the image (for a classifier, the part of it that the network
-sees), or over each person in it; predictions.json, whose
-boxes are x1, y1, x2, y2 in pixels of the image. docs/inference.md says more.
+The output folder has the drawn pictures or videos under the names of the inputs, and predictions.json, whose
+boxes are x1, y1, x2, y2 in pixels of the image. With --show-attention it also has attention/: every attention
+map over the part of the input that the network sees. See docs/inference.md.
 """
 
 
@@ -63,17 +64,17 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "input",
         type=Path,
-        help="image, folder of images, or video; for an action config a video or a folder of videos",
+        help="an image, a folder of images, or a video; for an action config a video or a folder of videos",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="output folder (default: outputs/NAME OF INPUT)"
     )
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
+    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best available")
     parser.add_argument(
         "--score-thr",
         type=score,
         metavar="S",
-        help="leave out lower scores (default: 0.3; of a multi-label classifier 0.5, of another one's none)",
+        help="drop lower scores (default: 0.3; 0.5 for multi-label classifiers, 0 for other classifiers)",
     )
     parser.add_argument(
         "--show-attention",
@@ -84,15 +85,15 @@ def parse_args(argv=None) -> argparse.Namespace:
         "--attention-figure",
         type=positive,
         metavar="N",
-        help="with --show-attention: also one picture of the first N images or persons, a row each, with the "
-        "attention of all layers, or the masks of all stages and flows, beside each other",
+        help="with --show-attention: also draw one picture of the first N images or persons, a row each, "
+        "with the attention of all layers, or the masks of all stages and flows, side by side",
     )
     add_prediction_flags(parser)
     return parser.parse_args(argv)
 
 
 def check_figure(source: Path, count: int | None, show_attention: bool) -> None:
-    """UserError where a picture of several images' masks can't be made."""
+    """UserError if --attention-figure doesn't fit the other arguments."""
     if not count:
         return
     if not show_attention:
@@ -129,7 +130,7 @@ def infer(request: Request, show_attention: bool = False, figure: int | None = N
 def infer_actions(
     request: Request, cfg: Config, framework: VideoFramework, show_attention: bool
 ) -> Predictions:
-    """Say what is done in videos."""
+    """Recognise actions in videos."""
     paths = open_videos(request.input)
     options = framework.options(request.flags, paths, request.device)
     model = load_model(cfg, request.checkpoint, request.device)
@@ -164,7 +165,7 @@ def infer_objects(
 
 
 def open_output(request: Request, attention: bool, legend: dict, **about) -> Predictions:
-    """Make the folder that the command line says, or names by the input."""
+    """Make the output folder; by default its name is that of the input."""
     out = request.out or Path("outputs", request.input.resolve().stem)
     make_output(out, request.input, attention)
     return Predictions(out, legend, config=request.config, checkpoint=request.checkpoint, **about)

@@ -70,7 +70,7 @@ def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action=ConfigOptions,
         metavar="KEY=VALUE",
-        help="change the config, such as model.test_cfg.nms.iou_threshold=0.5",
+        help="override values of the config, such as model.test_cfg.nms.iou_threshold=0.5",
     )
 
 
@@ -108,7 +108,16 @@ def check_flags(framework: Framework, config: str, flags: Mapping[str, Any], sco
 
 
 def make_output(out: Path, source: Path, attention: bool) -> None:
-    """Make the output folder, unless the pictures would replace the input."""
+    """Make the output folder.
+
+    Args:
+        out: the folder.
+        source: the input, a file or a folder.
+        attention: whether to make ``attention/`` in it too.
+
+    Raises:
+        UserError: pictures would replace the input, or the folder can't be made.
+    """
     folders = [out, out / "attention"] if attention else [out]
     taken = (source if source.is_dir() else source.parent).resolve()
     for folder in folders:

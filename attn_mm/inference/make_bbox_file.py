@@ -1,4 +1,4 @@
-"""``tools/make_bbox_file.py``: the persons that a detector finds, for mmpose's ``bbox_file``."""
+"""``tools/make_bbox_file.py``: detect persons for mmpose's ``bbox_file``."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
 
 _DESCRIPTION = """\
-Detect the persons in a set of images and write them as COCO results, which top-down pose
-configs evaluate with: [{"image_id", "category_id": 1, "bbox": [x, y, width, height], "score"}].
+Detect the persons in a set of images, for the evaluation of top-down pose configs. Writes COCO results:
+[{"image_id", "category_id": 1, "bbox": [x, y, width, height], "score"}].
 
   make_bbox_file.py configs/fcos_tdaf_r50.py epoch_24.pth --out boxes.json
   make_bbox_file.py mmdet::yolo/yolov3_d53_8xb8-ms-608-273e_coco.py yolov3.pth --out boxes.json \\
       --ann-file data/coco/annotations/person_keypoints_val2017.json --img-dir data/coco/val2017
 
-An interrupted run goes on where it stopped when it is started again.
+An interrupted run continues when the same command is started again.
 """
 
 
@@ -44,27 +44,31 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config file of a detector, of mmdet")
-    parser.add_argument("checkpoint", help="its checkpoint")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="the file to write")
-    parser.add_argument("--ann-file", metavar="FILE.json", help="COCO annotations, which list the images")
+    parser.add_argument("config", help="config file of an mmdet detector")
+    parser.add_argument("checkpoint", help="the detector's checkpoint")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="file to write")
+    parser.add_argument("--ann-file", metavar="FILE.json", help="COCO annotations that list the images")
     parser.add_argument(
-        "--img-dir", metavar="DIR", help="the folder of the images (default of both: the config's test set)"
+        "--img-dir", metavar="DIR", help="folder of the images (default of both: the config's test set)"
     )
     parser.add_argument(
-        "--score-thr", type=score, default=0.05, metavar="S", help="leave out lower scores (default: 0.05)"
+        "--score-thr",
+        type=score,
+        default=0.05,
+        metavar="S",
+        help="drop lower scores (default: 0.05)",
     )
-    parser.add_argument("--batch-size", type=positive, default=1, metavar="N", help="images at a time")
+    parser.add_argument("--batch-size", type=positive, default=1, metavar="N", help="batch size (default: 1)")
     parser.add_argument(
-        "--num-workers", type=count, default=2, metavar="N", help="processes that read images"
+        "--num-workers", type=count, default=2, metavar="N", help="processes that read images (default: 2)"
     )
     add_device_flag(parser)
-    add_options_flag(parser, "change the config, such as model.test_cfg.nms.iou_threshold=0.5")
+    add_options_flag(parser, "override values of the config, such as model.test_cfg.nms.iou_threshold=0.5")
     return parser.parse_args(argv)
 
 
 def image_set(cfg: Config, ann_file: str | None, img_dir: str | None) -> tuple[str, str]:
-    """The annotation file and the image folder: those given, else those of the config's test set."""
+    """The annotation file and the image folder: those given, or else those of the config's test set."""
     if bool(ann_file) != bool(img_dir):
         raise UserError("--ann-file and --img-dir go together")
     if ann_file:
@@ -78,12 +82,12 @@ def image_set(cfg: Config, ann_file: str | None, img_dir: str | None) -> tuple[s
 
 
 class Images(Dataset):
-    """Images made ready for a detector: ``(image id, data)``, or ``(image id, what is wrong with it)``.
+    """Preprocessed images for a detector: ``(image id, data)``, or ``(image id, error message)``.
 
     Args:
         cfg: the detector's config, for the test pipeline.
-        images: COCO's entries.
-        folder: where their files are.
+        images: entries of COCO annotations.
+        folder: of the image files.
     """
 
     def __init__(self, cfg: Config, images: list[dict], folder: str) -> None:
@@ -105,7 +109,7 @@ class Images(Dataset):
 
 
 def detect_persons(model: BaseModel, label: int, batch: list[dict], score_thr: float) -> Iterator[list[dict]]:
-    """For each image of a batch its persons as COCO results, but for the image's id."""
+    """The persons in each image of a batch, as COCO results without the image id."""
     with torch.no_grad():
         samples = model.test_step(pseudo_collate(batch))
     for sample in samples:
@@ -119,7 +123,7 @@ def detect_persons(model: BaseModel, label: int, batch: list[dict], score_thr: f
                 "score": round(score, 5),
             }
             for (x1, y1, x2, y2), score in zip(found.bboxes.tolist(), found.scores.tolist(), strict=True)
-            # A pose estimator can't look into an empty box.
+            # A pose estimator can't crop an empty box.
             if x2 - x1 >= 1 and y2 - y1 >= 1
         ]
 
@@ -127,10 +131,10 @@ def detect_persons(model: BaseModel, label: int, batch: list[dict], score_thr: f
 def find_all(
     loader: DataLoader, partial: Partial, detect: Callable[[list[dict]], Iterable[list[dict]]], total: int
 ) -> int:
-    """Detect persons in what ``loader`` gives, keep them in ``partial``, and name what can't be read.
+    """Detect persons in all images of ``loader``, save them in ``partial``, and report unreadable images.
 
     Returns:
-        how many images can't be read.
+        the number of unreadable images.
     """
     skipped = 0
     with progress_bar() as progress:
@@ -149,7 +153,7 @@ def find_all(
 
 
 def check_out(out: Path) -> None:
-    """Make the folder of the file to write; UserError where that or a file in it can't be made."""
+    """Make the folder of the output file; UserError if the file can't be made."""
     if out.suffix != ".json":
         raise UserError(f"--out {out}: the file's name must end in .json")
     if out.is_dir():
@@ -160,10 +164,10 @@ def check_out(out: Path) -> None:
 
 
 def open_detector(config: str, options: dict | None) -> Config:
-    """The config of a detector; UserError where it is of another framework."""
+    """The config of a detector; UserError if it is for another framework."""
     cfg = load_config(config, options)
     if cfg.get("default_scope") != "mmdet":
-        raise UserError(f"{config} is for {cfg.get('default_scope')}: a detector's, of mmdet, is needed")
+        raise UserError(f"{config} is for {cfg.get('default_scope')}: an mmdet detector is needed")
     return cfg
 
 
@@ -186,9 +190,9 @@ def make_bbox_file(
         device: where the detector runs.
         ann_file, img_dir: COCO annotations that list the images, and their folder; None: those of the
             config's test set.
-        score_thr: lower scores are left out.
-        batch_size: images at a time.
-        num_workers: processes that read images.
+        score_thr: persons with a lower score are left out.
+        batch_size: number of images in a batch.
+        num_workers: number of processes that read images.
 
     Raises:
         UserError: an argument can't be used, or no image can be read.
@@ -196,7 +200,7 @@ def make_bbox_file(
     check_checkpoint(checkpoint)
     ann_file, folder = image_set(cfg, ann_file, img_dir)
     if not osp.isdir(folder):
-        raise UserError(f"{folder} is no folder: --img-dir names that of the images")
+        raise UserError(f"{folder} is not a folder: name the folder of the images with --img-dir")
     images = load_coco(ann_file)["images"]
     check_out(out)
     model = load_model(cfg, checkpoint, device)

@@ -1,4 +1,4 @@
-"""What inference finds: ``predictions.json``."""
+"""Collect predictions and write ``predictions.json``."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from attn_mm.utils.tables import counted
 
 
 class Predictions(AbstractContextManager):
-    """What is found; ``predictions.json`` as soon as the work ends, be it with an error.
+    """Collects predictions; writes ``predictions.json`` when the context ends, even after an error.
 
     Args:
         out: the output folder.
-        legend: what the numbers in the objects stand for, of :meth:`Framework.legend`.
-        about: what the file says first.
+        legend: what the outputs stand for, as :meth:`Framework.legend` returns it.
+        about: the first entries of the file.
 
     Attributes:
-        records: of each image, frame or video.
+        records: one for each image, frame or video.
         skipped: names of the files that can't be read.
     """
 
@@ -35,13 +35,13 @@ class Predictions(AbstractContextManager):
 
     @property
     def extent(self) -> str:
-        """How many images, frames or videos there are."""
+        """How many images, frames or videos have a record, in words."""
         first = self.records[0] if self.records else {}
         kind = "video" if "actions" in first else "frame" if "frame" in first else "image"
         return counted(len(self.records), kind)
 
     def add(self, image: np.ndarray, prediction: Prediction, **where) -> None:
-        """Keep the objects found in an image or frame."""
+        """Add the objects of an image or frame; ``where`` are the first entries of its record."""
         height, width = image.shape[:2]
         self.records.append({**where, "width": width, "height": height, "objects": prediction.objects})
 

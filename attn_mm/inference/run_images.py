@@ -22,7 +22,7 @@ from attn_mm.utils.progress import progress_bar
 def run_images(
     paths: list[Path], found: Predictions, predictor: Predictor, sheets: AttentionSheets | None
 ) -> None:
-    """Predict on images and write their pictures."""
+    """Predict on images and write the drawn pictures; UserError if no image can be read."""
     with found, progress_bar() as progress:
         for path in progress.track(paths, description="images"):
             try:
@@ -48,7 +48,7 @@ def run_images(
 def run_video(
     frames: VideoFrames, name: Path, found: Predictions, predictor: Predictor, sheets: AttentionSheets | None
 ) -> None:
-    """Predict on a video's frames and write them as videos."""
+    """Predict on the frames of a video and write a video of the drawn pictures."""
     drawn, attended = (
         VideoFile(found.out / sub / f"{name.stem}.mp4", frames.rate) for sub in ("", "attention")
     )
@@ -57,7 +57,7 @@ def run_video(
             prediction = predictor(frame, name.name)
             drawn.write(prediction.picture)
             if sheets:
-                # A crop's: that of the object found with the highest score, which stands first.
+                # Of several crops the first is that of the person with the highest score.
                 attended.write(sheets(prediction.views[0]) if prediction.views else None)
             found.add(frame, prediction, file=name.name, frame=index)
     warning = breaks_off(name, len(found.records), frames.count)

@@ -1,4 +1,4 @@
-"""The part of ``tools/infer.py`` that says what is done in videos."""
+"""The part of ``tools/infer.py`` that recognises actions in videos."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from attn_mm.utils.progress import progress_bar
 def run_videos(
     paths: list[Path], found: Predictions, predictor: VideoPredictor, sheets: AttentionSheets | None
 ) -> None:
-    """Predict on videos and write them with the best classes drawn on them.
+    """Predict on videos, and write them with the best classes drawn on each frame.
 
-    A record is ``{"file", "width", "height", "frames", "actions"}``, the actions as
-    :meth:`VideoPredictor.best` gives them for the mean of the clips' scores.
+    A record is ``{"file", "width", "height", "frames", "actions"}``, with the
+    actions of :meth:`VideoPredictor.best` for the mean of the clips' scores.
 
     Args:
-        paths: of the videos.
-        found: keeps the records; the videos go into its folder, those of the masks into ``attention/`` there.
-        predictor: predicts.
-        sheets: draws the masks; None for none.
+        paths: the video files.
+        found: collects the records; videos go into its folder, those of masks into ``attention/`` there.
+        predictor: scores the clips of a video.
+        sheets: draws the masks, or None.
 
     Raises:
         UserError: none of the videos can be read.
@@ -58,7 +58,7 @@ def run_videos(
 
 
 def _names(paths: list[Path]) -> list[str]:
-    """The names of the MP4 files that are written: those of ``a.avi`` and ``a.mov`` differ."""
+    """Names of the MP4 files that are written; inputs of the same stem keep their suffix in it."""
     stems = Counter(path.stem for path in paths)
     return [f"{path.stem if stems[path.stem] == 1 else path.name}.mp4" for path in paths]
 
@@ -75,7 +75,7 @@ def _predict(
     attention: VideoFile,
     progress: Progress,
 ) -> tuple[np.ndarray, int]:
-    """The mean of a video's clips' scores, (classes,), and the number of its frames; writes the masks."""
+    """Write the masks; return the mean of the clips' scores, (classes,), and the number of frames."""
     scores, seen = [], 0
     task = progress.add_task(path.name, total=count)
     with attention:
@@ -103,7 +103,7 @@ def _draw(
     count: int,
     progress: Progress,
 ) -> tuple[int, int]:
-    """Write a video with the actions drawn on it; returns the height and width that it had before."""
+    """Write a video with the actions drawn on it; return its original height and width."""
     task = progress.add_task(f"drawing {path.name}", total=count)
     with VideoFile(target, rate) as drawn:
         for frame in VideoFrames(path):

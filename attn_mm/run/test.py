@@ -10,6 +10,7 @@ from mmengine.config import Config, ConfigDict
 from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.guard import watch_data
 from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.frameworks import framework_of
 from attn_mm.run.launch import build_runner, open_config
 from attn_mm.run.options import RunOptions, add_common_flags
 from attn_mm.run.results import KeepMetrics, write_results
@@ -23,13 +24,6 @@ Evaluate a checkpoint on its config's test set.
   test.py configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50_demo/epoch_10.pth --demo
   test.py configs/tdaf/r50_tdaf-anar3_100e_in1k.py epoch_100.pth --tta         the average over ten crops
 """
-
-# What mmdet, mmpose and mmpretrain call the option that turns the hook on, and the folder.
-_VISUALIZATION_HOOKS = {
-    "DetVisualizationHook": ("draw", "test_out_dir"),
-    "PoseVisualizationHook": ("enable", "out_dir"),
-    "VisualizationHook": ("enable", "out_dir"),
-}
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -68,16 +62,14 @@ def _augment(cfg: Config, name: str, demo: bool) -> None:
 def _show(cfg: Config, name: str, in_window: bool, folder: str | None, wait_time: float) -> None:
     """Let the config's visualization hook show every picture, write it into a folder, or both."""
     hook = cfg.get("default_hooks", {}).get("visualization") or ConfigDict()
-    kind = str(hook.get("type")).rpartition(".")[2]
-    if kind not in _VISUALIZATION_HOOKS:
-        raise UserError(
-            f"--show and --show-dir need a {' or '.join(_VISUALIZATION_HOOKS)}, and {name} has none"
-        )
-    switch, folder_option = _VISUALIZATION_HOOKS[kind]
+    known = framework_of(cfg, "--show").show_hook
+    if known is None or str(hook.get("type")).rpartition(".")[2] != known.type:
+        needed = known.type if known else "hook that draws"
+        raise UserError(f"--show and --show-dir need a {needed}, and {name} has none")
     # The hooks put a relative folder into itself, once more for each batch.
     out = osp.abspath(folder) if folder else None
-    hook.update({switch: True, folder_option: out, "show": in_window, "wait_time": wait_time})
-    if kind == "VisualizationHook":
+    hook.update({known.switch: True, known.folder: out, "show": in_window, "wait_time": wait_time})
+    if known.has_interval:
         hook.interval = 1
 
 

@@ -109,7 +109,10 @@ def test_an_image_is_one_person(name, root, tmp_path, capsys, request):
     assert person["score"] == 1
     check_as_mmpose([person], model, root / "images" / NAMES[0], [[0, 0, 64, 48]])
     printed = capsys.readouterr().out.splitlines()
-    assert printed.count("each image is taken for one person: --det-config or --bbox-file find several") == 1
+    assert (
+        printed.count("each image is taken as one person; use --det-config or --bbox-file to find several")
+        == 1
+    )
     assert f"{tmp_path / 'out'}: 1 person in 1 image" in printed
 
 
@@ -367,7 +370,7 @@ def test_flags_that_do_not_fit(pose, persons, root, clip, tmp_path, capsys):
     assert "--bbox-file is for images" in fails(capsys, *pose, clip, *listed)
     assert "--det-config is for pose configs" in fails(capsys, *persons, image, *found)
     pose_as_detector = "--det-config", pose[0], "--det-checkpoint", pose[1]
-    assert "is no config of mmdet" in fails(capsys, *pose, image, *pose_as_detector)
+    assert "is not an mmdet config" in fails(capsys, *pose, image, *pose_as_detector)
     absent = fails(capsys, *pose, image, *found[:3], tmp_path / "absent.pth")
     assert "absent.pth does not exist" in absent
     line = fails(capsys, *pose, image, "--bbox-file", pose[0], "--ann-file", root / "annotations.json")

@@ -61,4 +61,4 @@ def test_a_config_without_the_hook(root, tmp_path, capsys):
         test.main([*model, "--show-dir", "shown"])
     assert stopped.value.code == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "need a DetVisualizationHook or PoseVisualizationHook or VisualizationHook, and" in line
+    assert "need a PoseVisualizationHook, and" in line

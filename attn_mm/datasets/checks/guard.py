@@ -96,9 +96,9 @@ class _Watch:
         evaluators = [cfg.get(f"{split}_evaluator") or {} for split in ("val", "test")]
         # A set without labels has no boxes; its results are only written to a file.
         self._unlabelled = any(node.get("format_only") for node in walk(evaluators))
-        self._of_videos = cfg.get("default_scope") == "mmaction"
         # Of the last data set; a loop builds it before its evaluator.
         self._metainfo: dict = {}
+        self._has_stand_ins = False
         self.guard = _Guard()
 
     def dataloader(self, build: Callable[..., DataLoader], cfg, *args, **kwargs) -> DataLoader:
@@ -116,6 +116,8 @@ class _Watch:
             check_labels(source)
             check_missing(source)
         self.guard.take(dataset)
+        nodes = _tree(dataset)
+        self._has_stand_ins = any(isinstance(getattr(n, "prepare_data", None), StandIn) for n in nodes)
 
     def evaluator(self, build: Callable[..., Evaluator], cfg) -> Evaluator:
         with _explained(cfg, _explain_metric):
@@ -123,7 +125,7 @@ class _Watch:
         for node, metric in zip(cfg if isinstance(cfg, list) else [cfg], built.metrics):
             if type(metric).__name__ == "CocoMetric" and node.get("ann_file"):
                 _check_metric(metric, node["ann_file"], self._metainfo)
-        if self._of_videos:
+        if self._has_stand_ins:
             for metric in built.metrics:
                 leave_out_stand_ins(metric)
         return built

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attn_mm.datasets.media import VideoFrames
 from attn_mm.errors import UserError
-from attn_mm.frameworks.framework import VideoFramework
+from attn_mm.frameworks.framework import ShowHook, VideoFramework
 from attn_mm.frameworks.mmaction.cam_target import action_target
 from attn_mm.frameworks.mmaction.demo import examine, to_demo
 from attn_mm.frameworks.mmaction.predict import Recogniser
@@ -27,6 +27,7 @@ class MMAction(VideoFramework):
     name = "mmaction"
     task = "action"
     flags = ("--classes",)
+    show_hook = ShowHook("VisualizationHook", switch="enable", folder="out_dir", has_interval=True)
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(

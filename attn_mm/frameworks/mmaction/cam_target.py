@@ -1,4 +1,4 @@
-"""What a class activation map of an mmaction recogniser explains: the score of an action."""
+"""The score that Grad-CAM explains for an mmaction recogniser: that of one action."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from attn_mm.frameworks.prediction import Target, check_scores
 
 
 def action_target(model: nn.Module, inputs: Tensor, label: int) -> Target:
-    """The score of an action before softmax, of an mmaction recogniser that sees frames.
+    """The score of an action before softmax.
 
     Args:
-        inputs: ``(clips, C, T, h, w)``, or ``(frames, C, h, w)`` of a 2D network.
+        model: an mmaction recogniser that takes frames.
+        inputs: ``(clips, C, T, h, w)``, or ``(frames, C, h, w)`` for a 2D network.
+        label: index of the action.
 
     Raises:
-        UserError: when run, where the model gives no scores of classes, or has no such class.
+        UserError: when run, if the model gives no scores of classes, or has no such class.
     """
 
     def run() -> Tensor:

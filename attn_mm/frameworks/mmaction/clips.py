@@ -1,8 +1,8 @@
-"""What of a video an action network is shown at once.
+"""Cut a video into the clips that an action network sees.
 
-A 3D network sees clips of consecutive frames, so a video is cut into such clips, as Hara et al. test
-theirs (https://arxiv.org/abs/1711.09577). A 2D one, and a 3D one whose config samples uniformly, sees
-frames from all over the video, as its config's sampler chooses them.
+A 3D network sees clips of consecutive frames that cover the whole video, as in the tests of Hara et al.
+(https://arxiv.org/abs/1711.09577). A 2D network, and a 3D one whose config samples uniformly, sees the frames
+that its config's sampler chooses from the whole video.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from attn_mm.frameworks.prediction import Clip
 
 
 def consecutive_clips(frames: Iterable[np.ndarray], length: int, interval: int) -> Iterator[Clip]:
-    """Cut a video into clips that don't overlap; the last one ends with the video, whatever its length.
+    """Cut a video into clips that don't overlap.
+
+    The last clip ends with the video, and may overlap the one before it.
 
     Args:
-        frames: the video's.
-        length: frames of a clip.
-        interval: one frame of so many is shown.
+        frames: the video's frames, each (H, W, 3), uint8, BGR.
+        length: number of frames of a clip.
+        interval: distance between two frames of a clip, in frames of the video.
     """
     span = length * interval
     recent: deque[np.ndarray] = deque(maxlen=span)
@@ -43,12 +45,16 @@ def consecutive_clips(frames: Iterable[np.ndarray], length: int, interval: int) 
 
 
 def chosen_frames(path: Path, sampler: Callable[[dict], dict]) -> Clip:
-    """The frames of a video that a sampler of mmaction chooses.
+    """The frames of a video that a sampler of mmaction chooses, as one clip.
+
+    Args:
+        path: the video file.
+        sampler: a step such as ``SampleFrames`` or ``UniformSample``.
 
     Raises:
         UserError: the video can't be decoded.
     """
-    # What a file says of their number may be wrong.
+    # The number of frames in a file's header may be wrong.
     total = sum(1 for _ in VideoFrames(path))
     chosen = sampler(dict(total_frames=total, start_index=0, avg_fps=VideoFrames(path).rate))
     places = chosen["frame_inds"].ravel().tolist()

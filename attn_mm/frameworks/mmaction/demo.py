@@ -1,4 +1,4 @@
-"""``--demo`` of an action config: generated motions, at a size for which the schedule was chosen."""
+"""``--demo`` of an action config: generated motions, small enough for its schedule."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from attn_mm.utils.progress import progress_bar
 FRAME_SIZE = 44
 BATCH_SIZE = 8
 EPOCHS = 2
-# What a recogniser takes: clips of frames, or frames as so many images.
+# Inputs of each recogniser: clips, or frames as images.
 FORMATS = {"Recognizer3D": "NCTHW", "Recognizer2D": "NCHW"}
 
 
@@ -30,7 +30,7 @@ def to_demo(cfg: Config) -> None:
     """Turn an mmaction config into its demo, in place.
 
     Raises:
-        UserError: the model is not one that recognises actions in a video's frames.
+        UserError: the model is of another type.
     """
     kind = cfg.model.type.rpartition(".")[2]
     if kind not in FORMATS:

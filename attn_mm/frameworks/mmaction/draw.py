@@ -1,4 +1,4 @@
-"""Actions as text over a frame."""
+"""Write actions onto a frame."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from attn_mm.maps.overlay import enlarged
 _FONT, _TEXT, _BOX = cv2.FONT_HERSHEY_SIMPLEX, (255, 255, 255), (30, 30, 30)
 
 
-# How much of the picture is left to be seen behind the text.
+# The picture's share in the mix of picture and box behind the text.
 _GLASS = 0.35
-
-
 _MARGIN = 8
 
 
 def draw_actions(image: np.ndarray, actions: list[dict]) -> np.ndarray:
-    """An image, uint8 BGR, with score and class of each action in lines of text over its top left corner.
+    """Write the score and class of each action into the top left corner of an image, a line each.
 
     Args:
-        actions: ``{"class", "score"}``, as :meth:`Recogniser.best` gives them.
+        image: (H, W, 3), uint8, BGR.
+        actions: ``{"class", "score"}``, as :meth:`Recogniser.best` returns them.
+
+    Returns:
+        the picture, uint8, BGR, enlarged if the image is small.
     """
     picture = enlarged(image)[0].copy()
     lines = [f"{action['score']:.2f}  {action['class']}" for action in actions]
     scale = max(picture.shape[:2]) / 800
     widest = max(cv2.getTextSize(line, _FONT, scale, 1)[0][0] for line in lines)
-    # Long names get smaller letters.
+    # Long names are written smaller.
     fit = min(1.0, (picture.shape[1] - 2 * _MARGIN) / widest)
     scale, widest = scale * fit, round(widest * fit)
     step = round(38 * scale)

@@ -1,4 +1,4 @@
-"""Actions in videos, with any recogniser of mmaction that sees their frames."""
+"""Recognise actions in videos with any 2D or 3D recogniser of mmaction that takes frames."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ NUM_ACTIONS = 5
 
 
 class Recogniser:
-    """Gives the scores of a video's clips.
+    """The :class:`~attn_mm.frameworks.prediction.VideoPredictor` of a recogniser.
 
     Args:
-        model: a recogniser that sees frames.
+        model: a ``Recognizer2D`` or ``Recognizer3D``, with ``dataset_meta``.
         cfg: its config, for the test pipeline.
-        classes: names of the classes; None takes those that the checkpoint or the config's test set gives,
-            or else their numbers.
+        classes: names of the classes. None: those of the checkpoint or of the config's test set, or else
+            ``class 0``, ``class 1`` and so on.
 
     Raises:
-        UserError: the model is no such recogniser, its pipeline has no sampler, or the number of names is
-            not that of its classes.
+        UserError: the model is of another type, its pipeline has no sampler, or the number of names differs
+            from the number of classes.
     """
 
     def __init__(self, model: BaseModel, cfg: Config, classes: list[str] | None = None) -> None:
@@ -45,7 +45,7 @@ class Recogniser:
                 "and only these are served"
             )
         self.model = model
-        # So that the scores of clips are probabilities, and their means as well.
+        # The scores of clips are then probabilities, and so are their means.
         model.cls_head.average_clips = "prob"
         self.classes = _named(model, cfg, classes)
         sampler, steps = _split(cfg)
@@ -54,7 +54,7 @@ class Recogniser:
         self._spread = self._sampler.clip_len == 1 or "Uniform" in type(self._sampler).__name__
 
     def clips(self, path: Path) -> Iterator[Clip]:
-        """What the network is to see of a video.
+        """Cut a video file into the clips that the network sees.
 
         Raises:
             UserError: the video can't be decoded.
@@ -67,7 +67,7 @@ class Recogniser:
 
     @torch.no_grad()
     def __call__(self, clip: Clip) -> tuple[np.ndarray, ClipView]:
-        """The scores of a clip, (classes,), float64, and what the network was shown."""
+        """The scores of a clip, (classes,), float64, and what the network saw."""
         images = [frame[..., ::-1] for frame in clip.frames]
         size = images[0].shape[:2]
         length = len(images) // clip.num_clips
@@ -112,9 +112,9 @@ def _named(model: BaseModel, cfg: Config, given: list[str] | None) -> list[str]:
 
 
 def _split(cfg: Config) -> tuple[dict, list[dict]]:
-    """The step of a config's test pipeline that chooses frames, and those behind the one that decodes them.
+    """The step of a config's test pipeline that samples frames, and the steps after the decoder.
 
-    As in mmaction's inferencer a crop of the centre takes the place of several.
+    As in mmaction's inferencer, one centre crop replaces three or ten crops.
     """
     pipeline = [dict(step) for step in cfg.test_dataloader.dataset.pipeline]
     samplers = [place for place, step in enumerate(pipeline) if "Sample" in str(step["type"])]
@@ -127,6 +127,6 @@ def _split(cfg: Config) -> tuple[dict, list[dict]]:
 
 
 def _pictures(inputs: Tensor) -> list[np.ndarray]:
-    """Clips ``(clips, 3, T, h, w)``, or frames ``(frames, 3, h, w)``, uint8 RGB, as single BGR pictures."""
+    """Split clips ``(clips, 3, T, h, w)`` or frames ``(frames, 3, h, w)``, uint8, RGB, into BGR pictures."""
     frames = inputs.movedim(1, -1).flatten(0, -4).flip(-1)
     return list(frames.contiguous().numpy())

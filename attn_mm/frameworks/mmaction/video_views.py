@@ -1,4 +1,4 @@
-"""How many clips and crops of a video the test pipeline of an mmaction config takes.
+"""Set how many clips and crops of a video the test pipeline of an mmaction config takes.
 
 The usual protocols: centre crops (Hara et al., https://arxiv.org/abs/1711.09577), 10 clips with 3 crops
 (non-local networks, https://arxiv.org/abs/1711.07971), 25 frames with 10 (TSN, https://arxiv.org/abs/1608.00859).
@@ -11,18 +11,23 @@ from mmengine.config import Config, ConfigDict
 from attn_mm.errors import UserError
 from attn_mm.utils.config import walk
 
-# mmaction's transforms by the number of crops that they make of a frame.
+# mmaction's transforms, by the number of crops that they make of a frame.
 CROPS = {1: "CenterCrop", 3: "ThreeCrop", 10: "TenCrop"}
 
 
 def set_views(cfg: Config, clips: int | None, crops: int | None) -> None:
-    """Let the test pipeline take so many clips of a video and crops of each; None leaves it as it is.
+    """Set the number of clips of a video, and of crops of each frame, in a config's test pipeline.
 
-    Clips are spread evenly over the video. Crops keep the size of the config's own; three of them lie side
-    by side along the longer side of the frame, whose shorter side is scaled to theirs.
+    Clips are spread evenly over the video. Crops keep the config's size. Three crops lie side by side along
+    the longer side of the frame, whose shorter side is scaled to the crop.
+
+    Args:
+        cfg: the config, changed in place.
+        clips: number of clips, or None to keep the config's.
+        crops: 1, 3 or 10, or None to keep the config's.
 
     Raises:
-        UserError: the pipeline has no step that could be changed so.
+        UserError: the pipeline has no step that can be changed in this way.
     """
     pipeline = cfg.test_dataloader.dataset.pipeline
     if clips is not None:
@@ -60,7 +65,7 @@ def _set_crops(cfg: Config, pipeline: list[ConfigDict], crops: int) -> None:
     crop = _only(cfg, pipeline, list(CROPS.values()), "--crops")
     if _kind(crop) == CROPS[crops]:
         return
-    # Replaces the name alone: a scope in front of it stays.
+    # Keeps a scope in front of the name.
     crop.type = crop.type.replace(_kind(crop), CROPS[crops])
     if crops == 3:
         before = pipeline[: pipeline.index(crop)]

@@ -1,4 +1,4 @@
-"""What a class activation map of an mmdet detector explains: the score of a box."""
+"""The score that Grad-CAM explains for an mmdet detector: that of one box."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from attn_mm.frameworks.prediction import Target
 
 
 def box_target(model: BaseModel, inputs: Tensor, index: int, valid: tuple[float, float] = (1, 1)) -> Target:
-    """The score of one box that an mmdet detector predicts.
+    """The score of one predicted box.
 
     Args:
+        model: an mmdet detector.
         inputs: ``(1, C, h, w)``.
-        index: of the box among the predictions, the best first: that of ``detector``'s objects, too.
-        valid: the part of the input's height and width that is the image, as ``View.valid``.
+        index: of the box among the predictions, highest score first, as in the objects of ``detector``.
+        valid: the share of the input's height and width that is the image, as ``View.valid``.
 
     Raises:
-        UserError: when run, where the model predicts no boxes, or not so many.
+        UserError: when run, if the model predicts no boxes, or too few.
     """
 
     def run() -> Tensor:
@@ -56,7 +57,7 @@ def _instances(model: BaseModel, inputs: Tensor, valid: tuple[float, float]):
 
 @contextlib.contextmanager
 def _attached_scores(model: BaseModel) -> Iterator[None]:
-    """Let the boxes of the dense heads in ``model`` have scores that can be differentiated."""
+    """Make the scores of dense heads differentiable while the context lasts."""
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
     heads = [module for module in model.modules() if isinstance(module, BaseDenseHead)]
@@ -75,10 +76,10 @@ def _attached(outputs):
 
 
 class _Attached(Tensor):
-    """An output of a head that stays in the graph where ``detach`` takes it, or an image's part of it, out.
+    """A head's output whose ``detach``, and that of an item of it, keeps the gradient.
 
-    mmdet's dense heads detach what they make boxes of (mmdet/models/utils/misc.py, ``select_single_mlvl``).
-    Any other operation gives a plain tensor.
+    mmdet's dense heads detach their outputs before they make boxes of them (mmdet/models/utils/misc.py,
+    ``select_single_mlvl``). Any other operation returns a plain tensor.
     """
 
     @classmethod

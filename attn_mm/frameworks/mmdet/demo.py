@@ -1,7 +1,7 @@
-"""``--demo`` of a detection config: generated shapes, at a size for which the schedule was chosen.
+"""``--demo`` of a detection config: generated shapes, small enough for its schedule.
 
-The schedule lets FCOS with a ResNet-50 and TDAF learn the set on two CPU cores in some ten minutes. A step of
-a two-stage detector takes more time than that, as does one of SSD with its VGG, and fewer steps have to do.
+FCOS with a ResNet-50 and TDAF learns the set on two CPU cores in about ten minutes. A step of a two-stage
+detector, or of SSD with its VGG, takes longer; these get fewer epochs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Boxes and masks over an image."""
+"""Draw boxes and masks over an image."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from attn_mm.maps.overlay import enlarged
 
 
 def box_drawer(dataset_meta: dict, score_thr: float) -> Callable[[np.ndarray, object], np.ndarray]:
-    """A function that draws the ``pred_instances`` of mmdet's data sample over an image, uint8 BGR.
+    """A function that draws the ``pred_instances`` of mmdet's data sample over an image, uint8, BGR.
 
     Args:
-        dataset_meta: the model's, for the names and colours of the classes.
-        score_thr: instances of a lower score are left out.
+        dataset_meta: the model's, with the names and colours of the classes.
+        score_thr: instances with a lower score are left out.
     """
     from mmdet.visualization import DetLocalVisualizer
 
@@ -29,7 +29,7 @@ def box_drawer(dataset_meta: dict, score_thr: float) -> Callable[[np.ndarray, ob
             sample = sample.clone()
             sample.pred_instances = enlarged_instances(sample.pred_instances, zoom, image.shape[:2])
         with warnings.catch_warnings():
-            # A label or an outline that touches the border.
+            # mmengine warns of labels and outlines that touch the border.
             warnings.filterwarnings("ignore", message=".* is out of bounds")
             visualizer.add_datasample("", image[..., ::-1], sample, draw_gt=False, pred_score_thr=score_thr)
         return visualizer.get_image()[..., ::-1]
@@ -38,7 +38,7 @@ def box_drawer(dataset_meta: dict, score_thr: float) -> Callable[[np.ndarray, ob
 
 
 def enlarged_instances(instances, zoom: float, size: tuple[int, int]):
-    """mmdet's instances with their boxes times ``zoom`` and their masks resized to ``size``, (H, W)."""
+    """Scale the boxes of mmdet's instances by ``zoom``, and resize their masks to ``size``, (H, W)."""
     instances = instances.clone()
     instances.bboxes = instances.bboxes * zoom
     if "masks" in instances:

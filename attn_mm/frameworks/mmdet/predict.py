@@ -1,4 +1,4 @@
-"""Detection, and instance segmentation, with any mmdet model."""
+"""Detection and instance segmentation with any mmdet model."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ from attn_mm.frameworks.prediction import Prediction, Predictor, View
 def detector(model: BaseModel, cfg: Config, score_thr: float) -> Predictor:
     """A predictor of boxes and masks.
 
-    An object is ``{"class", "label", "score", "bbox"}``, for a segmenter with
-    ``"segmentation"``, too: the box is x1, y1, x2, y2 in pixels of the image, the
-    mask COCO's compressed run-length code.
+    An object is ``{"class", "label", "score", "bbox"}``, and ``"segmentation"`` too for a segmenter. The box
+    is x1, y1, x2, y2 in pixels of the image; the mask is COCO's compressed run-length code.
 
     Args:
         model: the model, with ``dataset_meta``.
         cfg: its config, for the test pipeline.
-        score_thr: objects of a lower score are left out.
+        score_thr: objects with a lower score are left out.
 
     Raises:
-        UserError: when predicting, where the model's output is no instances.
+        UserError: when predicting, if the model's output has no boxes.
     """
     detect = detection(model, cfg)
     draw = box_drawer(model.dataset_meta, score_thr)
@@ -47,7 +46,7 @@ def detector(model: BaseModel, cfg: Config, score_thr: float) -> Predictor:
 
 
 def detection(model: BaseModel, cfg: Config) -> Callable[[np.ndarray], tuple]:
-    """A function from an image, uint8 BGR, to mmdet's data sample for it and the network's input."""
+    """A function from an image, (H, W, 3), uint8, BGR, to mmdet's data sample and the network's input."""
     load, *rest = inference_steps(cfg)
     with DefaultScope.overwrite_default_scope("mmdet"):
         pipeline = Compose([dict(load, type="mmdet.LoadImageFromNDArray"), *rest])
@@ -65,7 +64,7 @@ def detection(model: BaseModel, cfg: Config) -> Callable[[np.ndarray], tuple]:
 
 
 def inference_steps(cfg: Config) -> list[dict]:
-    """The steps of a config's test pipeline, but for those that load annotations."""
+    """The steps of a config's test pipeline without those that load annotations."""
     from mmdet.utils import get_test_pipeline_cfg
 
     steps = [dict(step) for step in get_test_pipeline_cfg(cfg)]
@@ -73,7 +72,7 @@ def inference_steps(cfg: Config) -> list[dict]:
 
 
 def check_instances(sample, model: BaseModel) -> None:
-    """UserError where mmdet's data sample for an image holds no instances."""
+    """UserError if mmdet's data sample of an image has no boxes."""
     if "pred_instances" not in sample or "bboxes" not in sample.pred_instances:
         found = ", ".join(key for key in sample.all_keys() if key.startswith("pred_")) or "nothing"
         raise UserError(
@@ -105,7 +104,7 @@ def _describe(instances, classes: tuple[str, ...]) -> list[dict]:
 def _valid_part(meta: dict, padded: tuple[int, int]) -> tuple[float, float]:
     height, width = meta["img_shape"]
     if "scale_factor" in meta:
-        # A pipeline that pads says the padded size in img_shape.
+        # A pipeline that pads writes the padded size into img_shape.
         height, width = (
             side * by for side, by in zip(meta["ori_shape"], meta["scale_factor"][::-1], strict=True)
         )

@@ -1,4 +1,4 @@
-"""What a detector's config sets for images of some 800 pixels, or of 300 (SSD), made fit for a demo's."""
+"""Fit a detector made for images of 800 pixels, or of 300 for SSD, to the small images of a demo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 
 from attn_mm.utils.config import walk
 
-# RoIs of an image that the second stage trains on, and that it gets in a test.
+# Number of RoIs of an image in the second stage, in training and in a test.
 TRAINED_ROIS, TESTED_ROIS = 48, 100
 IMAGENET_STD = [58.395, 57.12, 57.375]
 
@@ -20,7 +20,7 @@ def fit_detector(model: ConfigDict, size: int) -> None:
         if kind == "AnchorGenerator":
             _halve_anchors(node)
         elif kind == "SingleRoIExtractor":
-            # A shape is pooled from the level whose anchors it matches.
+            # A shape is then pooled from the level whose anchors it matches.
             node.finest_scale = node.get("finest_scale", 56) / 2
         elif kind == "SSDHead":
             _fit_ssd(model, size)
@@ -28,7 +28,7 @@ def fit_detector(model: ConfigDict, size: int) -> None:
 
 
 def _halve_anchors(generator: ConfigDict) -> None:
-    """The finest ones, of 32 pixels, become 16, where a shape has 14 to 48."""
+    """Halve all anchors: the smallest become 16 pixels instead of 32, for shapes of 14 to 48."""
     if "octave_base_scale" in generator:
         generator.octave_base_scale /= 2
     elif "scales" in generator:
@@ -36,7 +36,7 @@ def _halve_anchors(generator: ConfigDict) -> None:
 
 
 def _drop_rois(model: ConfigDict) -> None:
-    """Two fully connected layers on each of a large image's 512 RoIs would take most of the time."""
+    """Limit the RoIs: the fully connected layers would spend most of the time on the usual 512."""
     train, test = (model.get(key) or {} for key in ("train_cfg", "test_cfg"))
     for proposals in (train.get("rpn_proposal"), test.get("rpn")):
         if proposals and "max_per_img" in proposals:
@@ -47,7 +47,7 @@ def _drop_rois(model: ConfigDict) -> None:
 
 
 def _fit_ssd(model: ConfigDict, size: int) -> None:
-    """Leave out the levels that have no room; scale the anchors of the others with the image."""
+    """Drop the levels that small images have no room for, and scale the other levels' anchors."""
     from mmdet.registry import TASK_UTILS
 
     neck, head = model.neck, model.bbox_head
@@ -72,5 +72,5 @@ def _fit_ssd(model: ConfigDict, size: int) -> None:
         min_sizes=smallest,
         max_sizes=[base * float(scale[1]) ** 2 for base, scale in zip(smallest, original.scales)],
     )
-    # Raw pixel values are for the pretrained weights; a VGG without norms would hand their scale on.
+    # SSD's pretrained weights take raw pixel values; from scratch, a VGG without norms needs small ones.
     model.data_preprocessor.std = IMAGENET_STD

@@ -1,4 +1,4 @@
-"""What a class activation map of an mmpose model explains: the maximum of a keypoint's heatmap."""
+"""The score that Grad-CAM explains for an mmpose model: the maximum of a keypoint's heatmap."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from attn_mm.frameworks.prediction import Target
 
 
 def keypoint_target(model: nn.Module, inputs: Tensor, keypoint: int) -> Target:
-    """The maximum of a keypoint's heatmap, of an mmpose model.
+    """The maximum of a keypoint's heatmap, summed over the batch.
 
     Args:
-        inputs: ``(N, C, h, w)``, the crop of a person each.
-        keypoint: its place among the model's.
+        model: an mmpose model that predicts heatmaps.
+        inputs: ``(N, C, h, w)``, each the crop of a person.
+        keypoint: index of the keypoint.
 
     Raises:
-        UserError: when run, where the model gives no heatmaps, or has no such keypoint.
+        UserError: when run, if the model gives no heatmaps, or has no such keypoint.
     """
 
     def run() -> Tensor:

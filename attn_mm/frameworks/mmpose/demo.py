@@ -1,4 +1,4 @@
-"""``--demo`` of a top-down pose config: generated persons, at a size for which the schedule was chosen."""
+"""``--demo`` of a top-down pose config: generated persons, small enough for its schedule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attn_mm.utils.config import drop_pretrained
 
 # Width and height of the model's input.
 INPUT_SIZE = (96, 128)
-# Of the box's sides: less than mmpose's 1.25, for more of the few pixels on the person.
+# Side of the crop as a multiple of the box's; below mmpose's 1.25, so that the person fills more pixels.
 PADDING = 1.1
 BATCH_SIZE = 8
 EPOCHS = 2
@@ -23,7 +23,7 @@ def to_demo(cfg: Config) -> None:
     """Turn an mmpose config into its demo, in place.
 
     Raises:
-        UserError: the model is not a top-down one that predicts heatmaps of COCO's keypoints.
+        UserError: the model is not top-down, or doesn't predict heatmaps of COCO's keypoints.
     """
     codec = _codec(cfg)
     drop_pretrained(cfg)
@@ -46,7 +46,7 @@ def to_demo(cfg: Config) -> None:
 
 
 def _codec(cfg: Config) -> ConfigDict:
-    """What the model's head decodes with."""
+    """The codec of the model's head."""
     head = cfg.model.get("head") or {}
     codec = head.get("decoder")
     kind = cfg.model.get("of", cfg.model.type)  # of a deployed model
@@ -64,7 +64,7 @@ def _codec(cfg: Config) -> ConfigDict:
 
 
 def _shrink(codec: ConfigDict) -> None:
-    """Keep the heatmap's share of the input, and its Gaussians' share of the heatmap."""
+    """Shrink the input, its heatmaps and their Gaussians by the same factor, in place."""
     ratios = [small / full for small, full in zip(INPUT_SIZE, codec.input_size, strict=True)]
     codec.heatmap_size = tuple(round(side * ratio) for side, ratio in zip(codec.heatmap_size, ratios))
     codec.sigma *= ratios[0]

@@ -1,4 +1,4 @@
-"""The flags that say where the persons are."""
+"""The flags that say where the persons are: a detector, or a file of boxes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ FLAGS = (*_DETECTOR, *_LIST)
 
 
 def add_person_flags(parser: argparse.ArgumentParser) -> None:
-    """Declare ``FLAGS``, as a group."""
-    group = parser.add_argument_group("where a pose config looks for persons (default: an image is one)")
-    group.add_argument("--det-config", metavar="FILE", help="config of a detector of persons, of mmdet")
-    group.add_argument("--det-checkpoint", metavar="FILE", help="its checkpoint")
-    group.add_argument("--bbox-file", metavar="FILE.json", help="boxes instead, in COCO's result format")
+    """Declare the flags of ``FLAGS`` in a group of their own."""
+    group = parser.add_argument_group("where a pose config looks for persons (default: the whole image)")
+    group.add_argument("--det-config", metavar="FILE", help="detect persons with this mmdet config")
+    group.add_argument("--det-checkpoint", metavar="FILE", help="the detector's checkpoint")
+    group.add_argument("--bbox-file", metavar="FILE.json", help="read boxes in COCO's result format")
     group.add_argument(
-        "--ann-file", metavar="FILE.json", help="COCO annotations, which say the file name of each image id"
+        "--ann-file", metavar="FILE.json", help="with --bbox-file: COCO annotations that list the images"
     )
 
 
 def person_finder(flags: Mapping[str, Any], source: list[Path] | VideoFrames, device: str) -> PersonFinder:
-    """What finds the persons: a detector, a file of boxes, or, without any flag, the whole image.
+    """What finds the persons: a detector, a file of boxes, or the whole image if no flag is set.
 
     Args:
         flags: the flags of ``FLAGS`` that are set, by name.
@@ -49,10 +49,10 @@ def person_finder(flags: Mapping[str, Any], source: list[Path] | VideoFrames, de
     if "--det-config" in flags:
         cfg = load_config(flags["--det-config"])
         if cfg.get("default_scope") != "mmdet":
-            raise UserError(f"--det-config {flags['--det-config']} is no config of mmdet")
+            raise UserError(f"--det-config {flags['--det-config']} is not an mmdet config")
         check_checkpoint(flags["--det-checkpoint"])
         return detected_persons(load_model(cfg, flags["--det-checkpoint"], device), cfg)
-    print("each image is taken for one person: --det-config or --bbox-file find several")
+    print("each image is taken as one person; use --det-config or --bbox-file to find several")
     return whole_image
 
 

@@ -1,4 +1,4 @@
-"""Where a top-down pose estimator looks: the persons' boxes in an image."""
+"""Find the boxes of persons, which a top-down pose estimator crops."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from attn_mm.errors import UserError
 from attn_mm.frameworks.mmdet.predict import detection
 
 PersonFinder = Callable[[np.ndarray, str], tuple[np.ndarray, np.ndarray]]
-"""From an image, uint8 BGR, and its file's name to boxes (N, 4), x1, y1, x2, y2, and scores (N,)."""
+"""Takes an image, (H, W, 3), uint8, BGR, and its file name; returns boxes (N, 4) and their scores (N,).
+
+Boxes are x1, y1, x2, y2 in pixels of the image.
+"""
 
 PERSON = "person"
-# mmpose's, in its inferencer: overlapping boxes are taken for one person.
+# Of mmpose's inferencer: of boxes that overlap more, only the most confident is kept.
 _NMS_THR = 0.3
 
 
@@ -32,7 +35,7 @@ def whole_image(image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def person_label(model: BaseModel, cfg: Config) -> int:
-    """The place of the class person among a detector's; UserError where it has none."""
+    """Index of the class person among a detector's classes; UserError if it has none."""
     classes = model.dataset_meta["classes"]
     if PERSON not in classes:
         raise UserError(f"{cfg.filename} detects no class {PERSON!r}, only {', '.join(classes)}")
@@ -40,7 +43,7 @@ def person_label(model: BaseModel, cfg: Config) -> int:
 
 
 def detected_persons(model: BaseModel, cfg: Config) -> PersonFinder:
-    """The persons that an mmdet model detects, with the overlap between them limited as mmpose does.
+    """Find persons with an mmdet detector, and drop overlapping boxes as mmpose's inferencer does.
 
     Args:
         model: the detector, with ``dataset_meta``.
@@ -64,15 +67,15 @@ def detected_persons(model: BaseModel, cfg: Config) -> PersonFinder:
 
 
 def listed_persons(bbox_file: str, ann_file: str, images: Sequence[Path]) -> PersonFinder:
-    """The persons of a detection file in COCO's format, found by the image's file name.
+    """Look up persons in a detection file of COCO's format, by the image's file name.
 
     Args:
         bbox_file: ``[{"image_id", "category_id": 1, "bbox": [x, y, w, h], "score"}]``.
-        ann_file: COCO annotations, whose images give the ids their file names.
-        images: what is to be looked into; those that ``ann_file`` doesn't list are named.
+        ann_file: COCO annotations, which list the file name of each image id.
+        images: the images to predict on; a warning names those that ``ann_file`` doesn't list.
 
     Raises:
-        UserError: one of the files can't be read, they don't fit each other or ``images``, or two images with
+        UserError: a file can't be read, the files don't fit each other or ``images``, or two images with
             persons have the same name.
     """
     check_bbox_file(bbox_file, ann_file)
@@ -100,7 +103,7 @@ def listed_persons(bbox_file: str, ann_file: str, images: Sequence[Path]) -> Per
 
 
 def annotated_persons(dataset: BaseDataset) -> PersonFinder:
-    """The persons whose boxes a data set of mmpose has, found by the image's file name."""
+    """Look up persons among the annotated boxes of a data set of mmpose, by the image's file name."""
     boxes = defaultdict(list)
     for index in range(len(dataset)):
         person = dataset.get_data_info(index)

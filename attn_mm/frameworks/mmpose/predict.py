@@ -1,4 +1,4 @@
-"""Keypoints of persons, with any top-down model of mmpose."""
+"""Find keypoints of persons with any top-down model of mmpose."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def pose_estimator(
 ) -> Predictor:
     """A predictor of keypoints.
 
-    An object is ``{"score", "bbox", "keypoints", "keypoint_scores"}``: the box that was looked at
-    and its score, x, y of each keypoint in pixels of the image, and their scores.
+    An object is ``{"score", "bbox", "keypoints", "keypoint_scores"}``: the score of the person's box, the box
+    x1, y1, x2, y2, and x, y and score of each keypoint. Coordinates are pixels of the image.
 
     Args:
         model: the model, with ``dataset_meta``.
         cfg: its config, for the test pipeline.
-        score_thr: persons whose box has a lower score are left out, and keypoints of a
-            lower score are not drawn.
-        find_persons: from an image and its file's name to boxes and scores.
+        score_thr: persons whose box has a lower score are left out; keypoints with a lower score are not
+            drawn.
+        find_persons: finds the boxes in an image.
 
     Raises:
         UserError: the model is not top-down.

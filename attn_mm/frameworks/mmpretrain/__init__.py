@@ -23,7 +23,7 @@ class MMPretrain(ImageFramework):
     task = "classification"
     noun = "label"
     labels_images = True
-    show_hook = ShowHook("VisualizationHook", switch="enable", folder="out_dir")
+    show_hook = ShowHook("VisualizationHook", switch="enable", folder="out_dir", has_interval=True)
 
     def score_threshold(self, model: BaseModel) -> float:
         """0.5 for a multi-label classifier; 0 for any other, of which the best classes are shown."""

@@ -1,4 +1,4 @@
-"""What a class activation map of an mmpretrain classifier explains: the score of a class."""
+"""The score that Grad-CAM explains for an mmpretrain classifier: that of one class."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from attn_mm.frameworks.prediction import Target, check_scores
 
 
 def class_target(model: nn.Module, inputs: Tensor, labels: int | Sequence[int]) -> Target:
-    """The score of a class before softmax or sigmoid, of an mmpretrain classifier.
+    """The score of a class before softmax or sigmoid, summed over the batch.
 
-    (An LTPA head that averages its levels' probabilities gives their logarithm.)
+    For an LTPA head that averages the probabilities of its levels: the logarithm of the average.
 
     Args:
+        model: an mmpretrain classifier.
         inputs: ``(N, C, h, w)``.
-        labels: the class, or one for each image.
+        labels: index of the class, or of one class for each image.
 
     Raises:
-        UserError: when run, where the model gives no scores of classes, or has no such class.
+        UserError: when run, if the model gives no scores of classes, or has no such class.
     """
     labels = [labels] * len(inputs) if isinstance(labels, int) else list(labels)
 

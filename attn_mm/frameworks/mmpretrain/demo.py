@@ -1,4 +1,4 @@
-"""``--demo`` of a classifier: generated pictures of one shape each, of the config's size if that is small."""
+"""``--demo`` of a classifier: generated pictures of one shape each, in the config's size if it is small."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from attn_mm.errors import UserError
 from attn_mm.frameworks.demo_schedule import dataloader, set_schedule
 from attn_mm.utils.config import drop_pretrained, walk
 
-# Inputs of at most so many pixels a side stay what they are: CIFAR's, SVHN's and small birds.
+# Inputs of at most this many pixels a side keep their size: those of CIFAR, SVHN and small birds.
 MAX_SIZE = 80
-# What larger ones become.
+# Larger inputs become this size.
 REDUCED_SIZE = 64
 BATCH_SIZE = 16
 EPOCHS = 8
@@ -28,7 +28,7 @@ def to_demo(cfg: Config) -> None:
     """Turn an mmpretrain config of a single-label classifier into its demo, in place.
 
     Raises:
-        UserError: the model is none of ``KINDS``.
+        UserError: the model is not of one of ``KINDS``.
     """
     if cfg.model.get("type") not in KINDS:
         raise UserError(f"--demo works on models of {', '.join(KINDS)}; {cfg.filename} has {cfg.model.type}")
@@ -42,16 +42,16 @@ def to_demo(cfg: Config) -> None:
 
 
 def input_size(cfg: Config) -> int:
-    """The side of a demo's square images: that of the config's inputs, ``REDUCED_SIZE`` for large ones."""
+    """Side of a demo's square images: the config's own, or ``REDUCED_SIZE`` if that is large."""
     size = configured_size(cfg)
     return size if size <= MAX_SIZE else REDUCED_SIZE
 
 
 def configured_size(cfg: Config) -> int:
-    """The side of the images that a classifier's test pipeline ends with."""
+    """Side, in pixels, of the images that a classifier's test pipeline ends with."""
     pipeline = cfg.test_dataloader.dataset.get("pipeline", ())
     sizes = [side for step in walk(pipeline) for key in _SIZED for side in _sides(step.get(key))]
-    # A crop comes last; images without one are CIFAR's.
+    # The crop comes last; only CIFAR's pipelines have none.
     return sizes[-1] if sizes else 32
 
 
@@ -79,7 +79,7 @@ def fit_classifier(cfg: Config, size: int, classes: int) -> None:
 
 
 def _replace_vgg_classifier(model: ConfigDict, backbone: ConfigDict, classes: int) -> None:
-    """mmpretrain's VGG holds its linear layers itself, for inputs of 224x224 alone."""
+    """Replace the linear layers inside mmpretrain's VGG, which take inputs of 224x224 only, by a head."""
     del backbone.num_classes
     model.neck = ConfigDict(type="GlobalAveragePooling")
     model.head = ConfigDict(
@@ -92,12 +92,12 @@ def _replace_vgg_classifier(model: ConfigDict, backbone: ConfigDict, classes: in
 
 
 def set_classifier_data(cfg: Config, batch_size: int, dataset: Callable[[str, list[dict]], dict]) -> None:
-    """Let a classifier of mmpretrain train, with flips, and be evaluated on a generated set.
+    """Train a classifier, with flips, and evaluate it on a generated set.
 
     Args:
         cfg: the config, changed in place.
         batch_size: of all loaders.
-        dataset: from a split, ``train2017`` or ``val2017``, and a pipeline to the config of the data set.
+        dataset: takes a split, ``train2017`` or ``val2017``, and a pipeline; returns a data set's config.
     """
     load, pack = dict(type="LoadImageFromFile"), dict(type="PackInputs")
     flip = dict(type="RandomFlip", prob=0.5, direction="horizontal")

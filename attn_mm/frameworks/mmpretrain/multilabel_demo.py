@@ -1,4 +1,4 @@
-"""``--demo`` of a multi-label classifier: which of six shapes the detectors' generated images show."""
+"""``--demo`` of a multi-label classifier: it tells which of six shapes a generated image shows."""
 
 from __future__ import annotations
 

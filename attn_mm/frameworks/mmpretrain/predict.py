@@ -1,4 +1,4 @@
-"""Classification with any mmpretrain classifier."""
+"""Classify images with any mmpretrain classifier."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOP = 5
 
 
 def is_multilabel(model: BaseModel) -> bool:
-    """Whether an mmpretrain model gives each class a probability of its own."""
+    """Whether an mmpretrain model has a multi-label head: each class has its own probability."""
     from mmpretrain.models.heads import MultiLabelClsHead
 
     return isinstance(getattr(model, "head", None), MultiLabelClsHead)
@@ -27,18 +27,17 @@ def is_multilabel(model: BaseModel) -> bool:
 def classifier(model: BaseModel, cfg: Config, score_thr: float) -> Predictor:
     """A predictor of classes.
 
-    An object is ``{"class", "label", "score"}``, the best one first: the ``TOP`` classes with the highest
-    scores, or all of a multi-label head. The scores are the head's: probabilities, which sum to 1
-    unless the head is multi-label. The view is what the test pipeline leaves of the image: most
-    crop its centre.
+    An object is ``{"class", "label", "score"}``, best first: the ``TOP`` classes with the highest scores,
+    or all classes for a multi-label head. Scores are the head's probabilities, which sum to 1 unless the head
+    is multi-label. The view is what the test pipeline keeps of the image, usually the centre.
 
     Args:
         model: the model, with ``dataset_meta``.
         cfg: its config, for the test pipeline.
-        score_thr: classes of a lower score are left out.
+        score_thr: classes with a lower score are left out.
 
     Raises:
-        UserError: when predicting, where the model's output has no scores.
+        UserError: when predicting, if the model's output has no scores.
     """
     classes = model.dataset_meta["classes"]
     top = len(classes) if is_multilabel(model) else min(TOP, len(classes))
@@ -70,7 +69,7 @@ def classifier(model: BaseModel, cfg: Config, score_thr: float) -> Predictor:
 
 
 def inference_steps(cfg: Config) -> list[dict]:
-    """The steps of a config's test pipeline for an image that is already loaded, uint8 BGR."""
+    """The steps of a config's test pipeline after the image is loaded, uint8, BGR."""
     return [
         step
         for step in cfg.test_dataloader.dataset.pipeline

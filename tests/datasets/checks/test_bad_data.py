@@ -95,7 +95,7 @@ def remove(key, place, name):
 ANNOTATIONS = [
     ("both", lambda content: "not json", "is not a JSON file"),
     ("both", lambda content: "", "is not a JSON file"),
-    ("both", lambda content: [], "is no COCO annotation file: it has no list of images"),
+    ("both", lambda content: [], "is not a COCO annotation file: it has no list of images"),
     ("both", lambda content: dict(content, images=[]), "lists no image"),
     ("both", remove("images", 1, "file_name"), ": images[1] has no file_name"),
     ("both", remove("images", 0, "height"), ": images[0] has no height"),
