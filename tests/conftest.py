@@ -19,6 +19,14 @@ import attn_mm  # noqa: F401
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave what is marked ``whole`` to ``uvx nox -s whole_matrix``."""
+    if "ATTN_MM_WHOLE_MATRIX" not in os.environ:
+        whole = [item for item in items if item.get_closest_marker("whole")]
+        config.hook.pytest_deselected(items=whole)
+        items[:] = [item for item in items if not item.get_closest_marker("whole")]
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
     random.seed(0)
@@ -29,6 +37,13 @@ def fixed_seed():
 @pytest.fixture(scope="session")
 def repo() -> Path:
     return Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory) -> Path:
+    """A folder that the processes of a session share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -81,6 +83,16 @@ MATRIX = [(b, g) for b in RESNETS for g in GRAFTS] + [(b, g) for b in MOBILE_NET
 """Every backbone with every graft; no MobileNetV2 has an SE."""
 MATRIX = [(b, g) for b, g in MATRIX if not (b[0].endswith("V2") and g == "SE-slot")]
 
+WITH_EVERY_GRAFT = [("mmdet.ResNet", 50), ("mmaction.ResNet3d", 18), ("mmpretrain.MobileNetV3", "small")]
+"""The blocks that a graft tells apart: two or three convolutions, bare or mmcv's, 2D or 3D; mobile ones."""
+ON_EVERY_BACKBONE = ("all", "TD-m3")
+"""Grafts of every kind at once, and the longest feedback of the mobile blocks."""
+
+
+def is_thin(backbone, graft) -> bool:
+    """Whether this pair shows what no other does: the rest only meets the same code again."""
+    return backbone in WITH_EVERY_GRAFT or graft in ON_EVERY_BACKBONE
+
 
 def name(backbone) -> str:
     return "-".join(str(part) for part in backbone if part)
@@ -118,6 +130,23 @@ def build(backbone, grafts, **options) -> nn.Module:
     return MODELS.build(
         dict(type="attn_mm.AttnBackbone", backbone=config(backbone, **options), grafts=grafts)
     )
+
+
+def build_short(backbone, grafts) -> nn.Module:
+    """The same with one block a stage, or some of a mobile net's."""
+    kind, depth = backbone
+    upstream = MODELS.get(kind)
+    settings = upstream.arch_settings
+    if "MobileNetV2" in kind:
+        rows = [[expansion, channels, 1, stride] for expansion, channels, _, stride in settings]
+        with mock.patch.object(upstream, "arch_settings", rows):
+            return build(backbone, grafts)
+    if "MobileNetV3" in kind:
+        few = [settings[depth][i] for i in (0, 1, 3, 4, -1)]
+        with mock.patch.dict(settings, {depth: few}):
+            return build(backbone, grafts, out_indices=(len(few) + 1,))
+    with mock.patch.dict(settings, {depth: (settings[depth][0], (1, 1, 1, 1))}):
+        return build(backbone, grafts)
 
 
 def picture(backbone, batch: int = 2, dtype=torch.float32) -> torch.Tensor:

@@ -31,15 +31,24 @@ SSD_LITE = "mmdet::ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py"
 TSN = "mmaction::recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb.py"
 TSM = "mmaction::recognition/tsm/tsm_imagenet-pretrained-r50_8xb16-1x1x8-50e_kinetics400-rgb.py"
 SLOWONLY = "mmaction::recognition/slowonly/slowonly_r50_8xb16-4x16x1-256e_kinetics400-rgb.py"
+RESNET = ["model.backbone.depth=18", "model.backbone.base_channels=8"]
+DETECTOR = [*RESNET, "model.neck.in_channels=[8,16,32,64]"]
 RUNS = {
-    "faster_rcnn": FASTER_RCNN,
-    "mask_rcnn": "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py",
-    "retinanet": "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py",
-    "ssd_voc": SSD_VOC,
-    "pose": SIMPLE_BASELINE,
-    "action": SLOWONLY,
-    "action_2d": TSN,
+    "faster_rcnn": (FASTER_RCNN, DETECTOR),
+    "mask_rcnn": (
+        "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py",
+        [*DETECTOR, "model.roi_head.mask_head.num_convs=1"],
+    ),
+    "retinanet": ("mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", DETECTOR),
+    "ssd_voc": (SSD_VOC, []),
+    "pose": (
+        SIMPLE_BASELINE,
+        [*RESNET, "model.head.in_channels=64", "model.head.deconv_out_channels=(8,8,8)"],
+    ),
+    "action": (SLOWONLY, [*RESNET, "model.cls_head.in_channels=64"]),
+    "action_2d": (TSN, ["model.backbone.depth=18", "model.cls_head.in_channels=512"]),
 }
+"""Upstream's config and what makes its network small."""
 
 
 pytestmark = pytest.mark.usefixtures("small_demos")
@@ -68,15 +77,16 @@ def demo(config):
 
 
 @pytest.mark.parametrize("kind", RUNS)
-def test_demo_of_an_upstream_config(kind, config, tmp_path):
+def test_demo_of_an_upstream_config(kind, config, tmp_path, quick_runs):
     options = [
         "train_cfg.max_epochs=1",
         "train_cfg.val_interval=1",
         "train_dataloader.batch_size=2",
         "train_dataloader.dataset.indices=4",
     ]
-    work = tmp_path / "work"
-    train.main([str(config(RUNS[kind])), "--demo", "--work-dir", str(work), "--cfg-options", *options])
+    base, small = RUNS[kind]
+    work, options = tmp_path / "work", options + small
+    train.main([str(config(base)), "--demo", "--work-dir", str(work), "--cfg-options", *options])
     results = json.loads((work / "results.json").read_text())
     assert results["epoch"] == 1
     assert (work / "epoch_1.pth").is_file()

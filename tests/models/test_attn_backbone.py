@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from grafted import (
     config,
     in_mode,
     is_3d,
+    is_thin,
     name,
     outputs,
     picture,
@@ -38,7 +40,13 @@ from attn_mm.layers.ops.execution import run_in_flow
 
 EXACT = dict(rtol=0, atol=0)
 CLOSE = dict(rtol=1e-10, atol=1e-10)
-EVERY_GRAFT = pytest.mark.parametrize("backbone, graft", MATRIX, ids=[f"{name(b)}-{g}" for b, g in MATRIX])
+EVERY_GRAFT = pytest.mark.parametrize(
+    "backbone, graft",
+    [
+        pytest.param(b, g, id=f"{name(b)}-{g}", marks=() if is_thin(b, g) else pytest.mark.whole)
+        for b, g in MATRIX
+    ],
+)
 REPLACE_SE = ("SE-slot", "TD", "TD-m3")
 EACH = pytest.mark.parametrize("backbone", ONE_OF_EACH, ids=name)
 EVERY = pytest.mark.parametrize("backbone", RESNETS + MOBILE_NETS, ids=name)
@@ -132,20 +140,18 @@ class TestIdentity:
         return net, upstream
 
     @EVERY
-    @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-    def test_layers(self, backbone, training):
+    def test_layers(self, backbone):
         first = "after_depthwise" if backbone in MOBILE_NETS else "after_conv1"
         grafts = [dict(type=nn.Identity), dict(type=nn.Identity, position=first)]
         net, upstream = self.pair(backbone, grafts)
-        in_mode(net, training), in_mode(upstream, training)
         assert all(isinstance(block, AttendedMixin) for stage in stage_blocks(net) for block in stage)
-        self.assert_same(net, upstream, picture(backbone))
+        for training in (False, True):
+            self.assert_same(in_mode(net, training), in_mode(upstream, training), picture(backbone))
         for key, value in upstream.state_dict().items():
             torch.testing.assert_close(net.state_dict()[key], value, **EXACT)
 
     @EVERY
-    @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-    def test_feedback(self, backbone, training, monkeypatch):
+    def test_feedback(self, backbone, monkeypatch):
         monkeypatch.setattr(TopDownAttention, "modulate", lambda self, bottom, top: bottom)
         stages = (-2, -1)
         if "MobileNetV3" in backbone[0]:
@@ -156,7 +162,8 @@ class TestIdentity:
                 backbone, [dict(type="attn_mm.TD", distance=distance, steps=3, stages=stages)]
             )
             assert sum(isinstance(m, FeedbackMixin) for m in net.modules())
-            self.assert_same(in_mode(net, training), in_mode(upstream, training), picture(backbone))
+            for training in (False, True):
+                self.assert_same(in_mode(net, training), in_mode(upstream, training), picture(backbone))
 
     @EVERY
     def test_attention_on_weights(self, backbone, monkeypatch):
@@ -207,14 +214,15 @@ class TestFeedback:
             bottom = td.attention(bottom, out)
         return torch.relu(out + (x if block.downsample is None else block.downsample(x)))
 
-    @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
     @pytest.mark.parametrize("steps", [2, 3])
     @EACH
-    def test_is_the_formula(self, backbone, steps, training):
+    def test_is_the_formula(self, backbone, steps):
         for distance in (1, 2, 3) if backbone[1] == 50 else (1, 2):
             grafts = [dict(type="attn_mm.TD", steps=steps, distance=distance, stages=(2, 3))]
-            net = shake(build(backbone, grafts)).double().train(training)
-            for block in (net.layer3[0], net.layer4[1]):
+            net = shake(build(backbone, grafts)).double()
+            for block, training in itertools.product((net.layer3[0], net.layer4[1]), (False, True)):
+                block.zero_grad()
+                block.train(training)
                 twin = copy.deepcopy(block)
                 channels = self.layers(block, 1)[0].in_channels
                 x = torch.randn(2, channels, *((2, 5, 7) if is_3d(backbone) else (5, 7)), dtype=torch.float64)

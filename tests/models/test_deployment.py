@@ -4,25 +4,53 @@ from __future__ import annotations
 
 import copy
 import inspect
-import os
 
 import pytest
 import torch
-from grafted import GRAFTS, MATRIX, MOBILE_GRAFTS, build, name, outputs, picture, settle, shake
+from grafted import GRAFTS, MATRIX, MOBILE_GRAFTS, build, build_short, name, outputs, picture, settle, shake
 
 FLOWS = {"TDAF": [dict(type="attn_mm.TDAF", width=64)], "FlowPyramid": [dict(type="attn_mm.FlowPyramid")]}
-CASES = [(("mmdet.ResNet", 50), graft) for graft in GRAFTS]
-CASES += [
-    (("mmaction.ResNet", 18), "all"),
-    (("mmaction.ResNet3d", 18), "TD"),
-    (("mmaction.ResNet3d", 18), "all"),
+# A stage for each graft that "all" lacks.
+OTHERS = [
+    dict(type="attn_mm.ECA", position="after_conv1", stages=(0,)),
+    dict(type="attn_mm.FCA", stages=(1,)),
+    dict(type="attn_mm.SE", stages=(2,)),
+    dict(type="attn_mm.AWConv", stages=(2,)),
+    dict(type="attn_mm.TD", mode="top", steps=3, distance=2, stages=(3,)),
 ]
-CASES += [(("mmpretrain.MobileNetV3", "small"), graft) for graft in MOBILE_GRAFTS]
-CASES += [(("mmpretrain.MobileNetV2", None), "TD"), (("mmpretrain.ResNet", 18), "TDAF")]
-CASES += [(("mmaction.ResNet", 18), "TDAF"), (("mmdet.ResNet", 18), "FlowPyramid")]
-if os.environ.get("ATTN_MM_WHOLE_MATRIX"):  # an hour on one core
-    CASES += [case for case in MATRIX if case not in CASES]
-ALL = pytest.mark.parametrize("backbone, graft", CASES, ids=[f"{name(b)}-{g}" for b, g in CASES])
+MOBILE_ALL = [
+    dict(type="attn_mm.ECA", position="se", stages=(0,)),
+    dict(type="attn_mm.SE", position="after_depthwise", stages=(1,)),
+    dict(type="attn_mm.AWConv", convs=("linear",), stages=(1, 2)),
+    dict(type="attn_mm.TD", distance=3, stages=(-1,)),
+]
+TABLE = GRAFTS | FLOWS | {"others": OTHERS}
+MOBILE_TABLE = MOBILE_GRAFTS | {"all": MOBILE_ALL}
+SHORT = [
+    (("mmdet.ResNet", 50), "all"),
+    (("mmdet.ResNet", 50), "others"),
+    (("mmdet.ResNet", 18), "FlowPyramid"),
+    (("mmpretrain.ResNet", 18), "TDAF"),
+    (("mmaction.ResNet", 18), "TDAF"),
+    (("mmaction.ResNet3d", 18), "all"),
+    (("mmpretrain.MobileNetV3", "small"), "all"),
+    (("mmpretrain.MobileNetV2", None), "TD"),
+]
+"""Every family of backbones, with few blocks."""
+TOGETHER = {graft["type"] for graft in [*GRAFTS["all"], *OTHERS]}
+SHORT += [
+    (("mmdet.ResNet", 50), key)
+    for key, grafts in GRAFTS.items()
+    if not {graft["type"] for graft in grafts} <= TOGETHER
+]
+WHOLE = [*MATRIX, *(case for case in SHORT if case[1] in FLOWS)]
+"""Every graft on every backbone as it is: an hour on one core."""
+CASES = [pytest.param((*case, True), id=f"{name(case[0])}-{case[1]}-short") for case in SHORT]
+CASES += [
+    pytest.param((*case, False), id=f"{name(case[0])}-{case[1]}", marks=pytest.mark.whole) for case in WHOLE
+]
+# Whether torch's exporter to ONNX takes any number of images.
+DYNAMIC = "dynamic_shapes" in inspect.signature(torch.onnx.export).parameters
 
 
 def assert_close(maps, expected, share=1e-4):
@@ -33,67 +61,92 @@ def assert_close(maps, expected, share=1e-4):
         assert (torch.as_tensor(y) - reference).abs().max() <= share * reference.abs().max()
 
 
-def case(backbone, graft):
-    """A short network in eval mode, an input and what eager mode makes of it."""
-    table = MOBILE_GRAFTS if "Mobile" in backbone[0] else GRAFTS | FLOWS
-    net = settle(shake(build(backbone, copy.deepcopy(table[graft]))), picture(backbone, batch=4))
-    x = picture(backbone, batch=1)
+def network(backbone, graft, short):
+    """A narrow network in eval mode."""
+    table = MOBILE_TABLE if "Mobile" in backbone[0] else TABLE
+    net = (build_short if short else build)(backbone, copy.deepcopy(table[graft]))
+    return settle(shake(net), picture(backbone, batch=4))
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    """A network and its kind of backbone."""
+    backbone, *rest = request.param
+    return network(backbone, *rest), backbone
+
+
+@pytest.fixture(scope="module")
+def program(case):
+    """What torch.export makes of the network, for any number of images."""
+    net, backbone = case
     with torch.no_grad():
-        return net, x, outputs(net, x)
+        shapes = ({0: torch.export.Dim("batch")},)
+        return torch.export.export(net, (picture(backbone),), dynamic_shapes=shapes, strict=False)
 
 
-@ALL
-def test_compiles_whole(backbone, graft):
-    net, x, expected = case(backbone, graft)
+def test_compiles_whole(case):
+    net, backbone = case
+    x = picture(backbone, batch=1)
     torch._dynamo.reset()
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
     with torch.no_grad():
-        assert_close(outputs(compiled, x), expected)
+        assert_close(outputs(compiled, x), outputs(net, x))
 
 
-@ALL
-def test_exports(backbone, graft):
-    net, x, expected = case(backbone, graft)
+def test_exports(case, program):
+    net, backbone = case
+    x = picture(backbone, batch=3)
     with torch.no_grad():
-        program = torch.export.export(net, (x,), strict=False)
-        assert_close(outputs(program.module(), x), expected)
+        assert_close(outputs(program.module(), x), outputs(net, x))
 
 
-@ALL
-def test_runs_in_onnx_runtime_with_any_batch(backbone, graft, tmp_path):
+def test_runs_in_onnx_runtime_with_any_batch(case, program, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    if "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters:
+    if not DYNAMIC:
         pytest.skip("this torch's exporter takes no dynamic shapes")
-    net, _, _ = case(backbone, graft)
-    path = str(tmp_path / "net.onnx")
-    batch = torch.export.Dim("batch")
+    net, backbone = case
+    path, x = str(tmp_path / "net.onnx"), picture(backbone, batch=3)
     with torch.no_grad():
-        torch.onnx.export(
-            net, (picture(backbone, batch=2),), path, dynamo=True, dynamic_shapes=({0: batch},), verbose=False
-        )
-        x = picture(backbone, batch=3)
+        torch.onnx.export(program, (), path, dynamo=True, verbose=False)
         expected = outputs(net, x)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     maps = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     assert_close(maps, expected, share=1e-3)
 
 
+def test_one_call_exports_to_onnx(tmp_path):
+    """As users have it: the module itself, and one image."""
+    if not DYNAMIC:
+        pytest.skip("this torch's exporter takes no dynamic shapes")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    backbone, path = ("mmdet.ResNet", 18), str(tmp_path / "net.onnx")
+    net, x = network(backbone, "SE", short=True), picture(backbone, batch=1)
+    with torch.no_grad():
+        torch.onnx.export(net, (x,), path, dynamo=True, verbose=False)
+        expected = outputs(net, x)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert_close(session.run(None, {session.get_inputs()[0].name: x.numpy()}), expected, share=1e-3)
+
+
 @pytest.mark.parametrize("graft", [graft for graft in GRAFTS if graft != "FCA"])
 def test_exports_with_the_older_exporter(graft, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    net, x, expected = case(("mmdet.ResNet", 18), graft)
-    path = str(tmp_path / "net.onnx")
+    backbone, path = ("mmdet.ResNet", 18), str(tmp_path / "net.onnx")
+    net, x = network(backbone, graft, short=True), picture(backbone, batch=1)
     with torch.no_grad():
+        expected = outputs(net, x)
         torch.onnx.export(net, (x,), path, dynamo=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     maps = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     assert_close(maps, expected, share=1e-3)
 
 
-def test_compiles_to_machine_code():
-    net, _, _ = case(("mmdet.ResNet", 50), "all")
+@pytest.mark.parametrize("first", [pytest.param(3, marks=pytest.mark.whole), 4])
+def test_compiles_to_machine_code(first):
+    """The stages from the ``first`` on; the compiler takes a minute for both."""
+    net = network(("mmdet.ResNet", 50), "all", short=True)
     torch._dynamo.reset()
-    stages = torch.nn.Sequential(net.layer3, net.layer4)
-    x = torch.randn(2, 128, 9, 7)
+    stages = torch.nn.Sequential(*(net.get_submodule(f"layer{number}") for number in range(first, 5)))
+    x = torch.randn(2, 16 * 2**first, 9, 7)
     with torch.no_grad():
         assert_close([torch.compile(stages, fullgraph=True)(x)], [stages(x)])
