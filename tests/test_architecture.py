@@ -125,3 +125,37 @@ def test_only_tools_import_commands():
         if name in commands()
     ]
     assert importing == []
+
+
+def takes_a_command_line(function: ast.FunctionDef) -> bool:
+    """Whether a parameter is a parsed command line, by its annotation or by what is read of it."""
+    given = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    values = (node.value for node in ast.walk(function) if isinstance(node, ast.Attribute))
+    read = {value.id for value in values if isinstance(value, ast.Name)}
+    return any(
+        "Namespace" in ast.unparse(arg.annotation) if arg.annotation else arg.arg == "args" and "args" in read
+        for arg in given
+    )
+
+
+def test_a_parsed_command_line_stays_in_its_command():
+    """``from_args`` makes a dataclass of it; other functions take that, or plain values."""
+    taking = [
+        f"{path}:{function.name}"
+        for path, (_, tree) in sources().items()
+        for function in functions(tree)
+        if takes_a_command_line(function)
+    ]
+    assert taking == ["attn_mm/utils/flags.py:from_args"]
+    assert [path for path, (text, _) in sources().items() if "Namespace(" in text] == []
+
+
+def test_nobody_looks_at_its_caller_and_nothing_is_mocked():
+    found = {
+        f"{path}: {word}"
+        for path, (text, _) in sources().items()
+        for word in ("_getframe", "currentframe", "inspect.stack", "unittest")
+        if word in text
+    }
+    # torch.load must tell the frameworks' modules, which all import it at will, from anybody else's.
+    assert found == {"attn_mm/compat/checkpoints.py: _getframe"}

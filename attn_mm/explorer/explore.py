@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mmengine.config import Config
@@ -19,18 +19,21 @@ from attn_mm.datasets.media import VideoFrames, breaks_off, open_input, open_vid
 from attn_mm.errors import UnreadableFile, UserError, reports_user_errors
 from attn_mm.explorer.cams import Cams
 from attn_mm.explorer.page import FOLDERS, INDEX, Page, Shown
-from attn_mm.frameworks import framework_of
 from attn_mm.frameworks.framework import Framework, ImageFramework, VideoFramework
 from attn_mm.frameworks.loading import load_model
 from attn_mm.frameworks.prediction import Clip, ClipView, Prediction, Predictor, VideoPredictor, View
-from attn_mm.inference.inputs import add_prediction_flags, check_flags, framework_flags, make_output
+from attn_mm.inference.inputs import (
+    Request,
+    add_prediction_flags,
+    framework_flags,
+    make_output,
+    open_request,
+)
 from attn_mm.maps.overlay import enlarged
 from attn_mm.maps.panels import Panel, attention_of, frame_panels, panels
 from attn_mm.run.demo_networks import small_network
-from attn_mm.utils.config import load_config
 from attn_mm.utils.extras import require
-from attn_mm.utils.files import check_checkpoint
-from attn_mm.utils.flags import positive, score
+from attn_mm.utils.flags import from_args, positive, score
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import counted
 
@@ -272,68 +275,70 @@ def _say(progress: Progress, line: str) -> None:
     progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def explore(args: argparse.Namespace) -> None:
-    """Do what the command line says; UserError where something in it can't be used."""
-    require("pytorch_grad_cam")
-    pictures = None
-    if args.demo:
-        args.out = args.out or Path("outputs", "explore_demo")
-        args.config, args.checkpoint, pictures = small_network(args.out / "network")
-        args.input = pictures[0].parent
-    cfg = load_config(args.config, args.cfg_options)
-    check_checkpoint(args.checkpoint)
-    framework, flags = framework_of(cfg, "explore.py"), framework_flags(args)
-    check_flags(framework, args.config, flags, args.score_thr)
+def explore(request: Request, frames: int = FRAMES, pictures: list[Path] | None = None) -> None:
+    """Write a page that shows what a network attends to.
+
+    Args:
+        request: the network and its input.
+        frames: show at most so many frames of a video.
+        pictures: images to show. None: all of the input.
+
+    Raises:
+        UserError: an argument can't be used, or none of the input can be read.
+    """
+    cfg, framework = open_request(request, "explore.py")
     if isinstance(framework, VideoFramework):
-        page = _explore_actions(args, cfg, framework, flags)
+        page = _explore_actions(request, cfg, framework, frames)
     else:
-        page = _explore_pictures(args, cfg, framework, flags, pictures)
+        page = _explore_pictures(request, cfg, framework, frames, pictures)
     skipped = f", {len(page.skipped)} skipped" if page.skipped else ""
-    frames = sum(len(item["frames"]) for item in page.items)
-    print(f"{page.out / INDEX}: {counted(frames, 'picture')}{skipped}; open it in a browser")
+    shown = sum(len(item["frames"]) for item in page.items)
+    print(f"{page.out / INDEX}: {counted(shown, 'picture')}{skipped}; open it in a browser")
 
 
-def _explore_actions(
-    args: argparse.Namespace, cfg: Config, framework: VideoFramework, flags: Mapping[str, Any]
-) -> Page:
-    paths = open_videos(args.input)
-    options = framework.options(flags, paths, args.device)
-    model = load_model(cfg, args.checkpoint, args.device)
+def _explore_actions(request: Request, cfg: Config, framework: VideoFramework, frames: int) -> Page:
+    paths = open_videos(request.input)
+    options = framework.options(request.flags, paths, request.device)
+    model = load_model(cfg, request.checkpoint, request.device)
     predictor = framework.predictor(model, cfg, **options)
-    page = _open_page(args)
-    explore_actions(paths, VideoExplorer(model, framework, page), predictor, args.frames)
+    page = _open_page(request)
+    explore_actions(paths, VideoExplorer(model, framework, page), predictor, frames)
     return page
 
 
 def _explore_pictures(
-    args: argparse.Namespace,
-    cfg: Config,
-    framework: ImageFramework,
-    flags: Mapping[str, Any],
-    pictures: list[Path] | None,
+    request: Request, cfg: Config, framework: ImageFramework, frames: int, pictures: list[Path] | None
 ) -> Page:
-    source = pictures or open_input(args.input)
-    options = framework.options(flags, source, args.device)
-    model = load_model(cfg, args.checkpoint, args.device)
-    score_thr = framework.score_threshold(model) if args.score_thr is None else args.score_thr
+    source = pictures or open_input(request.input)
+    options = framework.options(request.flags, source, request.device)
+    model = load_model(cfg, request.checkpoint, request.device)
+    score_thr = framework.score_threshold(model) if request.score_thr is None else request.score_thr
     predictor = framework.predictor(model, cfg, score_thr, **options)
-    page = _open_page(args)
+    page = _open_page(request)
     explorer = ImageExplorer(model, framework, page)
     if isinstance(source, VideoFrames):
-        explore_video(source, args.input, explorer, predictor, args.frames)
+        explore_video(source, request.input, explorer, predictor, frames)
     else:
         explore_images(source, explorer, predictor)
     return page
 
 
-def _open_page(args: argparse.Namespace) -> Page:
-    out = args.out or Path("outputs", f"{args.input.resolve().stem}_attention")
+def _open_page(request: Request) -> Page:
+    out = request.out or Path("outputs", f"{request.input.resolve().stem}_attention")
     for folder in (out, *(out / name for name in FOLDERS)):
-        make_output(folder, args.input, attention=False)
-    title = f"What {Path(args.config).stem} attends to"
-    return Page(out, title, {"config": args.config, "checkpoint": args.checkpoint})
+        make_output(folder, request.input, attention=False)
+    title = f"What {Path(request.config).stem} attends to"
+    return Page(out, title, {"config": request.config, "checkpoint": request.checkpoint})
 
 
 @reports_user_errors
 def main(argv=None) -> None:
-    explore(parse_args(argv))
+    args = parse_args(argv)
+    require("pytorch_grad_cam")
+    request = replace(from_args(Request, args), flags=framework_flags(vars(args)))
+    pictures = None
+    if args.demo:
+        out = args.out or Path("outputs", "explore_demo")
+        config, checkpoint, pictures = small_network(out / "network")
+        request = replace(request, config=config, checkpoint=checkpoint, input=pictures[0].parent, out=out)
+    explore(request, args.frames, pictures)

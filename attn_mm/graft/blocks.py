@@ -1,4 +1,4 @@
-"""Blocks that attend: layers behind their units, and top-down feedback over their last units."""
+"""Blocks with attention: layers behind their units, and top-down feedback over their last units."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from attn_mm.layers.td import TopDownAttention
 
 
 class AttendedMixin(nn.Module):
-    """Mixin: a block runs unit by unit, each followed by the layers put behind it."""
+    """Mixin: the block runs its units in turn, and after each the layers that grafts put behind it."""
 
     attn_mm: GraftedBlock
     attn: nn.ModuleDict
@@ -99,7 +99,7 @@ class AttendedMixin(nn.Module):
 
 
 def attend(block: Any) -> Any:
-    """Let ``block`` of a known family run unit by unit, with nothing behind the units yet. In place."""
+    """Make ``block``, in place, run its units in turn. No layers follow them yet."""
     if not isinstance(block, AttendedMixin):
         record = record_of_block(block)
         record.last_unit = record.family.units(block)[-1].name
@@ -109,10 +109,10 @@ def attend(block: Any) -> Any:
 
 
 class TopDown(nn.Module):
-    """What feedback adds to a block: the attention, and a norm of each re-run unit for each step.
+    """The modules that feedback adds to a block: the attention, and norms per step for each re-run unit.
 
     Args:
-        attention: gives the next input of the first re-run unit.
+        attention: computes the next input of the first re-run unit.
         units: the re-run units; a step's norms start as copies of theirs.
         steps: T, passes over the units.
     """
@@ -131,7 +131,7 @@ class TopDown(nn.Module):
 
 
 class FeedbackMixin(AttendedMixin):
-    """Mixin: the last units run again on an input that their output has modulated."""
+    """Mixin: the last units run again, on their input modulated by their output."""
 
     td: TopDown
 
@@ -175,7 +175,7 @@ class FeedbackMixin(AttendedMixin):
         }
 
     def repeat_norms(self) -> None:
-        """Set every step's norms to the norms that they repeat, unless a checkpoint has set them."""
+        """Copy the repeated norms into every step's norms, unless a checkpoint has set them."""
         if self.td.norms_given:
             return
         for step, repeated in self._norm_names().items():

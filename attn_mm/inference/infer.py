@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -17,17 +16,20 @@ from attn_mm.datasets.media import (
     open_videos,
 )
 from attn_mm.errors import UserError, reports_user_errors
-from attn_mm.frameworks import framework_of
 from attn_mm.frameworks.framework import ImageFramework, VideoFramework
 from attn_mm.frameworks.loading import load_model
 from attn_mm.inference.attention_sheets import AttentionFigure, AttentionSheets
-from attn_mm.inference.inputs import add_prediction_flags, check_flags, framework_flags, make_output
+from attn_mm.inference.inputs import (
+    Request,
+    add_prediction_flags,
+    framework_flags,
+    make_output,
+    open_request,
+)
 from attn_mm.inference.predictions import Predictions
 from attn_mm.inference.run_images import run_images, run_video
 from attn_mm.inference.run_videos import run_videos
-from attn_mm.utils.config import load_config
-from attn_mm.utils.files import check_checkpoint
-from attn_mm.utils.flags import positive, score
+from attn_mm.utils.flags import from_args, positive, score
 from attn_mm.utils.tables import counted
 
 _DESCRIPTION = """\
@@ -90,29 +92,35 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def check_figure(args: argparse.Namespace) -> None:
+def check_figure(source: Path, count: int | None, show_attention: bool) -> None:
     """UserError if --attention-figure doesn't fit the other arguments."""
-    if not args.attention_figure:
+    if not count:
         return
-    if not args.show_attention:
+    if not show_attention:
         raise UserError("--attention-figure goes with --show-attention")
-    if args.input.suffix.lower() in VIDEO_SUFFIXES:
-        raise UserError(f"--attention-figure is for images, and {args.input} is a video")
+    if source.suffix.lower() in VIDEO_SUFFIXES:
+        raise UserError(f"--attention-figure is for images, and {source} is a video")
 
 
-def infer(args: argparse.Namespace) -> None:
-    """Predict as the command line says; UserError if an argument can't be used."""
-    check_figure(args)
-    cfg = load_config(args.config, args.cfg_options)
-    check_checkpoint(args.checkpoint)
-    framework, flags = framework_of(cfg, "infer.py"), framework_flags(args)
-    check_flags(framework, args.config, flags, args.score_thr)
+def infer(request: Request, show_attention: bool = False, figure: int | None = None) -> None:
+    """Predict, and write the drawn input and ``predictions.json`` into the output folder.
+
+    Args:
+        request: the network and its input.
+        show_attention: also draw what the network attends to.
+        figure: also draw the attention of the first ``figure`` images or persons in one picture.
+
+    Raises:
+        UserError: an argument can't be used, or none of the input can be read.
+    """
+    check_figure(request.input, figure, show_attention)
+    cfg, framework = open_request(request, "infer.py")
     if isinstance(framework, VideoFramework):
-        if args.attention_figure:
-            raise UserError(f"--attention-figure is for images, and {args.config} is for videos")
-        found, what = infer_actions(args, cfg, framework, flags), ""
+        if figure:
+            raise UserError(f"--attention-figure is for images, and {request.config} is for videos")
+        found, what = infer_actions(request, cfg, framework, show_attention), ""
     else:
-        found = infer_objects(args, cfg, framework, flags)
+        found = infer_objects(request, cfg, framework, show_attention, figure)
         number = sum(len(record["objects"]) for record in found.records)
         what = counted(number, framework.noun) + " in "
     skipped = f", {len(found.skipped)} skipped" if found.skipped else ""
@@ -120,49 +128,51 @@ def infer(args: argparse.Namespace) -> None:
 
 
 def infer_actions(
-    args: argparse.Namespace, cfg: Config, framework: VideoFramework, flags: Mapping[str, Any]
+    request: Request, cfg: Config, framework: VideoFramework, show_attention: bool
 ) -> Predictions:
     """Recognise actions in videos."""
-    paths = open_videos(args.input)
-    options = framework.options(flags, paths, args.device)
-    model = load_model(cfg, args.checkpoint, args.device)
+    paths = open_videos(request.input)
+    options = framework.options(request.flags, paths, request.device)
+    model = load_model(cfg, request.checkpoint, request.device)
     predictor = framework.predictor(model, cfg, **options)
     run = framework.plain_forward(model)
-    sheets = AttentionSheets(model, run, keep_scale=True) if args.show_attention else None
-    found = open_output(args, framework.legend({"classes": predictor.classes}))
+    sheets = AttentionSheets(model, run, keep_scale=True) if show_attention else None
+    found = open_output(request, show_attention, framework.legend({"classes": predictor.classes}))
     run_videos(paths, found, predictor, sheets)
     return found
 
 
 def infer_objects(
-    args: argparse.Namespace, cfg: Config, framework: ImageFramework, flags: Mapping[str, Any]
+    request: Request, cfg: Config, framework: ImageFramework, show_attention: bool, figure: int | None
 ) -> Predictions:
     """Find objects or persons in images, or in the frames of a video."""
-    source = open_input(args.input)
+    source = open_input(request.input)
     is_video = isinstance(source, VideoFrames)
-    options = framework.options(flags, source, args.device)
-    model = load_model(cfg, args.checkpoint, args.device)
-    score_thr = framework.score_threshold(model) if args.score_thr is None else args.score_thr
+    options = framework.options(request.flags, source, request.device)
+    model = load_model(cfg, request.checkpoint, request.device)
+    score_thr = framework.score_threshold(model) if request.score_thr is None else request.score_thr
     run = framework.plain_forward(model)
-    sheets = AttentionSheets(model, run, keep_scale=is_video) if args.show_attention else None
+    sheets = AttentionSheets(model, run, keep_scale=is_video) if show_attention else None
     predictor = framework.predictor(model, cfg, score_thr, **options)
-    found = open_output(args, framework.legend(model.dataset_meta), score_thr=score_thr)
-    if sheets is not None and args.attention_figure:
-        sheets.figure = AttentionFigure(found.out / "attention_figure.png", args.attention_figure)
+    found = open_output(request, show_attention, framework.legend(model.dataset_meta), score_thr=score_thr)
+    if sheets is not None and figure:
+        sheets.figure = AttentionFigure(found.out / "attention_figure.png", figure)
     if isinstance(source, VideoFrames):
-        run_video(source, args.input, found, predictor, sheets)
+        run_video(source, request.input, found, predictor, sheets)
     else:
         run_images(source, found, predictor, sheets)
     return found
 
 
-def open_output(args: argparse.Namespace, legend: dict, **about) -> Predictions:
+def open_output(request: Request, attention: bool, legend: dict, **about) -> Predictions:
     """Make the output folder; by default its name is that of the input."""
-    out = args.out or Path("outputs", args.input.resolve().stem)
-    make_output(out, args.input, args.show_attention)
-    return Predictions(out, legend, config=args.config, checkpoint=args.checkpoint, **about)
+    out = request.out or Path("outputs", request.input.resolve().stem)
+    make_output(out, request.input, attention)
+    return Predictions(out, legend, config=request.config, checkpoint=request.checkpoint, **about)
 
 
 @reports_user_errors
 def main(argv=None) -> None:
-    infer(parse_args(argv))
+    args = parse_args(argv)
+    request = replace(from_args(Request, args), flags=framework_flags(vars(args)))
+    infer(request, args.show_attention, args.attention_figure)

@@ -4,13 +4,61 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from attn_mm.errors import UserError
-from attn_mm.frameworks import get_framework, known_frameworks
-from attn_mm.frameworks.framework import Framework, VideoFramework
-from attn_mm.utils.config import ConfigOptions
+from attn_mm.frameworks import framework_of, get_framework, known_frameworks
+from attn_mm.frameworks.framework import Framework, ImageFramework, VideoFramework
+from attn_mm.utils.config import ConfigOptions, load_config
+from attn_mm.utils.files import check_checkpoint
+
+
+@dataclass(frozen=True)
+class Request:
+    """A network and what it should predict on.
+
+    Attributes:
+        config, checkpoint: the network's.
+        input: an image, a folder of images, or a video; for an action config a video or a folder of videos.
+        device: where the network runs.
+        out: the output folder. None: a folder in ``outputs/`` named after the input.
+        score_thr: drop results below this score. None: the framework's default.
+        cfg_options: overrides of the config, ``{"a.b": value}``.
+        flags: the flags of single frameworks, as of :func:`framework_flags`.
+    """
+
+    config: str
+    checkpoint: str
+    input: Path
+    device: str
+    out: Path | None = None
+    score_thr: float | None = None
+    cfg_options: dict | None = None
+    flags: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_request(request: Request, tool: str) -> tuple[Config, ImageFramework | VideoFramework]:
+    """Read the config of a request.
+
+    Args:
+        request: the request.
+        tool: name of the command, for the error message.
+
+    Returns:
+        the config and its framework.
+
+    Raises:
+        UserError: a file is missing, ``tool`` doesn't know the framework, or a flag is for another one.
+    """
+    cfg = load_config(request.config, request.cfg_options)
+    check_checkpoint(request.checkpoint)
+    framework = framework_of(cfg, tool)
+    check_flags(framework, request.config, request.flags, request.score_thr)
+    return cfg, framework
 
 
 def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +74,14 @@ def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def framework_flags(args: argparse.Namespace) -> dict[str, Any]:
-    """The frameworks' flags that the user set, by name, such as ``{"--classes": Path("names.txt")}``."""
+def framework_flags(args: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags of single frameworks that the user set, such as ``{"--classes": Path("names.txt")}``.
+
+    Args:
+        args: everything that the user set, such as ``{"classes": Path("names.txt"), "config": "x.py"}``.
+    """
     flags = [flag for name in known_frameworks() for flag in get_framework(name).flags]
-    values = {flag: getattr(args, flag.removeprefix("--").replace("-", "_")) for flag in flags}
+    values = {flag: args[flag.removeprefix("--").replace("-", "_")] for flag in flags}
     return {flag: value for flag, value in values.items() if value}
 
 

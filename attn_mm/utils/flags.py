@@ -42,7 +42,7 @@ def count(text: str) -> int:
 
 def add_device_flag(parser: ArgumentParser) -> None:
     """Add ``--device``, which defaults to the best device of this machine."""
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
+    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best available")
 
 
 def add_options_flag(parser: ArgumentParser, text: str = "change the config") -> None:
