@@ -486,7 +486,7 @@ def test_an_ablation_keeps_what_is_finished(tmp_path, small_demos, quick_runs, m
     whole = results.read_text()
     for damaged in (whole[:20], "[]", '{"metrics": {}}'):
         results.write_text(damaged)
-        assert f"{results} is damaged: remove it, and the same command makes it again" in complaint()
+        assert f"{results} is damaged: remove it and repeat the command" in complaint()
     results.write_text(whole)
     about = (tmp_path / "config.py").read_text()
     (tmp_path / "config.py").write_text(about[: about.index("[") + 1])
