@@ -1,4 +1,4 @@
-"""Blocks that attend: layers behind their units, and top-down feedback over their last units."""
+"""Blocks with attention: layers behind their units, and top-down feedback over their last units."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from attn_mm.layers.td import TopDownAttention
 
 
 class AttendedMixin(nn.Module):
-    """Mixin: a block runs unit by unit, each followed by the layers put behind it."""
+    """Mixin: the block runs its units in turn, and after each the layers that grafts put behind it."""
 
     attn_mm: GraftedBlock
     attn: nn.ModuleDict
@@ -56,8 +56,9 @@ class AttendedMixin(nn.Module):
         """The layer at the branch's end, if it can add the shortcut as well."""
         layers = self._closing_layers()
         last = layers[-1] if layers else None
-        can_add = isinstance(last, ClosesBranch) and last.can_add()
-        return last if can_add and not self._needs_branch() else None
+        if not isinstance(last, ClosesBranch) or not last.can_add():
+            return None
+        return None if self._needs_branch() else last
 
     def _needs_branch(self) -> bool:
         """Whether the branch's output may be needed beside the sum: by autograd, or by who is shown it."""
@@ -98,7 +99,7 @@ class AttendedMixin(nn.Module):
 
 
 def attend(block: Any) -> Any:
-    """Let ``block`` of a known family run unit by unit, with nothing behind the units yet. In place."""
+    """Make ``block``, in place, run its units in turn. No layers follow them yet."""
     if not isinstance(block, AttendedMixin):
         record = record_of_block(block)
         record.last_unit = record.family.units(block)[-1].name
@@ -108,10 +109,10 @@ def attend(block: Any) -> Any:
 
 
 class TopDown(nn.Module):
-    """What feedback adds to a block: the attention, and a norm of each re-run unit for each step.
+    """The modules that feedback adds to a block: the attention, and norms per step for each re-run unit.
 
     Args:
-        attention: gives the next input of the first re-run unit.
+        attention: computes the next input of the first re-run unit.
         units: the re-run units; a step's norms start as copies of theirs.
         steps: T, passes over the units.
     """
@@ -130,7 +131,7 @@ class TopDown(nn.Module):
 
 
 class FeedbackMixin(AttendedMixin):
-    """Mixin: the last units run again on an input that their output has modulated."""
+    """Mixin: the last units run again, on their input modulated by their output."""
 
     td: TopDown
 
@@ -174,7 +175,7 @@ class FeedbackMixin(AttendedMixin):
         }
 
     def repeat_norms(self) -> None:
-        """Set every step's norms to the norms that they repeat, unless a checkpoint has set them."""
+        """Copy the repeated norms into every step's norms, unless a checkpoint has set them."""
         if self.td.norms_given:
             return
         for step, repeated in self._norm_names().items():

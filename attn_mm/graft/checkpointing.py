@@ -1,8 +1,8 @@
 """Gradient checkpointing (``with_cp``) of blocks that hold multi-flow norms.
 
-The upstream blocks checkpoint a closure that runs again in the backward pass,
-when another flow is current. The block is checkpointed as a whole instead, and
-its second run gets the flow of its first.
+Upstream blocks checkpoint a closure. It runs again in the backward pass, when
+another flow is current. This mixin checkpoints the whole block instead and
+reruns it in the flow of its first run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class FlowCheckpointMixin(nn.Module):
 
 
 def checkpoint_by_flow(blocks: Iterable[Any]) -> None:
-    """Take over the checkpointing of those of ``blocks`` that have ``with_cp=True``."""
+    """Replace the checkpointing of all ``blocks`` that have ``with_cp=True``."""
     for block in blocks:
         if getattr(block, "with_cp", False):
             block.with_cp = False

@@ -1,6 +1,6 @@
-"""A network's inference recorded once as a CUDA graph and replayed.
+"""Record a network's inference once as a CUDA graph, and replay it.
 
-With few images a GPU waits for the host to launch each of a network's hundreds of kernels
+At small batches a GPU waits for the host, which launches hundreds of kernels one by one
 (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/). A graph launches them all at once.
 """
 
@@ -20,8 +20,8 @@ from attn_mm.layers.ops.precision import without_cached_casts
 class CUDAGraphMixin(nn.Module):
     """Mixin: inference on a CUDA device replays graphs. Anything else runs as before.
 
-    A replay reads the parameters where they were: they may change in place. Whatever moves or
-    replaces them all (``to``, ``half``, loading with ``assign=True``) ends the graphs.
+    A replay reads the parameters from their old addresses, so they may change in place. Moving or
+    replacing them (``to``, ``half``, loading with ``assign=True``) discards the graphs.
     """
 
     attn_mm: Grafted

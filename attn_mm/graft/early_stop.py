@@ -1,8 +1,8 @@
-"""Top-down feedback stopped early: what a network says at each of its computation steps.
+"""Stop top-down feedback early: what a network predicts after each of its computation steps.
 
-Jaiswal, Fernando & Tan, TDAM, ECCV 2022 (https://arxiv.org/abs/2111.13470), figure 6 and section 4.1, speak
-of a network's attention and prediction at each step. In the authors' released code these are what the
-network gives when the blocks of its last stage stop after that step; the stages before run all theirs.
+Jaiswal, Fernando & Tan, TDAM, ECCV 2022 (https://arxiv.org/abs/2111.13470), figure 6 and section 4.1, show
+a network's attention and prediction at each step. The authors' released code gets them by stopping the
+blocks of the last stage after that step; earlier stages run all their steps.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def feedback_steps(model: nn.Module) -> int:
 
 @contextmanager
 def stopped_after(model: nn.Module, step: int) -> Iterator[None]:
-    """Let the blocks of :func:`last_feedback` stop after ``step``, from 1, while the context lasts.
+    """In this context the blocks of :func:`last_feedback` stop after ``step``, from 1.
 
     Raises:
         ValueError: the network has no such step.

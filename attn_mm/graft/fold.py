@@ -1,8 +1,9 @@
 """Batch norms with fixed statistics, folded into the convolutions before them.
 
 With its running mean m and variance v, a batch norm (Ioffe & Szegedy, https://arxiv.org/abs/1502.03167)
-multiplies each channel by a = gamma / sqrt(v + eps) and adds beta - a m; a convolution in front of it takes
-both into its weights and its bias. A convolution that several norms share is copied, once for each.
+multiplies each channel by a = gamma / sqrt(v + eps) and adds beta - a m; folding puts
+both into the weights and bias of the convolution before it. A convolution that several norms share is
+copied for each of them.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ _NORM_FORWARDS = {cls.forward for cls in (_BatchNorm, nn.SyncBatchNorm, MFBN)}
 
 
 class FlowConv(nn.Module):
-    """A convolution's copy for each flow that runs it, with that flow's norm folded in.
+    """A copy of a convolution for each flow, with that flow's norm folded in.
 
-    Outside any :func:`~attn_mm.layers.flow` block the last of them runs.
+    Outside any :func:`~attn_mm.layers.flow` block the last copy runs.
 
     Args:
-        convs: the copies by the flow's number, from 0.
+        convs: the copies, by flow from 0.
     """
 
     def __init__(self, convs: dict[int, nn.Module]) -> None:

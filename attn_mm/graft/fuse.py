@@ -24,7 +24,7 @@ from attn_mm.graft.stages import SPLITS
 from attn_mm.graft.swap import as_torch, swap_class, upstream_class
 from attn_mm.graft.units import FAMILIES, Unit
 from attn_mm.layers.aw_attention import AWAttention
-from attn_mm.layers.tam import TAM
+from attn_mm.layers.ops.closing import ClosesBranch
 from attn_mm.layers.td import TopDownAttention
 
 Flows = dict[nn.Module, range]
@@ -223,7 +223,7 @@ class FoldedFeedbackMixin(FeedbackMixin):
 
     td: FoldedTopDown  # type: ignore[assignment]  # it has what the methods that stay read
 
-    def _branch(self, x: Tensor, gate: TAM | None) -> Tensor:
+    def _branch(self, x: Tensor, gate: ClosesBranch | None) -> Tensor:
         units = self.family.units(self)
         first = len(units) - self.td.distance
         for unit in units[:first]:

@@ -17,10 +17,10 @@ class RecordedGraph(NamedTuple):
 
 
 class Graphs:
-    """The graphs of one network, by what they were recorded for. Its copies and pickles have none.
+    """The graphs of one network, by the kind of input. Copies and pickles start without graphs.
 
     Args:
-        sizes: for how many different inputs a graph is kept.
+        sizes: number of different inputs for which a graph is kept.
     """
 
     def __init__(self, sizes: int) -> None:
@@ -33,6 +33,6 @@ class Graphs:
         return Graphs, (self.sizes,)
 
     def forget(self) -> None:
-        """Leave every graph."""
+        """Discard every graph."""
         self.recorded.clear()
         self.modules.clear()

@@ -1,18 +1,18 @@
 """The weights of a 2D network, inflated for the 3D network that is built like it.
 
 Carreira & Zisserman, Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset,
-CVPR 2017 (https://arxiv.org/abs/1705.07750), section 2.4.1: a video that stands still is
-to have the features of its image. Each output frame of a convolution sees as many equal
+CVPR 2017 (https://arxiv.org/abs/1705.07750), section 2.4.1: a video of one repeated image must
+have the features of that image. Each output frame of a convolution sees as many equal
 frames as the kernel is long, so the kernel is repeated along time and divided by its length.
 
-A transposed convolution (an ANAR's) wants another divisor. With kernel length K, stride s and
+A transposed convolution, as in an ANAR, needs another divisor. With kernel length K, stride s and
 padding p along time its output frame o is
 
     y[o] = sum of w[k] x[(o + p - k) / s]    over the k in 0..K-1 that leave o + p - k divisible by s
 
 which are K/s of the K taps: an ANAR's deconvolutions (K = 4, s = 2) use taps 1 and 3 for one
-output frame and taps 0 and 2 for the next. Of equal frames x they make x * K/s * w, so that the
-kernel is repeated along time and divided by K/s. Divided by K it would halve what it puts out.
+output frame and taps 0 and 2 for the next. For equal frames x they give x * K/s * w, so the
+kernel is repeated along time and divided by K/s. Dividing by K would halve the output.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONVS = (nn.Conv3d, nn.ConvTranspose3d)
 
 
 def frames_seen(conv: nn.Conv3d | nn.ConvTranspose3d) -> int:
-    """How many frames of its input meet in each frame of ``conv``'s output, away from the first and last.
+    """Number of input frames that each output frame of ``conv`` sums, away from the first and last.
 
     Raises:
         ValueError: the output frames of a transposed convolution see different numbers of them.
@@ -50,9 +50,9 @@ def inflate(weight: Tensor, conv: nn.Conv3d | nn.ConvTranspose3d) -> Tensor:
 
 
 def inflate_state(net: nn.Module, state: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
-    """``state`` of a 2D network, by the names and in the shapes of ``net``.
+    """Convert the ``state`` of a 2D network to the names and shapes of the 3D network ``net``.
 
-    What has no place in ``net`` stays as it is. A load of the result reports how many keys were
+    Tensors that ``net`` does not have are kept unchanged. A load of the result reports how many keys were
     inflated, see :class:`attn_mm.graft.state.LoadReport`.
 
     Args:
@@ -61,8 +61,8 @@ def inflate_state(net: nn.Module, state: Mapping[str, Tensor]) -> OrderedDict[st
             give them in 2D.
 
     Raises:
-        ValueError: a tensor fits the one of that name neither as it is nor inflated, or none of
-            them is a convolution's that was inflated.
+        ValueError: a tensor does not fit, inflated or not, the one of its name; or no convolution
+            could be inflated.
     """
     own = net.state_dict()
     convs = {f"{name}.weight": module for name, module in net.named_modules() if isinstance(module, CONVS)}

@@ -1,4 +1,4 @@
-"""What grafted modules start at, whatever the backbone's own rules make of them."""
+"""Grafted modules that keep their own initialization, whatever the backbone does to its layers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import nn
 
 
 class OwnStart(nn.Module):
-    """Mixin: a module that sets what is in it, or what it knows of, by a rule of its own.
+    """Mixin: a module that initializes itself, or modules that it knows, by its own rule.
 
-    mmengine calls ``init_weights`` after the rules of what holds the module and before a
-    checkpoint. mmaction's ``ResNet3d`` and mmcv's ``VGG`` draw every layer anew and never call it
-    (mmaction/models/backbones/resnet3d.py:859, mmcv/cnn/vgg.py:127): ``started`` tells.
+    mmengine calls ``init_weights`` after the parent's own rules and before it loads a checkpoint.
+    mmaction's ``ResNet3d`` and mmcv's ``VGG`` initialize every layer and never call it
+    (mmaction/models/backbones/resnet3d.py:859, mmcv/cnn/vgg.py:127); ``started`` says whether it ran.
     """
 
     started = False

@@ -1,4 +1,4 @@
-"""Which blocks of a built backbone a graft goes into, in the words of a config."""
+"""Select the blocks or convolutions of a built backbone that a graft changes, as a config names them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _FACTORISED = "mmaction.models.common.conv2plus1d.Conv2plus1d"
 
 
 def stage_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
-    """The residual blocks of every stage: of ``layer1``, ``layer2`` and so on.
+    """List the residual blocks of every stage: ``layer1``, ``layer2`` and so on.
 
-    A MobileNet's layers count as stages too; its plain convolutions are none.
+    A MobileNet's layers count as stages, too; its plain convolutions do not.
 
     Raises:
-        TypeError: there are no stages, or a block's forward is of none of the known families.
+        TypeError: there are no stages, or a block belongs to no known family.
     """
     names: Any = getattr(backbone, "res_layers", None) or getattr(backbone, "layers", ())
     stages = [_blocks(getattr(backbone, name)) for name in names if isinstance(name, str)]
@@ -50,16 +50,16 @@ def select_blocks(
     stages: Sequence[int] | None = None,
     blocks: Sequence[str | Sequence[int]] | None = None,
 ) -> list[nn.Module]:
-    """The blocks that ``stages`` and ``blocks`` name.
+    """Select the blocks that ``stages`` and ``blocks`` name.
 
     Args:
         backbone: a built backbone.
-        stages: places of stages, from 0, or backwards from -1; None is all of them.
-        blocks: for each of ``stages``, ``'all'`` or places of blocks in it, likewise; None is all.
+        stages: indices of stages, from 0, or from the end, from -1. None selects all.
+        blocks: for each of ``stages``, ``'all'`` or indices of its blocks. None selects all.
 
     Raises:
-        ValueError: there is no such stage or block, one is named twice, or ``blocks`` has not
-            one entry a stage.
+        ValueError: there is no such stage or block, one is named twice, or ``blocks`` does not have
+            one entry for each stage.
         TypeError: see :func:`stage_blocks`.
     """
     found = stage_blocks(backbone)
@@ -86,19 +86,19 @@ def select_convs(
     stages: Sequence[int] | None = None,
     blocks: Sequence[str | Sequence[int]] | None = None,
 ) -> list[nn.Module]:
-    """The convolutions that ``convs`` names in each selected block, or in the selected stages of a VGG.
+    """Select the convolutions that ``convs`` names in the selected blocks, or in the stages of a VGG.
 
     Args:
         backbone: a built backbone.
-        convs: units by name; of a unit that is made of several convolutions, as an
-            :class:`attn_mm.layers.AAConv2d` is, one of them: ``'conv1.qkv'``. Or the size of a
-            kernel, ``'3x3'``: all units that have it. A (2+1)D convolution stands for both its
-            factors, ``'conv1.conv_s'`` and ``'conv1.conv_t'`` for one.
+        convs: names of units, such as ``'conv2'``. Of a unit with several convolutions, such as
+            :class:`attn_mm.layers.AAConv2d`, name one: ``'conv1.qkv'``. A kernel size, ``'3x3'``,
+            selects all units that have it. A (2+1)D convolution means both factors; name
+            ``'conv1.conv_s'`` or ``'conv1.conv_t'`` for one.
         stages, blocks: see :func:`select_blocks`. The stages of a VGG are the groups of
             :func:`attn_mm.graft.units.plain_convs`; it has no blocks.
 
     Raises:
-        ValueError: ``convs`` names what is not there, or see :func:`select_blocks`.
+        ValueError: ``convs`` names no convolution of the backbone, or see :func:`select_blocks`.
         TypeError: see :func:`stage_blocks`.
     """
     if not isinstance(convs, list | tuple) or not convs or not all(isinstance(name, str) for name in convs):

@@ -1,7 +1,7 @@
-"""A built backbone as stages, for the families whose forward is known.
+"""Split a built backbone into stages, if its forward is known.
 
-The graft takes over a backbone's forward, so it must know the forward that it
-replaces: a backbone is recognised by the class that defines its ``forward``.
+A graft replaces a backbone's forward, so it must know what that forward does.
+It recognises a backbone by the class that defines its ``forward``.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ Step = Callable[[Any, Tensor], Tensor]
 
 
 class Split(NamedTuple):
-    """How the backbones of a family fall into stages."""
+    """How to split the backbones of one family into stages."""
 
     stages: Callable[[Any], list[Stage]]
     convs: Callable[[Any], list[nn.Module]]
-    """The last convolution of each stage that can be attended: all but the last stage."""
+    """The last convolution of every stage but the last: of each stage that can be attended."""
     indices: Callable[[Any], range]
     """What ``out_indices`` calls the stages."""
     bare: bool = False
-    """Whether one map leaves the backbone alone, not in a tuple of one."""
+    """Whether the backbone returns a single map as a tensor, not as a tuple of one."""
 
 
 def _resnet_stem(backbone: Any, x: Tensor) -> Tensor:

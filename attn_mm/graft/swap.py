@@ -1,10 +1,9 @@
 """Give a built module new behaviour by swapping its class.
 
-The object, its parameters' names, its hooks and its place in the model stay,
-``isinstance`` of the upstream class still holds, and ``deepcopy``, ``pickle``,
-``torch.compile`` and SyncBN conversion see an ordinary module. Hooks and
-closures survive none of these; ``torch.nn.utils.parametrize`` swaps classes for
-the same reason.
+The module stays the same object: it keeps its parameters' names, its hooks and its
+place in the model, and is still an instance of the upstream class. ``deepcopy``,
+``pickle``, ``torch.compile`` and SyncBN conversion see an ordinary module; they would
+lose hooks and closures. ``torch.nn.utils.parametrize`` swaps classes for the same reason.
 """
 
 from __future__ import annotations

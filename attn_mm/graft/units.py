@@ -1,10 +1,10 @@
-"""A residual block as its ordered units: a convolution and what follows it.
+"""Read a residual block as a list of units: a convolution and what follows it.
 
-The graft takes over a block's forward, so it must know the forward that it
-replaces: a block is recognised by the class that defines its ``forward``.
-Names, plugins, drop path and shortcut of the block stay what they are.
+A graft replaces a block's forward, so it must know what that forward does. It
+recognises a block by the class that defines its ``forward``. The block keeps its
+names, plugins, drop path and shortcut.
 
-A VGG has no blocks, only convolutions in a row: :func:`plain_convs`.
+A VGG has no blocks, only a sequence of convolutions: :func:`plain_convs`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Unit(NamedTuple):
     act: nn.Module | None
     then: tuple[Callable[[Tensor], Tensor], ...] = ()
     whole: nn.Module | None = None
-    """The module that has convolution, norm and activation in it, where there is one."""
+    """The module that contains convolution, norm and activation; None where there is none."""
 
     @property
     def dims(self) -> Literal[2, 3]:
@@ -48,7 +48,7 @@ class Unit(NamedTuple):
 
 
 class Family(NamedTuple):
-    """How the blocks of a family, which have the attributes of their classes, are read and closed."""
+    """How to read the blocks of one family, and how they end."""
 
     units: Callable[[Any], list[Unit]]
     shortcut: Callable[[Any, Tensor], Tensor | None]
@@ -189,7 +189,7 @@ def forward_owner(module: nn.Module) -> str:
 
 
 def find_family(block: nn.Module) -> Family | None:
-    """The family of ``block``, or None where its forward is of none of the known ones."""
+    """Find the family of ``block``; None if its forward is not known."""
     record = getattr(block, "attn_mm", None)
     return record.family if isinstance(record, GraftedBlock) else FAMILIES.get(forward_owner(block))
 

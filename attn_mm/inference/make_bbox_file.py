@@ -71,7 +71,7 @@ def image_set(cfg: Config, ann_file: str | None, img_dir: str | None) -> tuple[s
     """The annotation file and the image folder: those given, or else those of the config's test set."""
     if bool(ann_file) != bool(img_dir):
         raise UserError("--ann-file and --img-dir go together")
-    if ann_file:
+    if ann_file and img_dir:
         return ann_file, img_dir
     dataset = cfg.get("test_dataloader", {}).get("dataset", {})
     ann_file, folder = dataset.get("ann_file") or "", dataset.get("data_prefix", {}).get("img")

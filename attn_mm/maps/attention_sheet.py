@@ -164,7 +164,7 @@ def _section(small: np.ndarray, panels: Sequence[Panel], limits: Limits) -> np.n
     with_place = any(panel.title for panel in panels)
     cells = []
     for panel in panels:
-        ends = limits[panel.key] if kind.over == "positions" else kind.bounds
+        ends = limits[panel.key] if kind.over == "positions" else _bounds(kind)
         names = _names(panel)[: 1 + with_place]
         figures = summarise(panel.values)
         about = f"mean {_number(kind, figures['mean'])}, spread {_number(kind, figures['spread'])}"
@@ -190,7 +190,7 @@ def _drawn(small: np.ndarray, panel: Panel, ends: tuple[float, float], width: in
     """A map over the picture, or how often each value occurs."""
     if panel.kind.over == "positions":
         return overlay(small, panel.values, ends)
-    counts = np.array(histogram(panel.values, panel.kind.bounds, BINS), float)
+    counts = np.array(histogram(panel.values, _bounds(panel.kind), BINS), np.float64)
     chart = np.full((CHART_HEIGHT, width, 3), 255, np.uint8)
     edges = np.linspace(0, width, BINS + 1).round().astype(int)
     for left, right, part in zip(edges, edges[1:], counts / counts.max()):
@@ -219,8 +219,13 @@ def _width(text: str) -> int:
 
 def _numbers(panel: Panel, ends: tuple[float, float]) -> tuple[str, str]:
     if panel.kind.over != "positions":
-        ends = panel.kind.bounds
+        ends = _bounds(panel.kind)
     return _number(panel.kind, ends[0]), _number(panel.kind, ends[1])
+
+
+def _bounds(kind: AttentionKind) -> tuple[float, float]:
+    assert kind.bounds is not None, "values over channels or weights have bounds"
+    return kind.bounds
 
 
 def _number(kind: AttentionKind, value: float) -> str:

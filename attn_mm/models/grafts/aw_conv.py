@@ -29,19 +29,19 @@ def aw_conv(
     reduce_hw: int = 1,
     start: float = 0.5,
 ) -> list[nn.Module]:
-    """Turn convolutions into AW-convolutions; their weights and their names stay.
+    """Turn convolutions into AW-convolutions that keep their weights and names.
 
     Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
-    (https://arxiv.org/abs/2108.08205). The default is the paper's AW-ResNet: every
-    bottleneck's 3x3.
+    (https://arxiv.org/abs/2108.08205). The default is the paper's AW-ResNet: the 3x3
+    convolution of every bottleneck.
 
     Args:
         backbone: a built backbone.
         convs, stages, blocks: see :func:`attn_mm.graft.selection.select_convs`.
         reduction, reduce_c1, reduce_c2, reduce_hw: see :class:`attn_mm.layers.AWConv2d`.
-        start: the attention's typical value at the start. 1/2 is the paper's, and multiplies
-            pretrained weights by 3/2; near 0 they keep their scale, which a network needs that has no
-            norms or keeps their statistics.
+        start: typical value of the attention at the start. The paper's 1/2 multiplies pretrained
+            weights by 3/2. Near 0 they keep their scale: use that for a network without norms, or
+            one that freezes their statistics.
 
     Returns:
         The new modules.
@@ -69,7 +69,7 @@ def aw_conv(
 
 
 class AWStarts(OwnStart):
-    """What attentions start at."""
+    """The initial values of attentions."""
 
     def __init__(self) -> None:
         super().__init__()

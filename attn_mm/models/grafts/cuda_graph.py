@@ -16,15 +16,15 @@ from attn_mm.registry import GRAFTS
 
 @GRAFTS.register_module(name="CUDAGraph")
 def cuda_graph(backbone: Any, sizes: int = 4) -> list[nn.Module]:
-    """Let ``backbone``, in place, replay CUDA graphs of itself where it runs without gradients on a GPU.
+    """Make ``backbone``, in place, replay CUDA graphs of itself when it runs without gradients on a GPU.
 
-    For batches so small that the GPU waits for the host. A graph is recorded for each kind of input
-    (size, batch, type, layout), and holds its maps in memory. Training, gradients, forward hooks
-    and other devices are not concerned.
+    Use it for batches so small that the GPU waits for the host. The network records a graph for each
+    kind of input (size, batch, type, layout), which holds its maps in memory. Training, gradients,
+    forward hooks and other devices use no graphs.
 
     Args:
         backbone: any built backbone whose forward reads no values back from the GPU.
-        sizes: for how many kinds of input a graph is recorded; others run as before.
+        sizes: number of kinds of input to record a graph for; others run without one.
 
     Returns:
         The new modules: none.

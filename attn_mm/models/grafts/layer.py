@@ -1,4 +1,4 @@
-"""Put a layer behind the units of a backbone's blocks: what a graft that names a layer does."""
+"""The graft that names a layer: put it behind a unit of a backbone's blocks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Stages = Sequence[int] | None
 Blocks = Sequence[Literal["all"] | Sequence[int]] | None
 
 FILLED_IN = ("channels", "in_channels", "dims")
-"""Parameters of a layer that follow from where it stands."""
+"""Parameters of a layer that the graft fills in, from the layer's place."""
 
 
 def layer_class(kind: str | type, or_graft: bool = True) -> type[nn.Module]:
@@ -55,9 +55,9 @@ def put_layer(
 ) -> list[nn.Module]:
     """Put a layer, ``(N, C, *size)`` in and out, behind a unit of each block.
 
-    A layer behind the last unit stands before the sum with the shortcut; one
-    behind another unit stands after its activation. A block's own plugins come
-    first, and layers of one position follow each other in the order of the grafts.
+    A layer behind the last unit runs before the sum with the shortcut. A layer behind
+    another unit runs after its activation. A block's own plugins run first; layers at one
+    position run in the order of the grafts.
 
     Args:
         backbone: a built backbone.

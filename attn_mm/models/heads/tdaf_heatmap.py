@@ -126,7 +126,7 @@ class TDAFHeatmapHead(LoadReport, HeatmapHead):
         ValueError: an option is out of its range.
     """
 
-    deconv_layers: nn.Module
+    deconv_layers: Any
 
     def __init__(
         self,

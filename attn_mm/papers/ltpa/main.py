@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.papers.ltpa import demo
@@ -66,7 +68,7 @@ another image's.
 """
 
 
-ANALYSES = {
+ANALYSES: dict[str, tuple[Callable[..., None], type[Any]]] = {
     "fool": (fool, FoolOptions),
     "transfer": (transfer, TransferOptions),
     "segment": (segment, SegmentOptions),

@@ -225,6 +225,7 @@ def ablate(cfg: Config, chosen: Sequence[Variant], out: Path, metric: str | None
         )
     if not is_main_process():
         return
+    assert metric is not None, "there are no variants"
     record = {"config": cfg.filename, "metric": metric, "variants": rows}
     draw_ablation(rows, metric, feedback_of(cfg)[0], out / f"{_NAME}.png")
     write_atomically(out / f"{_NAME}.json", json.dumps(record, indent=2) + "\n")
