@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os.path as osp
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,7 +78,11 @@ class CheckpointError(RuntimeError):
     """A checkpoint can't be loaded. The message is one line: what is wrong, where, and what to do."""
 
 
-class UnsafeCheckpointError(CheckpointError):
+class MissingCheckpointError(CheckpointError, FileNotFoundError):
+    """The checkpoint's file doesn't exist."""
+
+
+class UnsafeCheckpointError(CheckpointError, pickle.UnpicklingError):
     """The file names code that no checkpoint needs; none of it was run."""
 
 

@@ -157,5 +157,4 @@ def test_nobody_looks_at_its_caller_and_nothing_is_mocked():
         for word in ("_getframe", "currentframe", "inspect.stack", "unittest")
         if word in text
     }
-    # torch.load must tell the frameworks' modules, which all import it at will, from anybody else's.
-    assert found == {"attn_mm/compat/checkpoints.py: _getframe"}
+    assert found == set()

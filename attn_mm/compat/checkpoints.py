@@ -8,16 +8,16 @@ NumPy arrays. mmdet, mmpose, mmaction2 and mmpretrain load feature banks and
 queues in the same way (mmaction/models/roi_heads/shared_heads/lfb.py:131,
 mmpretrain/engine/hooks/swav_hook.py:70).
 
-The patch makes every ``torch.load`` in these packages use the unpickler of
-:mod:`attn_mm.compat.restricted_pickle`. For all other code, ``torch.load`` is
-unchanged.
+The patch makes ``torch.load`` use the unpickler of
+:mod:`attn_mm.compat.restricted_pickle`, unless the call says how to unpickle:
+with ``weights_only``, ``pickle_module`` or any other option it is torch's own.
+The frameworks pass none of these.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import sys
 import textwrap
 from collections.abc import Callable
 from functools import wraps
@@ -29,9 +29,12 @@ from urllib.parse import urlparse
 import torch
 
 from attn_mm.compat.lazy import after_import
-from attn_mm.errors import CheckpointError, PretrainedUnavailableError, UnsafeCheckpointError
-
-_FRAMEWORKS = {"mmcv", "mmdet", "mmpose", "mmaction", "mmpretrain"}
+from attn_mm.errors import (
+    CheckpointError,
+    MissingCheckpointError,
+    PretrainedUnavailableError,
+    UnsafeCheckpointError,
+)
 
 MapLocation = str | torch.device | dict | Callable | None
 
@@ -65,6 +68,8 @@ def _load(source: str | os.PathLike | IO[bytes], map_location: MapLocation) -> A
     path = Path(source).expanduser()
     try:
         file = path.open("rb")
+    except FileNotFoundError as error:
+        raise MissingCheckpointError(f"checkpoint {path} does not exist") from error
     except OSError as error:
         raise CheckpointError(f"cannot open checkpoint {path}: {error.strerror}") from error
     with file:
@@ -154,12 +159,9 @@ def load_url(
 
 @wraps(torch.serialization.load)
 def _torch_load(f: Any, map_location: MapLocation = None, *args: Any, **kwargs: Any) -> Any:
-    caller = sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
-    if caller == "mmengine":
-        return load_checkpoint_file(f, map_location)
-    if caller in _FRAMEWORKS:
-        return _load(f, map_location)
-    return torch.serialization.load(f, map_location, *args, **kwargs)
+    if any(option is not None for option in (*args, *kwargs.values())):
+        return torch.serialization.load(f, map_location, *args, **kwargs)
+    return _load(f, map_location)
 
 
 def _replace_loaders(module: Any) -> None:

@@ -10,6 +10,7 @@ from attn_mm.models.backbones.wide_resnet import WideResNet
 from attn_mm.models.deployed import deployed
 from attn_mm.models.inflated import inflated
 from attn_mm.models.necks.attn_fpn import attn_fpn
+from attn_mm.models.necks.pointwise_pooling import PointwisePooling
 from attn_mm.models.necks.pooled_concat import PooledConcat
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "VGGGAP",
     "VGGPAN",
     "MobileNetV1",
+    "PointwisePooling",
     "PooledConcat",
     "PreActResNet",
     "VGGAtt",

@@ -1,21 +1,23 @@
-"""The parameters and multiply-adds that the papers publish, each with the network that has them.
+"""The papers: what they publish, how it compares with what is counted here, and their analyses.
 
-One file a paper, one :class:`Row` a published network. ``tools/complexity.py
---paper`` builds them all and prints what is published against what is counted.
+A paper is a folder of ``configs/`` whose metafile names one; its analyses are a package of the same name.
+``tools/complexity.py --paper`` builds every network whose size is published and prints both.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-
+from attn_mm.papers.metafile import folders, read_metafile
 from attn_mm.papers.published import Row
 
-PAPERS = ("td", "tdaf", "aw", "ltpa", "tam")
+
+def paper_names() -> list[str]:
+    """The folders of ``configs/`` that are a paper's, such as ``'td'``."""
+    return [folder for folder in folders() if read_metafile(folder).paper]
 
 
 def rows_of(paper: str) -> list[Row]:
-    """The rows of one of :data:`PAPERS`, in the order of its tables."""
-    return import_module(f"attn_mm.papers.{paper}").ROWS
+    """What a paper publishes of its networks' sizes, in the order of its tables."""
+    return read_metafile(paper).rows()
 
 
-__all__ = ["PAPERS", "Row", "rows_of"]
+__all__ = ["Row", "paper_names", "rows_of"]

@@ -11,7 +11,7 @@ from attn_mm.describe.build import add_shape_flag
 from attn_mm.describe.complexity import config_report, count_config
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.frameworks.forwards import input_shape
-from attn_mm.papers import PAPERS
+from attn_mm.papers import paper_names
 from attn_mm.papers.counts import compare, paper_report
 from attn_mm.utils.config import load_config
 from attn_mm.utils.files import make_folder
@@ -42,7 +42,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         "--paper",
         nargs="*",
         metavar="PAPER",
-        help=f"the papers' networks instead of a config: any of {', '.join(PAPERS)} (default: all)",
+        help=f"the papers' networks instead of a config: any of {', '.join(paper_names())} (default: all)",
     )
     add_shape_flag(parser)
     parser.add_argument(
@@ -65,13 +65,13 @@ def compare_papers(papers: Sequence[str], out: Path | None = None) -> None:
     """Print what the papers publish against what is counted; write it into ``out``, if it is named.
 
     Args:
-        papers: of :data:`attn_mm.papers.PAPERS`; all where there is none.
+        papers: of :func:`attn_mm.papers.paper_names`; all where there is none.
         out: the output folder.
 
     Raises:
         UserError: a framework that their networks need is not installed.
     """
-    counts = compare(papers or PAPERS)
+    counts = compare(papers or paper_names())
     report = paper_report(counts)
     print(report, end="")
     if out:
@@ -86,9 +86,10 @@ def main(argv=None) -> None:
     if args.out:
         make_folder(args.out)
     if args.paper is not None:
-        unknown = sorted(set(args.paper) - set(PAPERS))
+        known = paper_names()
+        unknown = sorted(set(args.paper) - set(known))
         if unknown:
-            raise UserError(f"--paper knows {', '.join(PAPERS)}, not {', '.join(unknown)}")
+            raise UserError(f"--paper knows {', '.join(known)}, not {', '.join(unknown)}")
         if args.shape or args.cfg_options:
             raise UserError("--shape and --cfg-options are for a config; the papers' networks have their own")
         compare_papers(args.paper, args.out)

@@ -1,23 +1,24 @@
-"""Builds the networks of :mod:`attn_mm.papers`; compares what they have with what is published."""
+"""Build the networks that the papers publish figures of; compare the figures with what is counted."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
-from mmengine.registry import MODELS, DefaultScope
 from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from attn_mm.describe.counting import count_parameters, measure, meta_input, weightless
+from attn_mm.describe.build import build
+from attn_mm.describe.counting import count_parameters, measure, meta_input
 from attn_mm.errors import UserError
 from attn_mm.papers import Row, rows_of
 from attn_mm.papers.published import agreement, relative_error
 from attn_mm.utils.config import load_config
+from attn_mm.utils.config_names import shipped_config
 from attn_mm.utils.tables import markdown_table
 
 _LEGEND = """\
@@ -67,19 +68,9 @@ class Count:
         return record
 
 
-def build_row(row: Row, model=None) -> nn.Module:
-    """The network of ``row`` (or the one given, which it is compared with), on the meta device."""
-    model = row.model if model is None else model
-    scope = row.scope
-    if isinstance(model, str):
-        cfg = load_config(model)
-        model, scope = cfg.model, cfg.default_scope
-    with DefaultScope.overwrite_default_scope(scope), weightless():
-        if callable(model):
-            model = model()
-        if not isinstance(model, nn.Module):
-            model = MODELS.build(model)
-        return model.to("meta")
+def build_row(row: Row) -> nn.Module:
+    """The network of ``row``, on the meta device."""
+    return build(load_config(shipped_config(row.config), row.options), "meta")
 
 
 def count_row(row: Row) -> Count:
@@ -90,7 +81,7 @@ def count_row(row: Row) -> Count:
         total = count_parameters(model)
         params = total.params - (total.frozen_affine if row.constants else 0)
         if row.minus is not None:
-            params -= count_parameters(build_row(row, row.minus)).params
+            params -= count_parameters(build_row(replace(row, config=row.minus))).params
     if row.macs:
         total = measure(model, meta_input(*row.shape), depth=0)[0]
         macs = getattr(total, row.convention)
@@ -104,7 +95,7 @@ def compare(papers: Iterable[str]) -> list[Count]:
         UserError: a framework that one of them is built with is not installed.
     """
     rows = [row for paper in papers for row in rows_of(paper)]
-    missing = sorted(scope for scope in {row.scope for row in rows} if find_spec(scope) is None)
+    missing = sorted(name for name in {row.framework for row in rows} if find_spec(name) is None)
     if missing:
         raise UserError(f"--paper needs {' and '.join(missing)}, which the extras of attn-mm install")
     bar = track(rows, description="networks", console=Console(stderr=True), transient=True)

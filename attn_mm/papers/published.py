@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
-
-from torch import nn
 
 _UNITS = {"": 1, "M": 10**6, "G": 10**9, "Gi": 2**30}
 _FIGURE = re.compile(r"([\d,]+(?:\.(\d+))?) ?(M|Gi|G|)")
@@ -22,28 +19,29 @@ class Row:
     Attributes:
         where: the paper, and the table or section in it.
         network: its name in the table below.
-        model: a config of the framework ``scope``, the path of a config file, or a function
-            that gives a config or a network.
+        config: the path of its config, from ``configs/`` on.
+        options: what differs from that config, as of ``--cfg-options``.
         params: its published parameters, digits and unit as printed: ``'27.65 M'``. A number
             without a unit is known to the last digit.
         macs: its published multiply-adds, ``'4.59 G'``; ``'Gi'`` are units of 2^30.
         convention: what the multiply-adds include, see :mod:`attn_mm.describe.counting`.
         shape: of the input that they are for.
-        scope: the framework whose names the config uses.
-        minus: the network whose parameters are taken off, where the increase is published.
+        framework: the package that the config needs.
+        minus: the config whose parameters are taken off, where the increase is published.
         constants: batch norms whose scales and shifts don't train are no parameters.
         note: why the counts differ, or by what reading they agree.
     """
 
     where: str
     network: str
-    model: dict[str, Any] | str | Callable[[], nn.Module | dict[str, Any]]
+    config: str
+    options: dict[str, Any] = field(default_factory=dict)
     params: str | None = None
     macs: str | None = None
     convention: Literal["conv", "full"] = "conv"
     shape: tuple[int, ...] = (3, 224, 224)
-    scope: str = "mmpretrain"
-    minus: dict[str, Any] | str | None = None
+    framework: str = "mmpretrain"
+    minus: str | None = None
     constants: bool = False
     note: str = ""
 

@@ -10,7 +10,8 @@ import yaml
 from attn_mm.errors import UserError
 
 _PACKAGE = Path(__file__).parents[1]
-CONFIGS = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
+_INSTALLED = _PACKAGE / "configs"
+CONFIGS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "configs"
 """The folder of the configs, in an installed attn_mm or in its checkout."""
 
 

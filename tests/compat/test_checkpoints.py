@@ -474,9 +474,27 @@ def test_every_way_in_is_guarded(way_in, good, evil, marker, tmp_path, monkeypat
     way_in(good, tmp_path / "b", monkeypatch)
 
 
-def test_torch_load_is_untouched_for_others(evil, marker):
+def test_torch_load_is_torchs_own_where_the_call_says_how_to_unpickle(evil, marker):
+    with pytest.raises(pickle.UnpicklingError, match="weights_only"):
+        torch.load(evil, weights_only=True)
+    with pytest.raises(UnsafeCheckpointError, match="system"):
+        torch.load(evil, weights_only=None)
+    assert not marker.exists()
     torch.load(evil, weights_only=False)
     assert marker.exists()
+    marker.unlink()
+    torch.load(evil, "cpu", pickle, weights_only=False)
+    assert marker.exists()
+
+
+def test_errors_are_those_that_callers_of_torch_load_expect(evil, tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        torch.load(tmp_path / "none.pth")
+    with pytest.raises(pickle.UnpicklingError, match="system"):
+        torch.load(evil)
+
+
+def test_patching_twice_is_patching_once():
     attn_mm.compat.patch()
     assert torch.load.__wrapped__ is torch.serialization.load
 

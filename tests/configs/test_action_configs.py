@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from module_parameters import grafts_of_resnet50
+from published import row_of
 
 from attn_mm.utils.config import walk
 
@@ -142,15 +142,15 @@ class TestParameters:
         return total + below * classes + classes
 
     @pytest.mark.parametrize(
-        "name, blocks, millions",
-        [(PLAIN, (3, 4, 6, 3), 47.019), ("tdaf/3dr101_plain_kinetics400", (3, 4, 23, 3), 86.065)],
+        "name, blocks", [(PLAIN, (3, 4, 6, 3)), ("tdaf/3dr101_plain_kinetics400", (3, 4, 23, 3))]
     )
-    def test_published_baselines(self, name, blocks, millions):
+    def test_published_baselines(self, name, blocks):
         assert parameters(name) == self.hara(blocks)
-        assert round(parameters(name) / 1e6, 3) == millions
+        assert f"{parameters(name) / 1e6:.3f} M" == row_of(name, "TDAF, table 6").params
 
     def test_published_tdaf(self):
-        assert round(parameters("tdaf/3dr50_tdaf-anar5_kinetics400") / 1e6, 3) == 48.417
+        name = "tdaf/3dr50_tdaf-anar5_kinetics400"
+        assert f"{parameters(name) / 1e6:.3f} M" == row_of(name, "TDAF, table 6").params
         for folder, depth in (("tdaf", "3dr50"), ("action", "3dr101")):
             grafted = parameters(f"{folder}/{depth}_tdaf-anar5_kinetics400")
             assert grafted - parameters(f"tdaf/{depth}_plain_kinetics400") == 1_398_419
@@ -158,15 +158,6 @@ class TestParameters:
     @pytest.mark.parametrize("graft", GRAFTS)
     def test_other_grafts(self, graft):
         assert parameters(f"action/3dr50_{graft}_kinetics400") - parameters(PLAIN) == GRAFTS[graft]
-
-    def test_the_table_of_the_docs(self, repo):
-        text = (repo / "docs/action.md").read_text()
-        rows = re.findall(
-            r"^\| \[`[\w-]+`\]\(\.\./configs/([\w/-]+)\.py\) \|.* \| ([\d.]+) M \|$", text, re.MULTILINE
-        )
-        assert sorted(name for name, _ in rows) == NAMES
-        for name, millions in rows:
-            assert f"{parameters(name) / 1e6:.3f}" == millions, name
 
 
 class TestProtocol:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 import numpy as np
@@ -116,17 +115,6 @@ def test_published_parameters_of_simplebaseline(depth, millions):
 def test_added_parameters(variant):
     plain = f"tdaf/simplebaseline-{'r101' if 'r101' in variant else 'r50'}_plain_coco"
     assert parameters(config(variant).model) - parameters(config(plain).model) == ADDED[variant]
-
-
-def test_the_docs_list_every_config_with_its_parameters():
-    rows = re.findall(
-        r"^\| \[`[\w-]+`\]\(\.\./configs/([\w/-]+)\.py\) \|.*\| ([\d.]+) M \|$",
-        (ROOT / "docs" / "pose.md").read_text(),
-        re.MULTILINE,
-    )
-    assert sorted(name for name, _ in rows) == NAMES
-    for name, millions in rows:
-        assert f"{parameters(config(name).model) / 1e6:.3f}" == millions, name
 
 
 def test_ground_truth_boxes_by_an_option_and_detections_without():

@@ -21,8 +21,8 @@ def test_old_names_are_gone_and_new_ones_are_there():
 @pytest.mark.parametrize(
     "path",
     [
-        "configs/tam/r18_tam_300e_cifar10.py",
-        "tam/r18_tam_300e_cifar10.py",
+        "configs/classification/tam_r18_tam_cifar10.py",
+        "classification/tam_r18_tam_cifar10.py",
         "./configs/classification/tam_r18_tam_cifar10.py",
         "/home/configs/attn_mm/configs/classification/tam_r18_tam_cifar10.py",
     ],
@@ -35,7 +35,7 @@ def test_the_new_name_is_in_the_message(path):
 
 def test_the_new_name_of_a_base_is_in_the_message(tmp_path):
     config = tmp_path / "mine.py"
-    config.write_text("_base_ = './configs/tdaf/fcos-r50_plain_coco.py'\n")
+    config.write_text("_base_ = './configs/fcos_r50.py'\n")
     with pytest.raises(UserError, match=r"; it is now configs/tdaf/fcos-r50_plain_coco\.py$"):
         load_config(str(config))
 

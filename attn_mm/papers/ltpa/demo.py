@@ -42,12 +42,12 @@ def networks(analysis: str) -> tuple[list[str], list[str]]:
     """
     names = list(NETS[analysis])
     return [
-        file for name in names for file in trained(_config(name), _WORK_DIR / name, _CONFIGS[name])
+        file for name in names for file in trained(_config(name), _WORK_DIR / name, Path(_CONFIGS[name]).stem)
     ], names
 
 
 def _config(name: str) -> Config:
-    cfg = load_config(f"configs/ltpa/{_CONFIGS[name]}.py")
+    cfg = load_config(f"configs/{_CONFIGS[name]}.py")
     cfg.model.backbone.depth = DEPTH
     if name != PLAIN:
         cfg.model.head.compatibility = "dp" if name == DOT_PRODUCT else "pc"

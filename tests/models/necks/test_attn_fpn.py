@@ -270,7 +270,7 @@ def test_compiles_in_one_graph(training):
         (dict(type="attn_mm.SE", reduce=4), "SE: expected options of reduction, bias, got 'reduce'"),
         (dict(type="attn_mm.SE", in_channels=8), "expected options of reduction, bias, got 'in_channels'"),
         (dict(type="attn_mm.SE", channels=8), "expected options of reduction, bias, got 'channels'"),
-        (dict(type="attn_mm.SE", reduction=99), "reduction must lie in 1..8"),
+        (dict(type="attn_mm.SE", reduction=99), "reduction must be in 1..8"),
         (dict(type="attn_mm.FCA"), "attention attn_mm.FCA: "),
     ],
     ids=str,
