@@ -102,7 +102,10 @@ def test_a_log_outside_a_work_dir_has_its_own_name(runs, tmp_path, monkeypatch):
         (["--names", "one"], "--names has 1 names for 2 runs"),
         (["--names", "a", "a"], "two runs have the same name"),
         (["--loss", "loss_bbox"], "--loss loss_bbox is not in {plain}; it has loss, loss_cls"),
-        (["--figure", "accuracy/top5"], "--figure accuracy/top5 is not in all logs; in common: accuracy/top1"),
+        (
+            ["--figure", "accuracy/top5"],
+            "--figure accuracy/top5 is not in all logs; in common: accuracy/top1",
+        ),
     ],
 )
 def test_mistakes(runs, tmp_path, capsys, flags, said):
