@@ -680,8 +680,8 @@ class TestNonsenseIsRefused:
             (dict(type="SE"), "no graft or layer has this name"),
             (dict(type=None), "no graft or layer has this name"),
             (dict(type="attn_mm.AWConv2d"), "use the graft attn_mm.AWConv, or conv_cfg"),
-            (dict(stages=(1,)), "a graft is a dict with a type, got {'stages': (1,)}"),
-            ("attn_mm.SE", "a graft is a dict with a type, got 'attn_mm.SE'"),
+            (dict(stages=(1,)), "each graft must be a dict with a type, got {'stages': (1,)}"),
+            ("attn_mm.SE", "each graft must be a dict with a type, got 'attn_mm.SE'"),
         ],
         ids=str,
     )
@@ -692,7 +692,7 @@ class TestNonsenseIsRefused:
 
     @pytest.mark.parametrize("grafts", [dict(type="attn_mm.SE"), None, [], "attn_mm.SE"], ids=str)
     def test_anything_but_a_list_of_grafts(self, grafts):
-        with pytest.raises(ConfigError, match=r"^grafts must be a list of dicts, at least one, got"):
+        with pytest.raises(ConfigError, match=r"^grafts must be a non-empty list of dicts, got"):
             build(("mmdet.ResNet", 18), grafts)
 
     @pytest.mark.parametrize(
@@ -704,7 +704,7 @@ class TestNonsenseIsRefused:
 
     def test_inside_tdaf(self):
         inner = dict(type="attn_mm.TDAF", backbone=config(("mmdet.ResNet", 18)), width=64)
-        with pytest.raises(ConfigError, match="TDAF goes around all other grafts"):
+        with pytest.raises(ConfigError, match="TDAF, which must be the outermost graft"):
             MODELS.build(dict(type="attn_mm.AttnBackbone", backbone=inner, grafts=[dict(type="attn_mm.SE")]))
 
     def test_two_in_the_place_of_an_se(self):
