@@ -448,5 +448,5 @@ def test_refuses(config, message):
 
 def test_refuses_features_that_are_not_its_levels():
     head = MODELS.build(attended([4], 6))
-    with pytest.raises(ValueError, match="1 levels take their maps and then the global feature, got 1"):
+    with pytest.raises(ValueError, match="1 levels require one map each and then the global feature, got 1"):
         head((torch.zeros(2, 4, 3, 3),))
