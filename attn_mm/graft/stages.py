@@ -149,6 +149,6 @@ def find_split(backbone: nn.Module) -> Split:
     if name not in SPLITS:
         raise TypeError(
             f"{type(backbone).__name__} can't be split into stages: its forward is that of {name}; "
-            f"attn_mm.graft.stages.SPLITS lists the supported ones"
+            "attn_mm.graft.stages.SPLITS lists the supported ones"
         )
     return SPLITS[name]

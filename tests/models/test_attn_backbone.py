@@ -271,7 +271,7 @@ class TestFeedback:
         from mmcv.cnn import fuse_conv_bn
 
         net = fuse_conv_bn(build(("mmdet.ResNet", 18), [dict(type="attn_mm.TD")]).eval())
-        with pytest.raises(RuntimeError, match="steps share"):
+        with pytest.raises(RuntimeError, match="norm into shared convolutions"):
             net(picture(("mmdet.ResNet", 18)))
 
 

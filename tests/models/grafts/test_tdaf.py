@@ -672,7 +672,10 @@ class TestMistakes:
     def test_backbones_without_known_stages(self, kind, options):
         pytest.importorskip(f"{kind.split('.')[0]}.models")
         name = kind.split(".")[1]
-        message = rf"^graft attn_mm.TDAF: {name} can't be split into stages: its forward is that of \S+\.{name}; attn_mm"
+        message = (
+            rf"^graft attn_mm.TDAF: {name} can't be split into stages: "
+            rf"its forward is that of \S+\.{name}; attn_mm\.graft\.stages\.SPLITS"
+        )
         with pytest.raises(ValueError, match=message):
             MODELS.build(dict(type="attn_mm.TDAF", backbone=dict(type=kind, **options)))
 
