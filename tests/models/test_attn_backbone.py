@@ -605,7 +605,7 @@ class TestTDAFOnVGG:
 
     def test_stages_that_are_none_are_refused(self):
         pytest.importorskip("mmpretrain.models")
-        with pytest.raises(ConfigError, match=r"out_indices must be of 2, 3, 4, 5.*got \(1, 4\)"):
+        with pytest.raises(ConfigError, match=r"out_indices must be in 2, 3, 4, 5.*got \(1, 4\)"):
             MODELS.build(
                 dict(type="attn_mm.TDAF", backbone=dict(type="mmpretrain.VGG", depth=11, out_indices=(1, 4)))
             )
@@ -642,11 +642,11 @@ class TestNonsenseIsRefused:
             ),
             (
                 dict(type="attn_mm.SE", position="after_conv3"),
-                "position must be of last, after_conv1, after_conv2",
+                "position must be one of last, after_conv1, after_conv2",
             ),
             (
                 dict(type="attn_mm.SE", position="se"),
-                "position 'se' needs blocks with an SE; ResNet has none",
+                "position='se' requires blocks with an SE, but those selected of ResNet have none",
             ),
             (
                 dict(type="attn_mm.SE", channels=3),
@@ -675,13 +675,13 @@ class TestNonsenseIsRefused:
             ),
             (
                 dict(type="attn_mm.Sea"),
-                "no graft or layer has this name; those of attn_mm are attn_mm.AWConv,",
+                "no graft or layer has this name; attn_mm has attn_mm.AWConv,",
             ),
             (dict(type="SE"), "no graft or layer has this name"),
             (dict(type=None), "no graft or layer has this name"),
             (dict(type="attn_mm.AWConv2d"), "use the graft attn_mm.AWConv, or conv_cfg"),
-            (dict(stages=(1,)), "a graft is a dict with a type, got {'stages': (1,)}"),
-            ("attn_mm.SE", "a graft is a dict with a type, got 'attn_mm.SE'"),
+            (dict(stages=(1,)), "each graft must be a dict with a type, got {'stages': (1,)}"),
+            ("attn_mm.SE", "each graft must be a dict with a type, got 'attn_mm.SE'"),
         ],
         ids=str,
     )
@@ -692,11 +692,11 @@ class TestNonsenseIsRefused:
 
     @pytest.mark.parametrize("grafts", [dict(type="attn_mm.SE"), None, [], "attn_mm.SE"], ids=str)
     def test_anything_but_a_list_of_grafts(self, grafts):
-        with pytest.raises(ConfigError, match=r"^grafts must be a list of dicts, at least one, got"):
+        with pytest.raises(ConfigError, match=r"^grafts must be a non-empty list of dicts, got"):
             build(("mmdet.ResNet", 18), grafts)
 
     @pytest.mark.parametrize(
-        "kind, message", [("TD", "has feedback already"), ("AWConv", "AWConv2d can replace")]
+        "kind, message", [("TD", "already has feedback"), ("AWConv", "AWConv2d can replace")]
     )
     def test_twice(self, kind, message):
         with pytest.raises(ConfigError, match=message):
@@ -704,12 +704,12 @@ class TestNonsenseIsRefused:
 
     def test_inside_tdaf(self):
         inner = dict(type="attn_mm.TDAF", backbone=config(("mmdet.ResNet", 18)), width=64)
-        with pytest.raises(ConfigError, match="TDAF goes around all other grafts"):
+        with pytest.raises(ConfigError, match="TDAF, which must be the outermost graft"):
             MODELS.build(dict(type="attn_mm.AttnBackbone", backbone=inner, grafts=[dict(type="attn_mm.SE")]))
 
     def test_two_in_the_place_of_an_se(self):
         grafts = [dict(type="attn_mm.ECA", position="se"), dict(type="attn_mm.TD", stages=(-1,))]
-        with pytest.raises(ConfigError, match="place of the SE, where another graft stands"):
+        with pytest.raises(ConfigError, match="another graft has already replaced it"):
             build(("mmpretrain.MobileNetV3", "small"), grafts)
 
     def test_units_that_are_no_convolutions(self):

@@ -280,7 +280,9 @@ class TestMistakes:
             of_videos(18, pretrained=path, **factorised)
 
     def test_a_backbone_of_2d(self):
-        with pytest.raises(ConfigError, match=r"attn_mm\.Inflated is for 3D backbones, and ResNet has no 3D"):
+        with pytest.raises(
+            ConfigError, match=r"attn_mm\.Inflated requires a 3D backbone, but ResNet has no 3D"
+        ):
             MODELS.build(
                 dict(
                     type="attn_mm.Inflated", backbone=dict(type="mmaction.ResNet", depth=18), pretrained=None
@@ -289,7 +291,7 @@ class TestMistakes:
 
     def test_weights_named_twice(self):
         backbone = dict(type="mmaction.ResNet3d", depth=18, pretrained="torchvision://resnet18")
-        with pytest.raises(ConfigError, match="ResNet3d names pretrained weights already"):
+        with pytest.raises(ConfigError, match="ResNet3d already sets pretrained weights"):
             MODELS.build(
                 dict(type="attn_mm.Inflated", backbone=backbone, pretrained="torchvision://resnet18")
             )

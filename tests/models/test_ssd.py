@@ -102,8 +102,8 @@ class TestConvolutionsOfAVGG:
             (dict(AW, convs=(3,)), "convs must be a sequence of names"),
             (dict(AW, stages=(6,)), "SSDVGG has 6 stages, of 1, 1, 2, 2, 2, 2 convolutions"),
             (dict(AW, blocks=("all",)), "SSDVGG has no blocks: choose by stages and convs alone"),
-            (dict(AW, start=0.0), "start must lie between 0 and 1, got 0.0"),
-            (dict(AW, start=1), "start must lie between 0 and 1, got 1"),
+            (dict(AW, start=0.0), "start must be a float between 0 and 1, got 0.0"),
+            (dict(AW, start=1), "start must be a float between 0 and 1, got 1"),
         ],
         ids=str,
     )

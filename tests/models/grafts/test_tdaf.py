@@ -680,7 +680,7 @@ class TestMistakes:
 
     def test_a_graft_upon_a_graft(self):
         inner = dict(type="attn_mm.TDAF", backbone=config(("mmdet.ResNet", 18)))
-        with pytest.raises(ValueError, match="the backbone has TDAF already"):
+        with pytest.raises(ValueError, match="the backbone already has TDAF"):
             MODELS.build(dict(type="attn_mm.TDAF", backbone=inner))
 
     def test_a_backbone_without_a_type(self):

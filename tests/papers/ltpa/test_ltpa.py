@@ -378,7 +378,7 @@ def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
         ),
         (["fool", attending[0], plain[1]], "does not fit"),
         (["fool", *plain, *plain], "two networks are called"),
-        (["fool", *plain, "--names", "a", "b"], "--names gives 2 names, and there are 1 networks"),
+        (["fool", *plain, "--names", "a", "b"], "--names has 2 names for 1 networks"),
         (["fool", *plain, "--data-root", "nowhere"], "nowhere/ant/0.png and 14 more of the images"),
         (
             [*fool_on, f"{listed}={torn}"],
@@ -388,7 +388,7 @@ def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
             [*fool_on, f"{listed}={nothing}"],
             "has nothing to use: it is empty",
         ),
-        (["fool", plain[0], renamed], "'cat' stands for 'dog'"),
+        (["fool", plain[0], renamed], "'cat' instead of 'dog'"),
         (["transfer", *plain], "--sets names the folders"),
         (["transfer", *plain, "--sets", few], "bee holds 4 images: 5 folds need 5 of each class"),
         (["transfer", *plain, "--sets", data / "ant"], "at least two classes"),
