@@ -36,4 +36,4 @@ def check_options(options: dict, functions: Callable | list[Callable], *given: s
     allowed = list(dict.fromkeys(p.name for p in known if p.name not in given))
     for name in options:
         if name not in allowed:
-            raise ValueError(f"expected options of {', '.join(allowed)}, got {name!r}")
+            raise ValueError(f"unknown option {name!r}; expected one of {', '.join(allowed)}")

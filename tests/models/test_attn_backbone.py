@@ -271,7 +271,7 @@ class TestFeedback:
         from mmcv.cnn import fuse_conv_bn
 
         net = fuse_conv_bn(build(("mmdet.ResNet", 18), [dict(type="attn_mm.TD")]).eval())
-        with pytest.raises(RuntimeError, match="steps share"):
+        with pytest.raises(RuntimeError, match="norm into shared convolutions"):
             net(picture(("mmdet.ResNet", 18)))
 
 
@@ -629,16 +629,22 @@ class TestNonsenseIsRefused:
             (dict(type="attn_mm.TD", mode="down"), "mode must be 'joint' or 'top', got 'down'"),
             (
                 dict(type="attn_mm.TD", stages=(4,)),
-                f"stages must lie in 0..3, or in -4..-1, got (4,): {PLACES}",
+                f"stages must be in 0..3, or in -4..-1, got (4,): {PLACES}",
             ),
-            (dict(type="attn_mm.TD", stages=(2.0,)), "stages must be places, such as (0, 1) or (-1,)"),
+            (
+                dict(type="attn_mm.TD", stages=(2.0,)),
+                "stages must be a sequence of indices, such as (0, 1) or (-1,)",
+            ),
             (dict(type="attn_mm.TD", blocks=("all",)), "one entry for each of the 2 stages"),
             (dict(type="attn_mm.TD", blocks="all"), "one entry for each of the 2 stages"),
-            (dict(type="attn_mm.TD", blocks=((0, 2), "all")), "blocks of stage 2 must lie in 0..1"),
-            (dict(type="attn_mm.TD", blocks=(None, "all")), "blocks of stage 2 must be places"),
+            (dict(type="attn_mm.TD", blocks=((0, 2), "all")), "blocks of stage 2 must be in 0..1"),
+            (
+                dict(type="attn_mm.TD", blocks=(None, "all")),
+                "blocks of stage 2 must be a sequence of indices",
+            ),
             (
                 dict(type="attn_mm.TD", step=3),
-                "expected options of mode, steps, distance, stages, blocks, reduc",
+                "unknown option 'step'; expected one of mode, steps, distance, stages, blocks, reduc",
             ),
             (
                 dict(type="attn_mm.SE", position="after_conv3"),
@@ -650,25 +656,31 @@ class TestNonsenseIsRefused:
             ),
             (
                 dict(type="attn_mm.SE", channels=3),
-                "expected options of reduction, bias, position, stages, blocks",
+                "unknown option 'channels'; expected one of reduction, bias, position, stages, blocks",
             ),
-            (dict(type="attn_mm.SE", stages=3), "stages must be places"),
-            (dict(type="attn_mm.SE", stages=(False, True, True, True)), "stages must be places"),
-            (dict(type="attn_mm.SE", stages=(1, 1)), "stages must each be named once"),
-            (dict(type="attn_mm.SE", stages=(3, -1)), "stages must each be named once"),
+            (dict(type="attn_mm.SE", stages=3), "stages must be a sequence of indices"),
+            (
+                dict(type="attn_mm.SE", stages=(False, True, True, True)),
+                "stages must be a sequence of indices",
+            ),
+            (dict(type="attn_mm.SE", stages=(1, 1)), "stages must not repeat"),
+            (dict(type="attn_mm.SE", stages=(3, -1)), "stages must not repeat"),
             (
                 dict(type="attn_mm.SE", stages=(3,), blocks=((0, 0),)),
-                "blocks of stage 3 must each be named once",
+                "blocks of stage 3 must not repeat",
             ),
             (
                 dict(type="attn_mm.AWConv", convs=("conv3",)),
-                "convs must be of conv1, conv2, which BasicBlock has",
+                "convs must be one of conv1, conv2 in BasicBlock",
             ),
             (
                 dict(type="attn_mm.AWConv", convs="conv2"),
                 "convs must be a sequence of names, such as ('conv2',)",
             ),
-            (dict(type="attn_mm.AWConv", reduce=2), "expected options of convs, stages, blocks, reduction"),
+            (
+                dict(type="attn_mm.AWConv", reduce=2),
+                "unknown option 'reduce'; expected one of convs, stages, blocks, reduction",
+            ),
             (
                 dict(type="attn_mm.TDAF", flows=2.0),
                 "flows must be a whole number in 2..4 (the number of stages)",
@@ -715,7 +727,7 @@ class TestNonsenseIsRefused:
     def test_units_that_are_no_convolutions(self):
         pytest.importorskip("mmaction.models")
         csn = dict(type="mmaction.ResNet3dCSN", depth=50, pretrained2d=False, pretrained=None)
-        with pytest.raises(ConfigError, match="conv2 is a Sequential, no ConvModule"):
+        with pytest.raises(ConfigError, match="conv2 is a Sequential, not a ConvModule"):
             MODELS.build(dict(type="attn_mm.AttnBackbone", backbone=csn, grafts=[dict(type="attn_mm.SE")]))
 
     @pytest.mark.parametrize(
@@ -723,7 +735,7 @@ class TestNonsenseIsRefused:
     )
     def test_blocks_of_another_forward(self, backbone):
         with pytest.raises(
-            ConfigError, match=r"can't be grafted onto: its forward is .*'s, not one of the plain"
+            ConfigError, match=r"can't be grafted onto: its forward is that of .*, not of a known"
         ):
             build(backbone, [dict(type="attn_mm.SE")])
 

@@ -25,6 +25,7 @@ from attn_mm.papers.classifiers import check_classes
 from attn_mm.papers.ltpa.fgsm import NORMS, ascent_signs, perturbed
 from attn_mm.papers.ltpa.nets import Net
 from attn_mm.utils.config import set_data_root
+from attn_mm.utils.figures import grid, pyplot, save
 from attn_mm.utils.output import Output, percent
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial
@@ -163,8 +164,6 @@ def draw_images(nets: list[Net], dataset: BaseDataset, index: int, out: Output) 
 
 
 def _draw_sheet(names: list[str], rows: list[list[tuple]], path: Path) -> None:
-    from attn_mm.utils.figures import grid, save
-
     figure, axes = grid(len(rows), len(rows[0]), side=1.35)
     for name, line, row in zip(names, axes, rows):
         clean = row[0][2]
@@ -179,8 +178,6 @@ def _draw_sheet(names: list[str], rows: list[list[tuple]], path: Path) -> None:
 
 def draw_rates(records: list[dict], path: Path) -> None:
     """Plot each net's fooling rate by norm, the data of figure 6."""
-    from attn_mm.utils.figures import pyplot, save
-
     figure, axis = pyplot().subplots(figsize=(5.5, 3.8))
     for record in records:
         axis.plot(NORMS, [100 * r for r in record["fooling_rate"].values()], marker="o", label=record["name"])

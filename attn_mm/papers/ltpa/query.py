@@ -21,6 +21,7 @@ from attn_mm.maps.overlay import fit_to_image, overlay
 from attn_mm.papers.ltpa.folders import image_files
 from attn_mm.papers.ltpa.nets import Net
 from attn_mm.papers.ltpa.query_attention import relative_change, shifted_share
+from attn_mm.utils.figures import grid, save
 from attn_mm.utils.output import Output
 from attn_mm.utils.progress import progress_bar
 
@@ -107,8 +108,6 @@ def _draw(
     path: Path,
 ) -> None:
     """Draw a row per target: the image, its own attention and, for each query, the attention and change."""
-    from attn_mm.utils.figures import grid, save
-
     figure, axes = grid(1 + len(targets), 2 + 2 * len(queries), side=1.25)
     for axis in axes[0]:
         axis.set_visible(False)

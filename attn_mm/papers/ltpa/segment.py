@@ -26,6 +26,7 @@ from attn_mm.papers.ltpa.folders import MaskedImage, object_discovery, pairs, re
 from attn_mm.papers.ltpa.nets import Net
 from attn_mm.papers.ltpa.weak_segmentation import binarise, combine, jaccard
 from attn_mm.utils.extras import require
+from attn_mm.utils.figures import grid, save
 from attn_mm.utils.output import Output, percent
 from attn_mm.utils.progress import progress_bar
 
@@ -184,8 +185,6 @@ def _draw(
     path: Path,
 ) -> None:
     """Draw a row per image: the image, its mask, each net's map and segment, with the Jaccard index."""
-    from attn_mm.utils.figures import grid, save
-
     figure, axes = grid(len(images), 2 + 2 * len(names), side=1.4)
     for line, pair in zip(axes, images):
         image = read_image(pair.image)

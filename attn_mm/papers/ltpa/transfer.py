@@ -19,6 +19,7 @@ from attn_mm.papers.ltpa.folders import class_folders
 from attn_mm.papers.ltpa.nets import Net, resized, to_pixels
 from attn_mm.papers.ltpa.whitening import normalise_contrast, zca
 from attn_mm.utils.extras import require
+from attn_mm.utils.figures import pyplot, save
 from attn_mm.utils.output import Output, percent
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial
@@ -135,8 +136,6 @@ def cross_validate(vectors: np.ndarray, labels: np.ndarray) -> list[float]:
 
 
 def _draw(folds: dict[str, dict[str, list[float]]], path: Path) -> None:
-    from attn_mm.utils.figures import pyplot, save
-
     sets = list(next(iter(folds.values())))
     figure, axis = pyplot().subplots(figsize=(max(4.5, 1.4 + 0.5 * len(sets) * len(folds)), 3.6))
     width = 0.8 / len(folds)

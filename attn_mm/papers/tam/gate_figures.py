@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from attn_mm.run.evaluation import shown_metrics
-from attn_mm.utils.extras import require
+from attn_mm.utils.figures import pyplot
 from attn_mm.utils.files import writing
 
 # Inches of one panel, and pixels of an inch.
@@ -112,9 +112,7 @@ def draw_filters(networks: Sequence[dict], path: Path) -> None:
 
 
 def _figure(panels: int):
-    matplotlib = require("matplotlib")
-    matplotlib.use("Agg")
-    plt = require("matplotlib.pyplot")
+    plt = pyplot()
     size = (_PANEL[0] * panels, _PANEL[1])
     figure, axes = plt.subplots(1, panels, figsize=size, squeeze=False, layout="constrained")
     return plt, figure, axes[0]

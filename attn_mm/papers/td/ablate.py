@@ -30,6 +30,7 @@ from attn_mm.run.options import RunOptions, add_common_flags
 from attn_mm.run.results import KeepMetrics, read_metrics, write_results
 from attn_mm.utils.config import drop_pretrained, load_config, walk
 from attn_mm.utils.extras import require
+from attn_mm.utils.figures import pyplot
 from attn_mm.utils.files import write_atomically, writing
 from attn_mm.utils.flags import count, from_args, positive
 from attn_mm.utils.tables import markdown_table
@@ -274,9 +275,8 @@ def ablation_table(rows: list[dict], metric: str) -> str:
 
 def draw_ablation(rows: list[dict], metric: str, own: dict, path: Path) -> None:
     """Plot the metric over the feedback distance, and over the steps (figure 7)."""
-    require("matplotlib").use("Agg")
-    pyplot = require("matplotlib.pyplot")
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
+    plt = pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
     plain = next(row for row in rows if row["name"] == PLAIN.name)
     steps, mode, distance = own.get("steps", 2), own.get("mode", "joint"), own.get("distance", 1)
     smallest = min(row["parameters"] for row in rows)
@@ -310,7 +310,7 @@ def draw_ablation(rows: list[dict], metric: str, own: dict, path: Path) -> None:
         axes.legend(markerscale=0.7)
     with writing(path):
         figure.savefig(path, dpi=95)
-    pyplot.close(figure)
+    plt.close(figure)
 
 
 @reports_user_errors

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from attn_mm.papers.classifiers import TOP_K
+
 THRESHOLD = 0.15
 MIN_IOU = 0.5
-TOP_K = (1, 5)
 
 Box = Sequence[float]
 

@@ -35,6 +35,7 @@ from attn_mm.papers.classifiers import (
 from attn_mm.run.demo_networks import TD, trained_network
 from attn_mm.run.options import RunOptions
 from attn_mm.utils.extras import require
+from attn_mm.utils.figures import pyplot
 from attn_mm.utils.files import write_atomically, writing
 from attn_mm.utils.flags import from_args, positive
 from attn_mm.utils.progress import progress_bar
@@ -190,9 +191,8 @@ def sweep_table(networks: list[dict]) -> str:
 
 def draw_sweep(networks: list[dict], path: Path) -> None:
     """Plot top-1 over the resolution, one line per network (figure 5)."""
-    require("matplotlib").use("Agg")
-    pyplot = require("matplotlib.pyplot")
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    plt = pyplot()
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for network in networks:
         sizes = sorted(network["sizes"])
         top1 = [100 * network["sizes"][size]["top1"] for size in sizes]
@@ -205,7 +205,7 @@ def draw_sweep(networks: list[dict], path: Path) -> None:
     axes.legend()
     with writing(path):
         figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    plt.close(figure)
 
 
 def sweep(

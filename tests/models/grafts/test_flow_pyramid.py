@@ -221,7 +221,7 @@ class TestWithOtherGrafts:
     [
         (dict(flows=1), r"^graft attn_mm.FlowPyramid: flows must be a whole number of at least 2 .* got 1$"),
         (dict(flows=2.0), "flows must be a whole number of at least 2 .* got 2.0$"),
-        (dict(eta=0.5), "expected options of flows, got 'eta'"),
+        (dict(eta=0.5), "unknown option 'eta'; expected one of flows"),
     ],
     ids=str,
 )

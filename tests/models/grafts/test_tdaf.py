@@ -673,7 +673,8 @@ class TestMistakes:
         pytest.importorskip(f"{kind.split('.')[0]}.models")
         name = kind.split(".")[1]
         message = (
-            rf"^graft attn_mm.TDAF: {name} can't be split into stages: its forward is \S+\.{name}'s; known"
+            rf"^graft attn_mm.TDAF: {name} can't be split into stages: "
+            rf"its forward is that of \S+\.{name}; attn_mm\.graft\.stages\.SPLITS"
         )
         with pytest.raises(ValueError, match=message):
             MODELS.build(dict(type="attn_mm.TDAF", backbone=dict(type=kind, **options)))

@@ -450,7 +450,7 @@ class TestMistakes:
                 r"deconv_out_channels must define at least two deconvolutions, got \(8,\)",
             ),
             (dict(deconv_out_channels=(8, 8)), '"deconv_out_channels" and "deconv_kernel_sizes" should'),
-            (dict(flow=3), "expected options of flows, anar, .*, in_channels, .*, got 'flow'"),
+            (dict(flow=3), "unknown option 'flow'; expected one of flows, anar, .*, in_channels, "),
             (dict(depthwise=True), "got 'depthwise'"),
         ],
         ids=str,
