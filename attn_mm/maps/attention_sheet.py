@@ -52,8 +52,8 @@ def masks_of(panels: Sequence[Panel]) -> dict[tuple[int, int], np.ndarray]:
 def panel_range(panel: Panel) -> tuple[float, float]:
     """The values at the ends of the panel's colour scale.
 
-    The scale of a map without bounds goes from 0 to its maximum. Other maps use their kind's bounds, so that
-    constant maps look constant.
+    A map without bounds ranges from 0, or its minimum if that is negative, to its maximum. Other maps range
+    between their extremes, at least ``MIN_SPAN`` apart, so that constant maps look constant.
     """
     if panel.kind.bounds is None:
         low, high = min(0.0, float(panel.values.min())), float(panel.values.max())
