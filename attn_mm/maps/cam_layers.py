@@ -1,8 +1,6 @@
-"""What a class activation map explains, for the models of each framework, and the layers to look at.
+"""Choose the layers of a network whose class activation maps are worth a look.
 
-A target is a function without arguments that runs the model on an input and gives a scalar: what
-:func:`attn_mm.maps.grad_cam.class_activation_maps` takes as ``score``. The inputs are the network's:
-preprocessed, on its device, as the ``inputs`` of the views of :mod:`attn_mm.frameworks.prediction`.
+Each framework's ``cam_target`` makes the score that the maps explain::
 
     layers = default_layers(model)
     maps = class_activation_maps(class_target(model, inputs, label), layers)
