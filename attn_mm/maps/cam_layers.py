@@ -1,8 +1,6 @@
-"""Choose the layers for class activation maps.
+"""Choose the layers of a network for class activation maps.
 
-The score to explain is a target: a function without arguments that runs the model on an input and returns a
-scalar, the ``score`` of :func:`attn_mm.maps.grad_cam.class_activation_maps`. Its inputs are preprocessed and
-on the network's device, like the ``inputs`` of the views of :mod:`attn_mm.frameworks.prediction`.
+Each framework's ``cam_target`` makes the score that the maps explain::
 
     layers = default_layers(model)
     maps = class_activation_maps(class_target(model, inputs, label), layers)
