@@ -1,8 +1,7 @@
-"""What a class activation map explains, for the models of each framework, and the layers to look at.
+"""Choose the layers whose class activation maps explain a model, for any framework.
 
-A target is a function without arguments that runs the model on an input and gives a scalar: what
-:func:`attn_mm.maps.grad_cam.class_activation_maps` takes as ``score``. The inputs are the network's:
-preprocessed, on its device, as the ``inputs`` of the views of :mod:`attn_mm.frameworks.prediction`.
+Use them with :func:`attn_mm.maps.grad_cam.class_activation_maps`. Each framework's ``cam_target`` makes the
+score to explain, such as :func:`attn_mm.frameworks.mmpretrain.cam_target.class_target`.
 
     layers = default_layers(model)
     maps = class_activation_maps(class_target(model, inputs, label), layers)
