@@ -1,7 +1,6 @@
-"""Choose the layers whose class activation maps explain a model, for any framework.
+"""Choose the layers of a network whose class activation maps are worth a look.
 
-Use them with :func:`attn_mm.maps.grad_cam.class_activation_maps`. Each framework's ``cam_target`` makes the
-score to explain, such as :func:`attn_mm.frameworks.mmpretrain.cam_target.class_target`.
+Each framework's ``cam_target`` makes the score that the maps explain::
 
     layers = default_layers(model)
     maps = class_activation_maps(class_target(model, inputs, label), layers)
