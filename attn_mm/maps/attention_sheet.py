@@ -1,4 +1,4 @@
-"""What a network attends to in one picture: maps over the image, distributions of what has no place in it."""
+"""Draw all attention of a network in one picture: maps over the image, and distributions of other values."""
 
 from __future__ import annotations
 

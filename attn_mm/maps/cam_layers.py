@@ -1,4 +1,4 @@
-"""Choose the layers of a network whose class activation maps are worth a look.
+"""Choose the layers of a network whose class activation maps explain it best.
 
 Each framework's ``cam_target`` makes the score that the maps explain::
 

@@ -1,6 +1,6 @@
-"""Attention masks drawn over the image that they attend.
+"""Draw attention masks over the image that they attend to.
 
-Plain NumPy and OpenCV: an image and mask arrays in, a picture out. A network
+It uses only NumPy and OpenCV: from an image and mask arrays it makes a picture. A network
 sees an image resized and padded at the right and at the bottom;
 :func:`fit_to_image` undoes both.
 """

@@ -1,4 +1,4 @@
-"""An attention's values as figures and as small arrays: what a page can show of them."""
+"""Summarise an attention's values as statistics and small arrays, for a web page."""
 
 from __future__ import annotations
 

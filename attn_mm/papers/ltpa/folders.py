@@ -1,4 +1,4 @@
-"""Folders of images that an analysis looks into."""
+"""Read the folders of images and masks that an analysis uses."""
 
 from __future__ import annotations
 

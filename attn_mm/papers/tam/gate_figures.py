@@ -1,4 +1,4 @@
-"""The figures of ``tools/gates.py``, from what its JSON files hold."""
+"""Draw the figures of ``tools/gates.py`` from its JSON files."""
 
 from __future__ import annotations
 

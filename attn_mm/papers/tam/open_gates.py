@@ -1,8 +1,8 @@
-"""The gates of a network: what they let through, and the network with one of them opened.
+"""Find a network's gates, record their values, and run the network with one of them opened.
 
 Tree-structured Attention Module for Image Classification, anonymous, submitted to ICLR 2020
-(https://openreview.net/forum?id=r1xBoxBYDH), section 4.1, figures 3 and 4. The paper looks at TAM's
-gates; here are those of every layer that says what it gives when it is opened, see
+(https://openreview.net/forum?id=r1xBoxBYDH), section 4.1, figures 3 and 4. The paper analyses TAM's
+gates; this module works for every layer that implements ``opened``, see
 :mod:`attn_mm.layers.recording`.
 """
 
