@@ -1,5 +1,8 @@
-"""Read the data flow of a built network: its parts in order, the flows of a recursion, the units of blocks
-with attention, and the levels of attention heads and FPNs."""
+"""Read the data flow of a built network.
+
+It lists the network's parts in order, the flows of a recursion, the units of blocks with attention, and the
+levels of attention heads and FPNs.
+"""
 
 from __future__ import annotations
 

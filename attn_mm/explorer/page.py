@@ -1,7 +1,7 @@
 """Write the page: ``index.html`` with its pictures and data beside it, and ``attention.json``.
 
 A browser doesn't let a ``file://`` page fetch data, only load scripts. So the data are scripts, one per
-picture, which the page loads when they are needed.
+picture, which the page loads on demand.
 """
 
 from __future__ import annotations

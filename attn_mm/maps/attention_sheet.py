@@ -1,4 +1,4 @@
-"""Draw a network's attention in one picture: maps over the image, and histograms of other values."""
+"""Draw all attention of a network in one picture: maps over the image, and distributions of other values."""
 
 from __future__ import annotations
 

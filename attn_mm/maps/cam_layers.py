@@ -1,4 +1,4 @@
-"""Choose the layers of a network for class activation maps.
+"""Choose the layers of a network whose class activation maps explain it best.
 
 Each framework's ``cam_target`` makes the score that the maps explain::
 

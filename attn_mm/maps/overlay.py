@@ -1,8 +1,8 @@
 """Draw attention masks over the image that they attend to.
 
-Uses only NumPy and OpenCV: takes an image and mask arrays, returns a picture. A network
-sees an image resized, and padded at the right and at the bottom; :func:`fit_to_image`
-undoes both.
+It uses only NumPy and OpenCV: from an image and mask arrays it makes a picture. A network
+sees an image resized and padded at the right and at the bottom;
+:func:`fit_to_image` undoes both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Summarise an attention's values as statistics and small arrays for a page."""
+"""Summarise an attention's values as statistics and small arrays, for a web page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing files."""
+"""Write files atomically, and check output folders and checkpoint paths before a long run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the image folders of an analysis."""
+"""Read the folders of images and masks that an analysis uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measure how much the query determines where a network looks.
+"""Measure how much the query determines where a network attends.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, appendix A.5 and figure 10 (https://arxiv.org/abs/1804.02391).
 """

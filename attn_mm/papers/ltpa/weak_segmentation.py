@@ -1,4 +1,4 @@
-"""Segment objects with a classifier's attention maps.
+"""Turn a classifier's attention maps into segmentations, and score them.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, section 5.4 and appendix A.4 (https://arxiv.org/abs/1804.02391).
 """

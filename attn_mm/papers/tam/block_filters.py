@@ -1,4 +1,4 @@
-"""Measure the filters of a network's residual blocks."""
+"""Measure the variance of the filters of a network's residual blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw the figures of ``tools/gates.py`` from the contents of its JSON files."""
+"""Draw the figures of ``tools/gates.py`` from its JSON files."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Record the values of a network's gates, and run the network with one of them opened.
+"""Find a network's gates, record their values, and run the network with one of them opened.
 
 Tree-structured Attention Module for Image Classification, anonymous, submitted to ICLR 2020
 (https://openreview.net/forum?id=r1xBoxBYDH), section 4.1, figures 3 and 4. The paper analyses TAM's
-gates; this module handles every layer that defines its output when opened, see
+gates; this module works for every layer that implements ``opened``, see
 :mod:`attn_mm.layers.recording`.
 """
 

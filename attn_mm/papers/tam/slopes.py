@@ -1,4 +1,4 @@
-"""Make TAM linear step by step: set the slopes of PReLUs to 1, closest first.
+"""Linearise TAM step by step: set the slopes of its PReLUs to 1, the nearest to 1 first.
 
 Tree-structured Attention Module for Image Classification, anonymous, submitted to ICLR 2020
 (https://openreview.net/forum?id=r1xBoxBYDH), section 4.2, figure 5a.
