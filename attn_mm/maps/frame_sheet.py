@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from attn_mm.maps.overlay import INK, PAPER
+
 COLUMNS = 8
 FRAME_WIDTH = 160
 GAP = 4
 LINE = 26
-INK, PAPER = (40, 40, 40), (255, 255, 255)
 
 
 def frame_sheet(frames: Sequence[np.ndarray], lines: Sequence[str]) -> np.ndarray:
