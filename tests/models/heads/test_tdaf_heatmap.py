@@ -451,7 +451,7 @@ class TestMistakes:
             ),
             (dict(deconv_out_channels=(8, 8)), '"deconv_out_channels" and "deconv_kernel_sizes" should'),
             (dict(flow=3), "unknown option 'flow'; expected one of flows, anar, .*, in_channels, "),
-            (dict(depthwise=True), "got 'depthwise'"),
+            (dict(depthwise=True), "unknown option 'depthwise'"),
         ],
         ids=str,
     )
