@@ -38,13 +38,13 @@ sys.meta_path.insert(0, Refuse())
 assert "attn_mm" not in sys.modules
 print(MODELS.get("attn_mm.TDAF").__module__, "attn_mm.compat" in sys.modules)
 """
-    assert python(code).split() == ["attn_mm.models.grafts.tdaf", "True"]
+    assert python(code).split() == ["attn_mm.models.attn_backbone", "True"]
 
 
 @pytest.mark.parametrize("framework", ["mmengine", *FRAMEWORKS])
 def test_the_type_resolves_from_every_scope(framework):
     registry = pytest.importorskip(f"{framework}.registry").MODELS
-    from attn_mm.models.grafts import tdaf
+    from attn_mm.models.attn_backbone import tdaf
 
     assert registry.get("attn_mm.TDAF") is tdaf
     if framework != "mmengine":

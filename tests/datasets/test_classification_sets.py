@@ -150,7 +150,7 @@ def test_birds_are_cropped_by_their_boxes(tmp_path):
     assert np.array_equal(pixels(second), image(2, 40, 60)[4:13, 10:60]), "rounded outwards, inside the image"
     assert second["data_samples"].gt_label.item() == 2
     boxes.write_text("1 5.0 6.0 20.0 10.0\n")
-    with pytest.raises(UserError, match=r"no box of 003\.Bird/3\.png"):
+    with pytest.raises(UserError, match=r"no box for 003\.Bird/3\.png"):
         build("CUBBoxes", tmp_path, steps)
 
 

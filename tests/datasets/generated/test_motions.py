@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import types
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -131,8 +132,8 @@ def test_sizes_that_mpeg4_has_not(tmp_path):
 
 def test_an_encoder_that_fails_is_named(tmp_path, monkeypatch):
     writer = types.SimpleNamespace(isOpened=lambda: False)
-    fake = types.SimpleNamespace(VideoWriter=lambda *_: writer, VideoWriter_fourcc=cv2.VideoWriter_fourcc)
-    monkeypatch.setattr(motions, "cv2", fake)
+    opened = Mock(return_value=writer, fourcc=cv2.VideoWriter.fourcc)
+    monkeypatch.setattr(motions, "cv2", types.SimpleNamespace(VideoWriter=opened))
     with pytest.raises(UserError, match="this OpenCV has no MP4 encoder"):
         motions.make_motions(tmp_path, num_train=1, num_val=1)
     assert list(tmp_path.iterdir()) == []
