@@ -118,6 +118,9 @@ def one_of_two_processes(rank, folder):
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
+    # A spawned process imports the function by the name of its module, which must be on its path.
+    from layers.ops.test_sync_norm import one_of_two_processes
+
     folder = tmp_path_factory.mktemp("processes")
     torch.multiprocessing.spawn(one_of_two_processes, (str(folder),), nprocs=2)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
