@@ -78,7 +78,7 @@ def test_predicts_the_same(framework, make, shape, tmp_path, capsys):
     said = capsys.readouterr().out
     single, double = map(float, re.search(r"differ by (\S+) .* float32, (\S+) ", said).groups())
     assert double <= 1e-10 and single <= 1e-4
-    assert re.search(r"^\d+ batch norms folded, 0 left", said, re.MULTILINE)
+    assert re.search(r"^\d+ batch norms folded, 0 not folded", said, re.MULTILINE)
 
     model, _ = tool.open_model(load_config(config), checkpoint)
     deployed, content = tool.open_model(
