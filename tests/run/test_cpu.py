@@ -15,6 +15,14 @@ def test_two_and_three_dimensional_convolutions():
         assert torch.equal(parameter, before[name])
 
 
+def test_networks_whose_backward_pass_would_corrupt_memory_keep_their_layout():
+    narrow = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 1, stride=2))
+    wider = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 32, 1, stride=2))
+    for net, moved in ((narrow, False), (wider, True)):
+        prefer_channels_last(net)
+        assert net[0].weight.is_contiguous(memory_format=torch.channels_last) == moved
+
+
 def test_memory_setting_can_be_repeated():
     keep_freed_memory()
     keep_freed_memory()
