@@ -1,4 +1,4 @@
-"""The frames of a short video in one picture."""
+"""Draw the frames of a short video in one picture."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ LINE = 26
 
 
 def frame_sheet(frames: Sequence[np.ndarray], lines: Sequence[str]) -> np.ndarray:
-    """Frames in rows of :data:`COLUMNS`, below lines of text.
+    """Draw frames in rows of :data:`COLUMNS` below lines of text.
 
     Args:
         frames: (H, W, 3) uint8 BGR, all of one size.
-        lines: what is to be said about them.
+        lines: lines of text.
 
     Returns:
         The picture, uint8 BGR.

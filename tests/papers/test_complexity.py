@@ -158,7 +158,7 @@ def test_results_that_cannot_be_written(small_classifier, tmp_path, capsys):
         (["{config}", "--shape", "3"], "does not run on an input of 3 (--shape)"),
         (["{empty}"], "has no model"),
         (["{config}", "--out", "{config}"], "can't be made (File exists)"),
-        (["--paper", "tadf"], "--paper knows td, tdaf, aw, ltpa, tam, not tadf"),
+        (["--paper", "tadf"], "--paper knows aw, ltpa, tam, td, tdaf, not tadf"),
         (["--paper", "td", "--shape", "3", "8", "8"], "--paper takes no --shape and no --cfg-options"),
     ],
 )

@@ -181,7 +181,7 @@ def test_what_the_analyses_refuse(tmp_path, images, saved, capsys):
     assert "does not fit" in complaint(
         resolution_sweep.main, plain_path, weights, "--cfg-options", "model.head.in_channels=32"
     )
-    assert "no image of the test set has a box: name a folder" in complaint(localise.main, path, weights)
+    assert "no image of the test set has a box: give a folder" in complaint(localise.main, path, weights)
     (tmp_path / "xml").mkdir()
     assert "contains no XML file" in complaint(localise.main, path, weights, "--boxes", tmp_path / "xml")
     plain_weights = small.save_weights(plain, tmp_path / "plain.pth")
