@@ -1,4 +1,4 @@
-"""The scope ``attn_mm``: ``type='attn_mm.X'`` resolves from any framework's config, no import line."""
+"""The scope ``attn_mm``: any framework's config can name ``type='attn_mm.X'`` without an import."""
 
 from collections.abc import Callable
 from typing import TypeVar

@@ -1,14 +1,14 @@
-"""What attention is worth on CIFAR-10: one recipe, several seeds, a table.
+"""Compare attention modules on CIFAR-10: one recipe, several seeds, one table.
 
     cifar10.py --data-root cifar10 --work-dir out --amp                              # on a GPU
     cifar10.py --data-root cifar10 --work-dir out --width 16 --images 10000 --epochs 4   # on a CPU
     cifar10.py --data-root cifar10 --work-dir out plain tam --seeds 5                # some networks
 
-The networks are a ResNet-18 for CIFAR, plain and with each attention, and the attention VGG beside its
-baseline (these two in full width only). The recipe: SGD with Nesterov momentum 0.9 and weight decay
-5e-4, batches of 128, the learning rate up to 0.1 in a fifth of the steps and down to 0, crops of the
-zero-padded image, flips. Runs that have ended are not run again: after an interruption the same
-command goes on.
+The networks are a ResNet-18 for CIFAR, plain and with each attention, and the attention VGG with its
+baseline (these two only in full width). The recipe: SGD with Nesterov momentum 0.9 and weight decay
+5e-4, batches of 128, crops of the zero-padded image, and flips. The learning rate rises to 0.1 in the
+first fifth of the steps and then falls to 0. Finished runs are kept: after an interruption, repeat the
+command to continue where it stopped.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Recipe:
     Attributes:
         data_root: folder of CIFAR-10.
         epochs: passes over the images.
-        images: to train on.
+        images: number of training images.
         width: channels of the first stage.
         amp: bfloat16 and channels_last.
     """
@@ -69,35 +69,36 @@ def parse_args(argv=None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "nets", nargs="*", metavar="NET", help=f"of {', '.join([*GRAFTS, *VGGS])} (default: all)"
+        "nets",
+        nargs="*",
+        metavar="NET",
+        help=f"networks to train, any of {', '.join([*GRAFTS, *VGGS])} (default: all)",
     )
     parser.add_argument("--data-root", required=True, help="folder of CIFAR-10")
-    parser.add_argument("--work-dir", type=Path, required=True, help="cifar10.json, cifar10.md, the runs")
+    parser.add_argument("--work-dir", type=Path, required=True, help="folder for the results and the runs")
     parser.add_argument(
         "--seeds", type=positive, default=2, help="runs of each network (default: %(default)s)"
     )
     parser.add_argument("--epochs", type=positive, default=30, help="default: %(default)s")
-    parser.add_argument(
-        "--images", type=positive, default=NUM_IMAGES, help="images to train on (default: all)"
-    )
+    parser.add_argument("--images", type=positive, default=NUM_IMAGES, help="training images (default: all)")
     parser.add_argument(
         "--width",
         type=positive,
         default=FULL_WIDTH,
         help="channels of the first stage (default: %(default)s)",
     )
-    parser.add_argument("--amp", action="store_true", help="bfloat16 and channels_last")
+    parser.add_argument("--amp", action="store_true", help="train in bfloat16 with channels_last")
     return parser.parse_args(argv)
 
 
 def check(nets: list[str], recipe: Recipe) -> None:
-    """UserError where the networks asked for don't exist, or not in this width."""
+    """Raise UserError if a network doesn't exist, or not in this width."""
     known = [*GRAFTS, *VGGS]
     for net in nets:
         if net not in known:
-            raise UserError(f"there is no network {net}: expected {', '.join(known)}")
+            raise UserError(f"unknown network {net}: expected {', '.join(known)}")
         if net in VGGS and recipe.width != FULL_WIDTH:
-            raise UserError(f"{net} has no other width: leave --width out")
+            raise UserError(f"{net} has a fixed width: leave --width out")
     if recipe.images > NUM_IMAGES:
         raise UserError(f"--images {recipe.images}: expected at most {NUM_IMAGES}")
 
@@ -144,7 +145,7 @@ def set_recipe(cfg: Config, recipe: Recipe, seed: int) -> None:
 
 
 def train(net: str, seed: int, recipe: Recipe, folder: Path) -> dict:
-    """The record of a run in ``folder``, which is made unless it has been."""
+    """Train a run in ``folder`` unless it is finished, and return its record."""
     record_file = folder / "run.json"
     if not record_file.exists():
         cfg = network(net, recipe.width)
@@ -169,7 +170,7 @@ def train(net: str, seed: int, recipe: Recipe, folder: Path) -> dict:
 
 
 def table(runs: list[dict]) -> str:
-    """Markdown: the mean top-1 accuracy of each network in per cent, and that of each seed."""
+    """Format the top-1 accuracy of each network, the mean and each seed's, in percent as Markdown."""
     lines = ["| network | parameters | top-1, mean | of each seed |", "| --- | ---: | ---: | --- |"]
     for net in dict.fromkeys(run["net"] for run in runs):
         mine = [run for run in runs if run["net"] == net]

@@ -1,10 +1,10 @@
-"""What the demos learn, each attention beside its plain baseline: the table of docs/demo.md.
+"""Run the demos of each attention and its plain baseline, and make the table of docs/demo.md.
 
     demos.py --work-dir out --at-once 2     # about an hour on two CPU cores
-    demos.py --work-dir out ssd300          # the pairs whose name contains that
+    demos.py --work-dir out ssd300          # only pairs whose name contains this
 
-Every demo is ``tools/train.py CONFIG --demo`` in a process of its own, with the same schedule and seed. Those
-that have ended are not run again: after an interruption the same command goes on.
+Every demo is ``tools/train.py CONFIG --demo`` in a process of its own, with the same schedule and seed.
+Finished demos are kept: after an interruption, repeat the command to continue where it stopped.
 """
 
 from __future__ import annotations
@@ -53,22 +53,26 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("pairs", nargs="*", help="parts of names (default: all pairs)")
+    parser.add_argument("pairs", nargs="*", help="run pairs whose names contain one of these (default: all)")
     parser.add_argument(
-        "--work-dir", type=Path, required=True, help="logs, checkpoints, demos.json, demos.md"
+        "--work-dir", type=Path, required=True, help="folder for logs, checkpoints, demos.json and demos.md"
     )
     parser.add_argument(
-        "--at-once", type=int, default=1, metavar="N", help="demos at a time, each on 1/N of the cores"
+        "--at-once",
+        type=int,
+        default=1,
+        metavar="N",
+        help="run N demos at a time, each on 1/N of the cores (default: %(default)s)",
     )
     return parser.parse_args()
 
 
 def run_demo(config: str, work_dir: Path, threads: int) -> dict:
-    """The record of a config's demo, which is run unless it has been.
+    """Run a config's demo unless it is finished, and return its record.
 
     Returns:
-        ``config``, ``threads`` it ran on, ``metrics`` of the last epoch on the held-out images, and
-        ``minutes`` from start to end.
+        ``config``; ``threads``, the number of CPU threads; ``metrics`` of the last epoch on the held-out
+        images; ``minutes`` from start to end.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     record_file = work_dir / "demo.json"

@@ -1,14 +1,14 @@
-"""Which of a layer's exact forms is the fastest, and which of them the layer chooses.
+"""Find the fastest of a layer's exact forms, and show which one the layer chooses.
 
     python -m benchmarks.forms --work-dir out                               # every layer, on the best device
     python -m benchmarks.forms --work-dir out --layers AW --batch 64 --dtype bf16 --layout channels_last
 
-A layer's forms give the same numbers and differ in cost. Here they take turns on the layer shapes of a
+A layer's forms compute the same result at different cost. They take turns on the layer shapes of a
 ResNet-50: AW's 3x3 convolutions, the last convolutions of TD's blocks, the gates of TAM. The table gives
-each form's time over that of a baseline (the plain convolution; for a gate, one multiplication of the map
-by it), the form that the layer chooses, and the time of that one over the fastest form's. On a CUDA device
-the steps are replayed as graphs: what counts is the device's time. forms.json keeps what is measured: the
-same command goes on after an interruption and adds to it.
+each form's time relative to a baseline (the plain convolution; for a gate, one multiplication of the map
+by it), the form that the layer chooses, and that form's time relative to the fastest. On a CUDA device
+the steps are replayed as graphs, to measure only the device's time. The results are saved in forms.json:
+after an interruption, repeat the command to continue where it stopped.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _BASELINE = "baseline"
 
 
 class Shape(NamedTuple):
-    """What a layer sees: channels in and out, the side of the map, the stride."""
+    """The shape of a layer: input and output channels, side of the map, stride."""
 
     channels: int
     out_channels: int
@@ -100,9 +100,9 @@ def parse_args(argv=None) -> argparse.Namespace:
         parser.add_argument(flag, nargs="+", choices=list(known), default=default, metavar="NAME", help=text)
     parser.add_argument("--batch", nargs="+", type=positive, default=[8], metavar="N", help="default: 8")
     parser.add_argument("--repeats", type=positive, default=15, help="turns (default: %(default)s)")
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU")
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
-    parser.add_argument("--work-dir", type=Path, required=True, help="forms.json and .md go here")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best available")
+    parser.add_argument("--work-dir", type=Path, required=True, help="folder for forms.json and .md")
     return parser.parse_args(argv)
 
 
@@ -113,7 +113,7 @@ def cases_of(
     layouts: Iterable[str],
     dtypes: Iterable[str],
 ) -> list[Case]:
-    """The cases of these layers in every shape that they have."""
+    """The cases of these layers, in every shape."""
     return [
         Case(layer, *shape, batch, mode, layout, dtype)
         for layer in layers
@@ -125,7 +125,7 @@ def cases_of(
 
 
 def tensors(case: Case, device: str) -> tuple[Tensor, nn.Conv2d]:
-    """The input of a case and the plain convolution that it is about."""
+    """Make the input of a case and its plain convolution."""
     torch.manual_seed(0)
     kernel = 3 if case.layer == "AW" else 1
     conv = nn.Conv2d(
@@ -137,7 +137,7 @@ def tensors(case: Case, device: str) -> tuple[Tensor, nn.Conv2d]:
 
 
 def choice(case: Case, device: str) -> str:
-    """The form that the layer takes on that device; on ``meta`` it is said without computing."""
+    """The form that the layer chooses on that device; on ``meta`` without computing it."""
     x, conv = tensors(case, device)
     side = (case.side - 1) // case.stride + 1
     if case.layer == "AW":
@@ -151,7 +151,7 @@ def choice(case: Case, device: str) -> str:
 
 
 def forms_of(case: Case, device: str) -> dict[str, Callable[[], object]]:
-    """Each form of a case as a function, and the baseline."""
+    """Make a function for each form of a case, and for the baseline."""
     make = {"AW": _aw_forms, "TD": _td_forms, "TAM": _tam_forms}[case.layer]
     x, conv = tensors(case, device)
     training = case.mode == "training"
@@ -237,7 +237,7 @@ def _tam_forms(case: Case, x: Tensor, conv: nn.Conv2d) -> dict:
 
 
 def measure(case: Case, device: str, repeats: int) -> dict:
-    """The record of one case, of so many turns of each form."""
+    """Measure one case in ``repeats`` turns of each form, and return its record."""
     steps = forms_of(case, device)
     if device.startswith("cuda"):
         steps = {name: captured(step) for name, step in steps.items()}
@@ -253,7 +253,7 @@ def _warm_seconds(step: Callable[[], object], device: str) -> float:
 
 
 def medians(record: dict) -> dict[str, float]:
-    """Each form's median time over the baseline's in the same turn."""
+    """Median of each form's time relative to the baseline in the same turn."""
     times = record["seconds"]
     return {
         name: statistics.median(t / b for t, b in zip(times[name], times[_BASELINE]))
@@ -267,7 +267,7 @@ def case_of(record: dict) -> Case:
 
 
 def over_the_best(record: dict, form: str) -> float:
-    """The time of ``form`` over that of the fastest form."""
+    """The time of ``form`` relative to the fastest form."""
     of = medians(record)
     return of[form] / min(of.values())
 
@@ -285,7 +285,7 @@ def _rows(records: list[dict], device: str) -> Iterator[tuple[str, ...]]:
 
 
 def report(records: list[dict], about: dict, device: str) -> str:
-    """The table as Markdown."""
+    """Format the table as Markdown."""
     header = (*Case._fields, "times", "chosen", "over the best")
     lines = [
         "# Forms",

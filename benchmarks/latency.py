@@ -1,16 +1,15 @@
-"""What attention costs: the time and memory of a step over those of the plain backbone.
+"""Measure what attention costs: time and memory of a step relative to the plain backbone.
 
     python -m benchmarks.latency --work-dir out                           # TD, AW, TAM, TDAF on a ResNet-50
     python -m benchmarks.latency --work-dir out --modules TD --backbones r18 r50 --layout channels_last
-    python -m benchmarks.latency --work-dir out --papers                  # beside what the papers publish
+    python -m benchmarks.latency --work-dir out --papers                  # beside the papers' figures
     python -m benchmarks.latency --work-dir out --quick                   # a tiny network, in seconds
 
-The forms of a case take turns within one process: `ours`, `naive` (the formulas as they are written,
-without the exact shortcuts), `plain`, the backbone alone, and in inference `folded` and `plain folded`,
-both with their norms folded into their convolutions. A ratio is a form's time over another's in the same
-turn; the tables give the median of all turns and the quartiles. A training step is forward and backward,
-without an optimizer. latency.json keeps what is measured: the same command
-goes on after an interruption and adds to it.
+The forms of a case take turns within one process: `ours`; `naive`, the formulas as written, without exact
+shortcuts; `plain`, the backbone alone; and in inference `folded` and `plain folded`, with norms folded into
+convolutions. A ratio divides the times of two forms in the same turn; the tables give the median and the
+quartiles over all turns. A training step is forward and backward, without an optimizer. The results are saved
+in latency.json: after an interruption, repeat the command to continue where it stopped.
 """
 
 from __future__ import annotations
@@ -82,42 +81,44 @@ def parse_args(argv=None) -> argparse.Namespace:
     choices("--dtype", ["fp32", "bf16"], ["fp32"], "fp32, bf16 by autocast (default: fp32)")
     parser.add_argument("--batch", nargs="+", type=positive, default=[8], metavar="N", help="default: 8")
     parser.add_argument(
-        "--graphs", action="store_true", help="replay the steps as CUDA graphs: the device's own time"
+        "--graphs",
+        action="store_true",
+        help="replay the steps as CUDA graphs, to measure only the device's time",
     )
     parser.add_argument("--repeats", type=positive, default=15, help="turns (default: %(default)s)")
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU")
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best available")
     parser.add_argument(
         "--clock",
         choices=["wall", "cpu"],
         default="wall",
-        help="cpu counts the processor's time of this process alone: for a machine that is busy with other "
-        "work, with --threads 1 (default: wall)",
+        help="cpu measures only this process's CPU time; use it with --threads 1 on a busy machine "
+        "(default: wall)",
     )
     parser.add_argument(
-        "--papers", action="store_true", help="the modules and backbones of the papers' tables"
+        "--papers", action="store_true", help="measure the modules and backbones of the papers' tables"
     )
-    parser.add_argument("--quick", action="store_true", help="a tiny network, batch 2, 3 turns")
-    parser.add_argument("--work-dir", type=Path, required=True, help="latency.json, .md and .png go here")
+    parser.add_argument("--quick", action="store_true", help="measure a tiny network with batch 2 in 3 turns")
+    parser.add_argument("--work-dir", type=Path, required=True, help="folder for latency.json, .md and .png")
     args = parser.parse_args(argv)
     if args.repeats < 2:
-        parser.error("--repeats must be at least 2: quartiles of one turn say nothing")
+        parser.error("--repeats must be at least 2 to compute quartiles")
     if args.graphs and not args.device.startswith("cuda"):
-        parser.error(f"--graphs is for CUDA devices, and this is {args.device}")
+        parser.error(f"--graphs needs a CUDA device, got {args.device}")
     if args.quick and args.papers:
-        parser.error("--quick and --papers exclude each other")
+        parser.error("give either --quick or --papers")
     if args.quick:
         args.backbones, args.batch, args.repeats = ["tiny"], [2], 3
     return args
 
 
 def published_networks() -> list[tuple[str, str]]:
-    """Module and backbone of each network of the papers' tables."""
+    """The module and backbone of each network in the papers' tables."""
     return list(dict.fromkeys((row.module, row.backbone) for row in PUBLISHED))
 
 
 def build(case: Case, module: str | None, device: str) -> nn.Module:
-    """The network of ``case`` with that module or, for None, without."""
+    """Build the network of ``case`` with that module, or the plain one for None."""
     torch.manual_seed(0)
     try:
         net = MODELS.build(config(case.backbone, module))
@@ -127,7 +128,7 @@ def build(case: Case, module: str | None, device: str) -> nn.Module:
 
 
 def prepare(net: nn.Module, case: Case, device: str) -> nn.Module:
-    """``net`` in the layout and mode of ``case``, on the device."""
+    """Move ``net`` to the device, in the layout and mode of ``case``."""
     for parameter in net.parameters():
         if memory_format := _FORMATS[case.layout].get(parameter.dim()):
             parameter.data = parameter.data.contiguous(memory_format=memory_format)
@@ -141,7 +142,7 @@ def images(case: Case, device: str) -> Tensor:
 
 
 def make_step(net: nn.Module, x: Tensor, case: Case) -> Callable[[], None]:
-    """A step of inference or training as a function."""
+    """Make a function that runs one step of inference or training."""
     autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=case.dtype == "bf16")
 
     def forward() -> tuple[Tensor, ...]:
@@ -170,7 +171,7 @@ def make_step(net: nn.Module, x: Tensor, case: Case) -> Callable[[], None]:
 
 
 class Form(NamedTuple):
-    """A way to do what a case is about."""
+    """One way to compute a case."""
 
     net: nn.Module
     step: Callable[[], None]
@@ -198,11 +199,11 @@ def forms_of(case: Case, device: str) -> dict[str, Form]:
 
 
 def measure(case: Case, device: str, repeats: int, clock: str, graphs: bool) -> dict:
-    """The record of one case.
+    """Measure one case and return its record.
 
     Args:
         case: the case.
-        device: where it runs.
+        device: device to run on.
         repeats: turns of each form.
         clock: ``"wall"`` or ``"cpu"``.
         graphs: replay the steps as CUDA graphs.
@@ -218,7 +219,7 @@ def measure(case: Case, device: str, repeats: int, clock: str, graphs: bool) -> 
 
 
 def ratio(record: dict, form: str, to: str = "plain") -> dict[str, float] | None:
-    """Median and quartiles of a form's time over another's in the same turn; None without that form."""
+    """Median and quartiles of the ratio of two forms' times in the same turn; None without the form."""
     times = record["seconds"]
     if form not in times:
         return None
@@ -278,13 +279,13 @@ def about_lines(about: dict) -> list[str]:
 
 
 def report(records: list[dict], about: dict) -> str:
-    """The table as Markdown."""
+    """Format the table as Markdown."""
     table = markdown_table(_HEADER, list(_rows(records)), _HEADER[5:])
     return "\n".join(["# Latency", "", *about_lines(about), "", table]) + "\n"
 
 
 def papers_report(records: list[dict], about: dict) -> str:
-    """What the papers publish beside what is measured, as Markdown."""
+    """Format the published and the measured figures side by side as Markdown."""
     header = ("where", "module", "backbone", "mode", "published", "ours", "published memory", "ours, memory")
     rows = []
     for row in PUBLISHED:
@@ -309,7 +310,7 @@ def papers_report(records: list[dict], about: dict) -> str:
 
 
 def plot(records: list[dict], path: Path) -> None:
-    """Parameters against time, both over the plain backbone's."""
+    """Plot parameters against time, both relative to the plain backbone."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -383,7 +384,7 @@ def main(argv=None) -> None:
                     case, device=args.device, repeats=args.repeats, clock=args.clock, graphs=args.graphs
                 )
             except torch.cuda.OutOfMemoryError:
-                progress.console.print(f"left out, for want of memory: {case.key}", markup=False)
+                progress.console.print(f"skipped, out of memory: {case.key}", markup=False)
             except KeyboardInterrupt:
                 interrupted = True
                 break
@@ -399,7 +400,7 @@ def main(argv=None) -> None:
         plot(records, args.work_dir / "latency.png")
     print(text, end="")
     if interrupted:
-        print("interrupted: repeat the command to continue", file=sys.stderr)
+        print("interrupted: repeat the command to continue where it stopped", file=sys.stderr)
         raise SystemExit(130)
 
 

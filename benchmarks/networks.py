@@ -1,4 +1,4 @@
-"""The networks that are timed: backbones, and what is grafted onto them."""
+"""The networks that the benchmarks time: backbones and the grafts on them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MODULES: dict[str, list[dict[str, Any]]] = {
     "TD-r101": [_TD_101],
     "TD-r101-layer4": [dict(type="attn_mm.TD", stages=(3,))],
 }
-"""The grafts by the name of what they make."""
+"""The grafts by the name of the attention."""
 
 USUAL = ("TD", "AW", "TAM", "TDAF")
 

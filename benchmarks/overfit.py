@@ -1,12 +1,12 @@
-"""Overfit a handful of real images: the quickest proof that a config can learn real data at all.
+"""Overfit a few real images: the quickest check that a config can learn from real data.
 
     overfit.py configs/fcos_tdaf_r50.py --ann-file annotations.json --img-dir images --work-dir out
     overfit.py configs/tdaf/simplebaseline-r50_plain_coco.py --ann-file keypoints.json --img-dir images \\
         --work-dir out
 
-The network starts from scratch and is evaluated on the images it was trained on. The
-loss at the start is the first step's, that at the end the mean of the last ten. What it
-finds in these images in the end is in the work dir's pictures/.
+The network is trained from scratch and evaluated on its training images. The output compares
+the loss of the first step with the mean loss of the last ten steps. The final predictions on
+these images are in pictures/ in the work dir.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WARMUP_ITERATIONS = 30
 
 
 class KeepLosses(Hook):
-    """The loss of every step."""
+    """Records the loss of every step."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -45,15 +45,15 @@ class KeepLosses(Hook):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a config is trained on, and how.
+    """The data and the schedule of the training.
 
     Attributes:
         ann_file, img_dir: COCO annotations and the folder of the images.
-        work_dir: gets the annotations that are used, the checkpoint and the pictures.
-        images: how many.
-        batch_size: None: all images, or 16 persons.
+        work_dir: folder for the selected annotations, the checkpoint and the pictures.
+        images: number of images.
+        batch_size: images or persons per batch. None: all images, or 16 persons.
         size: longer side of an image in pixels.
-        iterations: steps.
+        iterations: number of training steps.
         lr: learning rate of AdamW.
     """
 
@@ -71,26 +71,26 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config file of a detector or of a top-down pose estimator")
+    parser.add_argument("config", help="config file of a detector or a top-down pose estimator")
     parser.add_argument("--ann-file", type=Path, required=True, help="COCO annotations")
     parser.add_argument("--img-dir", type=Path, required=True, help="folder of the images")
-    parser.add_argument("--images", type=int, default=8, help="how many (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, help="default: all images, or 16 persons")
-    parser.add_argument("--size", type=int, default=224, help="longer side of an image in pixels (detectors)")
-    parser.add_argument("--iterations", type=int, default=300, help="steps (default: %(default)s)")
-    parser.add_argument("--lr", type=float, default=5e-4, help="learning rate of AdamW")
+    parser.add_argument("--images", type=int, default=8, help="number of images (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, help="batch size (default: all images, or 16 persons)")
+    parser.add_argument("--size", type=int, default=224, help="longer image side in pixels, detectors only")
+    parser.add_argument("--iterations", type=int, default=300, help="training steps (default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=5e-4, help="AdamW learning rate (default: %(default)s)")
     parser.add_argument("--work-dir", type=Path, required=True)
     add_options_flag(parser)
     return parser.parse_args(argv)
 
 
 def write_subset(ann_file: Path, out: Path, count: int) -> int:
-    """Write the first ``count`` images that have annotations, and these; return how many there were."""
+    """Write the annotations of the first ``count`` annotated images; return their number."""
     content = load_annotated(str(ann_file))
     annotated = {annotation["image_id"] for annotation in content["annotations"]}
     content["images"] = [image for image in content["images"] if image["id"] in annotated][:count]
     if not content["images"]:
-        raise UserError(f"--ann-file {ann_file} has no annotation of its images")
+        raise UserError(f"--ann-file {ann_file} has no annotated image")
     chosen = {image["id"] for image in content["images"]}
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in chosen]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def write_subset(ann_file: Path, out: Path, count: int) -> int:
 
 
 def to_overfit(cfg: Config, recipe: Recipe) -> int:
-    """Point a config's demo at a few real images, and train on what is evaluated; return how many."""
+    """Point a config's demo at a few real images, for training and evaluation; return their number."""
     ann_file = recipe.work_dir / "annotations.json"
     images = write_subset(recipe.ann_file, ann_file, recipe.images)
     heads = [node.num_classes for node in walk(cfg.model) if "num_classes" in node]
@@ -142,7 +142,7 @@ def main(argv=None) -> None:
     args = parse_args(argv)
     cfg = load_config(args.config)
     if not args.img_dir.is_dir():
-        raise UserError(f"--img-dir {args.img_dir} is no folder")
+        raise UserError(f"--img-dir {args.img_dir} is not a folder")
     images = to_overfit(cfg, from_args(Recipe, args))
     merge_options(cfg, args.cfg_options or {})
     runner = watch_data(build_runner(cfg))

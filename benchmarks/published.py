@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """What a paper says that a module costs.
+    """A module's cost according to a paper.
 
     Attributes:
         where: the paper, and the table or section in it.
         module, backbone: names in :mod:`benchmarks.networks`.
         mode: ``'inference'`` or ``'training'``.
-        time: time of a step over the plain backbone's, None where it is not said.
-        memory: peak memory of a step over the plain backbone's, None where it is not said.
+        time: time of a step relative to the plain backbone; None if unpublished.
+        memory: peak memory of a step relative to the plain backbone; None if unpublished.
     """
 
     where: str
@@ -25,7 +25,7 @@ class Published(NamedTuple):
 
 
 def _table_1(module: str, backbone: str, plain: tuple, own: tuple) -> list[Published]:
-    """Rows of TD's table 1: GB in training and in validation, frames per second likewise."""
+    """Rows of TD's table 1: GB and frames per second, in training and in validation."""
     memory_train, memory_val, fps_train, fps_val = (
         (p / o if i > 1 else o / p) for i, (p, o) in enumerate(zip(plain, own))
     )
@@ -53,4 +53,4 @@ PUBLISHED = [
     Published("TDAF, 'On Time Overhead'", "TDAF", "r50", "inference", 0.018 / 0.015),
     Published("TDAF, 'On Time Overhead'", "TDAF", "r101", "inference", 0.035 / 0.031),
 ]
-"""TD: GPUs and batch are not said. TDAF: a Titan Xp with batch 256. The other papers publish no times."""
+"""TD states no GPU or batch size. TDAF uses a Titan Xp with batch 256. Other papers publish no times."""

@@ -1,14 +1,15 @@
-"""What TDAF costs by its number of flows: parameters, multiply-adds and the time of a forward pass.
+"""Measure what TDAF costs by number of flows: parameters, multiply-adds and forward time.
 
     python -m benchmarks.tdaf_overhead --work-dir out                       # a ResNet-50 in 1 to 4 flows
     python -m benchmarks.tdaf_overhead --work-dir out --networks r50 r101 fcos-r50 --batch 8
     python -m benchmarks.tdaf_overhead --work-dir out --quick               # a tiny network, in seconds
 
-One flow is the plain network. Pang et al., TDAF, AAAI 2021 (https://arxiv.org/abs/2012.07248), "On Time
-Overhead" and table 3a, publish what stands beside. The paper says neither the flows nor the ANAR that its
-times are of; here they stand beside 3 flows and ANAR-3, the smallest of its settings. The numbers of flows of
-a network take turns within one process; a ratio is a time over that of the plain network in the same turn.
-tdaf_overhead.json keeps what is measured: the same command goes on after an interruption.
+One flow is the plain network. The published figures are from Pang et al., TDAF, AAAI 2021
+(https://arxiv.org/abs/2012.07248), "On Time Overhead" and table 3a. The paper doesn't state the flows and the
+ANAR of its times; the table puts them beside 3 flows and ANAR-3, its smallest setting. The numbers of flows
+of a network take turns within one process; a ratio divides a time by the plain network's in the same turn.
+The results are saved in tdaf_overhead.json: after an interruption, repeat the command to continue where it
+stopped.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ DETECTOR_SHAPE = (3, 800, 1344)
 
 
 class Published(NamedTuple):
-    """What the paper says of a network with this many flows; ``''`` where it says nothing."""
+    """The paper's figures for a network with this many flows; ``''`` if unpublished."""
 
     macs: str = ""
     seconds: str = ""
@@ -79,30 +80,30 @@ def parse_args(argv=None) -> argparse.Namespace:
         choices=NETWORKS,
         default=["r50"],
         metavar="NAME",
-        help=f"any of {known} (default: r50); the ResNets without a head, the detector with all that it does",
+        help=f"any of {known} (default: r50); ResNets run without a head, the detector completely",
     )
     parser.add_argument("--batch", type=positive, default=8, metavar="N", help="default: %(default)s")
     parser.add_argument("--repeats", type=positive, default=15, help="turns (default: %(default)s)")
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU")
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best available")
     parser.add_argument(
         "--clock",
         choices=["wall", "cpu"],
         default="wall",
-        help="cpu counts the processor's time of this process alone, with --threads 1 (default: wall)",
+        help="cpu measures only this process's CPU time; use it with --threads 1 (default: wall)",
     )
-    parser.add_argument("--quick", action="store_true", help="a tiny network, batch 2, 3 turns")
-    parser.add_argument("--work-dir", type=Path, required=True, help="tdaf_overhead.json and .md go here")
+    parser.add_argument("--quick", action="store_true", help="measure a tiny network with batch 2 in 3 turns")
+    parser.add_argument("--work-dir", type=Path, required=True, help="folder for tdaf_overhead.json and .md")
     args = parser.parse_args(argv)
     if args.repeats < 2:
-        parser.error("--repeats must be at least 2: quartiles of one turn say nothing")
+        parser.error("--repeats must be at least 2 to compute quartiles")
     if args.quick:
         args.networks, args.batch, args.repeats = ["tiny"], 2, 3
     return args
 
 
 def model_config(network: str, flows: int) -> dict:
-    """The config of a network in that many flows."""
+    """The config of a network with that many flows."""
     if network != "fcos-r50":
         return attended(BACKBONES[network].config, flows)
     model = copy.deepcopy(load_config(DETECTOR).model)
@@ -111,7 +112,7 @@ def model_config(network: str, flows: int) -> dict:
 
 
 def attended(backbone: dict, flows: int) -> dict:
-    """A backbone's config with TDAF around it; one flow is the plain one."""
+    """A backbone's config with TDAF around it; with one flow, the plain config."""
     if flows == 1:
         return backbone
     return dict(type="attn_mm.TDAF", backbone=backbone, flows=flows, anar=ANAR)
@@ -127,7 +128,7 @@ def input_shape(network: str) -> tuple[int, ...]:
 
 
 def counts(network: str, flows: int) -> dict[str, int]:
-    """Parameters and multiply-adds of one image."""
+    """Count parameters, and multiply-adds for one image."""
     with weightless():
         net = build(network, flows).to("meta")
     x, kwargs = meta_input(*input_shape(network)), {}
@@ -138,7 +139,7 @@ def counts(network: str, flows: int) -> dict[str, int]:
 
 
 def step_of(network: str, flows: int, batch: int, device: str) -> Callable[[], None]:
-    """A forward pass as a function; a detector's goes on to its boxes."""
+    """Make a function that runs a forward pass; a detector's includes the boxes."""
     torch.manual_seed(0)
     case = Case(f"{flows} flows", network, "inference", "nchw", "fp32", batch)
     net = prepare(build(network, flows), case, device)
@@ -155,7 +156,7 @@ def step_of(network: str, flows: int, batch: int, device: str) -> Callable[[], N
 
 
 def measure_network(network: str, batch: int, device: str, repeats: int, clock: str) -> dict:
-    """The record of a network: what each number of flows counts, and takes in each turn."""
+    """Measure a network: counts for each number of flows, and its time in each turn."""
     steps = {str(flows): step_of(network, flows, batch, device) for flows in FLOWS}
     return dict(
         network=network,
@@ -166,7 +167,7 @@ def measure_network(network: str, batch: int, device: str, repeats: int, clock: 
 
 
 def report(record: dict) -> str:
-    """The table as Markdown."""
+    """Format the table as Markdown."""
     about = record["about"]
     header = (
         "network", "flows", "batch", "parameters", "G MACs", "published", "MACs added", "ms an image",

@@ -1,4 +1,4 @@
-"""Steps that take turns, what they hold in memory, and the file that keeps it."""
+"""Time steps in turns, measure their memory, and save the results in a file."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Step = Callable[[], None]
 def take_turns(
     steps: Mapping[str, Step], turns: int, clock: str, device: str, calls: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of a call of each step in each turn, after two calls that aren't timed.
+    """Time each step in each turn, in seconds per call, after two warm-up calls.
 
     Args:
-        clock: ``'wall'``, or ``'cpu'`` for the processor's time of this process.
-        calls: of a step in each turn, one after the other.
+        clock: ``'wall'``, or ``'cpu'`` for the CPU time of this process.
+        calls: consecutive calls of a step in each turn.
     """
     for step in steps.values():
         for _ in range(2):
@@ -43,7 +43,7 @@ def take_turns(
 
 
 def captured(step: Step) -> Step:
-    """``step`` as a CUDA graph: what the device does, without what it waits for."""
+    """Capture ``step`` as a CUDA graph, to time the device without waiting for the host."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -57,7 +57,7 @@ def captured(step: Step) -> Step:
 
 
 def seconds(step: Step, clock: str, device: str, calls: int = 1) -> float:
-    """How long ``step`` takes, the mean of ``calls``."""
+    """Time ``step``, the mean over ``calls`` calls."""
     now = time.perf_counter if clock == "wall" else time.process_time
     _finish(device)
     started = now()
@@ -73,7 +73,7 @@ def _finish(device: str) -> None:
 
 
 def peak_memory(net: nn.Module, step: Step, device: str) -> int:
-    """The most bytes that a network and its step hold at once: weights, gradients, maps and work space."""
+    """Peak memory of a network and its step in bytes: weights, gradients, maps and workspace."""
     net.zero_grad(set_to_none=True)
     weights = sum(t.numel() * t.element_size() for t in (*net.parameters(), *net.buffers()))
     if device.startswith("cuda"):
@@ -110,7 +110,7 @@ def device_name(device: str) -> str:
 
 
 def open_record(path: Path, about: dict) -> dict:
-    """What ``path`` holds, or an empty record; UserError where it was measured otherwise."""
+    """Read the record in ``path``, or start an empty one; UserError if its settings differ."""
     if not path.exists():
         return dict(about=about, cases={})
     try:
@@ -118,7 +118,7 @@ def open_record(path: Path, about: dict) -> dict:
         held = {name: record["about"].get(name) for name in about}
         record["cases"].items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is no record of this benchmark; name another --work-dir") from error
+        raise UserError(f"{path} is not a record of this benchmark; name another --work-dir") from error
     differs = [f"{name} {held[name]}, now {about[name]}" for name in about if held[name] != about[name]]
     if differs:
         raise UserError(f"{path} was measured with {'; '.join(differs)}: name another --work-dir")

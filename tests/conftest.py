@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import os
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,8 @@ def benchmark_file(repo):
     def load(name):
         spec = importlib.util.spec_from_file_location(name, repo / "benchmarks" / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
+        # A dataclass looks its module up there.
+        sys.modules[name] = module
         spec.loader.exec_module(module)
         return module
 

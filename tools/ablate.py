@@ -1,4 +1,4 @@
-"""Train the ablations of top-down feedback: ``python tools/ablate.py --help``."""
+"""Train the ablation study of top-down feedback: ``python tools/ablate.py --help``."""
 
 from attn_mm.papers.td.ablate import main
 

@@ -1,4 +1,4 @@
-"""Count parameters and multiply-adds: ``python tools/complexity.py --help``."""
+"""Count the parameters and multiply-adds of networks: ``python tools/complexity.py --help``."""
 
 from attn_mm.papers.complexity import main
 

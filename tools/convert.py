@@ -1,4 +1,4 @@
-"""Convert a top-down attention checkpoint of its authors: ``python tools/convert.py --help``."""
+"""Convert a top-down attention checkpoint from its authors' format: ``python tools/convert.py --help``."""
 
 from attn_mm.papers.td.convert import main
 

@@ -1,4 +1,4 @@
-"""Say what a config's network is made of: ``python tools/describe.py --help``."""
+"""Describe the network of a config: ``python tools/describe.py --help``."""
 
 from attn_mm.describe.main import main
 

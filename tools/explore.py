@@ -1,4 +1,4 @@
-"""See what a network attends to, in a browser: ``python tools/explore.py --help``."""
+"""Show what a network attends to, in a browser: ``python tools/explore.py --help``."""
 
 from attn_mm.explorer.explore import main
 

@@ -1,4 +1,4 @@
-"""Fold a trained network for deployment: ``python tools/fuse.py --help``."""
+"""Fold a trained network's batch norms for deployment: ``python tools/fuse.py --help``."""
 
 from attn_mm.deploy.fuse import main
 

@@ -1,4 +1,4 @@
-"""What the gates of a network do: ``python tools/gates.py --help``."""
+"""Analyse the gates of a network: ``python tools/gates.py --help``."""
 
 from attn_mm.papers.tam.gates import main
 

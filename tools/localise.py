@@ -1,4 +1,4 @@
-"""Localise objects by class activation maps: ``python tools/localise.py --help``."""
+"""Localise objects with class activation maps: ``python tools/localise.py --help``."""
 
 from attn_mm.papers.td.localise import main
 

@@ -1,4 +1,4 @@
-"""The analyses of "Learn to pay attention": ``python tools/ltpa.py --help``."""
+"""Repeat the analyses of "Learn to pay attention": ``python tools/ltpa.py --help``."""
 
 from attn_mm.papers.ltpa.main import main
 

@@ -1,4 +1,4 @@
-"""Predict by the most confident step of top-down feedback: ``python tools/step_confidence.py --help``."""
+"""Evaluate each step of top-down feedback: ``python tools/step_confidence.py --help``."""
 
 from attn_mm.papers.td.step_confidence import main
 

@@ -7,9 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from attn_mm.datasets.media import IMAGE_SUFFIXES
 from attn_mm.errors import UserError
-
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".webp")
 
 
 def check_folders(folder: str | os.PathLike, classes: Sequence[str]) -> None:

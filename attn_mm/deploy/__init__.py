@@ -1,1 +1,1 @@
-"""Networks made ready for deployment: norms folded into convolutions, ONNX files."""
+"""Prepare networks for deployment: fold norms into convolutions, write ONNX files."""

@@ -1,4 +1,4 @@
-"""``tools/fuse.py``: a trained network with its norms folded, as a config, a checkpoint and ONNX."""
+"""``tools/fuse.py``: fold a trained network's norms; write a config, a checkpoint and ONNX."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ Fold the batch norms of a trained network into its convolutions, for deployment.
 """
 
 _EPILOG = """\
-Beside the checkpoint OUT.pth stands its config OUT.py; tools/test.py and tools/infer.py take both. The
-outputs are compared before anything is written. docs/deploy.md says what is folded and what is not.
+The command writes the checkpoint OUT.pth and its config OUT.py; tools/test.py and tools/infer.py use both.
+It compares the outputs before and after folding first, and writes nothing if they differ. docs/deploy.md
+lists what is folded and what is not.
 """
 
 TOLERANCE = 1e-9
-"""Share of the largest output by which outputs may differ in float64: far above rounding, below mistakes."""
+"""Largest allowed difference in float64, relative to the largest output: above rounding, below mistakes."""
 
 DEPLOYED = "attn_mm.Deployed"
 
@@ -49,29 +50,33 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config file of mmdet, mmpose, mmaction2 or mmpretrain")
+    parser.add_argument("config", help="mmdet, mmpose, mmaction2 or mmpretrain config file")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument(
-        "-o", "--out", type=Path, metavar="OUT.pth", help="default: CHECKPOINT with _deployed at its end"
+        "-o",
+        "--out",
+        type=Path,
+        metavar="OUT.pth",
+        help="file to write (default: CHECKPOINT with _deployed appended)",
     )
     parser.add_argument(
-        "--onnx", type=Path, metavar="FILE.onnx", help="also write ONNX, up to the heads' outputs"
+        "--onnx", type=Path, metavar="FILE.onnx", help="also export to ONNX, without post-processing"
     )
     parser.add_argument(
         "--shape",
         nargs="+",
         type=int,
         metavar="N",
-        help="shape of the input to compare on and to export for, such as 3 224 224 (default: that of the "
-        "config's pipeline)",
+        help="input shape for the comparison and the export, such as 3 224 224 (default: from the config's "
+        "pipeline)",
     )
-    parser.add_argument("--force", action="store_true", help="replace files that exist")
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
     add_options_flag(parser)
     return parser.parse_args(argv)
 
 
 class Outputs(nn.Module):
-    """What a model's heads give for an input, as one flat tuple of tensors."""
+    """Wraps a model to return its heads' outputs as one flat tuple of tensors."""
 
     def __init__(self, model: nn.Module, scope: str, shape: Sequence[int]) -> None:
         super().__init__()
@@ -79,7 +84,7 @@ class Outputs(nn.Module):
         self.scope, self.shape = scope, tuple(shape)
 
     def inputs(self) -> Tensor:
-        """An input of that shape."""
+        """Make an input of that shape."""
         x, _ = forward_arguments(self.model, self.scope, self.shape, "cpu")
         return x
 
@@ -99,7 +104,7 @@ def _tensors(outputs) -> Iterator[Tensor]:
 
 
 def difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """The largest difference of an output, as a share of its largest value; inf where they don't match."""
+    """The largest difference relative to an output's largest value; inf if the outputs don't match."""
     if not outputs or [y.shape for y in outputs] != [y.shape for y in expected]:
         return float("inf")
     shares = [
@@ -113,7 +118,7 @@ def difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
 
 @torch.no_grad()
 def compare(folded: nn.Module, model: nn.Module, scope: str, shape: Sequence[int], dtype) -> float:
-    """How far the folded model's outputs are from the model's in that type, see :func:`difference`."""
+    """The :func:`difference` between the outputs of the model and the folded model in that dtype."""
     nets = [Outputs(copy.deepcopy(net).to(dtype), scope, shape) for net in (folded, model)]
     x = nets[0].inputs().to(dtype)
     outputs, expected = (net(x) for net in nets)
@@ -121,7 +126,7 @@ def compare(folded: nn.Module, model: nn.Module, scope: str, shape: Sequence[int
 
 
 def open_model(cfg: Config, path: str) -> tuple[nn.Module, dict]:
-    """The model of ``cfg`` with the weights of the checkpoint at ``path``, and the checkpoint."""
+    """Build the model of ``cfg``, load the checkpoint at ``path``, and return both."""
     model = revert_sync_batchnorm(build(cfg, "cpu"))
     content = CheckpointLoader.load_checkpoint(path, map_location="cpu")
     fill(model, content.get("state_dict", content), f"{path} does not fit {cfg.filename}")
@@ -130,7 +135,7 @@ def open_model(cfg: Config, path: str) -> tuple[nn.Module, dict]:
 
 
 def check_fold(fused: Fused, name: str) -> None:
-    """UserError where nothing could be folded."""
+    """Raise UserError if nothing could be folded."""
     if fused.folded:
         return
     if not fused.left:
@@ -142,7 +147,7 @@ def check_fold(fused: Fused, name: str) -> None:
 
 
 def deployed_config(cfg: Config) -> Config:
-    """The config that builds the folded model, without what only its training has used."""
+    """The config that builds the folded model, without training-only settings."""
     cfg = copy.deepcopy(cfg)
     drop_pretrained(cfg)
     cfg.model.of = cfg.model.type
@@ -151,7 +156,10 @@ def deployed_config(cfg: Config) -> Config:
 
 
 def export_onnx(model: nn.Module, scope: str, shape: Sequence[int], path: Path) -> float | None:
-    """Write ``model`` as ONNX for a batch of any size; how far ONNX Runtime is off, None where there is none.
+    """Export ``model`` to ONNX for batches of any size.
+
+    Returns:
+        The difference of ONNX Runtime's outputs, or None if it isn't installed.
 
     Raises:
         UserError: the exporter is missing or can't export the model.
@@ -191,7 +199,7 @@ def export_onnx(model: nn.Module, scope: str, shape: Sequence[int], path: Path) 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress off the terminal."""
+    """Silence the exporter's progress messages."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -214,11 +222,13 @@ def main(argv=None) -> None:
     if not isinstance(cfg.get("model"), dict):
         raise UserError(f"{args.config} has no model")
     if cfg.model.get("type") == DEPLOYED:
-        raise UserError(f"{args.config} is a deployed model's already")
+        raise UserError(f"{args.config} is already a deployed model's config: name the trained one")
     source = Path(args.checkpoint)
     out = args.out or source.with_name(f"{source.stem}_deployed.pth")
     if out.suffix == ".py":
-        raise UserError(f"-o {out}: the config gets this name; the checkpoint's ends in .pth")
+        raise UserError(
+            f"-o {out}: the config will have this name; give the checkpoint a name that ends in .pth"
+        )
     targets = [out, out.with_suffix(".py"), *([args.onnx] if args.onnx else [])]
     for target in targets:
         check_target(target, args.checkpoint, args.force)
@@ -239,10 +249,10 @@ def main(argv=None) -> None:
         raise UserError(f"{args.config} does not run on an input of {size} (--shape): {reason}") from error
     if not double <= TOLERANCE:
         raise UserError(
-            f"folding would change the outputs by {double:.1e} of their size, in float64: nothing is written"
+            f"folding would change the outputs by {double:.1e} of their size in float64: nothing was written"
         )
 
-    print(f"{fused.folded} batch norms folded, {len(fused.left)} left as they are")
+    print(f"{fused.folded} batch norms folded, {len(fused.left)} not folded")
     for name, reason in fused.left.items():
         print(f"  {name}: {reason}")
     print(f"parameters: {_parameters(model):,} -> {_parameters(folded):,}")
@@ -253,6 +263,6 @@ def main(argv=None) -> None:
         deployed_config(cfg).dump(targets[1])
     if args.onnx:
         off = export_onnx(folded, scope, shape, args.onnx)
-        said = "there is no onnxruntime to run it" if off is None else f"outputs differ by {off:.1e}"
+        said = "not checked: onnxruntime is not installed" if off is None else f"outputs differ by {off:.1e}"
         print(f"{args.onnx}: batches of any size, inputs of {' x '.join(map(str, shape))}; {said}")
-    print(f"{out}: used with {targets[1]}, such as\n  python tools/test.py {targets[1]} {out}")
+    print(f"{out}: use it with {targets[1]}, for example\n  python tools/test.py {targets[1]} {out}")

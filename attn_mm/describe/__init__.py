@@ -1,1 +1,1 @@
-"""What a network is: its tree, its drawing, its parameters and multiply-adds."""
+"""Describe a network: its module tree, drawing, parameters and multiply-adds."""

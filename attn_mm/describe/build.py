@@ -1,4 +1,4 @@
-"""Build a config's model, on the meta device where that is enough, and run it once."""
+"""Build a config's model, on the meta device if possible, and run it once."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ T = TypeVar("T")
 
 
 _SHAPE_ERRORS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
-"""What layers raise on an input whose shape they can't take."""
+"""The exceptions that layers raise for inputs of an unsuitable shape."""
 
 
 def add_shape_flag(parser: argparse.ArgumentParser) -> None:
-    """Add ``--shape N ...``, which takes the place of :func:`attn_mm.frameworks.forwards.input_shape`."""
+    """Add ``--shape N ...``, which overrides :func:`attn_mm.frameworks.forwards.input_shape`."""
     parser.add_argument(
         "--shape",
         nargs="+",
         type=int,
         metavar="N",
-        help="shape of an input: 3 224 224 for an image, 3 16 112 112 for a clip of a 3D network, "
-        "8 3 224 224 for the frames of a 2D one (default: that of the config's pipeline)",
+        help="input shape: 3 224 224 for an image, 3 16 112 112 for a clip of a 3D network, "
+        "8 3 224 224 for the frames of a 2D network (default: from the config's pipeline)",
     )
 
 
 def build(cfg: Config, device: str) -> nn.Module:
-    """The model of ``cfg``, on the meta device without memory for its weights.
+    """Build the model of ``cfg`` on the meta device, without memory for its weights.
 
     Raises:
-        UserError: it can't be built.
+        UserError: the model can't be built.
     """
     try:
         with DefaultScope.overwrite_default_scope(_scope(cfg)):
@@ -60,10 +60,10 @@ def _first_line(text: str) -> str:
 
 
 def look_at(cfg: Config, shape: Sequence[int], look: Callable[..., T]) -> T:
-    """What ``look(model, x, **kwargs)`` finds, which runs the model of ``cfg`` on an input of that shape.
+    """Return ``look(model, x, **kwargs)``, which runs the model of ``cfg`` on an input ``x`` of that shape.
 
     Raises:
-        UserError: it can't be built, or does not run on such an input.
+        UserError: the model can't be built, or does not run on such an input.
     """
 
     def run(model: nn.Module, device: str) -> T:

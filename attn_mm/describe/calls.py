@@ -1,4 +1,4 @@
-"""Every call inside a network's forward pass: in which flow, what came out, what it cost."""
+"""List every call inside a network's forward pass with its flow, output shapes and cost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Call:
 
     Attributes:
         flow: the flow that ran, from 1; None outside a recursion.
-        shapes: of the tensors that came out, without the batch.
+        shapes: shapes of the output tensors, without the batch dimension.
         conv, full: multiply-adds, see :mod:`attn_mm.describe.counting`.
     """
 
@@ -36,13 +36,13 @@ def trace_calls(model: nn.Module, *inputs, **kwargs) -> dict[str, list[Call]]:
     """Run ``model`` once, as :func:`attn_mm.describe.counting.measure` does, and list the calls.
 
     Args:
-        model: the network, on any device, the meta device included.
-        *inputs: what its forward takes, a batch of one.
-        **kwargs: keywords of the forward.
+        model: the network, on any device, including the meta device.
+        *inputs: arguments of its forward, a batch of one.
+        **kwargs: keyword arguments of its forward.
 
     Returns:
-        The calls in their order, by the module's dotted name, ``''`` for the network itself. The stages of a
-        module with ``flow_stages()``, as TDAF's are, have the names ``NAME.stages.0`` and so on.
+        The calls in order, by the module's dotted name (``''`` is the network itself). The stages of a
+        module with ``flow_stages()``, such as TDAF's, are named ``NAME.stages.0`` and so on.
     """
     counter = flop_counter()
     calls: dict[str, list[Call]] = defaultdict(list)
@@ -86,7 +86,7 @@ def trace_calls(model: nn.Module, *inputs, **kwargs) -> dict[str, list[Call]]:
 
 @contextmanager
 def _replaced(module: nn.Module, method: str, function: Callable) -> Iterator[None]:
-    """An object's own attribute hides its class's method."""
+    """Replace a method in this context by an attribute of the object, which hides its class's method."""
     setattr(module, method, function)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of a config's network, part by part."""
+"""Count the parameters and multiply-adds of a config's network, part by part."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from attn_mm.utils.tables import markdown_table
 
 
 def count_config(cfg: Config, shape: Sequence[int], depth: int = 2) -> list[Part]:
-    """Parameters and multiply-adds of the model of ``cfg`` and its parts; errors as of :func:`look_at`."""
+    """Count the model of ``cfg`` and its parts; raises the errors of :func:`look_at`."""
     return look_at(cfg, shape, partial(measure, depth=depth))
 
 
 def config_report(name: str, shape: Sequence[int], parts: Sequence[Part]) -> str:
-    """The counts as Markdown."""
+    """Format the counts as Markdown."""
     total = parts[0]
     header = ("part", "type", "parameters", "trainable", "MACs, conv", "MACs, full")
     rows = [

@@ -1,17 +1,17 @@
-"""Parameters and multiply-adds of any network, part by part.
+"""Count the parameters and multiply-adds of any network, part by part.
 
-Two conventions are in use for "FLOPs" (both count a multiply-add once):
+Papers use two conventions for "FLOPs"; both count a multiply-add once:
 
 conv
     the multiply-adds of convolutions, linear layers and matrix products;
 full
-    conv, plus 2 for each element that a normalization gives out, plus 1 for
-    each element that a ReLU (or a relative of it) gives out or a pooling
-    takes in. Sigmoids, additions, biases and resizing are free in both.
+    conv, plus 2 for each output element of a normalization, plus 1 for each
+    output element of a ReLU or a similar activation, plus 1 for each input
+    element of a pooling. Both ignore sigmoids, additions, biases and resizing.
 
-The products are counted by ``torch.utils.flop_counter``, which sees every
-operation that runs, functional ones and repeated ones too; the rest of *full*
-is added to its table.
+``torch.utils.flop_counter`` counts the products. It sees every operation that
+runs, including functional and repeated ones. The rest of *full* is added to
+its table.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ def _per_input(x_shape, *args, **kwargs) -> int:
 
 
 def _reduction(x_shape, dims=None, *args, **kwargs) -> int:
-    """A mean or maximum is a pooling where it is over positions: not over the batch or the channels."""
+    """Count a mean or maximum as a pooling if it is over positions, not over the batch or the channels."""
     dims = [dims] if isinstance(dims, int) else dims
     over_positions = dims and all(d % len(x_shape) >= 2 for d in dims)
     return 2 * prod(x_shape) if over_positions else 0
 
 
 def _product(x_shape, other_shape, *args, **kwargs) -> int:
-    """A matrix by a vector; torch's table leaves it out."""
+    """Count a matrix-vector product, which torch's table lacks."""
     return 2 * prod(x_shape)
 
 
 def _present(*names: str) -> list:
-    """The operations of these names that this torch has."""
+    """The operations of these names that this version of torch has."""
     return [getattr(_aten, name) for name in names if hasattr(_aten, name)]
 
 
@@ -100,17 +100,17 @@ _CONV = dict.fromkeys(_present("mv"), _product)
 
 @dataclass(frozen=True)
 class Part:
-    """What a module and everything inside it amounts to.
+    """The counts of a module, including everything inside it.
 
     Attributes:
-        name: its dotted name in the network, ``''`` for the network itself.
-        type: its class.
-        params: parameters.
-        trainable: those that require a gradient.
-        frozen_affine: scales and shifts, that don't train, of batch norms. Papers on
-            detection leave these out of a network's parameters: they are constants there.
-        conv: multiply-adds of one input, convention *conv*.
-        full: the same, convention *full*.
+        name: dotted name in the network, ``''`` for the network itself.
+        type: class name.
+        params: number of parameters.
+        trainable: number of parameters that require a gradient.
+        frozen_affine: number of frozen scales and shifts of batch norms. Detection papers
+            don't count them as parameters, because they are constants there.
+        conv: multiply-adds for one input, convention *conv*.
+        full: multiply-adds for one input, convention *full*.
     """
 
     name: str
@@ -123,18 +123,18 @@ class Part:
 
 
 def flop_counter() -> FlopCounterMode:
-    """A counter of what runs in its context, for :func:`multiply_adds`."""
+    """A counter of the operations that run in its context, for :func:`multiply_adds`."""
     return FlopCounterMode(display=False, custom_mapping={**_CONV, **_FULL})
 
 
 def multiply_adds(operations: Mapping) -> tuple[int, int]:
-    """Conventions *conv* and *full* of what a :func:`flop_counter` has counted, by operation."""
+    """Convert a :func:`flop_counter`'s counts by operation to multiply-adds, (*conv*, *full*)."""
     full = sum(operations.values()) // 2
     return full - sum(n for op, n in operations.items() if op in _FULL) // 2, full
 
 
 class _MetaStorage(TorchFunctionMode):
-    """Weights, which layers make by ``torch.empty``, get no storage. Other tensors keep their values."""
+    """Give no storage to weights, which layers make with ``torch.empty``; other tensors keep their values."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -145,17 +145,17 @@ class _MetaStorage(TorchFunctionMode):
 
 @contextmanager
 def weightless() -> Iterator[None]:
-    """Networks built in this context take neither memory nor time for their weights.
+    """Build networks in this context without memory or time for their weights.
 
-    ``torch.device('meta')`` alone would not do: upstream constructors read
-    numbers from small tensors. Move the network ``to('meta')`` afterwards.
+    ``torch.device('meta')`` alone isn't enough, because upstream constructors read
+    values from small tensors. Move the network ``to('meta')`` afterwards.
     """
     with _MetaStorage():
         yield
 
 
 def count_parameters(module: nn.Module, name: str = "") -> Part:
-    """The parameters of ``module``, each counted once however often it is used."""
+    """Count the parameters of ``module``; a shared parameter counts once."""
     parameters = list(module.parameters())
     norms = {p for m in module.modules() if isinstance(m, _BatchNorm) for p in m.parameters(recurse=False)}
     return Part(
@@ -168,7 +168,7 @@ def count_parameters(module: nn.Module, name: str = "") -> Part:
 
 
 def run_counted(model: nn.Module, counter: FlopCounterMode, *inputs, **kwargs) -> None:
-    """Run ``model`` once in eval mode, its attention as the papers write it, and count."""
+    """Run ``model`` once in eval mode, with attention computed as in the papers, and count."""
     training = {m: m.training for m in model.modules()}
     model.eval()
     try:
@@ -180,21 +180,21 @@ def run_counted(model: nn.Module, counter: FlopCounterMode, *inputs, **kwargs) -
 
 
 def measure(model: nn.Module, *inputs, depth: int = 2, **kwargs) -> list[Part]:
-    """Parameters and multiply-adds of ``model`` and of its parts down to ``depth``.
+    """Count the parameters and multiply-adds of ``model`` and of its parts down to ``depth``.
 
-    The network runs once, in eval mode, as it is and on the device that it is
-    on; the meta device does, and takes no time. Attention layers compute as
-    their papers write them (:func:`attn_mm.layers.ops.execution.as_written`).
+    The network runs once in eval mode on its own device; the meta device works and takes no
+    time. Attention layers compute as written in their papers
+    (:func:`attn_mm.layers.ops.execution.as_written`).
 
     Args:
         model: the network.
-        *inputs: what its forward takes; a batch of one gives the counts of an input.
-        depth: 0 for the network alone, 1 for its children, and so on.
-        **kwargs: keywords of the forward.
+        *inputs: arguments of its forward; pass a batch of one to count a single input.
+        depth: 0 for the network alone, 1 for its children too, and so on.
+        **kwargs: keyword arguments of its forward.
 
     Returns:
-        the network, followed by its parts in depth-first order. Parts without parameters are
-        left out, except those children of the network that compute something.
+        The network, then its parts in depth-first order. Parts without parameters are left
+        out, except for children of the network that compute something.
     """
     counter = flop_counter()
     run_counted(model, counter, *inputs, **kwargs)
@@ -225,5 +225,5 @@ def _parts(model: nn.Module, counts: dict, depth: int) -> Iterator[Part]:
 
 
 def meta_input(*shape: int) -> Tensor:
-    """A batch of one input of that shape, without storage."""
+    """Make a batch of one input of that shape on the meta device, without storage."""
     return torch.empty(1, *shape, device="meta")

@@ -1,5 +1,8 @@
-"""What flows where in a built network: the parts in their order, the flows of a recursion, the units of a
-block with the attention in it, the levels of an attention head and of an attention FPN."""
+"""Read the data flow of a built network.
+
+It lists the network's parts in order, the flows of a recursion, the units of blocks with attention, and the
+levels of attention heads and FPNs.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ Calls = Mapping[str, Sequence[Call]]
 
 @dataclass
 class Part:
-    """A part of the network in the order of its first call, or a stage of its backbone."""
+    """A part of the network, or a stage of its backbone, in the order of first calls."""
 
     name: str
     type: str
@@ -38,14 +41,14 @@ class Flows:
     """The flows of a recursion over stages.
 
     Attributes:
-        name: of the module that has the stages.
-        flows: how many.
-        stages: the stages' names.
-        cells: ``(stage from 0, flow from 1)``: its call there.
-        masks: of ``(stage, flow)``, the flow being the one that it multiplies: what makes it, and its shape.
-        eta: what is added to the masks; None where there are none.
-        given: the flow from 1 whose maps leave, with the stages from 0; all flows' last maps leave where
-            it is None.
+        name: name of the module that has the stages.
+        flows: number of flows.
+        stages: names of the stages.
+        cells: the call at each ``(stage from 0, flow from 1)``.
+        masks: maker and shape of the mask at each ``(stage, flow)``; the flow is the one that it multiplies.
+        eta: the constant added to the masks; None without masks.
+        given: the flow, from 1, whose maps are the output, and their stages, from 0; None if the last maps
+            of all flows are the output.
     """
 
     name: str
@@ -79,11 +82,11 @@ class Block:
     """A kind of block with attention in it.
 
     Attributes:
-        type: its class.
+        type: class name.
         where: names of the blocks of this kind.
-        steps: its units.
-        shortcut: whether its input is added to its branch.
-        td: of top-down feedback ``{"steps", "distance", "mode", "spatial"}``; None without.
+        steps: the units of the block.
+        shortcut: whether the input is added to the branch.
+        td: top-down feedback, ``{"steps", "distance", "mode", "spatial"}``; None without feedback.
     """
 
     type: str
@@ -95,7 +98,7 @@ class Block:
 
 @dataclass
 class Level:
-    """A level of an FPN: its convolutions, what attends before them, its output."""
+    """A level of an FPN: its convolutions, the attention before them, its output."""
 
     lateral: str
     output: str
@@ -106,7 +109,7 @@ class Level:
 
 @dataclass
 class Pyramid:
-    """An FPN with attention; levels without a lateral convolution are made of the one before."""
+    """An FPN with attention; a level without a lateral convolution is made from the previous level."""
 
     name: str
     levels: list[Level]
@@ -114,14 +117,14 @@ class Pyramid:
 
 @dataclass
 class Head:
-    """A head that attends.
+    """A head with attention.
 
     Attributes:
-        name, type: of the head.
-        levels: shapes of the maps that it attends.
-        query: what is compared with them: the global feature's width, or ``''``.
-        compatibility: how.
-        result: what becomes of the attended features.
+        name, type: name and class of the head.
+        levels: shapes of the maps that it attends to.
+        query: width of the global feature that is compared with the maps, or ``''``.
+        compatibility: formula of the comparison.
+        result: what the head does with the attended features.
     """
 
     name: str
@@ -134,7 +137,7 @@ class Head:
 
 @dataclass
 class DataFlow:
-    """Everything that is drawn of a network."""
+    """Everything that the drawing of a network shows."""
 
     input: Shape
     parts: list[Part]
@@ -143,11 +146,11 @@ class DataFlow:
     pyramids: list[Pyramid]
     heads: list[Head]
     convs: list[str]
-    """Convolutions outside of blocks whose weights attend."""
+    """Names of convolutions outside blocks that have attention on their weights."""
 
 
 def find_dataflow(model: nn.Module, calls: Calls, amounts: Mapping, shape: Shape) -> DataFlow:
-    """Read the built ``model`` and its ``calls``; the config plays no part."""
+    """Read the data flow from the built ``model`` and its ``calls``, without the config."""
     blocks = list(_blocks(model))
     pyramids = list(_pyramids(model, calls))
     drawn = [name for block in blocks for name in block.where] + [pyramid.name for pyramid in pyramids]
@@ -168,7 +171,7 @@ def find_dataflow(model: nn.Module, calls: Calls, amounts: Mapping, shape: Shape
 
 
 def _parts(model: nn.Module, calls: Calls, amounts: Mapping) -> Iterator[Part]:
-    """The network's children, and in a backbone's place its stages; the stem is what comes before these."""
+    """The network's children, with a backbone replaced by its stages and the stem before them."""
     owners = [("", model)]
     if not hasattr(model, "res_layers"):
         owners = [(n, child) for n, child in model.named_children() if amounts[n].full or calls.get(n)]
@@ -237,7 +240,7 @@ def _places(backbone: Any, indices: Sequence[int]) -> list[int]:
 
 
 def anar_name(anar: nn.Module) -> str:
-    """ANAR-3, -5 ...: the layers of the path from map to mask; what else makes masks by its class."""
+    """Name of a mask maker: ANAR-3, -5 ... by its layers from map to mask, or the class of any other."""
     if not isinstance(anar, ANAR):
         return type(anar).__name__
     return f"ANAR-{2 + len(anar.downs) + len(anar.ups)}"

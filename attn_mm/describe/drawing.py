@@ -1,4 +1,4 @@
-"""The drawing of a network's data flow."""
+"""Draw a network's data flow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMES = "\u00d7"
 
 
 def draw(title: str, flow: DataFlow) -> str:
-    """The SVG of a network."""
+    """Draw a network as SVG."""
     return stacked([("Overview", "", _overview(flow)), *_panels(flow)]).document(title)
 
 
@@ -150,7 +150,7 @@ def _draw_ends(
     row: float,
     height: float,
 ) -> None:
-    """Where the maps go that leave the flows."""
+    """Draw where the output maps of the flows go."""
     after = _part_after(flows.name, parts)
     edge = left + len(flows.stages) * (width + gap)
     if flows.given is None:
@@ -181,7 +181,7 @@ def _draw_ends(
 
 
 def _part_after(name: str, parts: Sequence[Part]) -> str:
-    """What comes after the owner of the flows, in the order of the overview."""
+    """Name the part that follows the owner of the flows in the overview."""
     owner = name.partition(".")[0]
     names = [part.name for part in parts]
     inside = [i for i, n in enumerate(names) if n == owner or n.startswith(f"{owner}.")] if owner else []
@@ -206,7 +206,7 @@ def _step_lines(step: Step) -> list[str]:
 
 
 def _attending_conv(drawing: Drawing, x: float, y: float, step: Step) -> Box:
-    """A convolution; below it the attention on its weights, which looks at its input."""
+    """Draw a convolution and, below it, the attention on its weights, which sees the same input."""
     lines = _step_lines(step)
     width = max(box_size(lines)[0], 70)
     box = drawing.box(x, y, lines, "conv", width)
@@ -221,7 +221,7 @@ def _attending_conv(drawing: Drawing, x: float, y: float, step: Step) -> Box:
 
 
 def _run(drawing: Drawing, x: float, y: float, steps: Sequence[Step], before: Point) -> tuple[float, Point]:
-    """Draw units in a row behind ``before``; where the next one stands, and where the line ends."""
+    """Draw units in a row after ``before``; return the next unit's position and the end of the line."""
     for step in steps:
         box = _attending_conv(drawing, x, y, step)
         drawing.line([before, box.left], "flow")
@@ -234,7 +234,7 @@ def _run(drawing: Drawing, x: float, y: float, steps: Sequence[Step], before: Po
 
 
 def _layer(drawing: Drawing, x: float, y: float, layer: str, height: float) -> Box:
-    """A layer behind a unit, on the line through the units' middles."""
+    """Draw a layer after a unit, on the line through the middles of the units."""
     return drawing.box(x, y + (height - box_size([layer])[1]) / 2, [layer], "attn")
 
 
@@ -243,7 +243,7 @@ def _draw_block(block: Block) -> Drawing:
 
 
 def _finish(drawing: Drawing, block: Block, before: Point, start: Point, top: float) -> None:
-    """The sum with the shortcut, which passes above, at ``top``, and right of what is drawn so far."""
+    """Draw the sum with the shortcut right of the drawing so far; the shortcut passes above, at ``top``."""
     if not block.shortcut:
         drawing.line([before, (before[0] + GAP, before[1])], "flow")
         return
@@ -265,7 +265,7 @@ def _draw_straight(block: Block) -> Drawing:
 
 
 def _draw_feedback(block: Block) -> Drawing:
-    """Each step in a row: its input is the step's above, modulated by what its top says."""
+    """Draw each step as a row; its input is the input of the step above, modulated by that step's top."""
     drawing = Drawing()
     assert block.td is not None
     count, distance = block.td["steps"], block.td["distance"]
@@ -310,7 +310,7 @@ def _draw_feedback(block: Block) -> Drawing:
 
 
 def _tops(steps: Sequence[Step], feeds_back: bool) -> list[Step]:
-    """What runs in a step: what is behind the last norm runs in the last step alone."""
+    """The units that run in a step; those after the last norm run only in the last step."""
     if not feeds_back or not steps:
         return list(steps)
     *inner, last = steps

@@ -1,4 +1,4 @@
-"""``tools/describe.py``: what a network is made of, and what attention has added to it."""
+"""``tools/describe.py``: describe a network and what attention adds to it."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from attn_mm.utils.flags import add_options_flag
 from attn_mm.utils.tables import markdown_table
 
 _DESCRIPTION = """\
-Say what the network of a config is made of: its parts as a tree with their outputs, parameters and
-multiply-adds, what attention has added to the plain network, and a drawing of what flows where. No
-weights are made and no checkpoint is needed.
+Describe the network of a config. The command prints its modules as a tree with their output shapes,
+parameters and multiply-adds, and what attention adds to the plain network. With --out it also draws the
+data flow. It needs no checkpoint and no memory for weights.
 
   describe.py configs/fcos_tdaf_r50.py
   describe.py configs/td/r50_td-joint_90e_in1k.py --out described
@@ -48,9 +48,9 @@ weights are made and no checkpoint is needed.
 """
 
 _EPILOG = """\
-The output folder gets describe.md, describe.json and describe.svg. In the tree + marks what the plain
-network lacks; MACs are those of convolutions, linear layers and matrix products for one input, over all
-calls. docs/describe.md says more.
+With --out the command writes describe.md, describe.json and describe.svg. In the tree, + marks modules that
+the plain network lacks. MACs are the multiply-adds of convolutions, linear layers and matrix products for
+one input, summed over all calls. More: docs/describe.md
 """
 
 
@@ -58,25 +58,27 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config file of mmdet, mmpose, mmaction2 or mmpretrain")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write the description and the drawing here")
+    parser.add_argument("config", help="mmdet, mmpose, mmaction2 or mmpretrain config file")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write the description and the drawing into this folder"
+    )
     add_shape_flag(parser)
-    add_options_flag(parser, "change the config, such as model.backbone.flows=4")
+    add_options_flag(parser, "override config values, such as model.backbone.flows=4")
     return parser.parse_args(argv)
 
 
 class Description:
-    """What ``describe.py`` finds.
+    """Description of a config's network.
 
     Args:
         cfg: the config.
-        shape: of an input.
+        shape: shape of an input, without the batch dimension.
 
     Attributes:
-        tree: the network's parts, compared with the plain network where there is one.
-        calls: what ran, see :func:`attn_mm.describe.calls.trace_calls`.
-        flow: what flows where.
-        norms: the batch norms with statistics for each flow, by their number of flows.
+        tree: the network's modules, compared with the plain network if there is one.
+        calls: the calls that ran, see :func:`attn_mm.describe.calls.trace_calls`.
+        flow: the data flow.
+        norms: how many batch norms keep statistics for each flow, by number of flows.
         plain: the plain network's amounts, or None.
 
     Raises:
@@ -104,10 +106,9 @@ class Description:
 
 
 def plain_amounts(cfg: Config, shape: tuple[int, ...]) -> dict[str, Amount] | None:
-    """What the modules of the plain network amount to; None where nothing was put in.
+    """Count the modules of the plain network; None if the config has no attention to remove.
 
-    A head that was made for the attended network's maps may not fit the plain one's: the backbones
-    are compared then.
+    If the head doesn't match the plain network's maps, only the backbones are compared.
     """
     plain = without_attention(cfg)
     if plain is None:
@@ -127,7 +128,7 @@ def plain_amounts(cfg: Config, shape: tuple[int, ...]) -> dict[str, Amount] | No
 
 
 def flows_table(flows: Flows) -> str:
-    """The output and the multiply-adds of each stage in each flow, and the mask that multiplied it."""
+    """Output shape and multiply-adds of each stage in each flow, and the mask that multiplied it."""
     rows = []
     for number in range(1, flows.flows + 1):
         cells = []
@@ -141,7 +142,7 @@ def flows_table(flows: Flows) -> str:
 
 
 def report(name: str, description: Description) -> str:
-    """The description as Markdown."""
+    """Format the description as Markdown."""
     tree = description.tree
     lines = [
         f"# {name}",
@@ -177,7 +178,7 @@ def _percent(added: int, before: int) -> str:
 
 
 def record(name: str, description: Description) -> dict:
-    """The description for JSON."""
+    """Convert the description for JSON."""
     flow = asdict(description.flow)
     for flows in flow["flows"]:
         for key in ("cells", "masks"):

@@ -1,4 +1,4 @@
-"""A network as a tree that can be read: equal siblings once, what was put in marked, numbers beside it."""
+"""Show a network as a readable tree: equal siblings are merged, added modules are marked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUMMARY = 5
 
 @dataclass(frozen=True)
 class Amount:
-    """What a module and everything inside it amounts to: parameters and multiply-adds (conv, full)."""
+    """Parameters and multiply-adds (conv, full) of a module, including everything inside it."""
 
     params: int
     conv: int
@@ -27,20 +27,20 @@ class Amount:
 
 @dataclass
 class Node:
-    """A module, or several equal ones in a row.
+    """A module, or several consecutive equal ones.
 
     Attributes:
-        name: its name within its parent; of several the first's and the last's: ``'1-5'``.
-        type: its class.
+        name: name within the parent; for several modules, the first and the last: ``'1-5'``.
+        type: class name.
         detail: kernels and widths.
-        outputs: shapes of what its last call gave, without the batch.
-        calls: how often it was called.
-        amount: of one.
-        added: the same less that of the plain network's module of this name; None where there is no plain
-            network to compare with.
+        outputs: output shapes of the last call, without the batch dimension.
+        calls: number of calls.
+        amount: counts of one module.
+        added: ``amount`` minus that of the plain network's module of this name; None without a plain
+            network.
         new: whether the plain network has no module of this name.
-        repeat: how many equal ones there are.
-        children: what is inside, as far as it is shown.
+        repeat: number of equal modules.
+        children: the submodules that are shown.
     """
 
     name: str
@@ -56,10 +56,7 @@ class Node:
 
 
 def amounts(model: nn.Module, calls: Mapping[str, Sequence[Call]]) -> dict[str, Amount]:
-    """What every module amounts to, by its dotted name.
-
-    ``calls`` as of :func:`attn_mm.describe.calls.trace_calls`.
-    """
+    """Count every module by its dotted name; ``calls`` is from :func:`attn_mm.describe.calls.trace_calls`."""
     found: dict[str, Amount] = {}
 
     def visit(name: str, module: nn.Module) -> Amount:
@@ -81,14 +78,14 @@ def build_tree(
     plain: Mapping[str, Amount] | None = None,
     is_block: Callable[[nn.Module], bool] = lambda module: False,
 ) -> Node:
-    """The tree of ``model``.
+    """Build the tree of ``model``.
 
     Args:
         model: the network.
         calls: its calls, see :func:`attn_mm.describe.calls.trace_calls`.
-        plain: :func:`amounts` of the network before something was put in, or of a part of it, which
-            is compared then; None where there is none.
-        is_block: says which modules are opened only where something was put in.
+        plain: :func:`amounts` of the network without attention, or of the part of it to compare; None
+            without such a network.
+        is_block: tells which modules are expanded only if something was added inside.
     """
     found = amounts(model, calls)
     compared = set() if plain is None else {name for name in found if _is_within(name, plain)}
@@ -129,7 +126,7 @@ def build_tree(
 
 
 def _is_within(name: str, plain: Mapping[str, Amount]) -> bool:
-    """Whether the module is part of what ``plain`` is of: the part whose name is the shortest."""
+    """Whether the module lies in the part that ``plain`` counts, the one with the shortest name."""
     part = min(plain, key=len)
     return not part or f"{name}.".startswith(f"{part}.")
 
@@ -140,7 +137,7 @@ def _is_shown(module: nn.Module, is_called_part: bool) -> bool:
 
 
 def _collapsed(nodes: Sequence[Node]) -> Iterator[Node]:
-    """Equal siblings in a row as one; their names are numbers."""
+    """Merge consecutive equal siblings whose names are numbers."""
     run: list[Node] = []
     for node in [*nodes, None]:
         if run and (node is None or _key(node) != _key(run[0]) or not node.name.isdigit()):
@@ -185,18 +182,18 @@ def _layer(module: nn.Module) -> str:
 
 
 def size(sides: Sequence[int] | int) -> str:
-    """``(3, 3)`` as ``'3x3'``."""
+    """Format ``(3, 3)`` as ``'3x3'``."""
     return "x".join(map(str, sides)) if isinstance(sides, Sequence) else str(sides)
 
 
 def outputs_text(shapes: Sequence[Shape]) -> str:
-    """The shapes of an output; of more than three the first and the last."""
+    """Format the shapes of an output; of more than three, only the first and the last."""
     texts = [size(shape) for shape in shapes]
     return ", ".join(texts if len(texts) < 4 else [texts[0], "..", texts[-1]])
 
 
 def thousands(number: int, sign: bool = False) -> str:
-    """A number with three digits and its unit."""
+    """Format a number with three digits and its unit."""
     plus = "+" if sign and number > 0 else ""
     for scale, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
         # 999,950 would round to 1000 k.
@@ -206,7 +203,7 @@ def thousands(number: int, sign: bool = False) -> str:
 
 
 def tree_text(root: Node) -> str:
-    """The tree with its numbers in columns, a line a node; ``+`` marks what the plain network lacks."""
+    """Format the tree, one node per line with its numbers in columns; ``+`` marks added modules."""
     header = ["", "output", "calls", "parameters", "MACs", "added", "MACs added"]
     rows = [header, *_rows(root, "", "")]
     if not any(any(row[-2:]) for row in rows[1:]):

@@ -1,4 +1,4 @@
-"""Boxes, arrows and texts as an SVG file that needs nothing else, for light and dark screens."""
+"""Draw boxes, arrows and texts as a self-contained SVG file, for light and dark screens."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Box:
-    """A drawn box, for what is to be linked with it."""
+    """A drawn box, to connect other items with."""
 
     x: float
     y: float
@@ -64,18 +64,18 @@ class Box:
 
 
 def text_width(text: str, size: float = TEXT_SIZE, bold: bool = False) -> float:
-    """About how wide a text is drawn, in pixels."""
+    """Approximate width of a drawn text, in pixels."""
     return (BOLD if bold else CHARACTER) * size * len(text)
 
 
 def box_size(lines: Sequence[str]) -> Point:
-    """Width and height of a box with these lines, the first one a heading."""
+    """Width and height of a box with these lines, in pixels; the first line is a heading."""
     widths = [text_width(line) if i else text_width(line, TITLE_SIZE, True) for i, line in enumerate(lines)]
     return max(widths) + 2 * PAD, LINE * len(lines) + PAD
 
 
 class Drawing:
-    """What is drawn so far, and how far it reaches; coordinates in pixels, y downwards."""
+    """A drawing and its extent; coordinates are in pixels, y points down."""
 
     def __init__(self) -> None:
         self.items: list[str] = []
@@ -84,7 +84,7 @@ class Drawing:
     def box(
         self, x: float, y: float, lines: Sequence[str], kind: str = "plain", width: float | None = None
     ) -> Box:
-        """A box with its top left corner there; ``kind`` is plain, conv or attn."""
+        """Draw a box with its top left corner at ``(x, y)``; ``kind`` is plain, conv or attn."""
         own, height = box_size(lines)
         box = Box(x, y, max(own, width or 0), height)
         radius = 10 if kind == "attn" else 4
@@ -100,7 +100,7 @@ class Drawing:
         return box
 
     def sign(self, x: float, y: float, sign: str, kind: str = "plain") -> Box:
-        """A circle around ``(x, y)`` with a sign in it: an operation."""
+        """Draw an operation: a circle around ``(x, y)`` with a sign in it."""
         self.items.append(f'<circle class="box {kind}" cx="{x:.1f}" cy="{y:.1f}" r="10"/>')
         self.text(x, y + 5, sign, 15, "head", "middle")
         self._reach(x + 10, y + 10)
@@ -109,7 +109,7 @@ class Drawing:
     def text(
         self, x: float, y: float, text: str, size: float = TEXT_SIZE, style: str = "", anchor: str = "start"
     ) -> None:
-        """A text whose baseline starts, or has its middle, there."""
+        """Draw a text whose baseline starts, or is centred, at ``(x, y)``."""
         self.items.append(
             f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}">'
             f"{escape(text)}</text>"
@@ -118,7 +118,7 @@ class Drawing:
         self._reach(x + share * text_width(text, size, style == "head"), y + 4)
 
     def line(self, points: Sequence[Point], kind: str = "to", tip: bool = True) -> None:
-        """A line through the points, with an arrow's tip at its end; ``kind`` is to, flow or mask."""
+        """Draw an arrow through the points; ``kind`` is to, flow or mask."""
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         end = f' marker-end="url(#tip-{kind})"' if tip else ""
         self.items.append(f'<polyline class="line {kind}" points="{path}"{end}/>')
@@ -126,7 +126,7 @@ class Drawing:
             self._reach(x + 4, y + 4)
 
     def put(self, other: Drawing, x: float, y: float) -> None:
-        """Draw all of another drawing with its origin there."""
+        """Draw another drawing with its origin at ``(x, y)``."""
         self.items.append(f'<g transform="translate({x:.1f},{y:.1f})">')
         self.items += other.items
         self.items.append("</g>")
@@ -136,7 +136,7 @@ class Drawing:
         self.width, self.height = max(self.width, x), max(self.height, y)
 
     def document(self, title: str) -> str:
-        """The SVG file."""
+        """Return the content of the SVG file."""
         width, height = self.width + 2 * MARGIN, self.height + 2 * MARGIN
         tips = "".join(
             f'<marker id="tip-{kind}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
@@ -155,7 +155,7 @@ class Drawing:
 
 
 def stacked(panels: Sequence[tuple[str, str, Drawing]], gap: float = 34) -> Drawing:
-    """Drawings below each other, each under its title and a line of text."""
+    """Stack drawings vertically, each under its title and a line of text."""
     page = Drawing()
     y = 0.0
     for title, text, panel in panels:

@@ -1,12 +1,12 @@
-"""The config of a model as it was before attention was put in.
+"""Remove the attention from a model's config.
 
-A class that is registered in the scope ``attn_mm`` says by a method what its config was::
+A class that is registered in the scope ``attn_mm`` returns its plain config from a method::
 
     @classmethod
     def without_attention(cls, config: dict) -> dict:
         return {"type": "Conv2d"}
 
-A function says so by the decorator :func:`attn_mm.registry.attention_around`.
+A function does so with the decorator :func:`attn_mm.registry.attention_around`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ SCOPE = "attn_mm."
 
 
 def without_attention(cfg: Config) -> Config | None:
-    """``cfg`` with the plain network; None where its network is plain.
+    """Return ``cfg`` with the plain network, or None if its network is plain already.
 
-    Taken away is what was put around or between the layers of a framework's network: grafts, attention in an
-    FPN or in the deconvolutions of a pose head, convolutions that attend by ``conv_cfg``, layers of attn_mm
-    among mmdet's ``plugins``. A network of a paper's own, as LTPA's VGG is, stays what it is.
+    Removes what attn_mm adds to a framework's network: grafts, attention in an FPN or in the deconvolutions
+    of a pose head, attention convolutions in ``conv_cfg``, and attn_mm layers in mmdet's ``plugins``. A
+    network that a paper defines itself, such as LTPA's VGG, isn't changed.
     """
     plain = copy.deepcopy(cfg)
     plain.model = _plain(plain.model)

@@ -1,1 +1,1 @@
-"""The attention explorer: what a network attends to in pictures, as a page for a browser."""
+"""The attention explorer: a web page that shows what a network attends to."""

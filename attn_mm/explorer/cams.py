@@ -1,4 +1,4 @@
-"""Grad-CAM's panels: each layer's map for what was found, by flow, and how it moves from step to step."""
+"""Grad-CAM panels: each layer's map for a prediction, by flow, and its change from step to step."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ SHIFT = AttentionKind(
 )
 
 Pick = Callable[[np.ndarray], np.ndarray]
-"""Of a batch's maps the one, (h, w), of a picture."""
+"""Selects the map of one picture, (h, w), from the maps of a batch."""
 
 
 class Cams:
-    """Makes Grad-CAM's panels for a model.
+    """Makes the Grad-CAM panels of a model.
 
     Args:
         model: the model.
 
     Raises:
-        UserError: its backbone has no convolution.
+        UserError: the model's backbone has no convolution.
     """
 
     def __init__(self, model: BaseModel) -> None:
@@ -63,12 +63,12 @@ class Cams:
         self._flows = None if flows is None else flows.number
 
     def of_view(self, name: str, target: Target, answer: Callable[[], str]) -> list[Panel]:
-        """The panels of an image, or of a crop of it.
+        """Make the panels of an image, or of a crop of it.
 
         Args:
-            name: of the score that they explain.
-            target: gives that score.
-            answer: runs the network and says in a few words what it says; the note of each step's panel.
+            name: name of the score that the panels explain.
+            target: computes that score.
+            answer: runs the network and returns its prediction in a few words, the note of a step's panel.
         """
         found, steps = self._maps(target), self._by_step(target)
         panels = self._panels(name, found, steps, lambda maps: maps[0])
@@ -79,7 +79,7 @@ class Cams:
         return panels
 
     def of_clip(self, view: ClipView, name: str, target: Target) -> Callable[[int], list[Panel]]:
-        """From the index of a clip's frame to its panels; ``name`` and ``target`` as of :meth:`of_view`."""
+        """A function from a frame's index to its panels; ``name`` and ``target`` as in :meth:`of_view`."""
         found, steps = self._maps(target), self._by_step(target)
         length = len(view.pictures) // len(view.inputs)
         over_time = view.inputs.dim() == 5
@@ -98,7 +98,7 @@ class Cams:
         return class_activation_maps(target, self._layers)
 
     def _by_step(self, target: Target) -> list[np.ndarray]:
-        """The last layer's maps of a network that feeds back, from that which stops after step 1 on."""
+        """The last layer's maps of a network with feedback, stopped after step 1, 2 and so on."""
         if self._steps == 1:
             return []
         name, layer = list(self._layers.items())[-1]

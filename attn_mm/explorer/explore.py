@@ -1,4 +1,4 @@
-"""``tools/explore.py``: what a network attends to in images or videos, as a page for a browser."""
+"""``tools/explore.py``: make a web page of what a network attends to in images or videos."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import counted
 
 _DESCRIPTION = """\
-Show what a network attends to: every attention map of the model and Grad-CAM, over images, over the
-frames of a video, or, with a config of mmaction2, over videos. Writes a page for a browser, which
-needs no server and no network.
+Show what a network attends to, as a web page that needs no server and no internet. The page shows every
+attention map of the model, and Grad-CAM, over images or the frames of a video. With an mmaction2 config
+it shows videos.
 
   explore.py configs/fcos_tdaf_r50.py epoch_24.pth street.jpg
   explore.py configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out street
   explore.py configs/fcos_tdaf_r50.py epoch_24.pth clip.mp4 --frames 20
   explore.py configs/tdaf/3dr50_tdaf-anar5_kinetics400.py epoch_200.pth clips/ --classes kinetics400.txt
-  explore.py --demo      trains a small network on generated pictures first: a few minutes
+  explore.py --demo      first trains a small network on generated images: a few minutes
 """
 
 _EPILOG = """\
-In the output folder: index.html, with its pictures and data beside it; attention.json, with the mean,
-spread and extremes of every map. docs/explore.md says more.
+The command writes index.html and its pictures and data into the output folder, and attention.json with the
+mean, spread, minimum and maximum of every map. More: docs/explore.md
 """
 
 FRAMES = 60
@@ -69,47 +69,49 @@ def parse_args(argv=None) -> argparse.Namespace:
         "input",
         nargs="?",
         type=Path,
-        help="image, folder of images, or video; for an action config a video or a folder of videos",
+        help="image, folder of images, or video; for an mmaction2 config, a video or a folder of videos",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="output folder (default: outputs/NAME OF INPUT_attention)"
     )
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best there is here")
+    parser.add_argument(
+        "--device", default=get_device(), help="device to run on (default: %(default)s, the best available)"
+    )
     parser.add_argument(
         "--score-thr",
         type=score,
         metavar="S",
-        help="leave out lower scores (default: 0.3; of a multi-label classifier 0.5, of another one's none)",
+        help="hide predictions with a lower score (default: 0.3; multi-label classifiers 0.5, others 0)",
     )
     parser.add_argument(
         "--frames",
         type=positive,
         default=FRAMES,
         metavar="N",
-        help="at most so many frames of a video, evenly spread over it (default: %(default)s)",
+        help="show at most N frames per video, evenly spaced (default: %(default)s)",
     )
     parser.add_argument(
         "--demo",
         action="store_true",
-        help="a small network, trained on generated pictures: takes no config, checkpoint or input",
+        help="train a small network on generated images; takes no config, checkpoint or input",
     )
     add_prediction_flags(parser)
     args = parser.parse_args(argv)
     given = [args.config, args.checkpoint, args.input]
     if args.demo and any(given):
-        parser.error("--demo brings its own network and pictures: leave config, checkpoint and input out")
+        parser.error("--demo brings its own network and images: leave config, checkpoint and input out")
     if not args.demo and not all(given):
-        parser.error("config, checkpoint and input are needed, or --demo")
+        parser.error("give a config, a checkpoint and an input, or --demo")
     return args
 
 
 class Explorer:
-    """From what a model was shown to its attention maps and Grad-CAM's.
+    """Adds a model's attention maps and Grad-CAM to a page.
 
     Args:
         model: the model.
-        framework: the one that it is of.
-        page: takes the pictures.
+        framework: the model's framework.
+        page: the page that gets the pictures.
     """
 
     def __init__(self, model: BaseModel, framework: Framework, page: Page) -> None:
@@ -119,7 +121,7 @@ class Explorer:
 
 
 class ImageExplorer(Explorer):
-    """An :class:`Explorer` of a model that sees images."""
+    """An :class:`Explorer` for a model of images."""
 
     def __init__(self, model: BaseModel, framework: ImageFramework, page: Page) -> None:
         super().__init__(model, framework, page)
@@ -159,14 +161,14 @@ class ImageExplorer(Explorer):
 
 
 class VideoExplorer(Explorer):
-    """An :class:`Explorer` of a model that sees clips."""
+    """An :class:`Explorer` for a model of video clips."""
 
     def __init__(self, model: BaseModel, framework: VideoFramework, page: Page) -> None:
         super().__init__(model, framework, page)
         self._framework = framework
 
     def clip(self, view: ClipView, best: dict) -> Callable[[int], Shown]:
-        """From the index of a frame in a clip to what the network was shown of it.
+        """A function from a frame's index in a clip to what the network saw of it.
 
         Args:
             view: the clip.
@@ -184,7 +186,7 @@ class VideoExplorer(Explorer):
 
 
 def explore_images(paths: list[Path], explorer: ImageExplorer, predictor: Predictor) -> None:
-    """Show what is attended to in images; UserError where none can be read."""
+    """Add images to the page; UserError if none can be read."""
     with explorer.page as page, progress_bar() as progress:
         for path in progress.track(paths, description="images"):
             try:
@@ -201,7 +203,7 @@ def explore_images(paths: list[Path], explorer: ImageExplorer, predictor: Predic
 def explore_video(
     frames: VideoFrames, name: Path, explorer: ImageExplorer, predictor: Predictor, most: int
 ) -> None:
-    """Show what is attended to in some of a video's frames."""
+    """Add some of a video's frames to the page."""
     stride = _stride(frames.count, most)
     with explorer.page, progress_bar() as progress:
         seen = 0
@@ -215,7 +217,7 @@ def explore_video(
 
 
 def explore_actions(paths: list[Path], explorer: VideoExplorer, predictor: VideoPredictor, most: int) -> None:
-    """Show what is attended to in some of each video's frames; UserError where no video can be read."""
+    """Add some of each video's frames to the page; UserError if no video can be read."""
     with explorer.page as page, progress_bar() as progress:
         for path in paths:
             try:
@@ -261,7 +263,7 @@ def _explore_clips(
 
 
 def _wanted(clip: Clip, start: int, stride: int, most: int) -> list[tuple[int, int]]:
-    """Index in the clip and place in the video of the frames to show, of those from ``start`` on."""
+    """Choose frames to show from ``start`` on: (index in the clip, position in the video) of each."""
     shown = [(index, clip.places[index]) for index, _ in clip.shown(start)]
     # A sampler that leaves frames out decides itself which there are.
     return [(index, place) for index, place in shown if stride == 1 or place % stride == 0][:most]
@@ -280,11 +282,11 @@ def explore(request: Request, frames: int = FRAMES, pictures: list[Path] | None 
 
     Args:
         request: the network and its input.
-        frames: show at most so many frames of a video.
-        pictures: images to show. None: all of the input.
+        frames: maximum number of frames to show per video.
+        pictures: images to show. None: all images of the input.
 
     Raises:
-        UserError: an argument can't be used, or none of the input can be read.
+        UserError: an argument is invalid, or none of the input can be read.
     """
     cfg, framework = open_request(request, "explore.py")
     if isinstance(framework, VideoFramework):

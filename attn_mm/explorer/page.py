@@ -1,7 +1,7 @@
-"""The page: ``index.html``, its pictures and data beside it, and ``attention.json``.
+"""Write the page: ``index.html`` with its pictures and data beside it, and ``attention.json``.
 
-A browser lets a page of ``file://`` fetch nothing but load scripts, so the data are scripts, one for each
-picture, which the page loads when they are wanted.
+A browser doesn't let a ``file://`` page fetch data, only load scripts. So the data are scripts, one per
+picture, which the page loads on demand.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ INDEX, SUMMARY, FOLDERS = "index.html", "attention.json", ("pictures", "data")
 
 @dataclass
 class Shown:
-    """What the network was shown of a picture, and what it attended to there.
+    """What the network saw of a picture, and what it attended to there.
 
     Attributes:
-        label: what it is, such as "person 1".
+        label: name of the view, such as "person 1".
         picture: uint8 BGR.
         valid: see :class:`attn_mm.frameworks.prediction.View`.
-        panels: of the attentions.
+        panels: one for each attention.
     """
 
     label: str
@@ -51,12 +51,12 @@ class Shown:
 
 
 class Page(AbstractContextManager):
-    """Collects pictures, and writes the page when the work ends, be it with an error.
+    """Collects pictures, and writes the page when the work ends, even after an error.
 
     Args:
-        out: the folder, which is there, with ``FOLDERS`` in it.
-        title: of the page.
-        about: ``{name: what}`` that the page and the JSON file say first.
+        out: an existing folder with ``FOLDERS`` in it.
+        title: title of the page.
+        about: facts, ``{name: value}``, shown at the top of the page and of the JSON file.
     """
 
     def __init__(self, out: Path, title: str, about: dict[str, str]) -> None:
@@ -79,12 +79,12 @@ class Page(AbstractContextManager):
         """Add a picture, or the next frame of a video.
 
         Args:
-            name: of the file; frames of the same name that follow one another are a video's.
-            found: the picture with what was found drawn on it, uint8 BGR.
-            objects: what was found: ``{"name", "score"}``, the best first.
-            views: what the network was shown.
-            frame: its number in the video.
-            record: what the JSON file says about it, beside its attention.
+            name: file name; consecutive frames of the same name form a video.
+            found: the picture with the predictions drawn on it, uint8 BGR.
+            objects: the predictions, ``{"name", "score"}``, best first.
+            views: what the network saw.
+            frame: number of the frame in the video.
+            record: additional entries for the JSON file.
         """
         if frame is None or not self.items or self.items[-1]["name"] != name:
             self.items.append({"name": name, "thumb": _thumb(found), "frames": [], "scales": {}})
@@ -123,7 +123,7 @@ class Page(AbstractContextManager):
         write_image(self.out / file, _at_most(picture, side))
 
     def _panel(self, panel: Panel, scales: dict[str, list[float]]) -> dict:
-        """A panel for the page; its values' range widens that of the item's panel of the same key."""
+        """Convert a panel for the page; the item's panels of the same key share one range of values."""
         kind = self._kinds.setdefault(panel.kind, len(self._kinds))
         figures = summarise(panel.values)
         low, high = scales.get(panel.key, (figures["min"], figures["max"]))
@@ -152,7 +152,7 @@ class Page(AbstractContextManager):
         write_atomically(self.out / SUMMARY, json.dumps(self._summary(), indent=1) + "\n")
         write_atomically(self.out / INDEX, self._html())
         if kind:
-            print(f"ended early: {self.out / INDEX} shows what there is so far", file=sys.stderr)
+            print(f"ended early: {self.out / INDEX} shows the results so far", file=sys.stderr)
 
     def _summary(self) -> dict:
         kinds = {kind.name: {"paper": kind.paper, "meaning": kind.meaning} for kind in self._kinds}

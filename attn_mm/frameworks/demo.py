@@ -1,7 +1,7 @@
 """``--demo``: a config on generated images or videos, small and short enough for a CPU.
 
-The model stays as configured except for what the data decide: the number of classes, and the sizes that
-are made for larger inputs. It trains from scratch, with nothing frozen.
+The model stays as configured, except for the number of classes and for sizes made for larger inputs. It
+trains from scratch, with nothing frozen.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What attn_mm asks of a framework.
+"""The interface that attn_mm requires of a framework.
 
 To add one, write a folder beside this file with a subclass of :class:`ImageFramework` or
 :class:`VideoFramework`, and register it in :mod:`attn_mm.frameworks`. Import the framework's own packages

@@ -1,4 +1,4 @@
-"""What the pipelines of a config tell about its inputs and its data set."""
+"""Read the input size and the data set's metadata from the pipelines of a config."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""How a layer enters a network that is already built."""

@@ -143,7 +143,9 @@ class FeedbackMixin(AttendedMixin):
         units = self.family.units(self)
         first = len(units) - self.td.distance
         if any(isinstance(unit.norm, nn.Identity) for unit in units[first:]):
-            raise RuntimeError("fuse_conv_bn has folded one step's norm into convolutions that steps share")
+            raise RuntimeError(
+                "fuse_conv_bn folded one step's norm into shared convolutions: use attn_mm.graft.fuse.fuse"
+            )
         for unit in units[:first]:
             x = self._run(unit, x, unit.norm)
         rerun = units[first:]

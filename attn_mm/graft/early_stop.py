@@ -38,7 +38,7 @@ def stopped_after(model: nn.Module, step: int) -> Iterator[None]:
         ValueError: the network has no such step.
     """
     if not 1 <= step <= feedback_steps(model):
-        raise ValueError(f"step must lie in 1..{feedback_steps(model)}, the network's, got {step}")
+        raise ValueError(f"step must be in 1..{feedback_steps(model)}, the network's steps, got {step}")
     blocks = last_feedback(model)
     norms = [block.td.norms for block in blocks]
     try:

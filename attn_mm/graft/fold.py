@@ -58,16 +58,16 @@ def why_not(conv: nn.Module, norm: nn.Module) -> str:
     """Why ``norm`` can't be folded into ``conv``; an empty string where it can."""
     kind = type(norm).__name__
     if type(norm).forward not in _NORM_FORWARDS:
-        return f"{kind} computes what no batch norm does"
+        return f"{kind} doesn't compute a batch norm"
     if norm.running_mean is None:
         return f"{kind} has no running statistics"
     if type(conv).forward not in _FORWARDS or _has_own_product(conv):
-        return f"{type(conv).__name__} before it is no convolution that is known"
+        return f"the {type(conv).__name__} before it is not a supported convolution"
     for module in (conv, norm):
         if is_watched(module):
             return f"{type(module).__name__} has hooks or a replaced forward, which would be lost"
     if isinstance(conv, (*_CONVS, *_DECONVS)) and "weight" not in conv._parameters:
-        return f"the weight of {type(conv).__name__} before it is parametrized"
+        return f"the weight of the {type(conv).__name__} before it is parametrized"
     return ""
 
 

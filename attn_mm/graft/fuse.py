@@ -1,9 +1,9 @@
-"""Fold a network for deployment: every batch norm that follows a convolution goes into that convolution.
+"""Fold a network for deployment: merge every batch norm that follows a convolution into that convolution.
 
-What stands before a norm is known by the rules of the module that holds both, not by the order in which they
-are registered: a convolution that runs under several norms, as in a block with top-down feedback or in a
-network of several flows, gets a copy for each. The result computes what the network computes in eval mode,
-and can't be trained any more.
+Which convolution a norm follows is known from rules for the module that contains both, not from the order in
+which they are registered. A convolution that several norms follow, as in a block with top-down feedback or in
+a network with several flows, is copied for each norm. The result computes what the network computes in eval
+mode, and can't be trained any more.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Flows = dict[nn.Module, range]
 
 
 class Fused(NamedTuple):
-    """What :func:`fuse` has done.
+    """Result of :func:`fuse`.
 
     Attributes:
-        folded: how many norms are folded into convolutions.
-        left: why each of the others, by its name, is not.
+        folded: number of norms folded into convolutions.
+        left: for each norm that was not folded, its name and the reason.
     """
 
     folded: int
@@ -46,10 +46,16 @@ def fuse(model: nn.Module) -> Fused:
     """Fold the batch norms of ``model`` into its convolutions, in place, and put it into eval mode.
 
     In blocks with top-down feedback (:class:`attn_mm.graft.blocks.FeedbackMixin`) every step gets its own
-    convolutions, and the first matrix of the attention goes into those whose output it alone sees. Of a
-    multi-flow norm every flow that runs it gets its own convolution.
+    convolutions, and the first matrix of the attention is merged into those convolutions whose output only it
+    uses. For a multi-flow norm, every flow that runs it gets its own convolution.
 
-    Whatever is not known stays as it is, which is exact too.
+    Norms that no rule covers stay unchanged; the result is exact all the same.
+
+    Args:
+        model: any built model.
+
+    Returns:
+        The number of folded norms, and the reasons for the others.
     """
     model.eval()
     before = sum(isinstance(module, _BatchNorm) for module in model.modules())
@@ -57,7 +63,7 @@ def fuse(model: nn.Module) -> Fused:
     left: dict[nn.Module, str] = {}
     blocks = [block for block in model.modules() if isinstance(block, FeedbackMixin)]
     stepped = {norm for block in blocks for step in _steps(block) for norm in step.values()}
-    # What is inside a convolution, such as the attention on its weights, comes before it is copied.
+    # Inner modules first: the attention inside a convolution must be folded before the convolution is copied.
     for module in reversed(list(model.modules())):
         for conv_name, norm_name in _pairs(module):
             norm = module.get_submodule(norm_name)
@@ -68,7 +74,7 @@ def fuse(model: nn.Module) -> Fused:
             _fold_feedback(block, flows, left)
     _forget_lost_grafts(model)
     rest = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
-    unknown = "no convolution is known that it alone follows"
+    unknown = "no known convolution feeds only this norm"
     return Fused(before - len(rest), {name: left.get(norm, unknown) for name, norm in rest.items()})
 
 
@@ -92,7 +98,7 @@ def _put(owner: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def _forget_lost_grafts(model: nn.Module) -> None:
-    """Take what has become a copy for each flow from the names of grafted modules."""
+    """Remove grafted modules that have been replaced by a copy per flow from the record of their names."""
     module: Any
     for module in model.modules():
         record = find_record(module)
@@ -102,14 +108,14 @@ def _forget_lost_grafts(model: nn.Module) -> None:
 
 
 def _pairs(module: Any) -> Iterator[tuple[str, str]]:
-    """Names, within ``module``, of each child whose output goes to a norm alone, and of that norm."""
+    """Names, within ``module``, of each convolution whose output goes only to a norm, and of that norm."""
     if isinstance(module, nn.Sequential):
         if type(module).forward is nn.Sequential.forward or isinstance(module, RunsStagesInFlows):
             yield from pairwise(name for name in module._modules if name != "anars")
     elif isinstance(module, AWAttention):
         yield from (("conv1", "norm1"), ("conv2", "norm2"))
     elif getattr(module, "norm_name", None) and hasattr(module, "conv"):
-        # A ConvModule of mmcv's.
+        # mmcv's ConvModule.
         order = getattr(module, "order", ())
         if ("conv", "norm") in pairwise(order):
             yield "conv", module.norm_name
@@ -125,14 +131,14 @@ def _pairs(module: Any) -> Iterator[tuple[str, str]]:
 
 
 def _upstream_forward(module: nn.Module) -> str:
-    """The full name of the class that defines the forward which grafts have found ``module`` with."""
+    """The full name of the class that defines the forward that ``module`` had before grafting."""
     upstream = upstream_class(module)
     cls = next(cls for cls in upstream.__mro__ if "forward" in vars(cls))
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _flows(model: nn.Module) -> Flows:
-    """The flows that run each module of a recursion; a module that is not in it runs in all."""
+    """The flows that run each module of a recursion; modules outside it run in all flows."""
     flows: Flows = {}
     owner: Any
     for owner in model.modules():
@@ -145,13 +151,13 @@ def _flows(model: nn.Module) -> Flows:
             for part in _parts(stage, owner):
                 flows |= dict.fromkeys(part.modules(), range(first[index], count))
         for index, attention in enumerate(getattr(owner, "anars", ())):
-            # The last flow's output is attended, and attends nothing.
+            # The last flow makes no mask: no flow follows it.
             flows |= dict.fromkeys(attention.modules(), range(first[index], count - 1))
     return flows
 
 
 def _parts(stage: Callable[[Tensor], Tensor], owner: nn.Module) -> Iterator[nn.Module]:
-    """The modules that make up ``stage``, as far as they are told apart from their ``owner``."""
+    """The modules that make up ``stage``, except their ``owner``."""
     if isinstance(stage, nn.Module):
         yield stage
     elif isinstance(stage, partial):
@@ -162,12 +168,13 @@ def _parts(stage: Callable[[Tensor], Tensor], owner: nn.Module) -> Iterator[nn.M
 
 
 class FoldedTopDown(nn.Module):
-    """What is left of a folded block's feedback.
+    """The feedback of a block after folding.
 
     Args:
-        attention: of the block; its first matrix is in ``tops``, or follows the pooling there.
-        inner: for each pass but the last, the re-run units but the last, folded.
-        tops: for each pass but the last, what makes the pooled top of those.
+        attention: the block's attention; its first matrix is merged into ``tops``, or follows the pooling
+            there.
+        inner: for each pass except the last, the folded re-run units except the last unit.
+        tops: for each pass except the last, the module that computes the pooled top from their output.
     """
 
     def __init__(
@@ -178,7 +185,7 @@ class FoldedTopDown(nn.Module):
         self.inner = nn.ModuleList(inner)
         self.tops = nn.ModuleList(tops)
         self.distance = len(inner[0]) + 1
-        # Of FeedbackMixin: nothing is to be repeated from other norms.
+        # FeedbackMixin reads these: no norms are left to copy from others.
         self.norms, self.norms_given = (), True
 
     def extra_repr(self) -> str:
@@ -186,11 +193,11 @@ class FoldedTopDown(nn.Module):
 
 
 class PooledTop(nn.Module):
-    """The average of a convolution's output, times a matrix where there is one left.
+    """Average a convolution's output over space, and multiply it by a matrix if one is left.
 
     Args:
-        conv: the convolution, the norm behind it folded in, and the matrix too where that can be.
-        mlp: the matrix as a 1x1 convolution, or None.
+        conv: the convolution, with its norm folded in, and the matrix too if possible.
+        mlp: the matrix as a 1x1 convolution; None if it is merged into ``conv``.
     """
 
     def __init__(self, conv: nn.Module, mlp: nn.Module | None) -> None:
@@ -199,7 +206,7 @@ class PooledTop(nn.Module):
         self.mlp = mlp
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, *size)`` -> ``(N, h, 1, 1)``, or ``(N, h, 1, 1, 1)`` for video."""
+        """Compute ``(N, h, 1, 1)`` from ``(N, C, *size)``, or ``(N, h, 1, 1, 1)`` for video."""
         space = tuple(range(2, x.dim()))
         conv = self.conv.running() if isinstance(self.conv, FlowConv) else self.conv
         if _commutes_with_mean(conv):
@@ -210,7 +217,7 @@ class PooledTop(nn.Module):
 
 
 def _commutes_with_mean(conv: Any) -> bool:
-    """Whether ``conv`` is the same matrix, and the same bias, at every position of its input."""
+    """Whether ``conv`` applies the same matrix and bias at every position of its input."""
     return (
         type(conv) in (nn.Conv2d, nn.Conv3d)
         and set(conv.kernel_size) == set(conv.stride) == {1}
@@ -219,7 +226,7 @@ def _commutes_with_mean(conv: Any) -> bool:
 
 
 class FoldedFeedbackMixin(FeedbackMixin):
-    """Mixin: the passes of a block with feedback have convolutions of their own."""
+    """Mixin: a block with feedback whose passes have their own convolutions."""
 
     td: FoldedTopDown  # type: ignore[assignment]  # it has what the methods that stay read
 
@@ -247,7 +254,7 @@ def _rerun(block: FeedbackMixin) -> list[Unit]:
 
 
 def _steps(block: FeedbackMixin) -> list[dict[str, nn.Module]]:
-    """The norms of the re-run units, by the unit's name, in every step."""
+    """For every step, the norms of the re-run units by unit name."""
     return [
         {unit.name: unit.norm for unit in _rerun(block)},
         *(dict(step.named_children()) for step in block.td.norms),
@@ -255,13 +262,16 @@ def _steps(block: FeedbackMixin) -> list[dict[str, nn.Module]]:
 
 
 def _fold_feedback(block: Any, flows: Flows, left: dict[nn.Module, str]) -> None:
-    """Fold the re-run units of ``block`` where all of them can be."""
+    """Fold the re-run units of ``block`` if all of them can be folded."""
     rerun, steps = _rerun(block), _steps(block)
     reasons = {
         step[unit.name]: why_not(_plain(unit.conv), step[unit.name]) for unit in rerun for step in steps
     }
     if any(reasons.values()):
-        left |= {norm: reason or "another norm of its feedback can't be" for norm, reason in reasons.items()}
+        left |= {
+            norm: reason or "another norm of the same feedback can't be folded"
+            for norm, reason in reasons.items()
+        }
         return
     if not rerun:
         return

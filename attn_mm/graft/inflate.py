@@ -38,7 +38,7 @@ def frames_seen(conv: nn.Conv3d | nn.ConvTranspose3d) -> int:
         return length
     if length % stride:
         raise ValueError(
-            f"a transposed kernel of length {length} and stride {stride} treats frames unequally"
+            f"a transposed kernel of length {length} and stride {stride} weights frames unequally"
         )
     return length // stride
 
@@ -81,6 +81,6 @@ def inflate_state(net: nn.Module, state: Mapping[str, Tensor]) -> OrderedDict[st
             )
         result[key] = value
     if not inflated:
-        raise ValueError(f"it has no 2D convolution of those of {type(net).__name__}")
+        raise ValueError(f"it has no 2D convolution that fits {type(net).__name__}")
     result._metadata = {"": dict(inflated=inflated)}  # type: ignore[attr-defined]
     return result

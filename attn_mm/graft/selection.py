@@ -26,7 +26,7 @@ def stage_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
     stages = [stage for stage in stages if stage]
     if not stages:
         children = ", ".join(name for name, _ in backbone.named_children())
-        way_out = "; attn_mm.AWConv takes its convolutions" if plain_convs(backbone) else ""
+        way_out = "; attn_mm.AWConv works on its convolutions" if plain_convs(backbone) else ""
         raise TypeError(
             f"{type(backbone).__name__} has no residual blocks to graft onto: it has {children}{way_out}"
         )
@@ -34,7 +34,7 @@ def stage_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
         if find_family(block) is None:
             raise TypeError(
                 f"{type(backbone).__name__}'s {type(block).__name__} can't be grafted onto: "
-                f"its forward is {forward_owner(block)}'s, not one of the plain residual blocks'"
+                f"its forward is that of {forward_owner(block)}, not of a known residual block"
             )
     return stages
 
@@ -69,7 +69,7 @@ def select_blocks(
     blocks = ["all"] * len(stages) if blocks is None else blocks
     if not isinstance(blocks, list | tuple) or len(blocks) != len(stages):
         raise ValueError(
-            f"blocks must have one entry for each of the {len(stages)} stages, 'all' or places; "
+            f"blocks must have one entry for each of the {len(stages)} stages, 'all' or indices; "
             f"got {blocks!r}"
         )
     chosen = []
@@ -108,7 +108,7 @@ def select_convs(
         chosen = select_blocks(backbone, stages, blocks)
         parts = [(type(block).__name__, _unit_convs(block)) for block in chosen]
     elif blocks is not None:
-        raise ValueError(f"{name} has no blocks: choose by stages and convs alone, got blocks={blocks!r}")
+        raise ValueError(f"{name} has no blocks: choose by stages and convs only, got blocks={blocks!r}")
     else:
         sizes = ", ".join(str(len(group)) for group in groups)
         has = f"{name} has {len(groups)} stages, of {sizes} convolutions"
@@ -130,8 +130,8 @@ def _find_convs(owner: str, units: dict[str, nn.Module], wanted: str) -> list[nn
     parts = dict(units[name].named_modules()) if name in units else {}
     if not sized and part not in parts:
         raise ValueError(
-            f"convs must be of {', '.join(units)}, which {owner} has, a part of one, or the size of a "
-            f"kernel, got {wanted!r}"
+            f"convs must be one of {', '.join(units)} in {owner}, a part of one, or a kernel "
+            f"size, got {wanted!r}"
         )
     return [factor for conv in sized or [parts[part]] for factor in _factors(conv)]
 
@@ -144,10 +144,12 @@ def _places(name: str, places, count: int, has: str) -> list[int]:
     """``places`` counted from 0."""
     # True and False are whole numbers to Python, and flags to mmdet's plugins.
     if not isinstance(places, list | tuple | range) or not places or any(type(p) is not int for p in places):
-        raise ValueError(f"{name} must be places, such as (0, 1) or (-1,), got {places!r}: {has}")
+        raise ValueError(
+            f"{name} must be a sequence of indices, such as (0, 1) or (-1,), got {places!r}: {has}"
+        )
     if not all(-count <= place < count for place in places):
-        raise ValueError(f"{name} must lie in 0..{count - 1}, or in {-count}..-1, got {places!r}: {has}")
+        raise ValueError(f"{name} must be in 0..{count - 1}, or in {-count}..-1, got {places!r}: {has}")
     positive = [place % count for place in places]
     if len(set(positive)) < len(positive):
-        raise ValueError(f"{name} must each be named once, got {places!r}: {has}")
+        raise ValueError(f"{name} must not repeat, got {places!r}: {has}")
     return positive

@@ -84,7 +84,7 @@ def _last_conv(block: nn.Module) -> nn.Module:
         return family.units(block)[-1].conv
     names = [name for name in ("conv1", "conv2", "conv3") if hasattr(block, name)]
     if not names:
-        raise TypeError(f"{type(block).__name__} is no residual block that grafts know")
+        raise TypeError(f"{type(block).__name__} is not a residual block that grafts support")
     return getattr(block, names[-1])
 
 
@@ -148,7 +148,7 @@ def find_split(backbone: nn.Module) -> Split:
     name = forward_owner(backbone)
     if name not in SPLITS:
         raise TypeError(
-            f"{type(backbone).__name__} can't be split into stages: its forward is {name}'s; "
-            f"known are those of {', '.join(SPLITS)} and of their subclasses that keep it"
+            f"{type(backbone).__name__} can't be split into stages: its forward is that of {name}; "
+            "attn_mm.graft.stages.SPLITS lists the supported ones"
         )
     return SPLITS[name]

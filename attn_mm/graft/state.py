@@ -1,4 +1,4 @@
-"""Report, in one line, what a checkpoint gave a grafted module and what in it is new."""
+"""Report in one line which keys of a grafted module a checkpoint loaded and which are new."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import nn
 
 
 class LoadReport(nn.Module):
-    """Mixin: after a load, says how many keys were loaded, new or unexpected.
+    """Mixin: logs, when a checkpoint is loaded, how many keys are loaded, new or unexpected.
 
-    Works through ``load_state_dict`` and through mmengine's own loader, alone
-    (``init_cfg``) or inside a detector's checkpoint (``load_from``). Nothing is
-    said where every key has its counterpart and is loaded as it is.
+    It works with ``load_state_dict`` and with mmengine's own loader, for the module
+    alone (``init_cfg``) or as part of a detector's checkpoint (``load_from``). It logs
+    nothing if all keys match and load unchanged.
     """
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args) -> None:
@@ -30,12 +30,22 @@ class LoadReport(nn.Module):
 
 
 def _reported(keys: Iterable[str]) -> set[str]:
-    # Batch counters are absent from converted and old checkpoints; torch fills them in.
+    # Converted and old checkpoints have no batch counters; torch fills them in.
     return {key for key in keys if not key.endswith("num_batches_tracked")}
 
 
 def describe_load(module: nn.Module, own: set[str], given: set[str], inflated: int = 0) -> str:
-    """One line for the keys ``own`` of ``module`` and those ``given``, of which some were ``inflated``."""
+    """Describe a load in one line.
+
+    Args:
+        module: the module that was loaded into.
+        own: its keys.
+        given: the keys of the checkpoint.
+        inflated: how many of the loaded keys were inflated from 2D to 3D.
+
+    Returns:
+        Such as ``ResNet: 318 of 324 keys loaded, 6 new (layer4.0.td)``.
+    """
     loaded = len(own & given)
     parts = [f"{loaded} of {len(own)} keys loaded"]
     if inflated:
@@ -47,7 +57,7 @@ def describe_load(module: nn.Module, own: set[str], given: set[str], inflated: i
 
 
 def _abridge(keys: set[str], loaded: set[str], most: int = 4) -> str:
-    """The keys' heads, as long as tells them from the loaded keys: 'layer3.0.td' for all in it."""
+    """List the keys by their shortest prefixes that no loaded key has: 'layer3.0.td' for all keys in it."""
     known = {head for key in loaded for head in accumulate(key.split("."), "{}.{}".format)}
     heads = sorted({_head(key, known) for key in keys})
     more = len(heads) - most
@@ -69,11 +79,14 @@ _TORCHVISION_NAMES = (
 
 @contextmanager
 def reports_copies(backbone: nn.Module) -> Iterator[None]:
-    """Report a load within the context that copies a checkpoint tensor by tensor.
+    """In this context, report a load that copies a checkpoint tensor by tensor.
 
-    So does mmaction with ``pretrained='torchvision://...'`` and with
-    ``pretrained2d=True``, past every state dict. What was loaded is what the load
-    has overwritten: copies through ``.data`` leave no other trace.
+    mmaction loads this way with ``pretrained='torchvision://...'`` and with
+    ``pretrained2d=True``, without using state dicts. Copies through ``.data`` leave no
+    trace, so the tensors are filled with NaN first: what is overwritten was loaded.
+
+    Args:
+        backbone: the backbone about to load its checkpoint.
     """
     by_copy = getattr(backbone, "pretrained2d", getattr(backbone, "torchvision_pretrain", False))
     if not by_copy or not isinstance(backbone.pretrained, str):
@@ -96,7 +109,7 @@ def reports_copies(backbone: nn.Module) -> Iterator[None]:
 
 
 def torchvision_name(key: str) -> str:
-    """What torchvision, mmdet, mmpose and mmpretrain call the ``key`` of an mmaction ResNet."""
+    """Convert the ``key`` of an mmaction ResNet to the name in torchvision, mmdet, mmpose and mmpretrain."""
     for pattern, name in _TORCHVISION_NAMES:
         key = re.sub(pattern, name, key)
     return key

@@ -43,7 +43,9 @@ class Unit(NamedTuple):
 
     def _of_conv(self, attribute: str):
         if not hasattr(self.conv, attribute):
-            raise TypeError(f"{self.name} is a {type(self.conv).__name__}, no convolution that grafts know")
+            raise TypeError(
+                f"{self.name} is a {type(self.conv).__name__}, not a convolution that grafts support"
+            )
         return getattr(self.conv, attribute)
 
 
@@ -94,7 +96,7 @@ def _mmdet_plugins(block: Any, k: int) -> tuple[nn.Module, ...]:
 
 def _from_conv_module(name: str, module: Any, then: tuple = ()) -> Unit:
     if not hasattr(module, "conv"):
-        raise TypeError(f"{name} is a {type(module).__name__}, no ConvModule")
+        raise TypeError(f"{name} is a {type(module).__name__}, not a ConvModule")
     act = module.activate if module.with_activation else None
     return Unit(name, module.conv, module.norm, act, then, module)
 

@@ -1,4 +1,4 @@
-"""What a model attends to, drawn over what it was shown."""
+"""Draw what a model attends to over the images or clips that it predicts on."""
 
 from __future__ import annotations
 

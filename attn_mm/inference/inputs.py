@@ -1,4 +1,4 @@
-"""What ``infer`` and ``explore`` share: the flags of prediction, and the output folder."""
+"""The prediction flags and the request that ``infer`` and ``explore`` share, and their output folder."""
 
 from __future__ import annotations
 

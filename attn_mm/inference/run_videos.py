@@ -1,4 +1,4 @@
-"""The part of ``tools/infer.py`` that recognises actions in videos."""
+"""Recognise actions in videos, draw them and write what was found."""
 
 from __future__ import annotations
 

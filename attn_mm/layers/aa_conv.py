@@ -3,13 +3,13 @@
 Bello, Zoph, Vaswani, Shlens, Le: Attention Augmented Convolutional Networks,
 ICCV 2019, section 3, eqs. 1-6 (https://arxiv.org/abs/1904.09925).
 
-Some of the output channels come from a convolution, the others from multi-head
-self-attention over all positions, with learned relative positions:
+A convolution computes some of the output channels; multi-head self-attention over
+all positions, with learned relative positions, computes the others:
 
     o_i = sum_j softmax_j(q_i . (k_j + r^W_{jx - ix} + r^H_{jy - iy}) / sqrt(d)) v_j
 
-The listing in the paper gives the output projection a bias too. It has none
-here: the weights of an average sum to 1, so it would repeat the values' bias.
+In the paper's listing the output projection has a bias as well. Here it has none:
+attention weights sum to 1, so this bias would only repeat the values' bias.
 """
 
 from __future__ import annotations
@@ -32,14 +32,20 @@ RECEIVED = AttentionKind(
 
 
 def attention_channels(amount: float | int, out_channels: int, heads: int, name: str) -> int:
-    """Channels of all heads together: a number, or a ratio of ``out_channels`` as whole channels a head.
+    """Number of channels over all heads; a ratio of ``out_channels`` is rounded to whole channels per head.
+
+    Args:
+        amount: an integer number of channels, or a float ratio in (0, 1).
+        out_channels: output channels of the whole layer.
+        heads: number of attention heads.
+        name: name of the option, for the error message.
 
     Raises:
         ValueError: a number that ``heads`` does not divide, or a ratio outside (0, 1).
     """
     if isinstance(amount, float):
         if not 0 < amount < 1:
-            raise ValueError(f"{name} as a ratio must lie between 0 and 1, got {amount}")
+            raise ValueError(f"{name} as a ratio must be between 0 and 1, got {amount}")
         return heads * max(1, round(amount * out_channels / heads))
     if amount < 1 or amount % heads:
         raise ValueError(f"{name} must be a positive multiple of {heads} heads, got {amount}")
@@ -47,30 +53,30 @@ def attention_channels(amount: float | int, out_channels: int, heads: int, name:
 
 
 class AAConv2d(nn.Module):
-    """Convolution and self-attention side by side: ``(N, C1, H, W)`` -> ``(N, C2, H', W')``.
+    """Convolution and self-attention in parallel: ``(N, C1, H, W)`` -> ``(N, C2, H', W')``.
 
-    The first ``C2 - dv`` output channels are those of ``conv``, the others those of the attention:
-    ``qkv``, a convolution with the same stride, gives its queries, keys and values, and ``out``, a
-    1x1 convolution, mixes the heads.
+    ``conv`` computes the first ``C2 - dv`` output channels and the attention the other ``dv``. ``qkv``, a
+    convolution with the same stride, computes queries, keys and values; ``out``, a 1x1 convolution, mixes
+    the heads.
 
     Args:
-        in_channels, out_channels, kernel_size, stride, padding, dilation: of the convolution, as in
-            ``torch.nn.Conv2d``; ``out_channels`` are those of both parts together.
-        groups: of the convolution; the attention sees all channels.
-        bias: of the convolution.
-        shape: ``(H', W')``, the size of the output map; relative positions hold for this size alone.
+        in_channels, out_channels, kernel_size, stride, padding, dilation: as in ``torch.nn.Conv2d``;
+            ``out_channels`` counts both parts together.
+        groups: groups of the convolution; the attention always sees all channels.
+        bias: whether the convolution has a bias.
+        shape: ``(H', W')``, the size of the output map; relative positions work for this size only.
         dk, dv: channels of the keys and of the values over all heads. A float is a ratio of
-            ``out_channels`` (the paper's kappa and upsilon), rounded to whole channels a head.
-        heads: attention heads.
-        relative: add the logits of relative positions (section 3.2.1). Without them
-            the attention knows no positions and takes maps of any size.
-        qkv_kernel_size: kernel of ``qkv``; 1 in the paper.
+            ``out_channels`` (the paper's kappa and upsilon), rounded to whole channels per head.
+        heads: number of attention heads.
+        relative: whether to add the logits of relative positions (section 3.2.1). Without them
+            the attention ignores positions and accepts maps of any size.
+        qkv_kernel_size: kernel size of ``qkv``; 1 in the paper.
         qkv_bias: whether queries, keys and values have biases.
 
     Raises:
-        ValueError: ``relative`` without ``shape``, channels that do not fit the heads, no channels left for
-            the convolution, or a padding with which the two parts differ in size; from the forward pass, a
-            map that is not of ``shape``.
+        ValueError: ``relative`` without ``shape``, channels that ``heads`` doesn't divide, no channels left
+            for the convolution, or a padding that gives the two parts different sizes. The forward pass
+            raises it if the output map's size is not ``shape``.
     """
 
     def __init__(
@@ -94,7 +100,7 @@ class AAConv2d(nn.Module):
     ) -> None:
         super().__init__()
         if relative and shape is None:
-            raise ValueError("relative positions need shape=(H, W), the size of the output map")
+            raise ValueError("relative=True requires shape=(H, W), the size of the output map")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size, self.stride = _pair(kernel_size), _pair(stride)
@@ -106,7 +112,7 @@ class AAConv2d(nn.Module):
         self.dk = attention_channels(dk, out_channels, heads, "dk")
         self.dv = attention_channels(dv, out_channels, heads, "dv")
         if self.dv >= out_channels:
-            raise ValueError(f"dv = {self.dv} leaves no channel of {out_channels} to the convolution")
+            raise ValueError(f"dv = {self.dv} must be less than out_channels = {out_channels}")
         common = dict(stride=self.stride, dilation=self.dilation)
         self.conv = nn.Conv2d(
             in_channels,
@@ -135,7 +141,7 @@ class AAConv2d(nn.Module):
             self._reset_positions()
 
     def _qkv_padding(self, kernel_size: tuple[int, int]) -> tuple[int, int]:
-        """The padding with which ``qkv`` gives a map of the convolution's size."""
+        """The padding of ``qkv`` that gives the same output size as the convolution."""
         twice = [
             2 * p + d * (own - k)
             for p, d, own, k in zip(self.padding, self.dilation, kernel_size, self.kernel_size)
@@ -143,8 +149,8 @@ class AAConv2d(nn.Module):
         if any(p < 0 or p % 2 for p in twice):
             raise ValueError(
                 f"with kernel_size {self.kernel_size} and padding {self.padding}, queries, keys and values "
-                f"of kernel {kernel_size} can't have the convolution's size; "
-                "expected 'same' padding or the same kernel"
+                f"of kernel {kernel_size} can't match the convolution's output size: "
+                "use 'same' padding or the same kernel"
             )
         return twice[0] // 2, twice[1] // 2
 
@@ -153,7 +159,7 @@ class AAConv2d(nn.Module):
             nn.init.normal_(embedding, std=embedding.shape[1] ** -0.5)
 
     def reset_parameters(self) -> None:
-        """Convolutions as torch starts them, embeddings normal with deviation d^-1/2 (paper, listing)."""
+        """Initialise convolutions as torch does, embeddings as N(0, std d^-1/2) (the paper's listing)."""
         for conv in (self.conv, self.qkv, self.out):
             conv.reset_parameters()
         if self.relative:
@@ -166,7 +172,7 @@ class AAConv2d(nn.Module):
         """Eq. 3's position terms for scaled queries ``(N, heads, HW, d)``: ``(N, heads, HW, HW)``."""
         assert self.shape is not None
         height, width = self.shape
-        # Window number t of an embedding is what the query at t, counted from the end, sees.
+        # Window t of an embedding holds what the query at position t, counted from the end, sees.
         rows = self.relative_height.unfold(0, height, 1).flip(0)
         columns = self.relative_width.unfold(0, width, 1).flip(0)
         q = q.unflatten(2, (height, width))
@@ -180,8 +186,8 @@ class AAConv2d(nn.Module):
         size = tuple(qkv.shape[2:])
         if self.relative and size != self.shape:
             raise ValueError(
-                f"relative positions are for maps of {self.shape}, "
-                f"but the input {tuple(x.shape[2:])} gives one of {size}"
+                f"shape is {self.shape}, "
+                f"but the input {tuple(x.shape[2:])} gives an output map of {size}: resize it, or set shape"
             )
         q, k, v = (
             part.flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)
@@ -191,18 +197,18 @@ class AAConv2d(nn.Module):
         return q, k, v, self._relative_logits(q) if self.relative else None
 
     def attention(self, x: Tensor) -> Tensor:
-        """The weights ``(N, heads, H'W', H'W')`` of every output position's average over all positions."""
+        """The attention weights ``(N, heads, H'W', H'W')``; row i weights the values of position i."""
         q, k, _, bias = self._heads(x)
         return _weights(q, k, bias)
 
     def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
-        """See :mod:`attn_mm.layers.recording`: for each head the mean of :meth:`attention` over its rows."""
+        """See :mod:`attn_mm.layers.recording`; records :meth:`attention` averaged over rows, per head."""
         output = run(x)
         q, k, _, bias = self._heads(x)
         found = []
         for head in range(self.heads):
             one = slice(head, head + 1)
-            # A head at a time: the weights of all may take gigabytes.
+            # One head at a time: the weights of all heads may need gigabytes.
             received = _weights(q[:, one], k[:, one], None if bias is None else bias[:, one]).mean(2)
             values = received.unflatten(2, output.shape[2:])
             found.append(Attention(RECEIVED, values, {"head": head + 1}))
@@ -210,7 +216,7 @@ class AAConv2d(nn.Module):
 
     @classmethod
     def without_attention(cls, config: dict) -> dict:
-        """See :mod:`attn_mm.describe.without_attention`: the plain convolution, for ``conv_cfg``."""
+        """See :mod:`attn_mm.describe.without_attention`; returns the plain convolution for ``conv_cfg``."""
         return {"type": "Conv2d"}
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
-"""Attention Network across Recurrence: the mask from one flow for the next.
+"""Attention Network across Recurrence (ANAR): one flow's features give the next flow's mask.
 
 Pang et al., TDAF: Top-Down Attention Framework for Vision Tasks, AAAI 2021,
 section 3.2, figure 3a and table 1 (https://arxiv.org/abs/2012.07248).
 
 Table 1 gives the widths as fractions of "c, the number of input channels". The
-published parameter counts (tables 4 and 6) hold only with c = 512 for every
-stage, the first 1x1 alone following the stage's channels. That is the default;
-``width='stage'`` is the table read literally.
+published parameter counts (tables 4 and 6) require c = 512 for every stage; only
+the first 1x1 convolution depends on the stage's channels. This is the default;
+``width='stage'`` follows the table literally.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from attn_mm.layers.ops.dims import check_dims, conv_class, deconv_class, norm_c
 
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
-# depth -> (divisor of the first map's width, of each down-sampling conv's, of each deconv's)
+# depth -> width divisors: of the first map, of each down-sampling conv, of each deconv
 _TABLE_1 = {
     2: (8, (), ()),
     3: (8, (), (32,)),
@@ -30,7 +30,7 @@ _TABLE_1 = {
 
 
 def crop_or_resize(x: Tensor, size) -> Tensor:
-    """``x`` ``(N, C, *in)`` as ``(N, C, *size)``: cropped at the far ends, interpolated if too small."""
+    """Crop ``x`` ``(N, C, *in)`` at the far ends to ``(N, C, *size)``; interpolate it if it is too small."""
     if any(have < want for have, want in zip(x.shape[2:], size)):
         return F.interpolate(x, size=tuple(size), mode=_INTERPOLATION[len(size)], align_corners=False)
     for dim, want in enumerate(size, 2):
@@ -40,18 +40,18 @@ def crop_or_resize(x: Tensor, size) -> Tensor:
 
 
 class ANAR(nn.Module):
-    """One-channel attention mask, twice the input's size in every dimension.
+    """Compute a one-channel attention mask, twice the input's size in every dimension.
 
-    The batch norms are plain ones; :func:`attn_mm.layers.convert_multi_flow`
-    gives them one set of statistics for each flow.
+    The batch norms are plain; :func:`attn_mm.layers.convert_multi_flow` gives them
+    separate statistics for each flow.
 
     Args:
-        in_channels: channels of the stage whose output is attended.
-        depth: 2, 3, 5 or 7 layers. 2 is 3 with a parameter-free interpolation
-            for the deconvolution (paper, section 4.1).
+        in_channels: channels of the input, the output of a stage.
+        depth: 2, 3, 5 or 7 layers. Depth 2 replaces the deconvolution of depth 3 by
+            an interpolation without parameters (paper, section 4.1).
         width: c of table 1: a number, or ``'stage'`` for ``in_channels``.
-        dims: 2 for images, 3 for video (time is treated as space is).
-        depthwise: every spatial (de)convolution is a depthwise one followed by
+        dims: 2 for images, 3 for video (time is treated like space).
+        depthwise: replaces every spatial (de)convolution by a depthwise one followed by
             a 1x1, for MobileNet backbones (paper, section 4.1).
 
     Raises:
@@ -93,7 +93,7 @@ class ANAR(nn.Module):
         self.mask = conv_class(dims)(channels, 1, 1)
 
     def _unit(self, c_in, c_out, kernel, spatial_class=conv_class, depthwise=False) -> nn.Sequential:
-        """Conv or deconv, norm and ReLU; kernels above 1 have stride 2."""
+        """A conv or deconv with norm and ReLU; kernels larger than 1 have stride 2."""
         layers = []
         if kernel > 1:
             groups, c_mid = (c_in, c_in) if depthwise else (1, c_out)
@@ -105,16 +105,16 @@ class ANAR(nn.Module):
         return nn.Sequential(*layers)
 
     def reset_parameters(self) -> None:
-        """Kaiming initialization (paper, section 4.1) with a mask that starts near 1/2.
+        """Initialise by Kaiming (paper, section 4.1), so that the mask starts near 1/2.
 
-        With eta = 0.5 a mask of 1/2 multiplies by 1: the grafted network starts
-        as the network it was grafted on.
+        With eta = 0.5 a mask of 1/2 multiplies by 1: the grafted network initially
+        computes what the original network computes.
         """
         for module in self.modules():
             if isinstance(module, conv_class(self.dims)):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, deconv_class(self.dims)):
-                # torch computes a deconv's fans from the transposed layout.
+                # torch swaps a deconv's fan-in and fan-out: its weight is transposed.
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
             elif isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.reset_parameters()
@@ -122,7 +122,7 @@ class ANAR(nn.Module):
         nn.init.zeros_(self.mask.get_parameter("bias"))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, *size)`` -> mask in (0, 1), ``(N, 1, *(2 * size))``."""
+        """Map ``(N, C, *size)`` to a mask in (0, 1), ``(N, 1, *(2 * size))``."""
         out_size = [2 * s for s in x.shape[2:]]
         x = self.reduce(x)
         maps = []

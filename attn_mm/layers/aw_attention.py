@@ -1,12 +1,12 @@
-"""The attention over the weights of a convolution, anew for every sample.
+"""Attention over the weights of a convolution, computed for each sample.
 
 Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
 (https://arxiv.org/abs/2108.08205), eqs. 7 and 8, figure 1::
 
     A = Expand(sigmoid(BN(conv1x1(ReLU(BN(conv1x1(Avgpool(I))))))))
 
-The pooled map has the size of the kernel, so that the attention has a value for
-each of the kernel's positions.
+The input is pooled to the size of the kernel, so that the attention has one value
+per kernel position.
 """
 
 from __future__ import annotations
@@ -49,25 +49,25 @@ def _ratio(name: str, value: int, sizes: Sequence[int]) -> int:
 
 
 class AWAttention(nn.Module):
-    """The attention of a kernel: F_1 of the paper, eqs. 7 and 8.
+    """Compute the attention on a convolution's weights from its input (F_1 in the paper, eqs. 7 and 8).
 
     In training, a batch norm that gets a single value per channel (one sample
-    pooled to one pixel, a 1x1 kernel at batch size 1) has no batch statistics:
-    it then uses its running ones and leaves them as they are. A synchronized norm
-    does so only where there is one process; else it sees the others' values.
+    pooled to one pixel: a 1x1 kernel at batch size 1) has no batch statistics.
+    It then uses its running statistics and doesn't update them. A synchronized norm
+    does so only with a single process; otherwise it sees the other processes' values.
 
     Args:
-        in_channels: channels of the convolution's input.
-        out_channels: C2, the convolution's output channels.
+        in_channels: input channels of the convolution.
+        out_channels: C2, output channels of the convolution.
         kernel_size: the kernel's height and width, or time, height and width.
-        groups: the convolution's; the kernel's C1 is ``in_channels // groups``.
+        groups: groups of the convolution; the kernel's C1 is ``in_channels // groups``.
         reduction: r; the hidden layer has ``out_channels // r`` channels, at least 1.
         reduce_c1, reduce_c2, reduce_hw: how many consecutive input channels, output
             channels, and rows and columns (and frames) of the kernel share an attention
-            value. ``reduce_c1=None`` is C1: all the input channels share it.
+            value. ``reduce_c1=None`` means C1: all input channels share it.
 
     Raises:
-        ValueError: ``reduction`` is no positive number, or another ratio does not divide what it reduces.
+        ValueError: ``reduction`` is not a positive integer, or another ratio does not divide its size.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class AWAttention(nn.Module):
         hw_ratio = _ratio("reduce_hw", reduce_hw, kernel_size)
         self.pooled = [k // hw_ratio for k in kernel_size]
         self.values = out_channels // c2_ratio, c1 // c1_ratio
-        # Where one value serves all of C1 or of the kernel, the product with the weights broadcasts it.
+        # A value shared by all of C1 or by the whole kernel is not repeated: multiplying broadcasts it.
         c1_repeats = c1_ratio if self.values[1] > 1 else 1
         self.repeats = c2_ratio, c1_repeats, *[hw_ratio if max(self.pooled) > 1 else 1] * dims
         hidden, out = max(1, out_channels // reduction), math.prod(self.values)
@@ -105,18 +105,18 @@ class AWAttention(nn.Module):
         self.sigmoid = nn.Sigmoid()
 
     def reset_parameters(self) -> None:
-        """torch's initialization of all four layers."""
+        """Initialise all four layers as torch does."""
         for module in (self.conv1, self.norm1, self.conv2, self.norm2):
             module.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """The attention for ``x`` ``(N, in_channels, *size)``.
+        """Compute the attention for ``x`` ``(N, in_channels, *size)``.
 
         Returns:
-            ``(N, C2, C1, *kernel_size)`` in (0, 1), with 1 for C1 or for the kernel's
-            size where all of C1 or of the kernel share the values.
+            ``(N, C2, C1, *kernel_size)`` in (0, 1); C1 or the kernel's size is 1 where
+            one value is shared along it.
         """
-        # Autocast would round the attention: its maps are so small that full precision costs nothing.
+        # Autocast would round the attention; its maps are small, so full precision costs nothing.
         with no_autocast(x):
             a = _pool(x, self.pooled).to(self.conv1.weight.dtype)
             a = self.relu(_normalize(self.norm1, self.conv1(a)))
@@ -133,12 +133,12 @@ class AWAttention(nn.Module):
         return values, [Attention(ATTENTION, values)]
 
     def opened(self, run, x: Tensor) -> Tensor:
-        """See :mod:`attn_mm.layers.recording`: eq. 5 convolves with K + A * K."""
+        """See :mod:`attn_mm.layers.recording`; returns A = 0, because eq. 5 convolves with K + A * K."""
         return torch.zeros_like(run(x))
 
 
 def _repeat(a: Tensor, dim: int, times: int) -> Tensor:
-    """Eq. 8: each value ``times`` times in a row along ``dim``."""
+    """Repeat each value ``times`` times in a row along ``dim`` (eq. 8)."""
     size = [*a.shape[: dim + 1], times, *a.shape[dim + 1 :]]
     return a.unsqueeze(dim + 1).expand(size).flatten(dim, dim + 1)
 
@@ -150,7 +150,7 @@ def _pool(x: Tensor, size: Sequence[int]) -> Tensor:
         return x.mean(tuple(dims), keepdim=True)
     if not is_traced():
         return _ADAPTIVE_POOL[len(size)](x, size)
-    # Exporters refuse adaptive pooling to sizes that don't divide, and slices at the cells' bounds.
+    # Exporters don't support adaptive pooling to sizes that don't divide, nor slices at the cells' bounds.
     for dim, cells in zip(dims, size):
         n = x.shape[dim]
         cell, at = torch.arange(cells, device=x.device)[:, None], torch.arange(n, device=x.device)

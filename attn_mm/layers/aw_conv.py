@@ -1,13 +1,13 @@
-"""AW-convolution: every sample is convolved with its own, attended weights.
+"""AW-convolution: convolves each sample with its own attended weights.
 
 Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
 (https://arxiv.org/abs/2108.08205), eqs. 4-6, figure 1::
 
     out = conv(I, K + A * K)
 
-with the attention A of :mod:`attn_mm.layers.aw_attention`. It starts near 1/2, as the
-paper leaves it: a pretrained convolution that becomes an AW-convolution starts with 3/2
-of its weights.
+with the attention A of :mod:`attn_mm.layers.aw_attention`. A starts near 1/2, since the
+paper doesn't change it: a pretrained convolution turned into an AW-convolution starts
+with 3/2 of its weights.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FACTORS = AttentionKind(
 
 
 class _AWConv(_ConvNd):
-    """What AWConv2d and AWConv3d add to torch's convolutions."""
+    """Base of AWConv2d and AWConv3d: what they add to torch's convolutions."""
 
     recorded_parts = ("attention",)
     _plain: type[nn.Conv2d] | type[nn.Conv3d]
@@ -87,17 +87,20 @@ class _AWConv(_ConvNd):
 
     @classmethod
     def from_conv(cls, conv: nn.Module, **ratios):
-        """An AW-convolution in place of ``conv``, with its very ``weight`` and ``bias``.
+        """Make an AW-convolution that reuses the ``weight`` and ``bias`` objects of ``conv``.
 
-        Device, type, training mode and whether the weights are trained stay as they are.
+        Device, type, training mode and ``requires_grad`` are kept.
 
         Args:
             conv: the convolution to replace.
             ratios: ``reduction``, ``reduce_c1``, ``reduce_c2``, ``reduce_hw``.
 
+        Returns:
+            The AW-convolution.
+
         Raises:
-            TypeError: ``conv`` computes something else than torch's convolution of
-                that number of dimensions (another forward, hooks, or a parametrized weight).
+            TypeError: ``conv`` is not a plain torch convolution of this class's number of
+                dimensions: it has another forward, hooks, or a parametrized weight.
         """
         plain, given = cls._plain, type(conv)
         if not isinstance(conv, plain) or any(
@@ -132,9 +135,9 @@ class _AWConv(_ConvNd):
         return aw.train(conv.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C1, *size)`` or ``(C1, *size)`` to the plain convolution's output shape.
+        """Convolve ``(N, C1, *size)`` or ``(C1, *size)``; the output has the plain convolution's shape.
 
-        On the CPU, 3x3 and larger kernels can be differentiated once, not twice, unless inside
+        On the CPU, 3x3 and larger kernels can be differentiated only once, except inside
         :func:`~attn_mm.layers.ops.execution.as_written`.
         """
         dims = len(self.kernel_size)
@@ -157,24 +160,24 @@ class _AWConv(_ConvNd):
 
     @classmethod
     def without_attention(cls, config: dict) -> dict:
-        """See :mod:`attn_mm.describe.without_attention`: the plain convolution, for ``conv_cfg``."""
+        """See :mod:`attn_mm.describe.without_attention`; returns the plain convolution for ``conv_cfg``."""
         return {"type": cls._plain.__name__}
 
     def _pad(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """``x`` and the zero padding that is left to the convolution."""
+        """Pad ``x`` if the convolution can't; returns it and the zero padding left to the convolution."""
         both_ends = self._reversed_padding_repeated_twice
         before, after = tuple(both_ends[-2::-2]), tuple(both_ends[::-2])
         if self.padding_mode != "zeros":
             return F.pad(x, both_ends, self.padding_mode), (0,) * len(before)
-        # Of 'same' padding for an even kernel, one end has more.
+        # 'same' padding of an even kernel is asymmetric.
         return (x, before) if before == after else (F.pad(x, both_ends), (0,) * len(before))
 
 
 class AWConv2d(_AWConv, nn.Conv2d):
-    """``torch.nn.Conv2d`` whose weights are attended anew for every sample.
+    """``torch.nn.Conv2d`` with attention on its weights, computed for each sample.
 
-    A plain convolution's state loads into it with ``strict=False``; only keys that begin
-    with ``attention.`` are missing then.
+    A plain convolution's state loads with ``strict=False``; only keys that start with
+    ``attention.`` are missing.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding: as in ``torch.nn.Conv2d``.
@@ -182,16 +185,16 @@ class AWConv2d(_AWConv, nn.Conv2d):
         reduction, reduce_c1, reduce_c2, reduce_hw: as in :class:`~attn_mm.layers.aw_attention.AWAttention`.
 
     Raises:
-        ValueError: ``reduction`` is no positive number, or another ratio does not divide what it reduces.
+        ValueError: ``reduction`` is not a positive integer, or another ratio does not divide its size.
     """
 
     _plain = nn.Conv2d
 
 
 class AWConv3d(_AWConv, nn.Conv3d):
-    """``torch.nn.Conv3d`` whose weights are attended anew for every sample; time is treated as space is.
+    """``torch.nn.Conv3d`` with attention on its weights for each sample; time is treated like space.
 
-    Arguments and errors are those of :class:`AWConv2d`, for three dimensions.
+    Arguments and errors are those of :class:`AWConv2d`, in three dimensions.
     """
 
     _plain = nn.Conv3d

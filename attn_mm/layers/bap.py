@@ -1,4 +1,4 @@
-"""Bilinear attention pooling: an image's features, part by part.
+"""Bilinear attention pooling: one feature vector per part of an image.
 
 Hu et al., See Better Before Looking Closer: Weakly Supervised Data Augmentation Network for Fine-Grained
 Visual Classification, 2019, "Bilinear Attention Pooling" (https://arxiv.org/abs/1901.09891).
@@ -12,25 +12,25 @@ from torch import Tensor
 
 from attn_mm.layers.ops.precision import no_autocast, wide_type
 
-# Keeps the root's slope finite at zero.
+# Keeps the square root's derivative finite at zero.
 EPSILON = 1e-12
 
 
 def bilinear_attention_pooling(features: Tensor, attention: Tensor) -> Tensor:
-    """Each part's features: their mean over positions, weighted by the part's attention map.
+    """Pool features by part: their mean over positions, weighted by the part's attention map.
 
-    The matrix passes a signed square root and is divided by its l2 norm over parts and channels together, as
-    the authors' code has it; both are in float32 at least.
+    As in the authors' code, the matrix then goes through a signed square root and is divided by its l2 norm
+    over parts and channels together; both are computed in float32 or wider.
 
     Args:
         features: F, ``(N, C, H, W)``.
         attention: A, ``(N, M, H, W)``, one map for each part.
 
     Returns:
-        the feature matrix, ``(N, M, C)``, of norm 1.
+        The feature matrix, ``(N, M, C)``, with norm 1.
 
     Raises:
-        ValueError: features and attention differ in N, H or W.
+        ValueError: ``features`` and ``attention`` differ in N, H or W.
     """
     if features.shape[::2] != attention.shape[::2] or features.shape[3:] != attention.shape[3:]:
         raise ValueError(

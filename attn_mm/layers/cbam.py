@@ -1,15 +1,15 @@
-"""Convolutional block attention: a gate for each channel, then one for each position.
+"""Convolutional block attention (CBAM): a gate for each channel, then one for each position.
 
 Woo, Park, Lee, Kweon, CBAM: Convolutional Block Attention Module, ECCV 2018
 (https://arxiv.org/abs/1807.06521), eqs. 1-3.
 
-Eq. 3 has no normalization; the authors' code has a batch norm between the 7x7
-convolution and the sigmoid, and so has this layer. The published parameter counts,
-given to 0.01M, can't tell (a ResNet-50 has 32 of those parameters), but they differ
-in the biases of the shared layers: the TD paper counts none (ResNet-50: 28.07M), the
-AW and TAM papers count them (28.09M; on CIFAR-100 26.24M).
+Eq. 3 has no normalization. The authors' code has a batch norm between the 7x7
+convolution and the sigmoid; so does this layer. The published parameter counts,
+given to 0.01M, can't show which is right (a ResNet-50 has 32 of those parameters).
+They do differ in the biases of the shared layers: the TD paper counts none
+(ResNet-50: 28.07M), the AW and TAM papers count them (28.09M; on CIFAR-100 26.24M).
 
-The AW paper, which takes CBAM apart in tables 1-2, is
+The AW paper, which ablates CBAM in tables 1-2, is
 Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
 (https://arxiv.org/abs/2108.08205).
 """
@@ -41,28 +41,27 @@ POSITIONS = AttentionKind(
 
 
 class CBAM(nn.Module):
-    """Channel attention, then spatial attention.
+    """Apply channel attention, then spatial attention.
 
-    ``CBAM(spatial=False)`` is what the AW paper calls 'MaxPool' and
-    ``CBAM(max_pool=False)`` what it calls 'Spatial': the one without the spatial map,
-    the other without max-pooled features.
+    The AW paper calls ``CBAM(spatial=False)``, without the spatial map, 'MaxPool', and
+    ``CBAM(max_pool=False)``, without max-pooled features, 'Spatial'.
 
     Args:
-        channels: channels of the input; ``in_channels`` is another name for it.
+        channels: channels of the input; ``in_channels`` is an alias.
         reduction: input channels per hidden channel.
         bias: whether the two shared layers of the channel attention have biases.
-        spatial: whether there is a spatial attention.
-        max_pool: whether the channel attention sees the maximum of each channel next
-            to its average. The spatial attention keeps its maximum over the channels:
-            the AW paper doesn't say, its counts can't tell, and these are the two
-            switches of the CBAM authors' code.
+        spatial: whether to apply the spatial attention.
+        max_pool: whether the channel attention uses each channel's maximum as well as
+            its average. The spatial attention always uses the maximum over the channels:
+            the AW paper doesn't specify it, its counts can't show it, and the CBAM
+            authors' code has these two switches.
         kernel_size: width of the spatial attention's convolution, odd.
-        dims: 2 for images, 3 for video (time is treated as space is).
+        dims: 2 for images, 3 for video (time is treated like space).
 
     Raises:
-        TypeError: the width was given twice or not at all.
+        TypeError: both or neither of ``channels`` and ``in_channels`` are given.
         ValueError: ``dims`` is not 2 or 3, ``reduction`` leaves no hidden channel,
-            ``kernel_size`` is even, or neither ``spatial`` nor ``max_pool`` is left.
+            ``kernel_size`` is even, or ``spatial`` and ``max_pool`` are both False.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class CBAM(nn.Module):
     ) -> None:
         super().__init__()
         if not (spatial or max_pool):
-            raise ValueError("CBAM without spatial and max_pool is SE: expected at least one of them")
+            raise ValueError("CBAM without spatial and max_pool is SE: set one of them to True, or use SE")
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size!r}")
         self.mlp = bottleneck_mlp(one_width(channels, in_channels), reduction, bias, dims)
@@ -87,7 +86,7 @@ class CBAM(nn.Module):
         if spatial:
             self.spatial = nn.Sequential(
                 conv_class(dims)(2, 1, kernel_size, padding=kernel_size // 2, bias=False),
-                # The momentum of the authors' code.
+                # Momentum as in the authors' code.
                 norm_class(dims)(1, momentum=0.01),
             )
         self.max_pool = max_pool
@@ -97,7 +96,7 @@ class CBAM(nn.Module):
         return f"max_pool={self.max_pool}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, *size)`` -> the same shape.
+        """Apply both gates to ``(N, C, *size)``; the shape stays.
 
         Equal maxima share the gradient.
         """
@@ -117,7 +116,7 @@ class CBAM(nn.Module):
         return x
 
     def channel_gate(self, x: Tensor) -> Tensor:
-        """Eq. 2 of the input: ``(N, C, 1, 1)``, with another 1 in 3D."""
+        """Compute the channel gate from the input (eq. 2): ``(N, C, 1, 1)``, with another 1 in 3D."""
         positions = tuple(range(-self.dims, 0))
         logits = self.mlp(x.mean(positions, keepdim=True))
         if self.max_pool:
@@ -125,7 +124,7 @@ class CBAM(nn.Module):
         return logits.sigmoid()
 
     def spatial_gate(self, x: Tensor) -> Tensor:
-        """Eq. 3 of what the channel gate has multiplied: ``(N, 1, *size)``."""
+        """Compute the spatial gate from the channel-gated input (eq. 3): ``(N, 1, *size)``."""
         assert self.spatial is not None
         pooled = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)
         return self.spatial(pooled).sigmoid()

@@ -17,21 +17,21 @@ from attn_mm.layers.recording import Attention, AttentionKind
 
 
 def eca_kernel_size(channels: int, gamma: float = 2, beta: float = 1) -> int:
-    """Eq. 12: the odd number nearest to ``|log2(channels) / gamma + beta / gamma|``, the larger of two."""
+    """The odd number nearest to ``|log2(channels) / gamma + beta / gamma|``, the larger if tied (eq. 12)."""
     size = int(abs((math.log2(channels) + beta) / gamma))
     return size if size % 2 else size + 1
 
 
 class ECA(nn.Module):
-    """Every channel times a gate in (0, 1) computed from the averages of its neighbours.
+    """Multiply each channel by a gate in (0, 1) computed from the averages of its neighbours.
 
     Args:
-        channels: channels of the input; ``in_channels`` is another name for it.
+        channels: channels of the input; ``in_channels`` is an alias.
         gamma, beta: set the kernel size, see :func:`eca_kernel_size` (paper: 2 and 1).
         dims: 2 for images, 3 for video.
 
     Raises:
-        TypeError: the width was given twice or not at all.
+        TypeError: both or neither of ``channels`` and ``in_channels`` are given.
         ValueError: ``dims`` is not 2 or 3.
     """
 
@@ -59,11 +59,11 @@ class ECA(nn.Module):
         self.dims = dims
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, *size)`` -> the same shape."""
+        """Multiply ``(N, C, *size)`` by the gate; the shape stays."""
         return x * self.gate(x)
 
     def gate(self, x: Tensor) -> Tensor:
-        """``(N, C, *size)`` -> what multiplies each channel, ``(N, C, 1, 1)``, with another 1 in 3D."""
+        """Compute the gate for ``x`` ``(N, C, *size)``: ``(N, C, 1, 1)``, with another 1 in 3D."""
         squeezed = x.mean(tuple(range(-self.dims, 0)))
         gate = self.conv(squeezed.unsqueeze(1)).sigmoid()
         return gate.reshape(*squeezed.shape, *[1] * self.dims)

@@ -1,11 +1,11 @@
-"""Frequency channel attention (FcaNet-TS): squeeze-and-excitation with more than averages.
+"""Frequency channel attention (FcaNet-TS): squeeze-and-excitation on DCT components, not only averages.
 
 Qin, Zhang, Wu, Li, FcaNet: Frequency Channel Attention Networks, ICCV 2021
 (https://arxiv.org/abs/2012.11879), eqs. 3, 11-14.
 
-The average is the lowest component of the discrete cosine transform. The channels
-are split into 16 parts and each part is squeezed by another component; these are
-the 16 best of the two-step selection (section 3.3, the authors' 'top16').
+The average is the lowest component of the discrete cosine transform (DCT). The layer
+splits the channels into 16 parts and squeezes each part by a different component: the
+16 best of the two-step selection (section 3.3, the authors' 'top16').
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from attn_mm.layers.ops.execution import is_traced
 from attn_mm.layers.recording import AttentionKind
 from attn_mm.layers.se import SE
 
-# The frequency along the height and along the width of each part, on a 7x7 grid.
+# Each part's frequency along the height and along the width, on a 7x7 grid.
 _TOP_16 = (
     (0, 0, 6, 0, 0, 1, 1, 4, 5, 1, 3, 0, 0, 0, 3, 2),
     (0, 1, 0, 5, 2, 0, 2, 0, 0, 6, 0, 4, 6, 3, 5, 2),
@@ -30,8 +30,8 @@ _TOP_16 = (
 
 
 def _cosines(size: int, frequencies: tuple[int, ...]) -> Tensor:
-    """Orthonormal cosines of the ``frequencies``, ``(len(frequencies), size)``."""
-    # A frequency of the 7x7 grid stands for the same cosine on a grid of a multiple of 7.
+    """The orthonormal cosines of the ``frequencies``, ``(len(frequencies), size)``."""
+    # On a grid of a multiple of 7 a frequency scales, so that it means the same cosine.
     frequency = torch.tensor(frequencies, dtype=torch.float64)[:, None] * (size // 7)
     position = torch.arange(size, dtype=torch.float64) + 0.5
     power = torch.where(frequency == 0, 1.0, 2.0).double() / size
@@ -39,22 +39,21 @@ def _cosines(size: int, frequencies: tuple[int, ...]) -> Tensor:
 
 
 class FCA(SE):
-    """Every channel times a gate in (0, 1) computed from one DCT component of each channel.
+    """Multiply each channel by a gate in (0, 1) computed from one DCT component of each channel.
 
-    A map that is not ``size`` x ``size`` is average-pooled to it first. In 3D the
-    components are those of the map averaged over time, as the two-step selection
-    knows no temporal frequencies; the zeroth is what the other layers here take.
+    A map of another size is first average-pooled to ``size`` x ``size``. In 3D the map
+    is first averaged over time, because the two-step selection has no temporal
+    frequencies; the other layers here average over time too.
 
     Args:
-        channels: channels of the input, a multiple of 16; ``in_channels`` is another
-            name for it.
+        channels: channels of the input, a multiple of 16; ``in_channels`` is an alias.
         reduction: input channels per hidden channel.
-        size: side of the square on which the components live, at least 7. The authors
-            take 56, 28, 14 and 7 for the four stages of a ResNet.
+        size: side of the square grid of the components, at least 7. The authors use
+            56, 28, 14 and 7 for the four stages of a ResNet.
         dims: 2 for images, 3 for video.
 
     Raises:
-        TypeError: the width was given twice or not at all.
+        TypeError: both or neither of ``channels`` and ``in_channels`` are given.
         ValueError: ``channels`` is not a multiple of 16, ``size`` is below 7,
             ``dims`` is not 2 or 3, or ``reduction`` leaves no hidden channel.
     """
@@ -80,13 +79,13 @@ class FCA(SE):
         parts = len(_TOP_16[0])
         if channels % parts:
             raise ValueError(
-                f"channels must be a multiple of {parts}, one part a component, got {channels!r}"
+                f"channels must be a multiple of {parts}, one part per component, got {channels!r}"
             )
         if size < 7:
-            raise ValueError(f"size must be at least 7, the grid of the frequencies, got {size!r}")
+            raise ValueError(f"size must be at least 7, the size of the frequencies' grid, got {size!r}")
         super().__init__(channels, reduction, bias=False, dims=dims)
         self.size = size
-        # Not in the state dict: it is a constant.
+        # A constant needs no place in the state dict.
         self.register_buffer("basis", self._make_basis(), persistent=False)
 
     def _make_basis(self) -> Tensor:
@@ -96,7 +95,7 @@ class FCA(SE):
 
     def _apply(self, fn, recurse=True):
         super()._apply(fn, recurse)
-        # Conversion to float64 would keep float32's rounding, to_empty() would keep garbage.
+        # Recompute: converted to float64 it would keep float32's rounding, after to_empty() it is garbage.
         self.basis = self._make_basis()
         return self
 
@@ -106,7 +105,7 @@ class FCA(SE):
     def _squeeze(self, x: Tensor) -> Tensor:
         if self.dims == 3:
             x = x.mean(2)
-        # Pooling to the same size changes nothing; a graph for all sizes can't ask.
+        # Pooling to the same size changes nothing, but a graph for any size can't check that.
         if is_traced() or x.shape[-2:] != (self.size, self.size):
             x = F.adaptive_avg_pool2d(x, self.size)
         components = (x.unflatten(1, (len(self.basis), -1)) * self.basis).sum((-2, -1))

@@ -1,4 +1,4 @@
-"""A centre for each class, to which its samples' features are drawn.
+"""A centre per class and the loss that draws its samples' features to it.
 
 Hu et al., See Better Before Looking Closer, 2019, "Attention Regularization" (https://arxiv.org/abs/1901.09891),
 after the centre loss of Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition,
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 
 class FeatureCentres(nn.Module):
-    """The squared distance of features from their class's centre, which follows them.
+    """Centre loss: the squared distance between features and their class's centre.
 
-    The loss of a sample is the sum over parts of ||f - c||^2, that of a batch the mean. The centres
-    start at 0; :meth:`update` moves them by c <- c + beta (f - c), for every sample of the batch.
+    The loss of a sample is the sum over parts of ||f - c||^2; the loss of a batch is the mean. The centres
+    start at 0; :meth:`update` moves them by c <- c + beta (f - c) for every sample of the batch.
 
     Args:
         num_classes: number of classes.
         features: D, length of a sample's features, all parts together.
-        beta: of each update; the authors' code has 0.05.
-        normalise: compare with c / ||c||, in the loss and in the update, as the authors' code
-            does; False: with c itself, as the equations have it.
+        beta: step size of the updates; 0.05 in the authors' code.
+        normalise: whether the loss and the update use c / ||c||, as the authors' code does, or c
+            itself, as in the equations.
     """
 
     centres: Tensor
@@ -34,12 +34,12 @@ class FeatureCentres(nn.Module):
         self.register_buffer("centres", torch.zeros(num_classes, features))
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Features ``(N, D)`` and classes ``(N,)`` -> the loss, a scalar."""
+        """Compute the scalar loss of features ``(N, D)`` with classes ``(N,)``."""
         return (features - self._of(labels)).square().sum(1).mean()
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Move the centres of the classes ``(N,)`` towards their features ``(N, D)``."""
+        """Move the centres of the classes ``labels`` ``(N,)`` towards their ``features`` ``(N, D)``."""
         steps = self.beta * (features.to(self.centres.dtype) - self._of(labels))
         self.centres.index_add_(0, labels, steps)
 

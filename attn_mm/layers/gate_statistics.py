@@ -1,4 +1,4 @@
-"""The statistics of a gate with which the paper of TAM asks whether gates are static.
+"""Mean and variance of a gate, which the TAM paper uses to show whether gates are static.
 
 Tree-structured Attention Module for Image Classification, anonymous, submitted to ICLR 2020
 (https://openreview.net/forum?id=r1xBoxBYDH), section 4.1, figure 3.
@@ -11,26 +11,26 @@ from torch import Tensor
 
 
 class GateStatistics:
-    """Mean and variance of a gate, over the values of each sample and over everything.
+    """Mean and variance of a gate, per sample and over all samples.
 
-    TAM's gate has a value for each position, SE's for each channel.
+    TAM's gate has one value per position, SE's one per channel.
 
-    Figure 3 is ``sample_variance`` against ``sample_mean``, one dot a
-    sample. All in float64; variances divide by the number of values.
+    Figure 3 plots ``sample_variance`` against ``sample_mean``, one dot per
+    sample. All are float64; variances divide by the number of values.
     """
 
     def __init__(self) -> None:
         self._batches: list[Tensor] = []
 
     def update(self, gate: Tensor) -> None:
-        """Take in the gate of one batch, ``(N, ...)``: TAM's ``(N, 1, *size)``, SE's ``(N, C, 1, 1)``."""
+        """Add the gate of one batch, ``(N, ...)``: TAM's ``(N, 1, *size)``, SE's ``(N, C, 1, 1)``."""
         values = gate.detach().flatten(1).double()
         mean, number = values.mean(1), torch.full_like(values[:, 0], values.shape[1])
         self._batches.append(torch.stack([mean, values.var(1, correction=0), number]))
 
     def _samples(self) -> Tensor:
         if not self._batches:
-            raise RuntimeError("no statistics: the gate did not run while they were taken")
+            raise RuntimeError("no gate statistics: the gate did not run while they were collected")
         return torch.cat([batch.cpu() for batch in self._batches], dim=1)
 
     @property

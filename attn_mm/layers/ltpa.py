@@ -1,8 +1,8 @@
-"""Learn to pay attention: local features chosen by their compatibility with a global one.
+"""Learn to pay attention (LTPA): weights local features by their compatibility with a global feature.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, section 3 (https://arxiv.org/abs/1804.02391).
 The sigmoid gate is the progressive attention of Seo et al., Hierarchical Attention Networks,
-2016 (https://arxiv.org/abs/1606.02393), as appendix A.2 of the former rebuilds it.
+2016 (https://arxiv.org/abs/1606.02393), as reimplemented in appendix A.2 of the former.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ GATE = AttentionKind(
 
 
 class ParametrisedCompatibility(nn.Module):
-    """Eq. 2: c_i = <u, l_i + g>, u being a 1x1 convolution to one channel, with bias.
+    """Parametrised compatibility c_i = <u, l_i + g>, where u is a 1x1 convolution with bias (eq. 2).
 
     Args:
-        channels: C of both features.
+        channels: C, the channels of both features.
         dims: 2 for images, 3 for video.
 
     Raises:
@@ -49,12 +49,12 @@ class ParametrisedCompatibility(nn.Module):
         """``(N, C, *size)`` and ``(N, C)`` -> scores ``(N, 1, *size)``."""
         if not shortcuts_enabled():
             return self.u(local + per_channel(global_, local))
-        # <u, l_i> + <u, g>: no second map of the size of the local features.
+        # <u, l_i> + <u, g> needs no second map of the local features' size.
         return self.u(local) + per_channel(F.linear(global_, self.u.weight.flatten(1)), local)
 
 
 class DotProductCompatibility(nn.Module):
-    """Eq. 3: c_i = <l_i, g>."""
+    """Dot-product compatibility c_i = <l_i, g> (eq. 3)."""
 
     def forward(self, local: Tensor, global_: Tensor) -> Tensor:
         """``(N, C, *size)`` and ``(N, C)`` -> scores ``(N, 1, *size)``."""
@@ -62,28 +62,28 @@ class DotProductCompatibility(nn.Module):
 
 
 class LearnToPayAttention(nn.Module):
-    """The local features' mean, weighted by a softmax over positions of their compatibility with g.
+    """Average local features, weighted by a softmax over positions of their compatibility with g.
 
-    The mean *replaces* g as the image's descriptor (section 3.1). ``g`` is the
-    query: that of another image gives query-driven attention (appendix A.5).
+    The average *replaces* g as the image's descriptor (section 3.1). g is the
+    query: another image's g gives query-driven attention (appendix A.5).
 
-    With ``'pc'`` the part <u, g> is the same at every position and the softmax
-    cancels it: neither map nor vector depends on g, whose gradient is zero but
-    for rounding. Appendix A.5 observes as much; ``'dp'`` follows its query.
+    With ``'pc'`` the term <u, g> is the same at every position, so the softmax
+    cancels it: neither the map nor the vector depends on g, and g's gradient is zero
+    up to rounding. Appendix A.5 observes this; ``'dp'`` does depend on its query.
 
     Args:
         local_channels: C, channels of the local features l.
         global_channels: channels of the global feature g.
         compatibility: ``'pc'``, parametrised (eq. 2), or ``'dp'``, dot product (eq. 3).
-        projection: brings g to C channels. ``'linear'``: a linear layer where the
-            widths differ, nothing where they agree; a module ``(N, global_channels)
-            -> (N, C)``; None: nothing, the widths must agree.
+        projection: how to bring g to C channels. ``'linear'``: by a linear layer if the
+            numbers of channels differ. A module: ``(N, global_channels) -> (N, C)``.
+            None: not at all; the numbers of channels must be equal.
         dims: 2 for images, 3 for video.
 
     Raises:
-        ValueError: an unknown ``compatibility``, ``projection`` or ``dims``; widths
-            that differ without a projection; a local feature of other than ``dims + 2``
-            dimensions.
+        ValueError: an unknown ``compatibility``, ``projection`` or ``dims``; different
+            numbers of channels without a projection. The forward pass raises it if the
+            local features don't have ``dims + 2`` dimensions.
     """
 
     def __init__(
@@ -103,8 +103,8 @@ class LearnToPayAttention(nn.Module):
             projection = nn.Linear(global_channels, local_channels) if differ else None
         elif projection is None and global_channels != local_channels:
             raise ValueError(
-                f"a global feature of {global_channels} channels needs a projection to the "
-                f"{local_channels} of the local features, got projection=None"
+                f"a global feature of {global_channels} channels requires a projection to the "
+                f"{local_channels} local_channels, got projection=None: use 'linear' or a module"
             )
         if not isinstance(projection, nn.Module | None):
             raise ValueError(f"projection must be 'linear', a module or None, got {projection!r}")
@@ -117,10 +117,10 @@ class LearnToPayAttention(nn.Module):
         )
 
     def forward(self, local: Tensor, global_: Tensor) -> tuple[Tensor, Tensor]:
-        """Attend ``local`` ``(N, C, *size)`` as ``global_`` ``(N, global_channels)`` asks.
+        """Attend to ``local`` ``(N, C, *size)`` with the query ``global_`` ``(N, global_channels)``.
 
         Returns:
-            the vector g_a, ``(N, C)``, and the attention map, ``(N, 1, *size)``,
+            The vector g_a, ``(N, C)``, and the attention map, ``(N, 1, *size)``,
             whose values are positive and sum to 1 (eq. 1).
         """
         _check_local(local, self.dims)
@@ -137,17 +137,17 @@ class LearnToPayAttention(nn.Module):
 
 
 class ProgressiveGate(nn.Module):
-    """Local features times the sigmoid of their parametrised compatibility with g (appendix A.2).
+    """Multiply local features by the sigmoid of their parametrised compatibility with g (appendix A.2).
 
-    Positions don't compete: each is filtered on its own, and the map goes on
-    through the network. Here g matters, for a sigmoid has no constant to cancel.
+    Positions don't compete: each is gated on its own, and the gated map continues
+    through the network. Here g matters, because a sigmoid doesn't cancel a constant.
 
     Args:
-        channels: C of the local and of the global feature.
+        channels: C, the channels of both the local and the global features.
         dims: 2 for images, 3 for video.
 
     Raises:
-        ValueError: an unknown ``dims``, or a local feature of other than ``dims + 2`` dimensions.
+        ValueError: an unknown ``dims``, or local features that don't have ``dims + 2`` dimensions.
     """
 
     def __init__(self, channels: int, dims: Literal[2, 3] = 2) -> None:
@@ -169,4 +169,4 @@ class ProgressiveGate(nn.Module):
 
 def _check_local(local: Tensor, dims: int) -> None:
     if local.dim() != dims + 2:
-        raise ValueError(f"local features must be (N, C, + {dims} sizes), got {local.dim()} dimensions")
+        raise ValueError(f"local features must be (N, C, and {dims} sizes), got {local.dim()} dimensions")

@@ -1,11 +1,11 @@
-"""Multi-flow batch normalization.
+"""Multi-flow batch normalization (MFBN): separate statistics for each flow of a recursion.
 
 Pang et al., TDAF: Top-Down Attention Framework for Vision Tasks, AAAI 2021,
 section 3.1, eq. 4 (https://arxiv.org/abs/2012.07248).
 
-The flows of a recursion run the same layers on inputs of different statistics.
-The layer keeps one mean and one variance for each flow and shares the affine
-parameters among them. Which flow is running is said from outside::
+The flows of a recursion run the same layers on inputs with different statistics.
+The layer keeps one mean and one variance for each flow; all flows share the affine
+parameters. The caller sets the running flow::
 
     with flow(0):
         y = norm(x)
@@ -25,8 +25,8 @@ from attn_mm.layers.ops.sync_norm import sync_batch_norm
 class MFBN(_BatchNorm):
     """Batch normalization with statistics for each of ``num_flows`` flows; input ``(N, C, ...)``.
 
-    Outside any :func:`~attn_mm.layers.flow` block the last flow's statistics are used: the last
-    flow is the original network. ``running_mean`` and ``running_var`` are
+    Outside any :func:`~attn_mm.layers.flow` block the layer uses the last flow's statistics, because
+    the last flow is the original network. ``running_mean`` and ``running_var`` are
     ``(num_flows, C)``; the state of a plain batch norm loads into every flow.
 
     Args:
@@ -36,7 +36,7 @@ class MFBN(_BatchNorm):
 
     Raises:
         ValueError: ``num_flows`` is below 1, or the input has the wrong number of dimensions.
-        IndexError: the current flow is not below ``num_flows``.
+        IndexError: the running flow is not below ``num_flows``.
     """
 
     _flow_buffers = ("running_mean", "running_var", "num_batches_tracked")
@@ -78,7 +78,7 @@ class MFBN(_BatchNorm):
             raise ValueError(f"{type(self).__name__} expects (N, C, ...), got {input.dim()} dimensions")
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalize ``(N, C, ...)`` with the batch's or the current flow's statistics; same shape out."""
+        """Normalize ``(N, C, ...)`` with the batch's or the running flow's statistics; the shape stays."""
         self._check_input_dim(input)
         index = self.flow_index()
         mean = var = None
@@ -95,15 +95,15 @@ class MFBN(_BatchNorm):
         return self._normalize(input, mean, var, use_batch, momentum)
 
     def flow_index(self) -> int:
-        """Whose statistics are used: the current flow's, from 0.
+        """Index, from 0, of the flow whose statistics are used.
 
         Raises:
-            IndexError: the current flow is not below ``num_flows``.
+            IndexError: the running flow is not below ``num_flows``.
         """
         running = current_flow()
         index = self.num_flows - 1 if running is None else running
         if not 0 <= index < self.num_flows:
-            raise IndexError(f"flow {index} is running, but this norm has {self.num_flows} flows")
+            raise IndexError(f"flow {index} is running, but this norm has num_flows={self.num_flows}")
         return index
 
     def _normalize(self, input, mean, var, use_batch, momentum) -> Tensor:
@@ -113,7 +113,7 @@ class MFBN(_BatchNorm):
         return F.batch_norm(input, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
 
     def synchronized(self, process_group=None) -> MFBN:
-        """This norm as an :class:`MFSyncBN` that shares its parameters and buffers."""
+        """Make an :class:`MFSyncBN` that shares this norm's parameters and buffers."""
         return _adopt(MFSyncBN, self, self.num_flows, process_group)
 
 
@@ -134,13 +134,13 @@ class MFBN3d(MFBN):
 
 
 class MFSyncBN(MFBN):
-    """:class:`MFBN` whose batch statistics, in training, are those of all processes' batches together.
+    """:class:`MFBN` that, in training, computes its batch statistics over all processes.
 
-    It works on every device and backend (gloo and NCCL) and is plain
-    :class:`MFBN` where ``torch.distributed`` is not running.
+    It works on every device and backend (gloo and NCCL). Without ``torch.distributed``
+    running it is a plain :class:`MFBN`.
 
     Args:
-        process_group: the processes to synchronize; all of them by default.
+        process_group: the processes to synchronize; all by default.
     """
 
     def __init__(self, *args, process_group=None, **kwargs) -> None:
@@ -169,7 +169,7 @@ _FOR_CLASS = {
 
 
 def _adopt(target: type[MFBN], norm: _BatchNorm, num_flows: int, process_group=None) -> MFBN:
-    """A ``target`` with the parameters (the same objects), statistics and mode of ``norm``."""
+    """Make a ``target`` with the same parameter objects, statistics and mode as ``norm``."""
     options = {"process_group": process_group} if target is MFSyncBN else {}
     adopted = target(
         norm.num_features,
@@ -193,16 +193,20 @@ def _adopt(target: type[MFBN], norm: _BatchNorm, num_flows: int, process_group=N
 def convert_multi_flow(module: nn.Module, num_flows: int) -> nn.Module:
     """Replace every batch norm in ``module`` by its multi-flow form.
 
-    Parameters stay the same objects, and every flow starts from the statistics
-    of the norm it replaces. Norms that are multi-flow already are left alone.
+    Parameters stay the same objects, and every flow starts with the statistics
+    of the replaced norm. Norms that are already multi-flow stay.
+
+    Args:
+        module: any module.
+        num_flows: number of flows, at least 1.
 
     Returns:
-        ``module``, or its replacement where it is itself a batch norm.
+        ``module``, or its replacement if it is itself a batch norm.
 
     Raises:
-        TypeError: a batch norm of a class whose multi-flow form is not known.
+        TypeError: a batch norm's class has no known multi-flow form.
     """
-    # A norm in several places stays one norm.
+    # A norm used in several places stays one norm.
     norms: dict[nn.Module, MFBN] = {
         m: _multi_flow(m, num_flows) for m in module.modules() if isinstance(m, _BatchNorm)
     }
@@ -221,6 +225,6 @@ def _multi_flow(norm: _BatchNorm, num_flows: int) -> MFBN:
             return _adopt(_FOR_CLASS[known], norm, num_flows, getattr(norm, "process_group", None))
     names = ", ".join(c.__name__ for c in _FOR_CLASS)
     raise TypeError(
-        f"no multi-flow form of {type(norm).__name__}; there is one of {names} "
-        "and of their subclasses that keep the forward"
+        f"{type(norm).__name__} has no multi-flow form; supported are {names} "
+        "and subclasses that keep their forward"
     )

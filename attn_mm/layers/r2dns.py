@@ -1,4 +1,4 @@
-"""Recursive Dual-Directional Nested Structure: the recursion of TDAF.
+"""Recursive Dual-Directional Nested Structure (R2DNS): the recursion of TDAF.
 
 Pang et al., TDAF: Top-Down Attention Framework for Vision Tasks, AAAI 2021,
 sections 3.1-3.2, eqs. 1-3 and 5, figure 2 (https://arxiv.org/abs/2012.07248).
@@ -30,23 +30,23 @@ MASK = AttentionKind(
 
 
 def masks_as_attention(masks: dict[tuple[int, int], Tensor]) -> list[Attention]:
-    """The ``masks`` of :func:`r2dns` for a layer's ``recorded``, stages from 1 on."""
+    """Convert the ``masks`` of :func:`r2dns` for a layer's ``recorded``; stages then count from 1."""
     return [
         Attention(MASK, mask, {"stage": stage + 1, "flow": flow}) for (stage, flow), mask in masks.items()
     ]
 
 
 def attention_as_masks(found: list[Attention]) -> dict[tuple[int, int], Tensor]:
-    """What :func:`masks_as_attention` was made from: stages from 0 on, flows from 1."""
+    """Undo :func:`masks_as_attention`; stages count from 0, flows from 1."""
     return {(item.place["stage"] - 1, item.place["flow"]): item.values for item in found}
 
 
 def downsample(x: Tensor) -> Tensor:
-    """Half of ``x`` in every dimension of ``(N, C, *size)``, odd sizes rounded up (eq. 2).
+    """Halve ``x`` ``(N, C, *size)`` in every spatial dimension; odd sizes round up (eq. 2).
 
-    Averages of 2-wide cells, which linear interpolation by 1/2 equals on even
-    sizes. On odd sizes the last cell is narrower, so that cell i still covers
-    pixels 2i and 2i + 1 and the mask of a smaller flow lies where it was seen.
+    Averages cells 2 wide; on even sizes this equals linear interpolation by 1/2. On odd
+    sizes the last cell is narrower, so that cell i still covers pixels 2i and 2i + 1 and
+    the mask of a smaller flow covers the pixels it was computed from.
     """
     if x.dim() not in _AVG_POOL:
         raise ValueError(f"expected maps of 2 or 3 dimensions, got {x.dim() - 2}")
@@ -55,7 +55,7 @@ def downsample(x: Tensor) -> Tensor:
 
 
 def pyramid(x: Tensor, num_flows: int) -> list[Tensor]:
-    """The input of every flow from the first on, the last flow's being ``x`` ``(N, C, *size)`` (eq. 2)."""
+    """Inputs of all flows, first flow first; the last flow's input is ``x`` ``(N, C, *size)`` (eq. 2)."""
     inputs = [x]
     for _ in range(num_flows - 1):
         inputs.insert(0, downsample(inputs[0]))
@@ -65,12 +65,12 @@ def pyramid(x: Tensor, num_flows: int) -> list[Tensor]:
 def check_recursion(
     num_stages: int, num_flows: int, num_attentions: int, eta: float, first_mask: str
 ) -> None:
-    """Raise ValueError where :class:`R2DNS` says so."""
+    """Raise ValueError unless the options are valid for :class:`R2DNS`."""
     if not 2 <= num_flows <= num_stages:
-        raise ValueError(f"num_flows must lie in 2..{num_stages} (the number of stages), got {num_flows}")
+        raise ValueError(f"num_flows must be in 2..{num_stages} (the number of stages), got {num_flows}")
     if num_attentions != num_stages - 1:
         raise ValueError(
-            f"{num_stages} stages take {num_stages - 1} attentions (none after the last), "
+            f"{num_stages} stages require {num_stages - 1} attentions (none after the last), "
             f"got {num_attentions}"
         )
     if isinstance(eta, bool) or not isinstance(eta, (int, float)) or not 0 <= eta <= 1:
@@ -90,23 +90,25 @@ def r2dns(
     in_place: bool = False,
     streams: bool = False,
 ) -> list[Tensor]:
-    """Run the recursion; see :class:`R2DNS` for the arguments.
+    """Run the recursion of :class:`R2DNS`.
 
     Args:
-        masks: where given, filled with ``{(stage, flow): mask}``, stages from
-            0 and flows from 1 as in the paper; the mask, ``(N, 1, *size)``, is
-            the one that multiplied that flow's output of that stage.
-        in_place: whether the stages' outputs, and what shares their memory, may be overwritten: nobody
-            but this function looks at them.
-        streams: whether the flows of a stage run side by side on CUDA streams of their own.
+        stages, attentions, num_flows, eta, first_mask: see :class:`R2DNS`.
+        x: see :meth:`R2DNS.forward`.
+        masks: a dict to fill with ``{(stage, flow): mask}``, stages counted from
+            0 and flows from 1 as in the paper; the mask, ``(N, 1, *size)``,
+            multiplied that flow's output of that stage.
+        in_place: whether the stages' outputs, and all that shares their memory, may be overwritten,
+            because only this function reads them.
+        streams: whether the flows of a stage run in parallel, each on its own CUDA stream.
 
     Returns:
-        The last flow's output of every stage, masked as eq. 5 says.
+        The last flow's output of every stage, masked by eq. 5.
     """
     check_recursion(len(stages), num_flows, len(attentions), eta, first_mask)
     features: list[Any] = pyramid(x, num_flows) if isinstance(x, Tensor) else list(x)
     if len(features) != num_flows:
-        raise ValueError(f"{num_flows} flows take an input each, got {len(features)}")
+        raise ValueError(f"{num_flows} flows require one input each, got {len(features)}")
     outputs = []
     stage: Any
     for index, stage in enumerate(stages):
@@ -122,30 +124,30 @@ def r2dns(
             if masks is not None:
                 masks[index, n + 1] = mask
             mask = mask + eta
-            # Without the shortcut a mask may come close to 0.
+            # With eta = 0 a mask may be close to 0, and the in-place backward divides by it.
             features[n] = mask_in_place(features[n], mask) if in_place and eta else features[n] * mask
         outputs.append(features[-1])
     return outputs
 
 
 class R2DNS(nn.Module):
-    r"""``num_flows`` passes over shared stages, each masked by the attention of the one before.
+    r"""Run shared stages in ``num_flows`` passes (flows), each masked by the attention of the previous one.
 
     With L stages, flow n = 1..N runs the first L - (N - n) of them (eq. 1) on an
     input 2^(N - n) times smaller (eq. 2), and
 
     .. math:: x_{l+1}^{(n)} = h_l[x_l^{(n)}] * (g_l[x_{l+1}^{(n-1)}] + \eta)   \quad (5)
 
-    where a flow n - 1 with that stage exists. All flows of a stage run before
-    the next stage (paper, "On Time Overhead").
+    if flow n - 1 has that stage. All flows run a stage before any runs the next
+    stage (paper, "On Time Overhead").
 
-    Batch norms in stages and attentions see the flow that runs if they are
-    multi-flow ones: :func:`attn_mm.layers.convert_multi_flow` makes them so.
+    Multi-flow batch norms in stages and attentions use the running flow's statistics;
+    :func:`attn_mm.layers.convert_multi_flow` makes plain batch norms multi-flow.
 
     Args:
         stages: L callables ``h_l``, each ``(N, C, *size)`` -> ``(N, C', *size')``.
         attentions: L - 1 callables ``g_l`` (:class:`attn_mm.layers.ANAR`), each
-            giving ``(N, 1, *(2 * size))``. The last stage has none.
+            returning ``(N, 1, *(2 * size))``. The last stage has none.
         num_flows: N, between 2 and L.
         eta: the shortcut of eq. 5, in 0..1; the paper uses 0.5.
         first_mask: what multiplies the output of the first flow of each stage:
@@ -153,7 +155,7 @@ class R2DNS(nn.Module):
             with g = 1).
 
     Raises:
-        ValueError: N is not in 2..L, the attentions are not L - 1, ``eta`` is not in
+        ValueError: N is not in 2..L, there are not L - 1 attentions, ``eta`` is not in
             0..1, or ``first_mask`` is unknown.
     """
 
@@ -177,15 +179,15 @@ class R2DNS(nn.Module):
         return f"num_flows={self.num_flows}, eta={self.eta}, first_mask={self.first_mask!r}"
 
     def forward(self, x: Tensor | Sequence[Tensor], return_masks: bool = False):
-        """The last flow's output of every stage for ``x``, ``(N, C, *size)`` of any size.
+        """Compute the last flow's output of every stage for ``x``, ``(N, C, *size)`` of any size.
 
         Args:
-            x: the last flow's input, of which the others' are made (eq. 2); or N inputs, flow 1's
-                first, which are taken as they are.
-            return_masks: whether to give the masks too.
+            x: the last flow's input, which is downsampled for the other flows (eq. 2); or N inputs,
+                flow 1's first, which are used unchanged.
+            return_masks: whether to return the masks too.
 
         Returns:
-            list of L tensors; with ``return_masks``, that list and
+            A list of L tensors; with ``return_masks``, that list and
             ``{(stage from 0, flow from 1): mask (N, 1, *size)}``.
         """
         masks: dict[tuple[int, int], Tensor] | None = {} if return_masks else None
@@ -199,7 +201,7 @@ class R2DNS(nn.Module):
 
 
 class _Function(nn.Module):
-    """A plain callable where a module list wants a module."""
+    """Wrap a plain callable as a module, for a module list."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

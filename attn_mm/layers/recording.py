@@ -1,20 +1,20 @@
-"""What a network attends to, taken down while it runs.
+"""Record a network's attention while it runs.
 
-A layer that attends says so by one method::
+An attention layer implements one method::
 
     def recorded(self, run, *inputs):
         return run(*inputs), [Attention(KIND, values), ...]
 
-``run`` is the layer's own forward, or the method that ``recorded_call`` names, and the output that
-it gives is what the network goes on with: recording changes no result. Outside
-:func:`record_attention` the method is never called, and no module is changed.
+``run`` is the layer's own forward, or the method named by ``recorded_call``. The network continues
+with the output of ``run``: recording changes no result. Outside :func:`record_attention` the method
+is never called, and no module is changed.
 
-A gate also says what the same call gives without attention::
+A gate also implements what the same call returns without attention::
 
     def opened(self, run, *inputs):
         return inputs[0]
 
-A layer whose attention stands for that of its parts names them in ``recorded_parts``.
+A layer that records attention on behalf of its parts names them in ``recorded_parts``.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from attn_mm.layers.ops.execution import current_flow, no_replays
 
 @dataclass(frozen=True)
 class AttentionKind:
-    """What the numbers of an attention are; one object for each attention of a paper.
+    """Description of an attention's values; one object for each attention of a paper.
 
     Attributes:
-        name: of the attention, such as "CBAM: where".
-        paper: authors, title, place, equation.
+        name: name of the attention, such as "CBAM: where".
+        paper: authors, title, venue, equation.
         meaning: one sentence: what a high value does.
         over: what the values belong to: ``'positions'`` of the map, its ``'channels'``, or the
             ``'weights'`` of a kernel.
-        bounds: the interval that the formula keeps all values in; None where it has none, which
-            only positions can do without.
-        leads_to: the name in ``place`` of what a map leads to from the one before, ``"flow"`` or ``"step"``;
-            of steps the layer's call t makes the input of step t + 1.
+        bounds: the interval of all possible values; None if the formula has none, which is allowed
+            for positions only.
+        leads_to: ``"flow"`` or ``"step"`` if one flow or step makes the map for the next; ``place`` then
+            names the next under this key. The layer's call t modulates the input of step t + 1.
 
     Raises:
-        ValueError: there are no ``bounds`` to a distribution over channels or weights.
+        ValueError: attention over channels or weights has no ``bounds``.
     """
 
     name: str
@@ -58,7 +58,7 @@ class AttentionKind:
 
     def __post_init__(self) -> None:
         if self.bounds is None and self.over != "positions":
-            raise ValueError(f"{self.name}: attention over {self.over} needs bounds")
+            raise ValueError(f"{self.name}: attention over {self.over} requires bounds")
 
 
 @dataclass
@@ -66,10 +66,10 @@ class Attention:
     """One attention of one call of a layer.
 
     Attributes:
-        kind: what the values are.
-        values: ``(N, 1, *size)`` over positions, of which ``size`` may differ from the map's;
+        kind: description of the values.
+        values: ``(N, 1, *size)`` over positions, where ``size`` may differ from the map's;
             ``(N, C, ...)`` over channels; ``(N, ...)`` over weights. Detached.
-        place: numbers, from 1, that tell it from the layer's others, such as
+        place: numbers, from 1, that distinguish it from the layer's other attentions, such as
             ``{"stage": 1, "flow": 2}``.
     """
 
@@ -80,11 +80,11 @@ class Attention:
 
 @dataclass
 class Recorded(Attention):
-    """An attention, and where in the network it came up.
+    """An attention and where in the network it was recorded.
 
     Attributes:
         layer: the layer's name in the model.
-        call: the how-manieth call of the layer it was, from 1; in a recursion, in the flow.
+        call: index, from 1, of the layer's call; in a recursion, counted per flow.
     """
 
     layer: str = ""
@@ -92,7 +92,7 @@ class Recorded(Attention):
 
 
 def attending_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers of ``model`` whose attention can be recorded, by their names in it."""
+    """The layers of ``model`` whose attention can be recorded, by name."""
     parts = {
         module.get_submodule(part)
         for module in model.modules()
@@ -110,7 +110,7 @@ Call = Callable[..., Any]
 
 @contextmanager
 def wrapped_calls(layers: Mapping[str, nn.Module], wrap: Callable[[str, Any, Call], Call]) -> Iterator[None]:
-    """While the block runs, the call that each layer's ``recorded`` takes is ``wrap(name, layer, call)``."""
+    """In this context, replace each layer's recorded call by ``wrap(name, layer, call)``."""
     before: list[tuple[dict[str, Any], str, dict[str, Any]]] = []
     try:
         for name, layer in layers.items():
@@ -127,19 +127,19 @@ def wrapped_calls(layers: Mapping[str, nn.Module], wrap: Callable[[str, Any, Cal
 
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[list[Recorded]]:
-    """Take down every attention of ``model`` while the block runs, in the order in which they come up::
+    """Record every attention of ``model`` in this context, in the order of the calls::
 
         with torch.no_grad(), record_attention(model) as maps:
             model(images)
 
-    The ``place`` of each map names the flow of the recursion that runs, and the step whose input the map
-    modulates, where there are such.
+    Where there are flows or steps, the ``place`` of each map names the running flow of the recursion and
+    the step whose input the map modulates.
 
     Raises:
-        ValueError: the model is in training mode: running statistics would move twice.
+        ValueError: the model is in training mode, where running statistics would be updated twice.
     """
     if model.training:
-        raise ValueError("attention is recorded in evaluation mode: call model.eval() first")
+        raise ValueError("attention can be recorded in evaluation mode only: call model.eval() first")
     maps: list[Recorded] = []
     calls: Counter = Counter()
 

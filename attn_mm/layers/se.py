@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation: channel attention from the average-pooled map.
+"""Squeeze-and-excitation (SE): channel attention from the average-pooled map.
 
 Hu, Shen, Sun, Squeeze-and-Excitation Networks, CVPR 2018 (https://arxiv.org/abs/1709.01507),
 eqs. 2-4.
@@ -19,14 +19,14 @@ from attn_mm.layers.recording import Attention, AttentionKind
 
 
 def bottleneck_mlp(channels: int, reduction: int, bias: bool, dims: int) -> nn.Sequential:
-    """1x1 to ``channels // reduction``, ReLU, 1x1 back: the excitation of eq. 3 before its sigmoid.
+    """Make the two 1x1 layers of eq. 3, before the sigmoid: to ``channels // reduction``, ReLU, and back.
 
     Raises:
         ValueError: ``dims`` is not 2 or 3, or ``reduction`` leaves no hidden channel.
     """
     conv = conv_class(dims)
     if not 1 <= reduction <= channels:
-        raise ValueError(f"reduction must lie in 1..{channels} (the channels), got {reduction!r}")
+        raise ValueError(f"reduction must be in 1..{channels} (the number of channels), got {reduction!r}")
     hidden = channels // reduction
     return nn.Sequential(
         conv(channels, hidden, 1, bias=bias), nn.ReLU(inplace=True), conv(hidden, channels, 1, bias=bias)
@@ -34,16 +34,16 @@ def bottleneck_mlp(channels: int, reduction: int, bias: bool, dims: int) -> nn.S
 
 
 class SE(nn.Module):
-    """Every channel times a gate in (0, 1) computed from the averages of all channels.
+    """Multiply each channel by a gate in (0, 1) computed from the averages of all channels.
 
     Args:
-        channels: channels of the input; ``in_channels`` is another name for it.
+        channels: channels of the input; ``in_channels`` is an alias.
         reduction: input channels per hidden channel.
         bias: whether the two layers have biases.
         dims: 2 for images, 3 for video.
 
     Raises:
-        TypeError: the width was given twice or not at all.
+        TypeError: both or neither of ``channels`` and ``in_channels`` are given.
         ValueError: ``dims`` is not 2 or 3, or ``reduction`` leaves no hidden channel.
     """
 
@@ -68,11 +68,11 @@ class SE(nn.Module):
         self.dims = dims
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, *size)`` -> the same shape."""
+        """Multiply ``(N, C, *size)`` by the gate; the shape stays."""
         return x * self.gate(x)
 
     def gate(self, x: Tensor) -> Tensor:
-        """``(N, C, *size)`` -> what multiplies each channel, ``(N, C, 1, 1)``, with another 1 in 3D."""
+        """Compute the gate for ``x`` ``(N, C, *size)``: ``(N, C, 1, 1)``, with another 1 in 3D."""
         return self.mlp(self._squeeze(x)).sigmoid()
 
     def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:

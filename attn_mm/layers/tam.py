@@ -1,11 +1,11 @@
-"""Tree-structured attention: one mask, from neighbouring channels combined again and again.
+"""Tree-structured attention (TAM): a tree combines neighbouring channels into one mask.
 
 Tree-structured Attention Module for Image Classification, anonymous, submitted to ICLR 2020
 (https://openreview.net/forum?id=r1xBoxBYDH), section 2, eqs. 1-2, figure 1.
 
-The text and the authors' code have 1x1 convolutions; the parameter counts of table 1
-are those of 3x3 ones (ResNet-50: 24.01M, where 1x1 gives 23.77M). The first is the
-default, ``kernel_size=3`` the second.
+The text and the authors' code use 1x1 convolutions, but the parameter counts of table 1
+fit 3x3 ones (ResNet-50: 24.01M, where 1x1 gives 23.77M). 1x1 is the default;
+``kernel_size=3`` gives the latter.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from attn_mm.layers.recording import Attention, AttentionKind
 
 
 def tree_groups(channels: int, group_size: int) -> list[int]:
-    """How many channels each level of the tree combines into one, from the input to the mask.
+    """Number of channels that each level of the tree combines into one, from the input to the mask.
 
-    ``group_size`` as long as the channels are divisible by it, then all that are
-    left (section 2). That makes int(log N / log g) levels where N is a power of g.
+    It is ``group_size`` while that divides the channels, then all remaining channels
+    (section 2). This makes int(log N / log g) levels if N is a power of g.
     """
     groups = []
     while channels % group_size == 0:
@@ -54,19 +54,20 @@ GATE = AttentionKind(
 
 
 class TAM(ClosesBranch):
-    """Every position times a gate in (0, 1), the same for all channels.
+    """Multiply each position by a gate in (0, 1), the same for all channels.
 
-    It sits at the end of a residual branch, before the addition. The slopes of the
-    PReLUs start at 0, and the paper's weight decay includes them.
+    Put it at the end of a residual branch, before the addition. The slopes of the
+    PReLUs start at 0; the paper applies weight decay to them too.
 
     Args:
-        channels: channels of the input; ``in_channels`` is another name for it.
-        group_size: channels that one node of the tree combines.
-        kernel_size: of all convolutions of the tree, odd; see above.
+        channels: channels of the input; ``in_channels`` is an alias.
+        group_size: number of channels that one node of the tree combines.
+        kernel_size: kernel size of all convolutions of the tree, odd; the paper's text
+            uses 1, its parameter counts 3.
         dims: 2 for images, 3 for video.
 
     Raises:
-        TypeError: the width was given twice or not at all.
+        TypeError: both or neither of ``channels`` and ``in_channels`` are given.
         ValueError: ``channels`` or ``group_size`` is below 2, ``kernel_size`` is even,
             or ``dims`` is not 2 or 3.
     """
@@ -102,7 +103,7 @@ class TAM(ClosesBranch):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The initialization of He et al. (section 3.2), and slopes of 0."""
+        """Initialise the convolutions as He et al. do (section 3.2) and the slopes with 0."""
         for layer in self.tree:
             if isinstance(layer, nn.PReLU):
                 layer.reset_parameters()
@@ -119,7 +120,7 @@ class TAM(ClosesBranch):
                     model(images)
             statistics.mean, statistics.variance
 
-        A model compiled with ``fullgraph=True`` has to be run uncompiled here.
+        Run a model compiled with ``fullgraph=True`` uncompiled here.
         """
         statistics = GateStatistics()
         self._statistics.append(statistics)
@@ -130,22 +131,25 @@ class TAM(ClosesBranch):
             self._statistics.remove(statistics)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, *size)`` -> the same shape."""
+        """Multiply ``(N, C, *size)`` by the gate; the shape stays."""
         y, gate = self._attend(x)
         if self._statistics:
             self._collect(gate)
         return y
 
     def can_add(self) -> bool:
-        """Whether :meth:`add_to` saves anything: in inference, where nothing is captured."""
+        """Whether :meth:`add_to` saves time: in inference, unless a graph is captured."""
         return not (self.training or is_traced()) and self._has_shortcut()
 
     def add_to(self, shortcut: Tensor, x: Tensor) -> Tensor:
-        """``shortcut + self(x)`` in one pass over the map, for inference.
+        """Compute ``shortcut + self(x)`` in one pass over the map, for inference.
 
         Args:
-            shortcut: of the shape of ``x``.
-            x: ``(N, C, *size)``; what is in it is lost.
+            shortcut: a tensor of the shape of ``x``.
+            x: ``(N, C, *size)``; may be overwritten.
+
+        Returns:
+            The sum, ``(N, C, *size)``.
         """
         y, gate = add_gated(shortcut, x, self._tree_parameters())
         if self._statistics:
@@ -163,23 +167,23 @@ class TAM(ClosesBranch):
     def _attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The output and the gate ``(N, 1, *size)``."""
         if not self._has_shortcut() or (is_traced() and not is_traced_by_dynamo()):
-            # Other runtimes, too, do better with convolutions than with slices.
+            # Other runtimes are faster with convolutions than with slices, too.
             gate = self.tree(x).sigmoid()
             return x * gate, gate
         if is_traced_by_dynamo():
-            # The compiler fuses the levels and decides itself what to compute twice.
+            # The compiler fuses the levels and decides what to recompute.
             return sliced(x, self._tree_parameters())
         return tree_gate(x, self._tree_parameters())
 
     def _has_shortcut(self) -> bool:
         return self.kernel_size == 1 and shortcuts_enabled()
 
-    # Appending to a list inside a compiled graph would compile it anew for every batch.
+    # Appending to a list inside a compiled graph would recompile it for every batch.
     @not_compiled
     def _collect(self, gate: Tensor) -> None:
         for statistics in self._statistics:
             statistics.update(gate)
 
     def _tree_parameters(self) -> list[Tensor]:
-        """Weight and bias of a level, the slopes after it, and so on upwards."""
+        """Weight, bias and PReLU slopes of each level, from the input upwards."""
         return [p for layer in self.tree for p in layer.parameters()]

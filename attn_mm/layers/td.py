@@ -1,27 +1,28 @@
-"""Top-down attention: a layer's output says where and what its input should be at the next step.
+"""Top-down attention (TD): a layer's output modulates its input at the next computation step.
 
 Jaiswal, Fernando & Tan, TDAM: Top-Down Attention Module for Contextually Guided Feature
 Selection in CNNs, ECCV 2022 (https://arxiv.org/abs/2111.13470, there first as TDAN: Top-Down
 Attention Networks), section 3, eqs. 2-8.
 
-With the average-pooled top t and bottom b of a step,
+With t and b, the average-pooled top and bottom maps of a step,
 
     s = W_s ReLU[W_t t; W_b b]    joint attention (eq. 4)
     s = W_s ReLU[W_t t]           top attention (eq. 5)
 
-and the next step's bottom follows from the bottom x by
+and the bottom map x gives the next step's bottom by
 
     x' = x * sigmoid(s)           channels (eq. 6)
     A  = sum_c s_c x'_c           a 1x1 convolution with the searchlight (eq. 7)
     x  = x' * sigmoid(A)          positions (eq. 8)
 
-The paper and the authors' released code differ in two things, and the code is the
-default, because the published weights and parameter counts are the code's:
+The paper and the authors' released code differ in two points. The code's version is the
+default, because the published weights and parameter counts come from the code:
 
-* The searchlight of eq. 7. Eqs. 4 and 5 put the sigmoid into the searchlight, so that
+* The searchlight of eq. 7. Eqs. 4 and 5 include the sigmoid in the searchlight, so that
   eq. 7 uses sigmoid(s): ``spatial='sigmoid'``. The code uses s itself: ``'raw'``.
-* The hidden width of W_b. Eq. 4 makes it C_0/r, and W_s C_0 x (C_N + C_0)/r:
-  ``hidden='paper'``. The code makes it C_N/r as W_t's, and W_s C_0 x 2C_N/r: ``'code'``.
+* The hidden width of W_b. In eq. 4 it is C_0/r, and W_s is C_0 x (C_N + C_0)/r:
+  ``hidden='paper'``. In the code it is C_N/r like that of W_t, and W_s is
+  C_0 x 2C_N/r: ``'code'``.
 """
 
 from __future__ import annotations
@@ -51,21 +52,21 @@ POSITIONS = AttentionKind(
 
 
 class TopDownAttention(nn.Module):
-    """One feedback step: from a bottom and a top feature map to the next step's bottom.
+    """Compute the next step's bottom map from a bottom and a top feature map: one feedback step.
 
     The submodules ``top_mlp``, ``bottom_mlp`` (joint attention only) and ``mlp`` are
-    the 1x1 convolutions W_t, W_b and W_s without biases. Nothing depends on the sizes
-    of the maps, and top and bottom may differ in theirs.
+    the 1x1 convolutions W_t, W_b and W_s without biases. The maps may have any size,
+    and top and bottom may have different sizes.
 
     Args:
         bottom_channels: C_0, channels of the map that is modulated.
         top_channels: C_N, channels of the map that is fed back.
-        mode: ``'joint'``, the searchlight is made from top and bottom (eq. 4), or
-            ``'top'``, from the top alone (eq. 5).
+        mode: ``'joint'`` computes the searchlight from top and bottom (eq. 4),
+            ``'top'`` from the top alone (eq. 5).
         reduction: r; the hidden width is C_N // r.
         hidden: width of W_b's output: ``'code'``, C_N // r, or ``'paper'``, C_0 // r.
-            Top attention has no W_b, and there both are the same.
-        spatial: searchlight of eq. 7: ``'raw'``, s, or ``'sigmoid'``, sigmoid(s).
+            No effect with ``mode='top'``, which has no W_b.
+        spatial: searchlight in eq. 7: ``'raw'``, s, or ``'sigmoid'``, sigmoid(s).
         dims: 2 for images, 3 for video.
 
     Raises:
@@ -106,7 +107,7 @@ class TopDownAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Kaiming initialization by fan-out, as in the ResNets around it; the paper names none."""
+        """Initialise by Kaiming, fan-out, as ResNets do; the paper doesn't specify it."""
         for conv in self.children():
             nn.init.kaiming_normal_(conv.get_parameter("weight"), mode="fan_out", nonlinearity="relu")
 
@@ -114,24 +115,24 @@ class TopDownAttention(nn.Module):
         return f"spatial={self.spatial!r}"
 
     def forward(self, bottom: Tensor, top: Tensor) -> Tensor:
-        """The next step's bottom.
+        """Compute the next step's bottom map.
 
         Args:
-            bottom: ``(N, C_0, *size)``.
-            top: ``(N, C_N, *any_size)``.
+            bottom: this step's bottom map, ``(N, C_0, *size)``.
+            top: this step's top map, ``(N, C_N, *any_size)``.
 
         Returns:
-            ``(N, C_0, *size)``.
+            The next step's bottom map, ``(N, C_0, *size)``.
         """
         return self.modulate(bottom, top.mean(self._space))
 
     def modulate(self, bottom: Tensor, pooled_top: Tensor) -> Tensor:
-        """:meth:`forward` for a top that is averaged already, ``(N, C_N)`` or ``(N, C_N, 1, 1)``."""
+        """Do as :meth:`forward` for an average-pooled top, ``(N, C_N)`` or ``(N, C_N, 1, 1)``."""
         _, positions, scaled = self._attend(bottom, pooled_top)
         return scaled * positions
 
     def searchlight(self, bottom: Tensor, pooled_top: Tensor) -> tuple[Tensor, Tensor]:
-        """What :meth:`modulate` multiplies ``bottom`` by.
+        """Compute the factors by which :meth:`modulate` multiplies ``bottom``.
 
         Returns:
             sigmoid(s), ``(N, C_0, 1, 1)``, and sigmoid(A), ``(N, 1, *size)``; one more
@@ -164,7 +165,7 @@ class TopDownAttention(nn.Module):
         channels = logits.sigmoid()
         scaled = bottom * channels
         searchlight = logits if self.spatial == "raw" else channels
-        # A matrix product reads x' once, where s * x' would be written to be summed.
+        # A matrix product reads x' once; s * x' would be written to memory before it is summed.
         searchlight = searchlight.flatten(1).unsqueeze(1).to(scaled.dtype)
         positions = torch.bmm(searchlight, scaled.flatten(2)).unflatten(2, bottom.shape[2:])
         return channels, positions.sigmoid(), scaled
@@ -172,5 +173,5 @@ class TopDownAttention(nn.Module):
 
 def _hidden_width(channels: int, reduction: int) -> int:
     if not 1 <= reduction <= channels:
-        raise ValueError(f"reduction must lie in 1..{channels} (the channels it reduces), got {reduction}")
+        raise ValueError(f"reduction must be in 1..{channels} (the channels it reduces), got {reduction}")
     return channels // reduction

@@ -1,4 +1,4 @@
-"""What a network attends to in one picture: maps over the image, distributions of what has no place in it."""
+"""Draw all attention of a network in one picture: maps over the image, and distributions of other values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from attn_mm.maps.panels import Panel, rank
 from attn_mm.maps.values import BINS, histogram, summarise
 
 Limits = Mapping[str, tuple[float, float]]
-"""The values of the colour scales' ends, by the panels' keys."""
+"""The values at the ends of the colour scales, by panel key."""
 
 SIDE, COLUMNS = 240, 5
 # Of a panel without a map, and of a line of text.
@@ -40,19 +40,20 @@ BAR = (180, 119, 31)
 
 
 def is_mask(panel: Panel) -> bool:
-    """Whether the panel is a flow's mask of a stage, which :func:`contact_sheet` knows how to place."""
+    """Whether the panel is a mask of a stage and flow, which :func:`contact_sheet` can place."""
     return panel.kind.over == "positions" and set(panel.place) == {"stage", "flow"}
 
 
 def masks_of(panels: Sequence[Panel]) -> dict[tuple[int, int], np.ndarray]:
-    """The values of masks as ``{(stage from 0, flow from 1): values}``."""
+    """Index the values of masks as ``{(stage from 0, flow from 1): values}``."""
     return {(panel.place["stage"] - 1, panel.place["flow"]): panel.values for panel in panels}
 
 
 def panel_range(panel: Panel) -> tuple[float, float]:
-    """The values that the ends of the panel's colours stand for.
+    """The values at the ends of the panel's colour scale.
 
-    A map without bounds starts at 0 and fills the scale; the others are shown flat where they are flat.
+    A map without bounds ranges from 0, or its minimum if that is negative, to its maximum. Other maps range
+    between their extremes, at least ``MIN_SPAN`` apart, so that constant maps look constant.
     """
     if panel.kind.bounds is None:
         low, high = min(0.0, float(panel.values.min())), float(panel.values.max())
@@ -64,18 +65,18 @@ def panel_range(panel: Panel) -> tuple[float, float]:
 
 
 def attention_sheet(picture: np.ndarray, panels: Sequence[Panel], limits: Limits | None = None) -> np.ndarray:
-    """All panels of one picture.
+    """Draw all panels of one picture.
 
-    The masks of a recursion are a :func:`contact_sheet`. Below are the others, a section for each kind of
-    attention, which says what its values mean; a panel names its layer, its scale, and mean and spread.
+    The masks of a recursion form a :func:`contact_sheet`. Below it, each kind of attention has a section that
+    explains its values. A panel shows its layer, its scale, and the mean and spread of its values.
 
     Args:
         picture: (H, W, 3) uint8 BGR.
-        panels: their values over positions are (h, w) over the whole picture.
-        limits: the ends of the colour scales; None means each panel's own :func:`panel_range`.
+        panels: the panels; values over positions are (h, w) over the whole picture.
+        limits: the ends of the colour scales; None uses each panel's own :func:`panel_range`.
 
     Returns:
-        The picture, uint8 BGR.
+        The drawn picture, uint8 BGR.
 
     Raises:
         ValueError: there is no panel.
@@ -97,14 +98,14 @@ def attention_sheet(picture: np.ndarray, panels: Sequence[Panel], limits: Limits
 
 
 def panel_rows(rows: Sequence[tuple[np.ndarray, Sequence[Panel]]]) -> np.ndarray:
-    """The panels of several pictures in one: a row a picture, a column a panel, see :func:`mask_rows`.
+    """Draw the panels of several pictures, one row per picture, one column per panel, as :func:`mask_rows`.
 
     Args:
-        rows: of each picture itself, (H, W, 3) uint8 BGR, and its panels as of :func:`attention_sheet`;
-            those of all pictures are of the same layers and places.
+        rows: each picture, (H, W, 3) uint8 BGR, and its panels, see :func:`attention_sheet`. The panels of
+            all pictures must have the same layers and places.
 
     Raises:
-        ValueError: there is no picture or no panel, or the pictures' panels are not of the same places.
+        ValueError: there is no picture or no panel, or the pictures' panels have different places.
     """
     first = list(rows[0][1]) if rows else []
     if not first or any([p.key for p in panels] != [p.key for p in first] for _, panels in rows):
@@ -138,7 +139,7 @@ def _names(panel: Panel) -> list[str]:
 
 
 def shortened(text: str, letters: int) -> str:
-    """``text``, its middle left out where it has more than so many letters."""
+    """Shorten ``text`` in the middle if it is longer than ``letters`` characters."""
     if len(text) <= letters:
         return text
     kept = letters - 2
@@ -159,7 +160,7 @@ def _at_side(picture: np.ndarray) -> np.ndarray:
 
 
 def _section(small: np.ndarray, panels: Sequence[Panel], limits: Limits) -> np.ndarray:
-    """The panels of one kind in rows, below what the kind is."""
+    """Draw the panels of one kind in rows below the kind's explanation."""
     kind = panels[0].kind
     with_place = any(panel.title for panel in panels)
     cells = []
@@ -187,7 +188,7 @@ def _heading(kind: AttentionKind, width: int) -> np.ndarray:
 
 
 def _drawn(small: np.ndarray, panel: Panel, ends: tuple[float, float], width: int) -> np.ndarray:
-    """A map over the picture, or how often each value occurs."""
+    """Draw a map over the picture, or a histogram of values without positions."""
     if panel.kind.over == "positions":
         return overlay(small, panel.values, ends)
     counts = np.array(histogram(panel.values, _bounds(panel.kind), BINS), np.float64)
@@ -201,7 +202,7 @@ def _drawn(small: np.ndarray, panel: Panel, ends: tuple[float, float], width: in
 
 
 def _scale(panel: Panel, ends: tuple[float, float]) -> np.ndarray:
-    """What the colours, or the places on the axis, stand for."""
+    """Explain the colours, or the axis of a histogram."""
     strip = np.full((LINE, SIDE, 3), 255, np.uint8)
     low, high = _numbers(panel, ends)
     right = SIDE - 2 - _width(high)
@@ -235,7 +236,7 @@ def _number(kind: AttentionKind, value: float) -> str:
 def _cell(
     drawn: np.ndarray, names: Sequence[str], width: int, scale: np.ndarray | None = None, about: str = ""
 ) -> np.ndarray:
-    """A picture below its names and above its scale and figures."""
+    """Draw a picture with its names above, and its scale and statistics below."""
     letters = int(width / LETTER)
     head = np.full((LINE * len(names) + 2, width, 3), 255, np.uint8)
     for number, name in enumerate(names, start=1):

@@ -1,8 +1,6 @@
-"""What a class activation map explains, for the models of each framework, and the layers to look at.
+"""Choose the layers of a network whose class activation maps explain it best.
 
-A target is a function without arguments that runs the model on an input and gives a scalar: what
-:func:`attn_mm.maps.grad_cam.class_activation_maps` takes as ``score``. The inputs are the network's:
-preprocessed, on its device, as the ``inputs`` of the views of :mod:`attn_mm.frameworks.prediction`.
+Each framework's ``cam_target`` makes the score that the maps explain::
 
     layers = default_layers(model)
     maps = class_activation_maps(class_target(model, inputs, label), layers)
@@ -20,11 +18,11 @@ from attn_mm.graft.blocks import FeedbackMixin
 
 
 def default_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers of a model's backbone whose maps are worth a look, from the input to the output.
+    """Choose layers of a model's backbone for class activation maps, from the input to the output.
 
-    Of a backbone in stages the last block of each; where it feeds back (TD), also the norm that ends each
-    step, ``layer4 step 1`` and so on. Of a VGG the last layer of each group before the pooling. Of any other
-    backbone its last convolution.
+    A backbone with stages gives the last block of each stage; if that block has feedback (TD), also the norm
+    at the end of each step, named ``layer4 step 1`` and so on. A VGG gives the last layer of each group
+    before the pooling. Any other backbone gives its last convolution.
 
     Raises:
         UserError: the backbone has no convolution.
@@ -40,7 +38,7 @@ def default_layers(model: nn.Module) -> dict[str, nn.Module]:
         return layers
     convs = [(n, m) for n, m in backbone.named_modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))]
     if not convs:
-        raise UserError(f"{type(backbone).__name__} has no convolution that a map could be made of")
+        raise UserError(f"{type(backbone).__name__} has no convolution to make a class activation map of")
     return dict(convs[-1:])
 
 
@@ -58,7 +56,7 @@ def _stages(backbone: Any) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _before_pools(features: nn.Sequential) -> Iterator[tuple[str, nn.Module]]:
-    """The last layer of each group, without those that hold nothing but pools."""
+    """The last layer of each group; skips groups with only pooling layers."""
     previous = None
     for name, layer in [*features.named_children(), ("", None)]:
         pools = isinstance(layer, nn.MaxPool2d)
@@ -68,7 +66,7 @@ def _before_pools(features: nn.Sequential) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _step_norms(block: FeedbackMixin) -> list[nn.Module]:
-    """The norm after the last convolution in each step: what the paper calls X_t^N comes out of it."""
+    """The norm after the last convolution in each step; its output is the paper's X_t^N."""
     last = block.family.units(block)[-1]
     if not block.td.distance:
         return []

@@ -1,4 +1,4 @@
-"""The frames of a short video in one picture."""
+"""Draw the frames of a short video in one picture."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from attn_mm.maps.overlay import INK, PAPER
+
 COLUMNS = 8
 FRAME_WIDTH = 160
 GAP = 4
 LINE = 26
-INK, PAPER = (40, 40, 40), (255, 255, 255)
 
 
 def frame_sheet(frames: Sequence[np.ndarray], lines: Sequence[str]) -> np.ndarray:
-    """Frames in rows of :data:`COLUMNS`, below lines of text.
+    """Draw frames in rows of :data:`COLUMNS` below lines of text.
 
     Args:
         frames: (H, W, 3) uint8 BGR, all of one size.
-        lines: what is to be said about them.
+        lines: lines of text.
 
     Returns:
         The picture, uint8 BGR.

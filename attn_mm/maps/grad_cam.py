@@ -1,4 +1,4 @@
-"""Class activation maps by gradients, one for each call of a layer.
+"""Compute class activation maps from gradients, one for each call of a layer.
 
 Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization,
 ICCV 2017 (https://arxiv.org/abs/1610.02391), section 3. With a layer's output A, K channels over Z
@@ -7,9 +7,9 @@ positions, and a score y,
     alpha_k = 1/Z sum_ij dy / dA_k,ij    (eq. 1)
     map_ij  = ReLU(sum_k alpha_k A_k,ij) (eq. 2)
 
-The maps are pytorch-grad-cam's. Outputs and gradients are collected here, because networks with attention
-call a layer several times in one forward pass, and some calls don't reach the score: the library takes
-gradients in the order in which they arrive as those of the calls in reverse.
+pytorch-grad-cam computes the maps; this module collects outputs and gradients itself. Networks with attention
+call a layer several times per forward pass, and some calls don't reach the score. The library would then
+match gradients to the wrong calls, because it assumes that they arrive in the reverse order of the calls.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ import torch
 from torch import Tensor, nn
 
 METHODS = ("GradCAM", "GradCAMPlusPlus", "HiResCAM", "LayerCAM")
-"""The methods of pytorch-grad-cam that need one forward and one backward pass, in 2D and 3D."""
+"""The methods of pytorch-grad-cam that need only one forward and one backward pass, in 2D and 3D."""
 
 
 def class_activation_maps(
     score: Callable[[], Tensor], layers: Mapping[str, nn.Module], method: str = "GradCAM"
 ) -> dict[str, list[np.ndarray]]:
-    """What in each layer's output speaks for a score.
+    """Compute what contributes to a score in each layer's output.
 
-    The network must be in evaluation mode: the maps of a batch are then each image's own, if the score is
-    the sum of a score of each. No parameter's ``.grad`` changes.
+    The network must be in evaluation mode. If the score is a sum of one score per image, each map of a batch
+    then depends only on its own image. The ``.grad`` of parameters doesn't change.
 
     Args:
-        score: runs the network once and gives a scalar.
+        score: runs the network once and returns a scalar.
         layers: the layers, by any name; their outputs are ``(N, C, h, w)`` or ``(N, C, t, h, w)``.
         method: one of ``METHODS``.
 
     Returns:
-        for each layer a map ``(N, h, w)`` or ``(N, t, h, w)`` for each of its calls, in their order; none is
-        negative, and one of a call that the score doesn't depend on is 0. The list is empty where the layer
-        was not called, or did not give a map.
+        For each layer, a list with one map per call in order, ``(N, h, w)`` or ``(N, t, h, w)``. Maps aren't
+        negative; the map of a call that doesn't influence the score is 0. The list is empty if the layer
+        wasn't called or its output isn't a map.
 
     Raises:
-        ValueError: an unknown method.
+        ValueError: the method is unknown.
         ImportError: pytorch-grad-cam (of the extra ``explore``) is not installed.
     """
     to_map = _mapper(method)
@@ -70,7 +70,7 @@ def _mapper(method: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
 
 @contextmanager
 def _recorded(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, list[Tensor]]]:
-    """The layers' outputs, call by call, while the context lasts."""
+    """Record the layers' outputs, call by call, in this context."""
     outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
 
     def record_in(kept: list[Tensor]):

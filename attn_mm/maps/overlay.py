@@ -1,6 +1,6 @@
-"""Attention masks drawn over the image that they attend.
+"""Draw attention masks over the image that they attend to.
 
-Plain NumPy and OpenCV: an image and mask arrays in, a picture out. A network
+It uses only NumPy and OpenCV: from an image and mask arrays it makes a picture. A network
 sees an image resized and padded at the right and at the bottom;
 :func:`fit_to_image` undoes both.
 """
@@ -27,16 +27,17 @@ INK, PAPER = (40, 40, 40), (255, 255, 255)
 def fit_to_image(
     mask: np.ndarray, image_size: tuple[int, ...], valid: tuple[float, float] = (1.0, 1.0)
 ) -> np.ndarray:
-    """Interpolate a mask linearly at the centres of an image's pixels, or of those of a clip's frames.
+    """Interpolate a mask linearly at the centres of the pixels of an image or of a clip's frames.
 
     Args:
         mask: (h, w), or (t, h, w) over a clip, at any resolution.
-        image_size: height and width of the image in pixels; for a clip the number of frames before them.
-        valid: the part of the mask's height and width, from the top left corner,
+        image_size: (height, width) of the image in pixels; (frames, height, width) for a clip.
+        valid: the share of the mask's height and width, from the top left corner,
             that shows the image; the rest is the padding of the network's input.
 
     Returns:
-        The mask on the image's pixels, (height, width), or the frames', (frames, height, width), float64.
+        The mask on the pixels of the image, (height, width), or of the frames, (frames, height, width);
+        float64.
     """
     mask = np.asarray(mask, np.float64)
     parts = (*(1.0,) * (mask.ndim - 2), *valid)
@@ -52,7 +53,7 @@ def fit_to_image(
 
 
 def value_range(mask: np.ndarray) -> tuple[float, float]:
-    """The values that the colour map's ends stand for: the mask's extremes, at least ``MIN_SPAN`` apart."""
+    """The values at the ends of the colour map: the mask's extremes, at least ``MIN_SPAN`` apart."""
     low, high = float(np.min(mask)), float(np.max(mask))
     slack = max(0.0, MIN_SPAN - (high - low)) / 2
     return low - slack, high + slack
@@ -64,10 +65,10 @@ def overlay(image: np.ndarray, mask: np.ndarray, limits: tuple[float, float] | N
     Args:
         image: (H, W, 3) uint8 BGR.
         mask: (h, w) over the whole image.
-        limits: the values of the colour map's ends; ``None`` means :func:`value_range` of the mask.
+        limits: the values at the ends of the colour map; ``None`` uses the mask's :func:`value_range`.
 
     Returns:
-        (H, W, 3) uint8 BGR: blue where the mask is low, over green, to red where it is high.
+        (H, W, 3) uint8 BGR; the colours go from blue (low) over green to red (high).
     """
     low, high = limits or value_range(mask)
     level = (fit_to_image(mask, image.shape[:2]) - low) / (high - low)
@@ -80,21 +81,21 @@ def contact_sheet(
     masks: Mapping[tuple[int, int], np.ndarray],
     limits: Mapping[tuple[int, int], tuple[float, float]] | None = None,
 ) -> np.ndarray:
-    """The masks of every stage and flow over one image, in one picture.
+    """Draw the masks of every stage and flow over one image.
 
-    The image stands at the left; right of it flows are rows and stages columns.
-    Each panel names its mask and has its own colour scale below.
+    The image is at the left. Right of it, each row is a flow and each column a stage.
+    Each panel shows the mask's name above and its colour scale below.
 
     Args:
         image: (H, W, 3) uint8 BGR.
-        masks: ``{(stage from 0, flow from 1): (h, w)}`` over the whole image; the
-            flow is the one that the mask multiplies, made by the flow before it; it is 0
-            where there are no flows, as in a classifier's head.
-        limits: the values of the colour scales' ends, by the same keys; ``None``
-            means each mask's own :func:`value_range`.
+        masks: ``{(stage from 0, flow from 1): (h, w)}`` over the whole image. The flow is the
+            one that the mask multiplies; the flow before it makes the mask. It is 0 for masks
+            outside flows, as in a classifier's head.
+        limits: the values at the ends of the colour scales, by the same keys; ``None``
+            uses each mask's own :func:`value_range`.
 
     Returns:
-        The picture, uint8 BGR.
+        The drawn picture, uint8 BGR.
 
     Raises:
         ValueError: there is no mask.
@@ -117,20 +118,20 @@ def contact_sheet(
 
 
 def mask_rows(rows: Sequence[tuple[np.ndarray, Mapping[tuple[int, int], np.ndarray]]]) -> np.ndarray:
-    """The masks of several images in one picture: a row an image, a column a stage and flow.
+    """Draw the masks of several images: one row per image, one column per stage and flow.
 
-    TDAF's figure 3b is its columns of one stage, figure 3c those of one flow
-    (https://arxiv.org/abs/2012.07248). Each mask has its own colour scale, whose ends stand below it.
+    The columns of one stage form figure 3b of TDAF, the columns of one flow form figure 3c
+    (https://arxiv.org/abs/2012.07248). Each mask has its own colour scale, with its limits printed below.
 
     Args:
-        rows: of each image itself, (H, W, 3) uint8 BGR, and its masks as of :func:`contact_sheet`; those of
-            all images have the same keys.
+        rows: each image, (H, W, 3) uint8 BGR, and its masks, see :func:`contact_sheet`. The masks of all
+            images must have the same keys.
 
     Returns:
-        The picture, uint8 BGR.
+        The drawn picture, uint8 BGR.
 
     Raises:
-        ValueError: there is no image or no mask, or the images' masks are not of the same stages and flows.
+        ValueError: there is no image or no mask, or the images' masks have different stages and flows.
     """
     keys = sorted({key for _, masks in rows for key in masks})
     if not keys or any(set(masks) != set(keys) for _, masks in rows):
@@ -148,7 +149,7 @@ def mask_rows(rows: Sequence[tuple[np.ndarray, Mapping[tuple[int, int], np.ndarr
 
 
 def row_image(image: np.ndarray) -> np.ndarray:
-    """An image as wide as a column of :func:`row_picture`."""
+    """Resize an image to the column width of :func:`row_picture`."""
     height = max(1, round(image.shape[0] * ROW_WIDTH / image.shape[1]))
     way = cv2.INTER_CUBIC if image.shape[1] < ROW_WIDTH else cv2.INTER_AREA
     return cv2.resize(image, (ROW_WIDTH, height), interpolation=way)
@@ -157,11 +158,11 @@ def row_image(image: np.ndarray) -> np.ndarray:
 def row_picture(
     heads: Sequence[Sequence[str]], rows: Sequence[Sequence[tuple[np.ndarray, Sequence[str]]]]
 ) -> np.ndarray:
-    """Pictures in rows and columns.
+    """Arrange pictures in rows and columns.
 
     Args:
-        heads: of each column, its lines of text.
-        rows: of each row its pictures, ``ROW_WIDTH`` wide, uint8 BGR, and the lines of text below each.
+        heads: the lines of text above each column.
+        rows: the pictures of each row, ``ROW_WIDTH`` wide, uint8 BGR, each with the lines of text below it.
     """
     lines = [np.hstack([_small_panel(np.full((1, ROW_WIDTH, 3), 255, np.uint8), head) for head in heads])]
     for row in rows:
@@ -172,7 +173,7 @@ def row_picture(
 
 
 def _small_panel(picture: np.ndarray, lines: Sequence[str] = ()) -> np.ndarray:
-    """A picture with lines of text below."""
+    """Draw lines of text below a picture."""
     text = np.full((ROW_LINE * len(lines), picture.shape[1], 3), 255, np.uint8)
     for index, line in enumerate(lines):
         write_text(text, line, (2, ROW_LINE * (index + 1) - 5), 0.4)
@@ -190,14 +191,14 @@ def _name(stage: int, flow: int) -> str:
 
 
 def colours(level: np.ndarray) -> np.ndarray:
-    """Levels 0 to 1, clipped, as colours (..., 3), uint8 BGR."""
+    """Colour levels, clipped to 0..1; returns (..., 3), uint8 BGR."""
     # The colour map's own ends are both nearly black.
     shades = np.rint(20 + 215 * level.clip(0, 1)).astype(np.uint8)
     return cv2.applyColorMap(shades, cv2.COLORMAP_TURBO)
 
 
 def _panel(picture: np.ndarray, title: str, limits: tuple[float, float] | None = None) -> np.ndarray:
-    """A picture with its title above and its colour scale, if it has one, below."""
+    """Draw a picture with its title above and, if it has one, its colour scale below."""
     height, width = picture.shape[0], max(picture.shape[1], PANEL_SIDE // 2)
     panel = np.full((height + 2 * STRIP, width, 3), 255, np.uint8)
     panel[STRIP : STRIP + height, : picture.shape[1]] = picture
@@ -221,7 +222,7 @@ MIN_PICTURE_SIDE = 480
 
 
 def enlarged(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """An image large enough to draw on, and by how much it was enlarged."""
+    """Enlarge an image until it is large enough to draw on; returns it and the factor."""
     zoom = MIN_PICTURE_SIDE / max(image.shape[:2])
     if zoom <= 1:
         return image, 1.0

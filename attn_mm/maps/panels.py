@@ -1,4 +1,4 @@
-"""The panels of a picture: each shows one attention of one layer."""
+"""Make the panels of a picture; each shows one attention of one layer."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Panel:
     """One attention for one picture.
 
     Attributes:
-        kind: what the values are.
+        kind: the kind of attention, which explains the values.
         values: float64: (h, w) over positions, (n,) over channels or weights.
         layer: name of the layer in the model.
-        place: see :class:`attn_mm.layers.recording.Attention`; ``"call"`` where the layer ran several times.
-        signed: whether 0 is the middle of the values, and not their least.
-        note: what else there is to say.
-        score: which score the values explain, if they explain one.
+        place: see :class:`attn_mm.layers.recording.Attention`; has ``"call"`` if the layer ran several times.
+        signed: whether 0 is the middle of the range of values instead of its minimum.
+        note: an additional remark.
+        score: name of the score that the values explain, if any.
     """
 
     kind: AttentionKind
@@ -40,7 +40,7 @@ class Panel:
 
     @property
     def title(self) -> str:
-        """Where the attention is, in a few words."""
+        """The place of the attention, in a few words."""
         words = []
         for name in (*_PLACES, "call"):
             if name in self.place:
@@ -51,25 +51,25 @@ class Panel:
 
     @property
     def key(self) -> str:
-        """What tells the panel from the picture's others, and is the same for the next picture."""
+        """Identifies the panel within a picture; the same for every picture."""
         place = ",".join(f"{name}={number}" for name, number in sorted(self.place.items()))
         return f"{self.kind.name}|{self.layer}|{place}"
 
 
 def attention_of(model: nn.Module, run: Callable[[Tensor], object], inputs: Tensor) -> list[Recorded]:
-    """Every attention of ``model`` while ``run(inputs)`` runs it, without gradients."""
+    """Record every attention of ``model`` while ``run(inputs)`` runs it, without gradients."""
     with torch.no_grad(), record_attention(model) as maps:
         run(inputs)
     return maps
 
 
 def panels(maps: Sequence[Recorded], sample: int = 0, frame: tuple[int, int] | None = None) -> list[Panel]:
-    """The panels of one picture.
+    """Make the panels of one picture.
 
     Args:
-        maps: of a batch.
-        sample: the picture's place in the batch.
-        frame: of a clip, whose attention is over time as well: the frame's index in it, and their number.
+        maps: the attention maps of a batch.
+        sample: index of the picture in the batch.
+        frame: for a clip with attention over time: (index of the frame, number of frames).
     """
     repeated = {(item.kind.name, item.layer, *_numbers(item)) for item in maps if item.call > 1}
     found = []
@@ -90,10 +90,10 @@ def frame_panels(maps: Sequence[Recorded], inputs: Tensor, frames: int) -> Calla
     """A function from the index of a frame in a clip to its panels.
 
     Args:
-        maps: of the clip.
-        inputs: what the network was shown: ``(clips, C, T, H, W)``, or ``(frames, C, H, W)`` of a 2D network,
+        maps: the attention maps of the clip.
+        inputs: the network's inputs: ``(clips, C, T, H, W)``, or ``(frames, C, H, W)`` for a 2D network,
             which sees each frame as a sample of its own.
-        frames: their number.
+        frames: number of frames.
     """
     length = frames // len(inputs)
 
@@ -105,7 +105,7 @@ def frame_panels(maps: Sequence[Recorded], inputs: Tensor, frames: int) -> Calla
 
 
 def rank(panel: Panel) -> int:
-    """Maps come before charts."""
+    """Sort key that puts maps before charts."""
     return ("positions", "channels", "weights").index(panel.kind.over)
 
 

@@ -1,4 +1,4 @@
-"""An attention's values as figures and as small arrays: what a page can show of them."""
+"""Summarise an attention's values as statistics and small arrays, for a web page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BINS = 32
 
 
 def summarise(values: np.ndarray) -> dict[str, float]:
-    """Mean, spread, least and largest of all ``values``; the spread is the standard deviation, over n."""
+    """Mean, spread, minimum and maximum of ``values``; the spread is the population standard deviation."""
     values = np.asarray(values, np.float64)
     return {
         "mean": float(values.mean()),
@@ -31,8 +31,8 @@ def at_frame(values: np.ndarray, index: int, frames: int) -> np.ndarray:
 
     Args:
         values: (t, h, w).
-        index: of the frame, from 0.
-        frames: of the clip.
+        index: index of the frame, from 0.
+        frames: number of frames in the clip.
 
     Returns:
         (h, w), float64.
@@ -41,7 +41,7 @@ def at_frame(values: np.ndarray, index: int, frames: int) -> np.ndarray:
 
 
 def reduced(values: np.ndarray, side: int) -> np.ndarray:
-    """A map (h, w) of at most ``side`` cells a side: means over equal areas."""
+    """Shrink a map (h, w) to at most ``side`` cells a side, by means over equal areas."""
     longer = max(values.shape)
     if longer <= side:
         return np.asarray(values, np.float64)
@@ -50,10 +50,10 @@ def reduced(values: np.ndarray, side: int) -> np.ndarray:
 
 
 def packed(values: np.ndarray) -> dict:
-    """A map (h, w) in a form for JSON: ``{"size": [h, w], "low", "high", "levels"}``.
+    """Encode a map (h, w) for JSON: ``{"size": [h, w], "low", "high", "levels"}``.
 
-    ``levels`` are bytes, row by row, in base64; level l stands for low + l / 255 (high - low), which is
-    nearer than (high - low) / 510 to the value.
+    ``levels`` are bytes, row by row, in base64. Level l means low + l / 255 (high - low); its error is at
+    most (high - low) / 510.
     """
     values = np.asarray(values, np.float64)
     low, high = float(values.min()), float(values.max())
@@ -68,5 +68,5 @@ def packed(values: np.ndarray) -> dict:
 
 
 def histogram(values: np.ndarray, bounds: tuple[float, float], bins: int) -> list[int]:
-    """How many of ``values`` lie in each of ``bins`` equal parts of ``bounds``, its ends included."""
+    """Count the ``values`` in each of ``bins`` equal parts of ``bounds``, including both ends."""
     return np.histogram(np.asarray(values, np.float64), bins, bounds)[0].tolist()

@@ -1,4 +1,4 @@
-"""What configs name, registered in the scope ``attn_mm``."""
+"""Models, grafts and layers that configs can name, registered in the scope ``attn_mm``."""
 
 from attn_mm.models import grafts, layers, lazy
 from attn_mm.models.attn_backbone import attn_backbone, tdaf

@@ -1,4 +1,4 @@
-"""Any upstream backbone with attention grafted onto it."""
+"""Graft attention onto any upstream backbone: the config types ``AttnBackbone`` and ``TDAF``."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ ORDER = (
     "attn_mm.MultiScale",
     "attn_mm.CUDAGraph",
 )
-"""Grafts go in this order, whatever theirs in the config; layers keep theirs among themselves."""
+"""Grafts are applied in this order, whatever their order in the config; layers keep their own order."""
 
 FLOWS = ORDER[-4:-1]
-"""Grafts that run the whole backbone in flows: one of them can."""
+"""Grafts that run the whole backbone in flows; a backbone can have only one of them."""
 
 
 class AttnMixin(LoadReport):
-    """Mixin: what any grafted backbone does differently from the class it was built as."""
+    """Mixin of every grafted backbone: training mode, initialization and load reports of what grafts add."""
 
     attn_mm: Grafted
 
     def train(self, mode: bool = True):
         super().train(mode)
-        # norm_eval keeps pretrained statistics; the norms of what is new have none to keep.
+        # norm_eval keeps pretrained statistics, but the norms of new modules have none.
         for name in self.attn_mm.modules:
             module = self.get_submodule(name)
             if any(parameter.requires_grad for parameter in module.parameters()):
@@ -72,33 +72,38 @@ class AttnMixin(LoadReport):
 def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
     """Build an upstream backbone and graft attention onto it.
 
-    The object returned is the upstream backbone itself, its parameters keep
-    their names, so its checkpoints load, and its options mean what they meant.
+    Returns the upstream backbone object itself. Its parameters keep their names, so its
+    checkpoints load, and its options keep their meaning.
 
     Args:
         backbone: config of any backbone of mmdet, mmpose, mmpretrain or mmaction whose blocks
             are known, see :data:`attn_mm.graft.units.FAMILIES`.
-        grafts: each a dict with a ``type``: a graft (``attn_mm.AWConv``, ``attn_mm.TD``,
+        grafts: dicts with a ``type``: a graft (``attn_mm.AWConv``, ``attn_mm.TD``,
             ``attn_mm.TDAF``, ``attn_mm.FlowPyramid``, ``attn_mm.MultiScale``, ``attn_mm.CUDAGraph``, see
-            :mod:`attn_mm.models.grafts.layer`) or a layer that takes ``in_channels=`` (``attn_mm.SE``,
-            ``attn_mm.CBAM``, ``attn_mm.ECA``, ``attn_mm.FCA``, ``attn_mm.TAM``, any plugin of mmcv's),
+            :mod:`attn_mm.models.grafts`) or a layer that accepts ``in_channels=`` (``attn_mm.SE``,
+            ``attn_mm.CBAM``, ``attn_mm.ECA``, ``attn_mm.FCA``, ``attn_mm.TAM``, any mmcv plugin),
             see :func:`attn_mm.models.grafts.layer.put_layer`.
-            They go in the order AWConv, layers as listed, TD, one of TDAF, FlowPyramid and MultiScale,
-            CUDAGraph.
+            They are applied in the order AWConv, layers as listed, TD, one of TDAF, FlowPyramid and
+            MultiScale, CUDAGraph.
+
+    Returns:
+        The grafted backbone.
 
     Raises:
-        ConfigError: a graft asks for what the backbone or the graft doesn't have.
+        ConfigError: a graft is unknown, has a wrong option, or doesn't fit the backbone.
     """
     if not isinstance(grafts, list | tuple) or not grafts:
-        raise ConfigError(f"grafts must be a list of dicts, at least one, got {grafts!r}")
+        raise ConfigError(f"grafts must be a non-empty list of dicts, got {grafts!r}")
     net = MMENGINE_MODELS.build(backbone)
     if (flows := find_flows(net)) is not None:
         has = flows.graft
-        raise ConfigError(f"the backbone has {has} already: {has} goes around all other grafts")
+        raise ConfigError(
+            f"the backbone already has {has}, which must be the outermost graft: list all grafts together"
+        )
     grafts = sorted(grafts, key=_rank)
     if sum(graft["type"] in FLOWS for graft in grafts) > 1:
         raise ConfigError(
-            "grafts run the backbone in flows twice: TDAF, FlowPyramid and MultiScale exclude each other"
+            "grafts may have only one of TDAF, FlowPyramid and MultiScale: each runs the backbone in flows"
         )
     modules = []
     for graft in grafts:
@@ -118,12 +123,12 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
 
 def _rank(graft: dict) -> int:
     if not isinstance(graft, dict) or "type" not in graft:
-        raise ConfigError(f"a graft is a dict with a type, got {graft!r}")
+        raise ConfigError(f"each graft must be a dict with a type, got {graft!r}")
     return ORDER.index(graft["type"] if graft["type"] in ORDER else "layers")
 
 
 def _function(kind: str | type, options: dict) -> Callable[..., list[nn.Module]]:
-    """What grafts ``kind``, knowing all of ``options``."""
+    """The function that applies the graft ``kind``; raises ValueError if it doesn't have an option."""
     if kind in ORDER:
         function = GRAFTS.get(kind)
         check_options(options, function, "backbone")
@@ -136,12 +141,15 @@ def _function(kind: str | type, options: dict) -> Callable[..., list[nn.Module]]
 @MODELS.register_module(name="TDAF")
 @attention_around(itemgetter("backbone"))
 def tdaf(backbone: dict, **options) -> nn.Module:
-    """Build an upstream backbone and graft the top-down recursion onto it.
+    """Build an upstream backbone and graft TDAF's top-down recursion onto it.
 
     Args:
-        backbone: config of a staged backbone, see :data:`attn_mm.graft.stages.SPLITS`; or of an
-            ``attn_mm.AttnBackbone`` on one.
-        options: those of :func:`attn_mm.models.grafts.tdaf.top_down_flows`.
+        backbone: config of a staged backbone, see :data:`attn_mm.graft.stages.SPLITS`, or of an
+            ``attn_mm.AttnBackbone`` around one.
+        options: see :func:`attn_mm.models.grafts.tdaf.top_down_flows`.
+
+    Returns:
+        The grafted backbone.
 
     Raises:
         ConfigError: the backbone can't be split into stages, or an option is out of its range.

@@ -1,4 +1,4 @@
-"""A model folded for deployment, by name: what ``tools/fuse.py`` writes a config and a checkpoint for."""
+"""The config type ``Deployed``: a folded model, as ``tools/fuse.py`` writes its config and checkpoint."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from attn_mm.registry import MODELS
 
 @MODELS.register_module(name="Deployed")
 def deployed(of: str, **model) -> nn.Module:
-    """Build a model and fold its norms, so that a folded checkpoint fits it.
+    """Build a model and fold its norms, so that a folded checkpoint loads.
 
-    A config becomes the deployed one by two entries, ``model = dict(type="attn_mm.Deployed", of="FCOS")``;
-    the rest of the model stays.
+    To turn a config into the deployed one, set two entries, ``model = dict(type="attn_mm.Deployed",
+    of="FCOS")``; the rest of the model stays.
 
     Args:
         of: the model's type.
-        model: its options.
+        model: the model's options.
+
+    Returns:
+        The folded model, in eval mode.
     """
     net = MMENGINE_MODELS.build(dict(type=of, **model))
     fuse(net)

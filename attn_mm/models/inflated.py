@@ -1,4 +1,4 @@
-"""A 3D backbone that starts from 2D weights."""
+"""The config type ``Inflated``: a 3D backbone that starts from 2D weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BACKBONE = "backbone."
 
 
 class InflatedMixin(LoadReport):
-    """Mixin: a backbone whose initialization ends with 2D weights."""
+    """Mixin: a backbone whose ``init_weights`` finally loads inflated 2D weights."""
 
     attn_mm: Grafted
 
@@ -31,8 +31,8 @@ def load_inflated(net: nn.Module, filename: str) -> None:
     """Load a checkpoint of a 2D backbone, or of a model with one, into the 3D backbone ``net``.
 
     Raises:
-        ConfigError: the checkpoint is of another network.
-        CheckpointError: it can't be had.
+        ConfigError: the checkpoint doesn't fit the network.
+        CheckpointError: the checkpoint can't be read or downloaded.
     """
     checkpoint = _load_checkpoint(filename, map_location="cpu")
     state = checkpoint.get("state_dict", checkpoint)
@@ -49,29 +49,32 @@ def load_inflated(net: nn.Module, filename: str) -> None:
 
 @MODELS.register_module(name="Inflated")
 def inflated(backbone: dict, pretrained: str | None) -> nn.Module:
-    """Build a 3D backbone, grafted or not, whose ``init_weights`` ends with inflated 2D weights.
+    """Build a 3D backbone, grafted or not, whose ``init_weights`` finally loads inflated 2D weights.
 
-    The object returned is the backbone itself. See :mod:`attn_mm.graft.inflate` for the rule, which
-    goes for every convolution, those of grafts included; everything else is loaded as it is, and norms'
-    statistics go to every flow where the checkpoint has no flows. One line says what was inflated,
-    loaded as it is, new or unexpected.
+    Returns the backbone object itself. :mod:`attn_mm.graft.inflate` describes the rule. It applies to all
+    convolutions, those of grafts included. Everything else loads unchanged; if the checkpoint has no
+    flows, every flow gets its norms' statistics. A log line lists what was inflated, loaded unchanged, new
+    or unexpected.
 
     Args:
-        backbone: config of a 3D ResNet of mmaction, or of an ``attn_mm.AttnBackbone`` or ``attn_mm.TDAF``
+        backbone: config of an mmaction 3D ResNet, or of an ``attn_mm.AttnBackbone`` or ``attn_mm.TDAF``
             around one.
-        pretrained: checkpoint of the 2D network with the same blocks, as torchvision, mmpretrain,
-            mmdet, mmpose, mmaction or attn_mm name its parameters: a file, a URL, or
+        pretrained: checkpoint of the 2D network with the same blocks and the parameter names of
+            torchvision, mmpretrain, mmdet, mmpose, mmaction or attn_mm: a file, a URL, or
             ``'torchvision://resnet50'``; None inflates nothing.
 
+    Returns:
+        The backbone.
+
     Raises:
-        ConfigError: the backbone is none of 3D, or names weights of its own.
+        ConfigError: the backbone has no 3D convolution, or sets pretrained weights itself.
     """
     net = MMENGINE_MODELS.build(backbone)
     name = type(net).__name__
     if not any(isinstance(module, CONVS) for module in net.modules()):
-        raise ConfigError(f"attn_mm.Inflated is for 3D backbones, and {name} has no 3D convolution")
+        raise ConfigError(f"attn_mm.Inflated requires a 3D backbone, but {name} has no 3D convolution")
     record = record_of(net)
     if getattr(net, "pretrained", None) or record.inflated_from:
-        raise ConfigError(f"{name} names pretrained weights already: name them in attn_mm.Inflated alone")
+        raise ConfigError(f"{name} already sets pretrained weights: set them in attn_mm.Inflated only")
     record.inflated_from = pretrained
     return swap_class(net, InflatedMixin)

@@ -1,10 +1,10 @@
-"""The layers by name: as plugins, as grafts, as ``conv_cfg`` and as ``norm_cfg``."""
+"""Register the layers for configs: as plugins, grafts, ``conv_cfg`` and ``norm_cfg``."""
 
 from attn_mm.layers import CBAM, ECA, FCA, SE, TAM, AAConv2d, AWConv2d, AWConv3d, MFBN2d, MFBN3d
 from attn_mm.registry import MODELS
 
 PLUGINS = (SE, CBAM, ECA, FCA, TAM)
-"""Layers that keep their input's shape: they stand behind a unit of a block, or in mmdet's plugins."""
+"""Layers that keep their input's shape: use them as grafts after a unit of a block, or as mmdet plugins."""
 
 CONVS = (AAConv2d, AWConv2d, AWConv3d)
 

@@ -1,4 +1,4 @@
-"""Names of classes that need a framework, which is imported when a config uses one."""
+"""Register classes that need a framework without importing it until a config uses them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLASSES = {
     "WSDAN": "attn_mm.models.classifiers.wsdan",
     "WSDANHead": "attn_mm.models.heads.wsdan",
 }
-"""By the name that a config gives, the module that defines the class."""
+"""Config name of each class and the module that defines it."""
 
 
 def _register(name: str, module: str) -> None:
@@ -40,7 +40,7 @@ def _without_attention(config: dict) -> dict:
 @MODELS.register_module(name="TDAFHeatmapHead")
 @attention_around(_without_attention)
 def tdaf_heatmap_head(**options) -> nn.Module:
-    """Build :class:`attn_mm.models.heads.tdaf_heatmap.TDAFHeatmapHead`, whose options it takes.
+    """Build :class:`attn_mm.models.heads.tdaf_heatmap.TDAFHeatmapHead` from its options.
 
     Raises:
         ConfigError: an option is unknown or out of its range.

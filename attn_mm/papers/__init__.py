@@ -1,4 +1,4 @@
-"""The papers: what they publish, how it compares with what is counted here, and their analyses.
+"""The papers' published figures, their comparison with counts made here, and the papers' analyses.
 
 A paper is a folder of ``configs/`` whose metafile names one; its analyses are a package of the same name.
 ``tools/complexity.py --paper`` builds every network whose size is published and prints both.

@@ -1,4 +1,4 @@
-"""``tools/complexity.py``: parameters and multiply-adds of a config, or of the papers' networks."""
+"""``tools/complexity.py``: count the parameters and multiply-adds of a config or of papers' networks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from attn_mm.utils.files import make_folder
 from attn_mm.utils.flags import add_options_flag
 
 _DESCRIPTION = """\
-Count the parameters and multiply-adds of a config's network, part by part,
-or compare those that the papers publish with those of the networks here.
+Count the parameters and multiply-adds of a config's network, part by part. With --paper,
+compare the counts that the papers publish with those of the networks here.
 
   complexity.py configs/fcos_tdaf_r50.py
   complexity.py configs/fcos_tdaf_r50.py --shape 3 640 640 --out counts
@@ -28,8 +28,8 @@ or compare those that the papers publish with those of the networks here.
 """
 
 _EPILOG = """\
-conv: multiply-adds of convolutions, linear layers and matrix products. full: conv, 2 for each
-element of a normalization, 1 for each of a ReLU or pooling. docs/complexity.md says more.
+conv: multiply-adds of convolutions, linear layers and matrix products. full: conv, plus 2 per
+element of a normalization and 1 per element of a ReLU or pooling. More: docs/complexity.md
 """
 
 
@@ -37,23 +37,23 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", nargs="?", help="config file of mmdet, mmpose, mmaction2 or mmpretrain")
+    parser.add_argument("config", nargs="?", help="mmdet, mmpose, mmaction2 or mmpretrain config file")
     parser.add_argument(
         "--paper",
         nargs="*",
         metavar="PAPER",
-        help=f"the papers' networks instead of a config: any of {', '.join(paper_names())} (default: all)",
+        help=f"count the networks of these papers: any of {', '.join(paper_names())} (default: all)",
     )
     add_shape_flag(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="also write the table as Markdown and JSON here"
+        "--out", type=Path, metavar="DIR", help="also write the table as Markdown and JSON into this folder"
     )
-    add_options_flag(parser, "change the config, such as model.backbone.flows=4")
+    add_options_flag(parser, "override config values, such as model.backbone.flows=4")
     return parser.parse_args(argv)
 
 
 def write(out: Path, name: str, report: str, record: object) -> None:
-    """Write ``name``.md and ``name``.json into the folder ``out``; UserError where that fails."""
+    """Write ``name``.md and ``name``.json into the folder ``out``; UserError if that fails."""
     try:
         (out / f"{name}.md").write_text(report)
         (out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -62,14 +62,14 @@ def write(out: Path, name: str, report: str, record: object) -> None:
 
 
 def compare_papers(papers: Sequence[str], out: Path | None = None) -> None:
-    """Print what the papers publish against what is counted; write it into ``out``, if it is named.
+    """Print the published counts beside ours, and write them into ``out`` if it is given.
 
     Args:
-        papers: of :func:`attn_mm.papers.paper_names`; all where there is none.
+        papers: names from :func:`attn_mm.papers.paper_names`; empty: all of them.
         out: the output folder.
 
     Raises:
-        UserError: a framework that their networks need is not installed.
+        UserError: a framework that the networks need is not installed.
     """
     counts = compare(papers or paper_names())
     report = paper_report(counts)
@@ -82,7 +82,7 @@ def compare_papers(papers: Sequence[str], out: Path | None = None) -> None:
 def main(argv=None) -> None:
     args = parse_args(argv)
     if (args.config is None) == (args.paper is None):
-        raise UserError("name a config, or --paper, and not both")
+        raise UserError("give either a config or --paper")
     if args.out:
         make_folder(args.out)
     if args.paper is not None:
@@ -91,7 +91,7 @@ def main(argv=None) -> None:
         if unknown:
             raise UserError(f"--paper knows {', '.join(known)}, not {', '.join(unknown)}")
         if args.shape or args.cfg_options:
-            raise UserError("--shape and --cfg-options are for a config; the papers' networks have their own")
+            raise UserError("--paper takes no --shape and no --cfg-options: they change a config")
         compare_papers(args.paper, args.out)
         return
     cfg = load_config(args.config, args.cfg_options)

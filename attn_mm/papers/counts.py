@@ -1,4 +1,4 @@
-"""Build the networks that the papers publish figures of; compare the figures with what is counted."""
+"""Build the networks whose figures the papers publish, count them, and compare the figures."""
 
 from __future__ import annotations
 

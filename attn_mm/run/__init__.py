@@ -1,1 +1,1 @@
-"""Training, evaluation, and what becomes of their results."""
+"""Train and evaluate configs, and plot their results."""

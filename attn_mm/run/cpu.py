@@ -1,4 +1,4 @@
-"""Settings that make training and inference on a CPU faster and change no result."""
+"""Settings that speed up training and inference on a CPU without changing results."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 def keep_freed_memory() -> None:
     """Let glibc reuse the memory of large tensors instead of returning it to the kernel.
 
-    Tensors above its mmap threshold (at most 32 MB) are otherwise mapped and
-    page-faulted anew in every layer. Does nothing where the C library is another.
+    Otherwise every layer maps and page-faults tensors above the mmap threshold (at most
+    32 MB) again. Does nothing with other C libraries.
     """
     if sys.platform != "linux":
         return
@@ -26,9 +26,9 @@ def keep_freed_memory() -> None:
 
 
 def prefer_channels_last(model: nn.Module) -> None:
-    """Lay out every 2D convolution's weights as oneDNN's kernels like them.
+    """Store the weights of every 2D convolution in the layout that oneDNN's kernels prefer.
 
-    ``Module.to(memory_format=...)`` would fail on the 5-D weights of a 3D one.
+    ``Module.to(memory_format=...)`` would fail on the 5-D weights of 3D convolutions.
     """
     for parameter in model.parameters():
         if parameter.dim() == 4:

@@ -1,4 +1,4 @@
-"""Training curves from what mmengine logs: a loss and the validation's figures over epochs.
+"""Read training curves from mmengine's logs: losses and validation metrics over epochs.
 
 Pang et al., TDAF, AAAI 2021 (https://arxiv.org/abs/2012.07248), table 4, and Zhu et al., TAM, figure 6,
 compare networks by such curves.
@@ -21,9 +21,9 @@ class Run:
     """The curves of a run.
 
     Attributes:
-        unit: what the curves run over: ``'epoch'``, or ``'iteration'`` where a run has no epochs.
-        losses: by name, (epoch or iteration, value) of the training.
-        figures: by name, the same of the validation.
+        unit: unit of the x axis: ``'epoch'``, or ``'iteration'`` if the run has no epochs.
+        losses: each training loss by name, a list of (epoch or iteration, value).
+        figures: each validation metric by name, in the same form.
     """
 
     unit: str
@@ -32,10 +32,10 @@ class Run:
 
 
 def join(logs: Sequence[Sequence[Record]]) -> list[Record]:
-    """The records of a run that was interrupted and resumed.
+    """Join the logs of a run that was interrupted and resumed.
 
-    A later log goes on from a checkpoint: what the earlier ones have at or behind its first training step is
-    replaced. A validation's step is an epoch; it belongs to the training steps before it.
+    A later log continues from a checkpoint and replaces all earlier records from its first training step on.
+    A validation's step is an epoch; it belongs to the training steps before it.
     """
     joined: list[Record] = []
     for log in logs:
@@ -48,14 +48,14 @@ def join(logs: Sequence[Sequence[Record]]) -> list[Record]:
 
 
 def read_curves(records: Sequence[Record]) -> Run:
-    """The curves in the lines of mmengine's ``scalars.json``.
+    """Read the curves from the lines of mmengine's ``scalars.json``.
 
-    A training line says its epoch, from 1, and its iteration in the whole run; a validation's step is the
-    epoch that it follows. Iterations become epochs by the number in an epoch: what lies between the first
-    lines of two epochs.
+    A training line has its epoch, from 1, and its iteration, counted over the whole run. A validation's step
+    is the epoch that it follows. Iterations are converted to epochs by the iterations per epoch, which are
+    measured between the first lines of two epochs.
 
     Raises:
-        ValueError: there is no training line with a loss, or the steps do not grow with the epochs.
+        ValueError: no training line has a loss, or the steps do not grow with the epochs.
     """
     training = [record for record in records if "loss" in record]
     if not training:

@@ -1,4 +1,4 @@
-"""Small networks that the demos of the analyses train: each in about a minute, on a CPU."""
+"""Small networks for the demos of the analyses; each trains in about a minute on a CPU."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def demo_config(grafts: list[dict], channels: int = CHANNELS) -> Config:
     """Return the demo of a ResNet-18 for images of 32x32 pixels.
 
     Args:
-        grafts: what is grafted onto it.
-        channels: of its first stage.
+        grafts: the grafts on the network.
+        channels: channels of the first stage.
     """
     cfg = load_config(NETWORK)
     net = cfg.model.backbone
@@ -41,19 +41,19 @@ def demo_config(grafts: list[dict], channels: int = CHANNELS) -> Config:
 
 
 def trained(cfg: Config, folder: Path, name: str) -> tuple[str, str]:
-    """Train a demo in ``folder``, unless it is there already.
+    """Train a demo in ``folder``, unless it has been trained there already.
 
     Args:
         cfg: the demo's config.
-        folder: the work dir. A training that was interrupted there goes on.
-        name: of the config file that is written.
+        folder: the work dir. An interrupted training is resumed.
+        name: name of the config file to write.
 
     Returns:
-        paths of the config file and of the checkpoint.
+        Paths of the config file and of the checkpoint.
     """
     config, done = folder / f"{name}.py", folder / "done"
     if not done.exists():
-        print(f"training {folder.name} for the demo; later demos find it in {folder}")
+        print(f"training {folder.name} for the demo; later demos reuse it from {folder}")
         cfg.work_dir, cfg.launcher, cfg.resume = str(folder), "none", True
         folder.mkdir(parents=True, exist_ok=True)
         build_runner(cfg).train()
@@ -63,7 +63,7 @@ def trained(cfg: Config, folder: Path, name: str) -> tuple[str, str]:
 
 
 def trained_network(grafts: list[dict], folder: Path) -> tuple[str, str]:
-    """Paths of the config and of the checkpoint of a small ResNet-18, see :func:`trained`."""
+    """Train a small ResNet-18 and return the paths of its config and checkpoint, see :func:`trained`."""
     return trained(demo_config(grafts), folder, folder.name)
 
 
@@ -71,7 +71,7 @@ def small_network(folder: Path) -> tuple[str, str, list[Path]]:
     """Train a small ResNet-18 with CBAM and TD.
 
     Returns:
-        paths of its config file, of its checkpoint, and of pictures that it was not trained on.
+        Paths of its config file, of its checkpoint, and of pictures that it was not trained on.
     """
     cfg = demo_config([CBAM, {"type": "attn_mm.TD", "mode": "joint"}])
     cfg.train_cfg.update(max_epochs=EXPLORED_EPOCHS, val_interval=EXPLORED_EPOCHS)
@@ -82,10 +82,10 @@ def small_network(folder: Path) -> tuple[str, str, list[Path]]:
 
 
 def demo_checkpoint(cfg: Config) -> str:
-    """Find the newest checkpoint in the work dir of a demo; where there is none, a short training makes one.
+    """Find the newest checkpoint in a demo's work dir, or train briefly to make one.
 
     Args:
-        cfg: the demo's config, of :func:`~attn_mm.frameworks.demo.to_demo`. It stays as it is.
+        cfg: the demo's config from :func:`~attn_mm.frameworks.demo.to_demo`. It isn't changed.
     """
     found = find_latest_checkpoint(cfg.work_dir)
     if found and osp.isfile(found):

@@ -1,4 +1,4 @@
-"""What ``--demo`` shows at its end: figures, the checkpoint, pictures of what was found and of masks."""
+"""The summary at the end of ``--demo``: metrics, the checkpoint, pictures of predictions and masks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NUM_PICTURES, NUM_VIDEOS = 6, 8
 
 
 def more_figures(runner: Runner) -> dict[str, float]:
-    """What a demo measures besides the config's metrics."""
+    """Metrics that a demo adds to the config's own."""
     return framework_of(runner.cfg).demo_metrics(_trained(runner), runner.cfg)
 
 
@@ -34,7 +34,7 @@ def _trained(runner: Runner) -> BaseModel:
 
 
 def finish_demo(runner: Runner, metrics: dict[str, float], seconds: float) -> None:
-    """Draw some held-out images or videos with the trained model, and print what the demo gave."""
+    """Draw the trained model's predictions on some held-out images or videos, and print the results."""
     of_videos = isinstance(framework_of(runner.cfg), VideoFramework)
     number, kind = (NUM_VIDEOS, "videos") if of_videos else (NUM_PICTURES, "images")
     pictures = draw_predictions(runner, number)
@@ -57,10 +57,10 @@ def finish_demo(runner: Runner, metrics: dict[str, float], seconds: float) -> No
 
 
 def draw_predictions(runner: Runner, number: int) -> Path:
-    """Draw what the trained model finds in the first ``number`` images or videos that it was evaluated on.
+    """Draw the trained model's predictions on the first ``number`` evaluation images or videos.
 
     Returns:
-        the folder, as of ``tools/infer.py``.
+        The output folder, laid out as by ``tools/infer.py``.
     """
     framework = framework_of(runner.cfg)
     dataset = runner.val_dataloader.dataset
@@ -96,7 +96,7 @@ def _paths(runner: Runner) -> list[Path]:
 
 
 def _write_frames(paths: list[Path], found: Predictions, dataset: BaseDataset) -> None:
-    """The frames of the data set's first videos as a picture each, with the true class."""
+    """Draw each of the data set's first videos as one picture of its frames, with the true class."""
     for index, (path, record) in enumerate(zip(paths, found.records, strict=True)):
         best = record["actions"][0]
         truth = dataset.metainfo["classes"][dataset.get_data_info(index)["label"]]

@@ -30,12 +30,12 @@ from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
 
 _DESCRIPTION = """\
-Evaluate an action recogniser of mmaction2 on its config's test set: top-1 and top-5 accuracy over
-single clips, and over videos, whose scores are the means of their clips' softmax scores.
+Evaluate an mmaction2 action recogniser on its config's test set. Reports top-1 and top-5 accuracy for
+single clips and for whole videos; a video's score is the mean of its clips' softmax scores.
 
   eval_video.py configs/tdaf/3dr50_tdaf-anar5_kinetics400.py epoch_100.pth --clips 10 --crops 3
 
-An interrupted run goes on where it stopped when it is started again.
+After an interruption, repeat the command to continue where it stopped.
 """
 
 _RESULTS = "video_results.json"
@@ -49,23 +49,27 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument(
-        "--clips", type=positive, metavar="N", help="clips of a video, evenly spread (default: the config's)"
+        "--clips", type=positive, metavar="N", help="evenly spaced clips per video (default: from the config)"
     )
-    parser.add_argument("--crops", type=int, choices=CROPS, help="crops of a clip (default: the config's)")
+    parser.add_argument("--crops", type=int, choices=CROPS, help="crops per clip (default: from the config)")
     add_config_flags(parser)
     parser.add_argument(
-        "--num-workers", type=count, default=2, metavar="N", help="processes that read videos"
+        "--num-workers",
+        type=count,
+        default=2,
+        metavar="N",
+        help="processes that read videos (default: %(default)s)",
     )
     add_device_flag(parser)
     return parser.parse_args(argv)
 
 
 class Videos(Dataset):
-    """Videos made ready for a recogniser: ``(index, data)``, or ``(index, what is wrong with it)``.
+    """Videos preprocessed for a recogniser: ``(index, data)``, or ``(index, error message)``.
 
     Args:
-        dataset: mmaction's.
-        indices: the videos of it that are wanted.
+        dataset: an mmaction2 dataset.
+        indices: the videos to read.
     """
 
     def __init__(self, dataset: BaseDataset, indices: list[int]) -> None:
@@ -84,7 +88,7 @@ class Videos(Dataset):
 
 
 def open_set(cfg: Config) -> BaseDataset:
-    """The config's test set; UserError where it is no list of videos with a label each."""
+    """Build the config's test set; UserError if it isn't a list of videos with one label each."""
     node = cfg.test_dataloader.dataset
     if str(node.type).rpartition(".")[2] != "VideoDataset" or node.get("multi_class"):
         raise UserError(f"{cfg.filename}: the test set must be a VideoDataset, with one label for each video")
@@ -93,23 +97,23 @@ def open_set(cfg: Config) -> BaseDataset:
 
 
 def open_model(cfg: Config, checkpoint: str, device: str) -> BaseModel:
-    """The config's model, which gives a score for each clip; UserError where it is no recogniser."""
+    """Build the config's model to score each clip by itself; UserError if it isn't a recogniser."""
     model = load_model(cfg, checkpoint, device)
     if not hasattr(getattr(model, "cls_head", None), "average_clips"):
-        raise UserError(f"{cfg.filename}: its model, {type(model).__name__}, is no recogniser of videos")
+        raise UserError(f"{cfg.filename}: its model, {type(model).__name__}, is not a video recogniser")
     model.cls_head.average_clips = None
     return model
 
 
 @torch.no_grad()
 def clip_scores(model: BaseModel, data: dict) -> np.ndarray:
-    """The softmax scores of a video's clips, each crop one of its own: (clips, classes), float64."""
+    """Softmax scores of a video's clips, (clips, classes), float64; every crop counts as a clip."""
     (sample,) = model.test_step(pseudo_collate([data]))
     return sample.pred_score.double().softmax(-1).cpu().numpy()
 
 
 def judge(scores: np.ndarray, label: int) -> dict:
-    """What the accuracies need to know of one video.
+    """Record what the accuracies need from one video.
 
     Args:
         scores: (clips, classes).
@@ -125,12 +129,12 @@ def judge(scores: np.ndarray, label: int) -> dict:
 
 
 def _best(scores: np.ndarray) -> np.ndarray:
-    """The classes with the highest scores, the highest first; of equals the first in the list of classes."""
+    """The classes with the highest scores, highest first; ties go to the lower class index."""
     return np.argsort(-scores, axis=-1, kind="stable")[..., : max(TOP_K)]
 
 
 def accuracies(videos: list[dict]) -> dict[str, float]:
-    """The metrics of what :func:`judge` says of each video; ``mean1`` is the mean of the classes' top-1."""
+    """Compute the metrics from the records of :func:`judge`; ``mean1`` is the mean per-class top-1."""
     clips = sum(video["clips"] for video in videos)
     hits = np.array([[video["label"] in video["best"][:k] for k in TOP_K] for video in videos])
     classes = defaultdict(list)
@@ -143,7 +147,7 @@ def accuracies(videos: list[dict]) -> dict[str, float]:
 
 
 def judge_all(loader: DataLoader, model: BaseModel, partial: Partial, total: int) -> list[int]:
-    """Judge what ``loader`` gives and keep it in ``partial``. Returns the videos that can't be read."""
+    """Judge the videos from ``loader`` and save the records in ``partial``; return the unreadable videos."""
     skipped = []
     with progress_bar() as progress:
         task = progress.add_task("videos", total=total, completed=len(partial.found))
@@ -170,19 +174,20 @@ def evaluate(
     """Measure a recogniser's accuracy and write it into the config's work dir.
 
     Args:
-        config, checkpoint: the recogniser's.
-        options: what is changed of the config. No launcher: one process must know what it has done.
-        device: where the network runs.
-        clips, crops: of a video and of a clip; None: the config's.
+        config, checkpoint: files of the recogniser.
+        options: changes to the config. A launcher isn't allowed: resuming works in a single process only.
+        device: device to run on.
+        clips: clips per video; None keeps the config's number.
+        crops: crops per clip; None keeps the config's number.
         num_workers: processes that read videos.
 
     Raises:
-        UserError: an argument can't be used, or no video can be read.
+        UserError: an argument is invalid, or no video can be read.
     """
     check_checkpoint(checkpoint)
     cfg = open_config(config, options)
     if cfg.get("default_scope") != "mmaction":
-        raise UserError(f"{config} is for {cfg.get('default_scope')}: one of mmaction is needed")
+        raise UserError(f"{config} is for {cfg.get('default_scope')}; use an mmaction2 config")
     check_data(cfg, ("test",))
     as_given = cfg.pretty_text
     set_views(cfg, clips, crops)

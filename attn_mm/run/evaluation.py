@@ -1,4 +1,4 @@
-"""A config's own metrics on its test set, as often as an analysis changes the model."""
+"""Evaluate a config's own metrics on its test set repeatedly, while an analysis changes the model."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class Evaluation:
 
     Args:
         cfg: the config.
-        images: how many of the test set's images are looked at, evenly spread over it; None: all.
+        images: number of test images to use, evenly spaced over the set; None: all.
 
     Attributes:
-        images: how many there are.
+        images: number of images in use.
 
     Raises:
-        UserError: the set is not there, something is wrong with it, or ``images`` are asked for and the
-            metrics are of the whole set alone.
+        UserError: the test set is missing or invalid, or ``images`` is given but the metrics need the
+            whole set.
     """
 
     def __init__(self, cfg: Config, images: int | None = None) -> None:
         check_data(cfg, ("test",))
         if images and any(evaluators(cfg, ("test",))):
             raise UserError(
-                f"--images: the metrics of {cfg.filename} are of its whole test set; leave it out"
+                f"--images: the metrics of {cfg.filename} are of its whole test set: leave --images out"
             )
         self._scope = cfg.default_scope
         self._loader: Any
@@ -64,12 +64,12 @@ class Evaluation:
 
     @property
     def batches(self) -> int:
-        """The steps by which :meth:`run` advances a progress bar."""
+        """The number of steps by which :meth:`run` advances a progress bar."""
         return len(self._loader)
 
     @torch.no_grad()
     def run(self, model: BaseModel, progress: Progress, task) -> dict[str, float]:
-        """The metrics of ``model``; the progress bar's ``task`` advances with each batch."""
+        """Compute the metrics of ``model`` and advance the progress bar's ``task`` with each batch."""
         with DefaultScope.overwrite_default_scope(self._scope), _silence():
             for batch in self._loader:
                 self._evaluator.process(data_samples=model.test_step(batch), data_batch=batch)
@@ -78,7 +78,7 @@ class Evaluation:
 
 
 def _evenly(loader: DataLoader, indices: list[int]) -> DataLoader:
-    """The loader with these samples of its data set alone."""
+    """The loader restricted to these samples of its data set."""
     return DataLoader(
         loader.dataset,
         batch_size=loader.batch_size,
@@ -92,7 +92,7 @@ def _evenly(loader: DataLoader, indices: list[int]) -> DataLoader:
 
 @contextlib.contextmanager
 def _silence():
-    """Without what COCO's metrics say of each evaluation, which would tear the progress bar."""
+    """Silence the output of COCO's metrics, which would break the progress bar."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -104,5 +104,5 @@ def _silence():
 
 
 def shown_metrics(metrics: dict[str, float]) -> list[str]:
-    """The metrics that a figure shows: top-1 and top-5 accuracy, or the first where there is neither."""
+    """The metrics to plot: top-1 and top-5 accuracy, or the first metric if there is neither."""
     return [name for name in metrics if name.endswith(("top1", "top5"))] or list(metrics)[:1]

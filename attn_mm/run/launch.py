@@ -1,4 +1,4 @@
-"""From a config's path and what a command line changes of it to a config, and from there to a runner."""
+"""Open a config with the changes from the command line, and build its runner."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def open_config(path: str, options: RunOptions) -> Config:
     """Read the config at ``path`` and apply the ``options``.
 
     Raises:
-        UserError: the config can't be read, or an option doesn't fit it.
+        UserError: the config can't be read, or an option doesn't match it.
     """
     os.environ.setdefault("LOCAL_RANK", str(options.local_rank))
     if options.demo and options.data_root:
-        raise UserError("--demo brings its own data set: leave --data-root out")
+        raise UserError("--demo generates its own data set: remove --data-root")
     cfg = load_config(path)
     cfg.launcher = options.launcher
     if options.demo:
@@ -46,7 +46,7 @@ def open_config(path: str, options: RunOptions) -> Config:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """The config's runner, on the processes and the device that there are."""
+    """Build the config's runner for the available device and the launched processes."""
     on_cpu = not torch.cuda.is_available()
     if on_cpu and cfg.launcher == "pytorch":
         join_processes(cfg)
@@ -61,7 +61,7 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def join_processes(cfg: Config) -> None:
-    """Let the processes of the config's launcher know each other, once, however many runners they build."""
+    """Initialise distributed training for the config's launcher, once per process."""
     if cfg.launcher == "none" or is_distributed():
         return
     if cfg.launcher == "pytorch" and not torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""``tools/plot_curves.py``: the training curves of several runs in one picture."""
+"""``tools/plot_curves.py``: plot the training curves of several runs together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attn_mm.utils.extras import require
 from attn_mm.utils.files import make_folder, write_atomically, writing
 
 _DESCRIPTION = """\
-Compare training runs: the loss and a figure of the validation by epoch, a line a run.
+Compare training runs: plot the loss and a validation metric by epoch, one line per run.
 
   plot_curves.py work_dirs/fcos-r50_plain_coco work_dirs/fcos_tdaf_r50
   plot_curves.py work_dirs/plain work_dirs/tdaf --names "ResNet-50" "with TDAF" --out curves
@@ -22,8 +22,8 @@ Compare training runs: the loss and a figure of the validation by epoch, a line 
 """
 
 _EPILOG = """\
-Any run of tools/train.py, or of a framework's own, with --demo or without, leaves such logs. The output
-folder gets curves.png and curves.json. docs/tdaf_analyses.md says more.
+The logs come from tools/train.py, with or without --demo, or from a framework's own training tool. The
+command writes curves.png and curves.json into the output folder. More: docs/tdaf_analyses.md
 """
 
 LOGS = "*/vis_data/scalars.json"
@@ -44,14 +44,16 @@ def parse_args(argv=None) -> argparse.Namespace:
         description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "logs", nargs="+", type=Path, metavar="LOG", help="work dir of a run, or its scalars.json"
+        "logs", nargs="+", type=Path, metavar="LOG", help="a run's work dir, or its scalars.json"
     )
     parser.add_argument(
-        "--names", nargs="+", metavar="NAME", help="of the runs, in their order (default: their folders')"
+        "--names", nargs="+", metavar="NAME", help="one name per run, in order (default: the folder names)"
     )
-    parser.add_argument("--loss", default="loss", metavar="KEY", help="default: %(default)s, the sum")
     parser.add_argument(
-        "--figure", metavar="KEY", help="of the validation (default: the usual one of the runs' task)"
+        "--loss", default="loss", metavar="KEY", help="loss to plot (default: %(default)s, the total)"
+    )
+    parser.add_argument(
+        "--figure", metavar="KEY", help="validation metric to plot (default: the usual one for the task)"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/curves"), metavar="DIR", help="default: %(default)s"
@@ -60,20 +62,20 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def read_log(path: Path) -> Run:
-    """The curves of a run; of a work dir all its logs, one resumed after the other.
+    """Read the curves of a run; in a work dir, join the logs of a run that was resumed.
 
     Raises:
-        UserError: there is no log, or it is none of mmengine's.
+        UserError: there is no log, or mmengine didn't write it.
     """
     files = [path]
     if path.is_dir():
         files = sorted(path.glob(LOGS))
         if not files:
-            raise UserError(f"{path} holds no {LOGS}: name the work dir of a run, or its scalars.json")
+            raise UserError(f"{path} contains no {LOGS}: name a run's work dir, or its scalars.json")
     try:
         return read_curves(join([_records(file) for file in files]))
     except ValueError as error:
-        raise UserError(f"{path}: {error}; a log of a training is needed") from error
+        raise UserError(f"{path}: {error}; name the log of a training run") from error
 
 
 def _records(path: Path) -> list[Record]:
@@ -83,11 +85,11 @@ def _records(path: Path) -> list[Record]:
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
     except ValueError as error:
-        raise UserError(f"{path} is no scalars.json of mmengine: a line is no JSON") from error
+        raise UserError(f"{path} is not a scalars.json of mmengine: a line isn't JSON") from error
     if not all(isinstance(record, dict) and _is_number(record.get("step")) for record in records):
-        raise UserError(f"{path} is no scalars.json of mmengine: a line has no step that is a number")
+        raise UserError(f"{path} is not a scalars.json of mmengine: a line has no numeric step")
     if not all(_is_number(record.get("epoch", 1)) for record in records):
-        raise UserError(f"{path} is no scalars.json of mmengine: an epoch is no number")
+        raise UserError(f"{path} is not a scalars.json of mmengine: an epoch isn't a number")
     return records
 
 
@@ -96,63 +98,63 @@ def _is_number(value: object) -> bool:
 
 
 def names_of(paths: Sequence[Path], names: Sequence[str] | None) -> list[str]:
-    """The runs' names; UserError where they are too few or too many, or two are alike."""
+    """The runs' names; UserError if their number is wrong or two are the same."""
     if names is None:
         names = [_name_of(path.resolve()) for path in paths]
         if len(set(names)) < len(names):
             names = [str(path) for path in paths]
     if len(names) != len(paths):
-        raise UserError(f"--names has {len(names)} names for {len(paths)} runs")
+        raise UserError(f"--names has {len(names)} names for {len(paths)} runs: give one per run")
     if len(set(names)) < len(names):
-        raise UserError("two runs have the same name: tell them apart with --names")
+        raise UserError("two runs have the same name: give each its own with --names")
     return list(names)
 
 
 def _name_of(path: Path) -> str:
-    """The work dir's name, and of a log elsewhere the file's."""
+    """The name of the work dir, or of the file if the log isn't in one."""
     if path.is_dir():
         return path.name
     return path.parents[2].name if len(path.parents) > 2 and path.match(LOGS) else path.stem
 
 
 def broken(curve: Curve) -> float | None:
-    """Where a curve first has what is no finite number, as the loss of a training that diverged."""
+    """Where a curve first has a value that isn't finite, such as a diverged loss."""
     return next((x for x, value in curve if not math.isfinite(value)), None)
 
 
 def _finite(curve: Curve) -> list[tuple[float, float | None]]:
-    """A curve with None, which JSON can hold and a plot leaves out, for what is no finite number."""
+    """The curve with None for values that aren't finite: JSON allows None, and a plot leaves a gap."""
     return [(x, value if math.isfinite(value) else None) for x, value in curve]
 
 
 def _end(key: str, curve: Curve, unit: str) -> str:
-    """What the run's line says of a curve."""
+    """Summarise a curve for the run's printed line."""
     at = broken(curve)
     return f"{key} {curve[-1][1]:.4g}" if at is None else f"{key} not finite from {unit} {at:.4g}"
 
 
 def figure_key(runs: Sequence[Run], wanted: str | None) -> str | None:
-    """The validation's figure that is drawn; None where no run was validated.
+    """The validation metric to draw; None if no run was validated.
 
     Raises:
-        UserError: the runs have not this one, or none in common.
+        UserError: a run lacks the wanted metric, or the runs have none in common.
     """
     common = set.intersection(*(set(run.figures) for run in runs))
     if wanted is None:
         if not any(run.figures for run in runs):
             return None
         if not common:
-            raise UserError("the runs have no figure of a validation in common")
+            raise UserError("the runs have no validation metric in common")
         return next((key for key in FIGURES if key in common), min(common))
     if wanted not in common:
         raise UserError(
-            f"--figure {wanted} is not in all logs; they have {', '.join(sorted(common)) or 'none'}"
+            f"--figure {wanted} is not in all logs; in common: {', '.join(sorted(common)) or 'none'}"
         )
     return wanted
 
 
 def plot(names: Sequence[str], runs: Sequence[Run], loss: str, figure: str | None, path: Path) -> None:
-    """The loss, and beside it the figure, of every run."""
+    """Draw the loss of every run and, beside it, the validation metric."""
     backend = require("matplotlib.backends.backend_agg")
     drawing = require("matplotlib.figure").Figure(
         figsize=(4.6 * (1 + (figure is not None)), 3.8), layout="constrained"
@@ -181,7 +183,7 @@ def main(argv=None) -> None:
     names = names_of(args.logs, args.names)
     runs = [read_log(path) for path in args.logs]
     if len({run.unit for run in runs}) > 1:
-        raise UserError("some runs have epochs and some have not: they don't go into one picture")
+        raise UserError("some runs count epochs and others only iterations: plot them separately")
     for path, run in zip(args.logs, runs):
         if args.loss not in run.losses:
             raise UserError(f"--loss {args.loss} is not in {path}; it has {', '.join(run.losses)}")

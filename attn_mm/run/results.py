@@ -1,4 +1,4 @@
-"""The figures of an evaluation, kept as JSON beside its checkpoint."""
+"""Save the metrics of an evaluation as JSON beside its checkpoint."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from attn_mm.utils.files import write_atomically
 
 
 class KeepMetrics(Hook):
-    """Remembers what the latest validation or test gave.
+    """Remembers the metrics of the latest validation or test.
 
     Attributes:
-        latest: its metrics, or None where there was none.
-        skipped: the files that it has left out, or None where a file that can't be read ends it.
+        latest: the metrics, or None before the first evaluation.
+        skipped: the unreadable files that it skipped, or None if an unreadable file ends the run.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class KeepMetrics(Hook):
 
 
 def write_results(runner: Runner, name: str, kept: KeepMetrics, **about) -> Path:
-    """Write the metrics and what they are ``about`` as JSON into the run's work dir."""
+    """Write the metrics as JSON into the run's work dir, with ``about``, which says what was evaluated."""
     path = Path(runner.work_dir) / name
     record = dict(config=runner.cfg.filename, **about, metrics=kept.latest)
     if kept.skipped is not None:
@@ -49,7 +49,7 @@ def write_results(runner: Runner, name: str, kept: KeepMetrics, **about) -> Path
 
 
 def read_metrics(path: Path) -> dict[str, float]:
-    """The metrics in a file of :func:`write_results`; UserError where it is damaged or can't be read."""
+    """Read the metrics from a file of :func:`write_results`; UserError if it is damaged or unreadable."""
     try:
         metrics = json.loads(path.read_text())["metrics"]
         if not (metrics and isinstance(metrics, dict)):
@@ -57,5 +57,5 @@ def read_metrics(path: Path) -> dict[str, float]:
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged: remove it, and the same command makes it again") from error
+        raise UserError(f"{path} is damaged: remove it and repeat the command") from error
     return metrics

@@ -22,7 +22,7 @@ Evaluate a checkpoint on its config's test set.
 
   test.py configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50/epoch_24.pth
   test.py configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50_demo/epoch_10.pth --demo
-  test.py configs/tdaf/r50_tdaf-anar3_100e_in1k.py epoch_100.pth --tta         the average over ten crops
+  test.py configs/tdaf/r50_tdaf-anar3_100e_in1k.py epoch_100.pth --tta         averages ten crops
 """
 
 
@@ -33,25 +33,31 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file")
     add_common_flags(parser)
-    parser.add_argument("--tta", action="store_true", help="average over the config's tta_pipeline")
-    parser.add_argument("--out", metavar="FILE.pkl", help="dump the predictions, too")
-    parser.add_argument("--show", action="store_true", help="show every picture with its predictions")
-    parser.add_argument("--show-dir", metavar="DIR", help="write every picture with its predictions here")
-    parser.add_argument("--wait-time", type=float, default=2, help="seconds a picture is shown for")
+    parser.add_argument(
+        "--tta", action="store_true", help="test-time augmentation: average over the config's tta_pipeline"
+    )
+    parser.add_argument("--out", metavar="FILE.pkl", help="also write the predictions to this file")
+    parser.add_argument(
+        "--show", action="store_true", help="show every image with its predictions in a window"
+    )
+    parser.add_argument("--show-dir", metavar="DIR", help="write every image with its predictions here")
+    parser.add_argument(
+        "--wait-time", type=float, default=2, help="seconds to show each image (default: %(default)s)"
+    )
     return parser.parse_args(argv)
 
 
 def _dump(cfg: Config, out: str) -> None:
-    """Write the predictions to the file ``out``, too."""
+    """Let the config also write the predictions to the file ``out``."""
     if not out.endswith((".pkl", ".pickle")):
-        raise UserError(f"--out {out}: the file's name must end in .pkl or .pickle")
+        raise UserError(f"--out {out}: the file name must end in .pkl or .pickle")
     evaluator = cfg.test_evaluator
     metrics = list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
     cfg.test_evaluator = [*metrics, ConfigDict(type="mmengine.DumpResults", out_file_path=out)]
 
 
 def _augment(cfg: Config, name: str, demo: bool) -> None:
-    """Put the config's model into its ``tta_model``, on what its ``tta_pipeline`` makes of an image."""
+    """Turn on test-time augmentation: wrap the model in ``tta_model`` and test on the ``tta_pipeline``."""
     if demo or "tta_model" not in cfg or "tta_pipeline" not in cfg:
         which = "the demo" if demo else name
         raise UserError(f"--tta needs a tta_model and a tta_pipeline, and {which} has none")
@@ -60,11 +66,11 @@ def _augment(cfg: Config, name: str, demo: bool) -> None:
 
 
 def _show(cfg: Config, name: str, in_window: bool, folder: str | None, wait_time: float) -> None:
-    """Let the config's visualization hook show every picture, write it into a folder, or both."""
+    """Let the config's visualization hook show every image, write it into a folder, or both."""
     hook = cfg.get("default_hooks", {}).get("visualization") or ConfigDict()
     known = framework_of(cfg, "--show").show_hook
     if known is None or str(hook.get("type")).rpartition(".")[2] != known.type:
-        needed = known.type if known else "hook that draws"
+        needed = known.type if known else "visualization hook"
         raise UserError(f"--show and --show-dir need a {needed}, and {name} has none")
     # The hooks put a relative folder into itself, once more for each batch.
     out = osp.abspath(folder) if folder else None

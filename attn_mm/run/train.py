@@ -12,9 +12,9 @@ _DESCRIPTION = """\
 Train any mmdet, mmpose, mmaction2 or mmpretrain config, with or without attention.
 
   train.py configs/fcos_tdaf_r50.py --demo               try it: no data, no download, minutes on a CPU
-  train.py configs/fcos_tdaf_r50.py                      COCO 2017 in data/coco
+  train.py configs/fcos_tdaf_r50.py                      train on COCO 2017 in data/coco
   train.py configs/fcos_tdaf_r50.py --data-root DIR --no-pretrained
-  train.py configs/fcos_tdaf_r50.py --resume             go on from the last checkpoint in the work dir
+  train.py configs/fcos_tdaf_r50.py --resume             continue from the last checkpoint in the work dir
 """
 
 
@@ -27,18 +27,18 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--no-pretrained",
         action="store_true",
-        help="train from scratch: fetch no weights, freeze no layer",
+        help="train from scratch: download no weights and freeze no layers",
     )
-    parser.add_argument("--amp", action="store_true", help="automatic mixed precision (CUDA)")
+    parser.add_argument("--amp", action="store_true", help="use automatic mixed precision (needs CUDA)")
     parser.add_argument(
-        "--auto-scale-lr", action="store_true", help="scale the learning rate to the real batch size"
+        "--auto-scale-lr", action="store_true", help="scale the learning rate with the total batch size"
     )
     parser.add_argument(
         "--resume",
         nargs="?",
         const="auto",
         metavar="CHECKPOINT",
-        help="resume from this checkpoint, or from the latest in the work dir",
+        help="resume from this checkpoint or, without a value, from the latest one in the work dir",
     )
     return parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""Training a config, once its command line is known."""
+"""Train a config with the options from the command line."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from attn_mm.utils.files import check_checkpoint
 
 def _set_mixed_precision(cfg: Config) -> None:
     if not torch.cuda.is_available():
-        raise UserError("--amp needs a CUDA device, and there is none")
+        raise UserError("--amp needs a CUDA device, and none was found: leave it out")
     cfg.optim_wrapper.type = "AmpOptimWrapper"
     cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
 
 
 def _scale_learning_rate(cfg: Config, name: str) -> None:
     if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
-        raise UserError(f"--auto-scale-lr: {name} sets no auto_scale_lr.base_batch_size")
+        raise UserError(
+            f"--auto-scale-lr: {name} sets no auto_scale_lr.base_batch_size; set it with --cfg-options"
+        )
     cfg.auto_scale_lr.enable = True
 
 
@@ -44,18 +46,18 @@ def train(
     auto_scale_lr: bool = False,
     resume: str | None = None,
 ) -> None:
-    """Train a config, and write what its last evaluation gave into its work dir.
+    """Train a config and write the metrics of its last evaluation into its work dir.
 
     Args:
         config: path of the config.
-        options: what is changed of it.
-        pretrained: whether pretrained weights are fetched, and layers frozen, as the config says.
-        amp: automatic mixed precision, which needs CUDA.
-        auto_scale_lr: scale the learning rate to the real batch size.
-        resume: checkpoint to go on from, or ``"auto"`` for the latest in the work dir.
+        options: changes to the config.
+        pretrained: whether to load pretrained weights and freeze layers as the config says.
+        amp: use automatic mixed precision, which needs CUDA.
+        auto_scale_lr: scale the learning rate with the total batch size.
+        resume: checkpoint to resume from, or ``"auto"`` for the latest in the work dir.
 
     Raises:
-        UserError: an argument can't be used, or the data can't be.
+        UserError: an argument or the data is invalid.
     """
     started = time.monotonic()
     cfg = open_config(config, options)

@@ -1,4 +1,4 @@
-"""What the commands share and no framework needs: configs, flags, files, progress, tables."""
+"""Helpers that the commands share, independent of any framework: configs, flags, files, tables."""
 
 # Every command imports from here before it imports a framework.
 from attn_mm.utils import upstream_warnings

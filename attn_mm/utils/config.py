@@ -1,4 +1,4 @@
-"""Load a config and adapt it to the command line, whatever framework it is for."""
+"""Load a config of any framework and apply the command line's changes to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attn_mm.utils.config_names import new_name, shipped_config
 
 
 class ConfigOptions(DictAction):
-    """``--cfg-options KEY=VALUE ...``: a dict, of which anything else is a mistake in the command line."""
+    """Parse ``--cfg-options KEY=VALUE ...`` into a dict; anything else is a command line error."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         for value in values:
@@ -26,12 +26,12 @@ class ConfigOptions(DictAction):
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
-    """The config at ``path``, or the packaged one of that name, with ``options`` merged in.
+    """Load the config at ``path``, or the packaged one of that name, and merge ``options`` into it.
 
     A framework's own config is named as in ``_base_``: ``mmdet::yolo/...py``.
 
     Raises:
-        UserError: there is no such file, or it or one of its bases can't be read.
+        UserError: the file doesn't exist, or it or one of its bases can't be read.
     """
     if "::" not in path and not osp.isfile(path):
         path = shipped_config(path)
@@ -50,7 +50,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
 
 
 def merge_options(cfg: Config, options: dict) -> None:
-    """Merge ``--cfg-options`` into ``cfg``; UserError where one doesn't fit it."""
+    """Merge ``--cfg-options`` into ``cfg``; UserError if one doesn't match its structure."""
     try:
         cfg.merge_from_dict(options)
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -58,7 +58,7 @@ def merge_options(cfg: Config, options: dict) -> None:
 
 
 def walk(node) -> Iterator[ConfigDict]:
-    """Every dict inside ``node``, depth first, ``node`` included."""
+    """Yield every dict inside ``node``, depth first, including ``node`` itself."""
     if isinstance(node, dict):
         yield node
         node = node.values()
@@ -72,7 +72,7 @@ def walk(node) -> Iterator[ConfigDict]:
 
 
 def datasets(cfg: Config, splits=("train", "val", "test")) -> Iterator[ConfigDict]:
-    """The dataset configs that read files, wrappers opened, of the named splits."""
+    """The dataset configs of the named splits that read files, without their wrappers."""
     for split in splits:
         for node in walk(cfg.get(f"{split}_dataloader") or {}):
             if "ann_file" in node or "data_root" in node:
@@ -88,16 +88,18 @@ def evaluators(cfg: Config, splits=("val", "test")) -> Iterator[ConfigDict]:
 
 
 def set_data_root(cfg: Config, root: str) -> None:
-    """Read every dataset, its detection file, and every evaluator's annotations, from ``root``.
+    """Make every data set, detection file and evaluator annotation come from ``root``.
 
-    The layout below the root stays the config's own.
+    The layout below ``root`` stays as in the config.
 
     Raises:
-        UserError: the config's data sets name their files without a ``data_root``.
+        UserError: no data set of the config has a ``data_root`` to replace.
     """
     old_roots = {osp.join(node.data_root, "") for node in datasets(cfg) if node.get("data_root")}
     if not old_roots:
-        raise UserError(f"--data-root: {cfg.filename} sets no data_root that it could replace")
+        raise UserError(
+            f"--data-root: {cfg.filename} sets no data_root to replace; set its paths with --cfg-options"
+        )
 
     def move(node: ConfigDict, key: str) -> None:
         for old in old_roots:
@@ -114,7 +116,7 @@ def set_data_root(cfg: Config, root: str) -> None:
 
 
 def drop_pretrained(cfg: Config) -> None:
-    """Train from scratch: no pretrained weights, and nothing frozen that they would have filled."""
+    """Train from scratch: remove pretrained weights, and unfreeze the layers that they would have filled."""
     for node in walk(cfg.model):
         init = node.get("init_cfg")
         if isinstance(init, dict) and init.get("type") == "Pretrained":

@@ -1,4 +1,4 @@
-"""The configs that attn_mm ships, by their names and by those of the release before."""
+"""Find the configs that attn_mm ships by their current or previous names."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from attn_mm.errors import UserError
 _PACKAGE = Path(__file__).parents[1]
 _INSTALLED = _PACKAGE / "configs"
 CONFIGS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "configs"
-"""Their folder, in an installed attn_mm or in its checkout."""
+"""The folder of the configs, in an installed attn_mm or in its checkout."""
 
 
 def shipped_config(path: str) -> str:
-    """The file of the config ``path``, which is given from ``configs/`` on or below it.
+    """Find the file of a config by its ``path`` from ``configs/`` on, or by its path inside ``configs/``.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no config of that name.
     """
     config = CONFIGS / path.removeprefix("configs/")
     if config.is_file():
@@ -29,7 +29,7 @@ def shipped_config(path: str) -> str:
 
 
 def new_name(path: str) -> str | None:
-    """The name that a config of the release before has now, from ``configs/`` on; None if it is not one."""
+    """The current path, from ``configs/`` on, of a config of the previous release; None if unknown."""
     parts = PurePosixPath(path).parts
     if "configs" in parts:
         parts = parts[len(parts) - parts[::-1].index("configs") :]

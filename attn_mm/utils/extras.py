@@ -1,4 +1,4 @@
-"""The packages that only the analyses of trained networks need."""
+"""Import packages that only the analyses of trained networks need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attn_mm.errors import UserError
 
 
 def require(module: str) -> ModuleType:
-    """Import a library of the extra ``explore``; UserError, which says how to get it, where it is missing."""
+    """Import a library of the extra ``explore``; if it is missing, UserError says how to install it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Pictures by matplotlib, which is imported when one is drawn."""
+"""Figures by matplotlib, which is imported only when one is drawn."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from attn_mm.utils.files import writing
 
 
 def pyplot():
-    """matplotlib's ``pyplot``, which opens no window."""
+    """Import matplotlib's ``pyplot`` with a backend that opens no window."""
     require("matplotlib").use("Agg")
     return require("matplotlib.pyplot")
 
 
 def grid(rows: int, columns: int, side: float):
-    """A figure with ``(rows, columns)`` axes without ticks, each about ``side`` inches wide and high."""
+    """Make a figure of ``(rows, columns)`` axes without ticks, each about ``side`` inches wide and high."""
     size = side * columns, (side + 0.2) * rows
     figure, axes = pyplot().subplots(rows, columns, squeeze=False, figsize=size)
     # Room for a line above each; matplotlib's own layouts take seconds for so many.
@@ -29,7 +29,7 @@ def grid(rows: int, columns: int, side: float):
 
 
 def save(figure, path: Path) -> None:
-    """Write a figure and forget it."""
+    """Write a figure and close it."""
     with writing(path):
         figure.savefig(path, dpi=100, bbox_inches="tight")
     pyplot().close(figure)

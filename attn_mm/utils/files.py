@@ -1,4 +1,4 @@
-"""Writing files."""
+"""Write files atomically, and check output folders and checkpoint paths before a long run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attn_mm.errors import UserError
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Where the file system refuses what is done inside, UserError that names ``path``."""
+    """Turn an OSError inside this context into a UserError that names ``path``."""
     try:
         yield
     except OSError as error:
@@ -23,7 +23,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def make_folder(out: str | Path) -> Path:
-    """Make the output folder, before the work whose result goes there; UserError where that fails."""
+    """Make the output folder before the work starts; UserError if that fails."""
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def make_folder(out: str | Path) -> Path:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is there as a whole or not at all; UserError where that fails."""
+    """Write a file completely or not at all; UserError if that fails."""
     temporary = path.with_name(f"{path.name}.tmp")
     with writing(path):
         temporary.write_text(text)
@@ -41,7 +41,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def check_target(target: Path, source: str, force: bool) -> None:
-    """Raise UserError where ``target`` is not to be written."""
+    """Raise UserError if ``target`` must not be written."""
     if target.is_dir():
         raise UserError(f"{target} is a folder; name a file")
     if target.exists():
@@ -52,7 +52,7 @@ def check_target(target: Path, source: str, force: bool) -> None:
 
 
 def write_checkpoint(checkpoint: dict, path: Path) -> None:
-    """Write a checkpoint whole or not at all; UserError where that fails."""
+    """Write a checkpoint completely or not at all; UserError if that fails."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with part.open("xb") as file:
@@ -66,6 +66,6 @@ def write_checkpoint(checkpoint: dict, path: Path) -> None:
 
 
 def check_checkpoint(path: str) -> None:
-    """Raise UserError where ``path`` is a local file that does not exist."""
+    """Raise UserError if ``path`` is a local file that doesn't exist."""
     if "://" not in path and not osp.isfile(path):
         raise UserError(f"checkpoint {path} does not exist")

@@ -1,4 +1,4 @@
-"""Flags for ``argparse``: their types, those of several commands, and the way from them to a dataclass."""
+"""Flags for ``argparse``: value types, flags that commands share, and conversion to a dataclass."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ T = TypeVar("T", bound="DataclassInstance")
 
 
 def score(text: str) -> float:
-    """A number in 0..1."""
+    """Parse a number from 0 to 1."""
     value = float(text)
     if not 0 <= value <= 1:
-        raise ArgumentTypeError(f"{text} does not lie in 0..1")
+        raise ArgumentTypeError(f"{text} must be from 0 to 1")
     return value
 
 
 def positive(text: str) -> int:
-    """A whole number from 1."""
+    """Parse a whole number of at least 1."""
     number = int(text)
     if number < 1:
         raise ArgumentTypeError(f"{text} is not positive")
@@ -33,7 +33,7 @@ def positive(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """A whole number from 0."""
+    """Parse a whole number of at least 0."""
     number = int(text)
     if number < 0:
         raise ArgumentTypeError(f"{text} is negative")
@@ -42,21 +42,23 @@ def count(text: str) -> int:
 
 def add_device_flag(parser: ArgumentParser) -> None:
     """Add ``--device``, which defaults to the best device of this machine."""
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best available")
+    parser.add_argument(
+        "--device", default=get_device(), help="device to run on (default: %(default)s, the best available)"
+    )
 
 
-def add_options_flag(parser: ArgumentParser, text: str = "change the config") -> None:
-    """Add ``--cfg-options KEY=VALUE ...``, which ``text`` explains."""
+def add_options_flag(parser: ArgumentParser, text: str = "override config values") -> None:
+    """Add ``--cfg-options KEY=VALUE ...`` with the help ``text``."""
     parser.add_argument("--cfg-options", nargs="+", action=ConfigOptions, metavar="KEY=VALUE", help=text)
 
 
 def from_args(kind: type[T], args: Namespace) -> T:
     """Build a dataclass from a parsed command line.
 
-    Commands pass such objects, or plain values, to their functions: a namespace stays in ``main``.
+    Commands pass such objects or plain values to their functions; the namespace stays in ``main``.
 
     Args:
-        kind: the dataclass. A field takes the flag of its name; one without such a flag keeps its default.
+        kind: the dataclass. A field takes the value of the flag of its name, or keeps its default.
         args: the parsed command line.
     """
     return kind(

@@ -1,4 +1,4 @@
-"""What an analysis leaves: a folder with JSON and pictures, and a table on the screen."""
+"""The output of an analysis: a folder with JSON and pictures, and a table on the screen."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from attn_mm.utils.files import make_folder, write_atomically
 
 
 class Output:
-    """A folder, made when it is named.
+    """An output folder, made on construction.
 
     Args:
-        folder: its path.
+        folder: path of the folder.
 
     Raises:
-        UserError: it can't be made.
+        UserError: the folder can't be made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,13 +27,13 @@ class Output:
         self.file(".")
 
     def file(self, name: str) -> Path:
-        """The path of a file in it, whose folders are made."""
+        """The path of a file in the folder; makes missing subfolders."""
         path = self.folder / name
         make_folder(path.parent)
         return path
 
     def write(self, name: str, record: dict) -> None:
-        """Write a record as JSON, and say where the results are."""
+        """Write a record as JSON and print where the results are."""
         write_atomically(self.file(name), json.dumps(record, indent=1) + "\n")
         print(f"{self.folder}: {name} and its pictures")
 
@@ -49,5 +49,5 @@ class Output:
 
 
 def percent(share: float) -> str:
-    """A share as the papers print it."""
+    """Format a share from 0 to 1 as a percentage with two decimals, as in the papers."""
     return f"{100 * share:.2f}"

@@ -1,4 +1,4 @@
-"""What a long run has found so far, kept in a file from which it goes on after an interruption."""
+"""Save the partial results of a long run, so that it can continue after an interruption."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ except ModuleNotFoundError:  # Windows
 
 
 class Partial(contextlib.AbstractContextManager):
-    """What an unfinished run has found, one line of JSON for each item, kept beside the final file.
+    """The partial results of a run, one line of JSON per item, in a file beside the final one.
 
     Args:
-        path: the file, continued where it exists.
-        about: what the run is made with; its own line, the first.
-        flag: of the command line, what names another place.
+        path: the file; an existing one is continued.
+        about: the settings of the run, written as the first line.
+        flag: the command line flag that names another place, for error messages.
 
     Attributes:
-        found: by the item's key, in the order of the lines.
+        found: the result of each finished item by the item's key, in the order of the lines.
 
     Raises:
-        UserError: the file is of a run with something else, is damaged, can't be written, or another run is
-            writing it.
+        UserError: the file belongs to a run with other settings, is damaged, can't be written, or another
+            run is writing it.
     """
 
     def __init__(self, path: Path, about: dict, flag: str) -> None:
@@ -47,7 +47,7 @@ class Partial(contextlib.AbstractContextManager):
                 raise
 
     def _lock(self) -> None:
-        """Keep the file from other runs until it is closed, be it by the process's end."""
+        """Lock the file against other runs until it is closed or the process ends."""
         try:
             if fcntl:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -67,7 +67,7 @@ class Partial(contextlib.AbstractContextManager):
             self._write(about)
 
     def _lines(self) -> tuple[list[dict], int]:
-        """The lines, and how many bytes they take, without the last one where a kill has torn it."""
+        """Read the lines and their length in bytes; drops a last line that a kill left incomplete."""
         lines, intact = [], 0
         for line in self.path.read_bytes().splitlines(keepends=True):
             if not line.endswith(b"\n"):
@@ -86,7 +86,7 @@ class Partial(contextlib.AbstractContextManager):
         self._file.flush()
 
     def add(self, key: int | str, found: object) -> None:
-        """Keep what was found of an item; both must be what JSON can hold."""
+        """Save the result of an item; the key and the result must be JSON-serialisable."""
         self.found[key] = found
         with writing(self.path):
             self._write({"key": key, "found": found})
@@ -99,7 +99,7 @@ class Partial(contextlib.AbstractContextManager):
 
 
 def identity(path: str) -> list:
-    """What tells a file from another of the same name."""
+    """Identify a file's content, to notice another file of the same name."""
     if not osp.exists(path):
         return [path]
     return [osp.abspath(path), osp.getsize(path), os.stat(path).st_mtime_ns]

@@ -1,4 +1,4 @@
-"""A few of many."""
+"""Choose a few items out of many."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ Item = TypeVar("Item")
 
 
 def spread(items: Sequence[Item], number: int | None) -> list[Item]:
-    """``number`` of the items, evenly spread; all where there are fewer, or for None."""
+    """Choose ``number`` evenly spaced items; all of them if there are fewer or ``number`` is None."""
     number = len(items) if number is None else min(number, len(items))
     return [items[place * len(items) // number] for place in range(number)]

@@ -1,4 +1,4 @@
-"""Tables that read well in a terminal and are Markdown at the same time."""
+"""Markdown tables that also read well in a terminal."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[str] = ()) -> str:
-    """A Markdown table with aligned columns.
+    """Format a Markdown table with aligned columns.
 
     Args:
-        header: the columns' names.
-        rows: one string for each column.
-        numbers: the columns that are aligned to the right.
+        header: names of the columns.
+        rows: one string per column in each row.
+        numbers: names of the right-aligned columns.
     """
     # Columns that no row fills would only widen the table.
     kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
@@ -30,5 +30,5 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers
 
 
 def counted(number: int, noun: str) -> str:
-    """The number and the noun, in the plural where it is one."""
+    """The number and the noun, such as "1 image" or "2 images"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

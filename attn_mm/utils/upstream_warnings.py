@@ -1,4 +1,4 @@
-"""Silence warnings of the frameworks that no user can act on."""
+"""Silence warnings of the frameworks that users can do nothing about."""
 
 import warnings
 

@@ -52,8 +52,8 @@ def test_the_table_has_the_mean_and_each_seed(cifar10):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["eca2"], "there is no network eca2: expected plain, se, cbam, tam, td, aw, tdaf, vgg, vgg_att2"),
-        (["vgg", "--width", "16"], "vgg has no other width"),
+        (["eca2"], "unknown network eca2: expected plain, se, cbam, tam, td, aw, tdaf, vgg, vgg_att2"),
+        (["vgg", "--width", "16"], "vgg has a fixed width"),
         (["--images", "50001"], "--images 50001: expected at most 50000"),
         (["--seeds", "0"], "argument --seeds: 0 is not positive"),
     ],

@@ -153,7 +153,9 @@ def test_mistakes(bare, tmp_path, capsys):
     (tmp_path / "net_deployed.py").write_text("kept = 1\n")
     assert "net_deployed.py exists; --force replaces it" in error()
     assert (tmp_path / "net_deployed.py").read_text() == "kept = 1\n"
-    assert "is a deployed model's already" in error("--cfg-options", "model.type=attn_mm.Deployed", "--force")
+    assert "is already a deployed model's config" in error(
+        "--cfg-options", "model.type=attn_mm.Deployed", "--force"
+    )
     assert not (tmp_path / "net_deployed.pth").exists()
 
 

@@ -319,7 +319,7 @@ def test_what_cant_be_used_is_named(photos, tmp_path, capsys):
     shutil.copytree(photos, tmp_path / "album" / "pictures")
     own = refused(capsys, *model, tmp_path / "album" / "pictures", "--out", tmp_path / "album")
     assert "album/pictures is the input's own folder" in own
-    assert "config, checkpoint and input are needed, or --demo" in refused(capsys, *model)
+    assert "give a config, a checkpoint and an input, or --demo" in refused(capsys, *model)
     assert "leave config, checkpoint and input out" in refused(capsys, *model, photos, "--demo")
     assert "is for pose configs" in refused(capsys, *model, photos, "--bbox-file", "x.json", *out)
     assert not (tmp_path / "out").exists()

@@ -62,7 +62,7 @@ def test_the_last_stage_alone_is_stopped():
     assert len(last_feedback(mobile)) == 3
     assert feedback_steps(build()) == 1
     with (
-        pytest.raises(ValueError, match=r"step must lie in 1\.\.2, the network's, got 3"),
+        pytest.raises(ValueError, match=r"step must be in 1\.\.2, the network's steps, got 3"),
         stopped_after(net, 3),
     ):
         pass

@@ -125,7 +125,7 @@ def test_what_is_not_known_stays():
     net.layer1[0].conv1 = nn.utils.parametrizations.weight_norm(net.layer1[0].conv1)
     fused = fuse(net)
     assert fused.left == {
-        "layer1.0.bn1": "the weight of ParametrizedConv2d before it is parametrized",
+        "layer1.0.bn1": "the weight of the ParametrizedConv2d before it is parametrized",
         "layer3.0.bn1": "BatchNorm2d has no running statistics",
         "layer3.0.bn2": "Conv2d has hooks or a replaced forward, which would be lost",
         "layer3.0.td.norms.0.conv2": "Conv2d has hooks or a replaced forward, which would be lost",

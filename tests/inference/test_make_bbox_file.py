@@ -260,7 +260,7 @@ def test_mistakes(detector, root, tmp_path, capsys):
     [
         ("--batch-size", "0", "0 is not positive"),
         ("--num-workers", "-1", "-1 is negative"),
-        ("--score-thr", "5", "5 does not lie in 0..1"),
+        ("--score-thr", "5", "5 must be from 0 to 1"),
     ],
 )
 def test_numbers_out_of_range(tmp_path, capsys, flag, value, said):

@@ -186,11 +186,11 @@ def test_used_twice_it_gets_both_gradients(layer, x):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(shape=None), r"relative positions need shape=\(H, W\)"),
+        (dict(shape=None), r"relative=True requires shape=\(H, W\)"),
         (dict(dk=7), "dk must be a positive multiple of 2 heads, got 7"),
         (dict(dv=0), "dv must be a positive multiple of 2 heads, got 0"),
-        (dict(dk=1.5), "dk as a ratio must lie between 0 and 1, got 1.5"),
-        (dict(dv=12), "dv = 12 leaves no channel of 12"),
+        (dict(dk=1.5), "dk as a ratio must be between 0 and 1, got 1.5"),
+        (dict(dv=12), "dv = 12 must be less than out_channels = 12"),
         (dict(padding=0), "'same' padding or the same kernel"),
         (dict(qkv_kernel_size=2), "'same' padding or the same kernel"),
     ],
@@ -202,9 +202,8 @@ def test_wrong_arguments_are_named(options, message):
 
 
 def test_another_size_is_refused_and_free_without_positions(layer, x):
-    with pytest.raises(
-        ValueError, match=r"for maps of \(4, 3\), but the input \(9, 6\) gives one of \(5, 3\)"
-    ):
+    message = r"shape is \(4, 3\), but the input \(9, 6\) gives an output map of \(5, 3\)"
+    with pytest.raises(ValueError, match=message):
         layer(torch.randn(1, 3, 9, 6))
     free = AAConv2d(3, 12, 3, padding=1, relative=False, **SMALL)
     assert free(torch.randn(1, 3, 9, 6)).shape == (1, 12, 9, 6)

@@ -112,7 +112,7 @@ def test_parameters_are_the_published_ones(net, classes, stem, bias, published):
 
 def test_the_width_has_two_names():
     assert CBAM(in_channels=32).mlp[0].weight.shape == (2, 32, 1, 1)
-    with pytest.raises(TypeError, match="expected the width once"):
+    with pytest.raises(TypeError, match="expected the number of channels once"):
         CBAM()
 
 
@@ -120,7 +120,7 @@ def test_the_width_has_two_names():
     "options, message",
     [
         (dict(dims=1), "dims must be 2 or 3, got 1"),
-        (dict(reduction=17), r"reduction must lie in 1..16 \(the channels\), got 17"),
+        (dict(reduction=17), r"reduction must be in 1..16 \(the number of channels\), got 17"),
         (dict(kernel_size=4), "kernel_size must be odd, got 4"),
         (dict(kernel_size=-1), "kernel_size must be odd, got -1"),
         (dict(spatial=False, max_pool=False), "CBAM without spatial and max_pool is SE"),

@@ -57,7 +57,7 @@ def test_parameters_are_the_published_ones():
 
 def test_the_width_has_two_names():
     assert ECA(in_channels=2048).conv.weight.shape == (1, 1, 7)
-    with pytest.raises(TypeError, match="expected the width once"):
+    with pytest.raises(TypeError, match="expected the number of channels once"):
         ECA()
 
 

@@ -100,17 +100,17 @@ def test_parameters_are_the_published_ones(net, blocks, published):
 
 def test_the_width_has_two_names():
     assert FCA(in_channels=32).mlp[0].weight.shape == (2, 32, 1, 1)
-    with pytest.raises(TypeError, match="expected the width once"):
+    with pytest.raises(TypeError, match="expected the number of channels once"):
         FCA()
 
 
 @pytest.mark.parametrize(
     "channels, options, message",
     [
-        (24, dict(), "channels must be a multiple of 16, one part a component, got 24"),
-        (32, dict(size=6), "size must be at least 7, the grid of the frequencies, got 6"),
+        (24, dict(), "channels must be a multiple of 16, one part per component, got 24"),
+        (32, dict(size=6), "size must be at least 7, the size of the frequencies' grid, got 6"),
         (32, dict(dims=1), "dims must be 2 or 3, got 1"),
-        (32, dict(reduction=33), r"reduction must lie in 1..32 \(the channels\), got 33"),
+        (32, dict(reduction=33), r"reduction must be in 1..32 \(the number of channels\), got 33"),
     ],
     ids=str,
 )

@@ -128,7 +128,7 @@ class TestLearnToPayAttention:
             (dict(compatibility="add"), "compatibility must be 'pc' or 'dp', got 'add'"),
             (dict(dims=1), "dims must be 2 or 3, got 1"),
             (dict(projection="mlp"), "projection must be 'linear', a module or None, got 'mlp'"),
-            (dict(projection=None), "6 channels needs a projection to the 4 of the local features"),
+            (dict(projection=None), "6 channels requires a projection to the 4 local_channels"),
         ],
     )
     def test_refuses(self, options, message):
@@ -138,7 +138,7 @@ class TestLearnToPayAttention:
     @pytest.mark.parametrize("dims, shape", [(2, (2, 4, 5)), (3, (4, 4, 5, 5))])
     def test_refuses_features_of_other_dimensions(self, dims, shape):
         layer = LearnToPayAttention(4, 4, dims=dims)
-        with pytest.raises(ValueError, match=rf"local features must be \(N, C, \+ {dims} sizes\)"):
+        with pytest.raises(ValueError, match=rf"local features must be \(N, C, and {dims} sizes\)"):
             layer(torch.zeros(shape), torch.zeros(shape[0], 4))
 
 

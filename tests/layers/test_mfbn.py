@@ -209,7 +209,8 @@ def test_too_few_flows_are_refused(num_flows):
 
 @pytest.mark.parametrize("index", [3, -1])
 def test_a_flow_that_the_norm_has_not_is_an_error(index):
-    with flow(index), pytest.raises(IndexError, match=f"flow {index} is running, but this norm has 3 flows"):
+    message = f"flow {index} is running, but this norm has num_flows=3"
+    with flow(index), pytest.raises(IndexError, match=message):
         MFBN2d(4, 3)(torch.rand(SHAPES[MFBN2d]))
 
 
@@ -268,7 +269,7 @@ class TestConversion:
             def forward(self, x):
                 return torch.cat([super(GhostNorm, self).forward(part) for part in x.chunk(2)])
 
-        message = "no multi-flow form of GhostNorm; there is one of BatchNorm1d, BatchNorm2d, "
+        message = "GhostNorm has no multi-flow form; supported are BatchNorm1d, BatchNorm2d, "
         with pytest.raises(TypeError, match=message):
             convert_multi_flow(nn.Sequential(nn.Conv2d(1, 4, 1), GhostNorm(4)), 2)
 

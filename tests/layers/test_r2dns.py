@@ -138,7 +138,7 @@ def test_inputs_of_their_own_for_each_flow(training):
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_inputs_are_one_or_one_for_each_flow(count):
-    with pytest.raises(ValueError, match=f"3 flows take an input each, got {count}"):
+    with pytest.raises(ValueError, match=f"3 flows require one input each, got {count}"):
         r2dns(some(4), some(3), [torch.rand(1, 1, 8, 8)] * count, 3)
 
 
@@ -253,9 +253,9 @@ def some(count):
 @pytest.mark.parametrize(
     "stages, attentions, options, message",
     [
-        (4, 3, dict(num_flows=1), r"num_flows must lie in 2\.\.4 .*got 1"),
-        (4, 3, dict(num_flows=5), r"num_flows must lie in 2\.\.4 .*got 5"),
-        (4, 4, dict(num_flows=3), "4 stages take 3 attentions .*got 4"),
+        (4, 3, dict(num_flows=1), r"num_flows must be in 2\.\.4 .*got 1"),
+        (4, 3, dict(num_flows=5), r"num_flows must be in 2\.\.4 .*got 5"),
+        (4, 4, dict(num_flows=3), "4 stages require 3 attentions .*got 4"),
         (4, 3, dict(num_flows=3, eta=-0.5), r"eta must be a number in 0\.\.1, got -0.5"),
         (4, 3, dict(num_flows=3, eta="0.5"), r"eta must be a number in 0\.\.1, got '0.5'"),
         (4, 3, dict(num_flows=3, eta=True), r"eta must be a number in 0\.\.1, got True"),

@@ -270,7 +270,7 @@ def test_nothing_is_left_after_an_error():
 
 
 def test_a_distribution_needs_bounds():
-    with pytest.raises(ValueError, match="over channels needs bounds"):
+    with pytest.raises(ValueError, match="over channels requires bounds"):
         AttentionKind("a gate", "Somebody, 2030", "What it does.", over="channels", bounds=None)
 
 

@@ -55,9 +55,9 @@ def test_parameters_are_the_published_ones(build, classes, stem, bias, published
 
 def test_the_width_has_two_names():
     assert SE(in_channels=32).mlp[0].weight.shape == SE(32).mlp[0].weight.shape == (2, 32, 1, 1)
-    with pytest.raises(TypeError, match="expected the width once"):
+    with pytest.raises(TypeError, match="expected the number of channels once"):
         SE()
-    with pytest.raises(TypeError, match="expected the width once"):
+    with pytest.raises(TypeError, match="expected the number of channels once"):
         SE(32, in_channels=32)
 
 
@@ -65,8 +65,8 @@ def test_the_width_has_two_names():
     "options, message",
     [
         (dict(dims=1), "dims must be 2 or 3, got 1"),
-        (dict(reduction=17), r"reduction must lie in 1..16 \(the channels\), got 17"),
-        (dict(reduction=0), "reduction must lie in 1..16"),
+        (dict(reduction=17), r"reduction must be in 1..16 \(the number of channels\), got 17"),
+        (dict(reduction=0), "reduction must be in 1..16"),
     ],
     ids=str,
 )

@@ -388,7 +388,7 @@ class TestGateStatistics:
 
 def test_the_width_has_two_names():
     assert TAM(in_channels=32).tree[0].in_channels == 32
-    with pytest.raises(TypeError, match="expected the width once"):
+    with pytest.raises(TypeError, match="expected the number of channels once"):
         TAM()
 
 

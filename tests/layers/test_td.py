@@ -165,9 +165,9 @@ def test_copies_pickles_compiles_and_exports():
         (dict(hidden="eq4"), "hidden must be 'code' or 'paper', got 'eq4'"),
         (dict(spatial="none"), "spatial must be 'raw' or 'sigmoid', got 'none'"),
         (dict(dims=1), "dims must be 2 or 3, got 1"),
-        (dict(reduction=0), r"reduction must lie in 1\.\.32 .*, got 0"),
-        (dict(reduction=33), r"reduction must lie in 1\.\.32 .*, got 33"),
-        (dict(reduction=17, hidden="paper"), r"reduction must lie in 1\.\.16 .*, got 17"),
+        (dict(reduction=0), r"reduction must be in 1\.\.32 .*, got 0"),
+        (dict(reduction=33), r"reduction must be in 1\.\.32 .*, got 33"),
+        (dict(reduction=17, hidden="paper"), r"reduction must be in 1\.\.16 .*, got 17"),
     ],
     ids=str,
 )

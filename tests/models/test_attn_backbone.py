@@ -271,7 +271,7 @@ class TestFeedback:
         from mmcv.cnn import fuse_conv_bn
 
         net = fuse_conv_bn(build(("mmdet.ResNet", 18), [dict(type="attn_mm.TD")]).eval())
-        with pytest.raises(RuntimeError, match="steps share"):
+        with pytest.raises(RuntimeError, match="norm into shared convolutions"):
             net(picture(("mmdet.ResNet", 18)))
 
 
@@ -605,7 +605,7 @@ class TestTDAFOnVGG:
 
     def test_stages_that_are_none_are_refused(self):
         pytest.importorskip("mmpretrain.models")
-        with pytest.raises(ConfigError, match=r"out_indices must be of 2, 3, 4, 5.*got \(1, 4\)"):
+        with pytest.raises(ConfigError, match=r"out_indices must be in 2, 3, 4, 5.*got \(1, 4\)"):
             MODELS.build(
                 dict(type="attn_mm.TDAF", backbone=dict(type="mmpretrain.VGG", depth=11, out_indices=(1, 4)))
             )
@@ -629,59 +629,71 @@ class TestNonsenseIsRefused:
             (dict(type="attn_mm.TD", mode="down"), "mode must be 'joint' or 'top', got 'down'"),
             (
                 dict(type="attn_mm.TD", stages=(4,)),
-                f"stages must lie in 0..3, or in -4..-1, got (4,): {PLACES}",
+                f"stages must be in 0..3, or in -4..-1, got (4,): {PLACES}",
             ),
-            (dict(type="attn_mm.TD", stages=(2.0,)), "stages must be places, such as (0, 1) or (-1,)"),
+            (
+                dict(type="attn_mm.TD", stages=(2.0,)),
+                "stages must be a sequence of indices, such as (0, 1) or (-1,)",
+            ),
             (dict(type="attn_mm.TD", blocks=("all",)), "one entry for each of the 2 stages"),
             (dict(type="attn_mm.TD", blocks="all"), "one entry for each of the 2 stages"),
-            (dict(type="attn_mm.TD", blocks=((0, 2), "all")), "blocks of stage 2 must lie in 0..1"),
-            (dict(type="attn_mm.TD", blocks=(None, "all")), "blocks of stage 2 must be places"),
+            (dict(type="attn_mm.TD", blocks=((0, 2), "all")), "blocks of stage 2 must be in 0..1"),
+            (
+                dict(type="attn_mm.TD", blocks=(None, "all")),
+                "blocks of stage 2 must be a sequence of indices",
+            ),
             (
                 dict(type="attn_mm.TD", step=3),
-                "expected options of mode, steps, distance, stages, blocks, reduc",
+                "unknown option 'step'; expected one of mode, steps, distance, stages, blocks, reduc",
             ),
             (
                 dict(type="attn_mm.SE", position="after_conv3"),
-                "position must be of last, after_conv1, after_conv2",
+                "position must be one of last, after_conv1, after_conv2",
             ),
             (
                 dict(type="attn_mm.SE", position="se"),
-                "position 'se' needs blocks with an SE; ResNet has none",
+                "position='se' requires blocks with an SE, but those selected of ResNet have none",
             ),
             (
                 dict(type="attn_mm.SE", channels=3),
-                "expected options of reduction, bias, position, stages, blocks",
+                "unknown option 'channels'; expected one of reduction, bias, position, stages, blocks",
             ),
-            (dict(type="attn_mm.SE", stages=3), "stages must be places"),
-            (dict(type="attn_mm.SE", stages=(False, True, True, True)), "stages must be places"),
-            (dict(type="attn_mm.SE", stages=(1, 1)), "stages must each be named once"),
-            (dict(type="attn_mm.SE", stages=(3, -1)), "stages must each be named once"),
+            (dict(type="attn_mm.SE", stages=3), "stages must be a sequence of indices"),
+            (
+                dict(type="attn_mm.SE", stages=(False, True, True, True)),
+                "stages must be a sequence of indices",
+            ),
+            (dict(type="attn_mm.SE", stages=(1, 1)), "stages must not repeat"),
+            (dict(type="attn_mm.SE", stages=(3, -1)), "stages must not repeat"),
             (
                 dict(type="attn_mm.SE", stages=(3,), blocks=((0, 0),)),
-                "blocks of stage 3 must each be named once",
+                "blocks of stage 3 must not repeat",
             ),
             (
                 dict(type="attn_mm.AWConv", convs=("conv3",)),
-                "convs must be of conv1, conv2, which BasicBlock has",
+                "convs must be one of conv1, conv2 in BasicBlock",
             ),
             (
                 dict(type="attn_mm.AWConv", convs="conv2"),
                 "convs must be a sequence of names, such as ('conv2',)",
             ),
-            (dict(type="attn_mm.AWConv", reduce=2), "expected options of convs, stages, blocks, reduction"),
+            (
+                dict(type="attn_mm.AWConv", reduce=2),
+                "unknown option 'reduce'; expected one of convs, stages, blocks, reduction",
+            ),
             (
                 dict(type="attn_mm.TDAF", flows=2.0),
                 "flows must be a whole number in 2..4 (the number of stages)",
             ),
             (
                 dict(type="attn_mm.Sea"),
-                "no graft or layer has this name; those of attn_mm are attn_mm.AWConv,",
+                "no graft or layer has this name; attn_mm has attn_mm.AWConv,",
             ),
             (dict(type="SE"), "no graft or layer has this name"),
             (dict(type=None), "no graft or layer has this name"),
             (dict(type="attn_mm.AWConv2d"), "use the graft attn_mm.AWConv, or conv_cfg"),
-            (dict(stages=(1,)), "a graft is a dict with a type, got {'stages': (1,)}"),
-            ("attn_mm.SE", "a graft is a dict with a type, got 'attn_mm.SE'"),
+            (dict(stages=(1,)), "each graft must be a dict with a type, got {'stages': (1,)}"),
+            ("attn_mm.SE", "each graft must be a dict with a type, got 'attn_mm.SE'"),
         ],
         ids=str,
     )
@@ -692,11 +704,11 @@ class TestNonsenseIsRefused:
 
     @pytest.mark.parametrize("grafts", [dict(type="attn_mm.SE"), None, [], "attn_mm.SE"], ids=str)
     def test_anything_but_a_list_of_grafts(self, grafts):
-        with pytest.raises(ConfigError, match=r"^grafts must be a list of dicts, at least one, got"):
+        with pytest.raises(ConfigError, match=r"^grafts must be a non-empty list of dicts, got"):
             build(("mmdet.ResNet", 18), grafts)
 
     @pytest.mark.parametrize(
-        "kind, message", [("TD", "has feedback already"), ("AWConv", "AWConv2d can replace")]
+        "kind, message", [("TD", "already has feedback"), ("AWConv", "AWConv2d can replace")]
     )
     def test_twice(self, kind, message):
         with pytest.raises(ConfigError, match=message):
@@ -704,18 +716,18 @@ class TestNonsenseIsRefused:
 
     def test_inside_tdaf(self):
         inner = dict(type="attn_mm.TDAF", backbone=config(("mmdet.ResNet", 18)), width=64)
-        with pytest.raises(ConfigError, match="TDAF goes around all other grafts"):
+        with pytest.raises(ConfigError, match="TDAF, which must be the outermost graft"):
             MODELS.build(dict(type="attn_mm.AttnBackbone", backbone=inner, grafts=[dict(type="attn_mm.SE")]))
 
     def test_two_in_the_place_of_an_se(self):
         grafts = [dict(type="attn_mm.ECA", position="se"), dict(type="attn_mm.TD", stages=(-1,))]
-        with pytest.raises(ConfigError, match="place of the SE, where another graft stands"):
+        with pytest.raises(ConfigError, match="another graft has already replaced it"):
             build(("mmpretrain.MobileNetV3", "small"), grafts)
 
     def test_units_that_are_no_convolutions(self):
         pytest.importorskip("mmaction.models")
         csn = dict(type="mmaction.ResNet3dCSN", depth=50, pretrained2d=False, pretrained=None)
-        with pytest.raises(ConfigError, match="conv2 is a Sequential, no ConvModule"):
+        with pytest.raises(ConfigError, match="conv2 is a Sequential, not a ConvModule"):
             MODELS.build(dict(type="attn_mm.AttnBackbone", backbone=csn, grafts=[dict(type="attn_mm.SE")]))
 
     @pytest.mark.parametrize(
@@ -723,7 +735,7 @@ class TestNonsenseIsRefused:
     )
     def test_blocks_of_another_forward(self, backbone):
         with pytest.raises(
-            ConfigError, match=r"can't be grafted onto: its forward is .*'s, not one of the plain"
+            ConfigError, match=r"can't be grafted onto: its forward is that of .*, not of a known"
         ):
             build(backbone, [dict(type="attn_mm.SE")])
 

@@ -113,7 +113,7 @@ class TestOneLayer:
             torch.testing.assert_close(video[:, :, frame], expected, **CLOSE)
 
     def test_transposed_kernels_that_see_unequal_numbers_of_frames_are_refused(self):
-        with pytest.raises(ValueError, match="length 3 and stride 2 treats frames unequally"):
+        with pytest.raises(ValueError, match="length 3 and stride 2 weights frames unequally"):
             inflate(torch.ones(1, 1, 3, 3), nn.ConvTranspose3d(1, 1, 3, 2))
 
 
@@ -268,7 +268,7 @@ class TestMistakes:
             MODELS.build(dict(type="attn_mm.HaraResNet3d", depth=18, base_channels=WIDTH)),
             tmp_path / "3d.pth",
         )
-        with pytest.raises(ConfigError, match="it has no 2D convolution of those of InflatedResNet3d"):
+        with pytest.raises(ConfigError, match="it has no 2D convolution that fits InflatedResNet3d"):
             of_videos(18, pretrained=path)
 
     def test_factorised_convolutions(self, tmp_path):
@@ -276,11 +276,13 @@ class TestMistakes:
 
         path = saved(of_images(18), tmp_path / "2d.pth")
         factorised = dict(kind="mmaction.ResNet2Plus1d", conv_cfg=dict(type=Conv2plus1d))
-        with pytest.raises(ConfigError, match="it has no 2D convolution of those of InflatedResNet2Plus1d"):
+        with pytest.raises(ConfigError, match="it has no 2D convolution that fits InflatedResNet2Plus1d"):
             of_videos(18, pretrained=path, **factorised)
 
     def test_a_backbone_of_2d(self):
-        with pytest.raises(ConfigError, match=r"attn_mm\.Inflated is for 3D backbones, and ResNet has no 3D"):
+        with pytest.raises(
+            ConfigError, match=r"attn_mm\.Inflated requires a 3D backbone, but ResNet has no 3D"
+        ):
             MODELS.build(
                 dict(
                     type="attn_mm.Inflated", backbone=dict(type="mmaction.ResNet", depth=18), pretrained=None
@@ -289,7 +291,7 @@ class TestMistakes:
 
     def test_weights_named_twice(self):
         backbone = dict(type="mmaction.ResNet3d", depth=18, pretrained="torchvision://resnet18")
-        with pytest.raises(ConfigError, match="ResNet3d names pretrained weights already"):
+        with pytest.raises(ConfigError, match="ResNet3d already sets pretrained weights"):
             MODELS.build(
                 dict(type="attn_mm.Inflated", backbone=backbone, pretrained="torchvision://resnet18")
             )

@@ -151,15 +151,15 @@ def test_results_that_cannot_be_written(small_classifier, tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
-        ([], "name a config, or --paper"),
-        (["{config}", "--paper"], "name a config, or --paper"),
+        ([], "give either a config or --paper"),
+        (["{config}", "--paper"], "give either a config or --paper"),
         (["nowhere.py"], "config nowhere.py does not exist"),
         (["{config}", "--shape", "5", "32", "32"], "does not run on an input of 5 x 32 x 32"),
         (["{config}", "--shape", "3"], "does not run on an input of 3 (--shape)"),
         (["{empty}"], "has no model"),
         (["{config}", "--out", "{config}"], "can't be made (File exists)"),
-        (["--paper", "tadf"], "--paper knows td, tdaf, aw, ltpa, tam, not tadf"),
-        (["--paper", "td", "--shape", "3", "8", "8"], "--shape and --cfg-options are for a config"),
+        (["--paper", "tadf"], "--paper knows aw, ltpa, tam, td, tdaf, not tadf"),
+        (["--paper", "td", "--shape", "3", "8", "8"], "--paper takes no --shape and no --cfg-options"),
     ],
 )
 def test_mistakes_are_one_line(arguments, complaint, small_classifier, tmp_path, capsys):

@@ -276,7 +276,7 @@ def test_mistakes(root, tmp_path, capsys):
     assert "argument --clips: 0 is not positive" in fails(capsys, (config, checkpoint), work, "--clips", 0)
     assert "--crops: invalid choice: 4" in fails(capsys, (config, checkpoint), work, "--crops", 4)
     line = fails(capsys, ("configs/tdaf/fcos-r50_plain_coco.py", checkpoint), work)
-    assert "configs/tdaf/fcos-r50_plain_coco.py is for mmdet: one of mmaction is needed" in line
+    assert "configs/tdaf/fcos-r50_plain_coco.py is for mmdet; use an mmaction2 config" in line
 
     def faulty(change, *flags):
         cfg = action_config(root)

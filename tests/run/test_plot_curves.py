@@ -102,7 +102,10 @@ def test_a_log_outside_a_work_dir_has_its_own_name(runs, tmp_path, monkeypatch):
         (["--names", "one"], "--names has 1 names for 2 runs"),
         (["--names", "a", "a"], "two runs have the same name"),
         (["--loss", "loss_bbox"], "--loss loss_bbox is not in {plain}; it has loss, loss_cls"),
-        (["--figure", "accuracy/top5"], "--figure accuracy/top5 is not in all logs; they have accuracy/top1"),
+        (
+            ["--figure", "accuracy/top5"],
+            "--figure accuracy/top5 is not in all logs; in common: accuracy/top1",
+        ),
     ],
 )
 def test_mistakes(runs, tmp_path, capsys, flags, said):
@@ -113,14 +116,14 @@ def test_mistakes(runs, tmp_path, capsys, flags, said):
 
 
 def test_what_is_no_log(tmp_path, capsys):
-    assert "holds no */vis_data/scalars.json" in fails(capsys, str(tmp_path))
+    assert "contains no */vis_data/scalars.json" in fails(capsys, str(tmp_path))
     for text, said in (
-        ("{", "a line is no JSON"),
-        ("[1]\n", "a line has no step"),
+        ("{", "a line isn't JSON"),
+        ("[1]\n", "a line has no numeric step"),
         ("", "no loss is logged"),
-        ('{"loss": 1, "step": "one"}', "a line has no step that is a number"),
-        ('{"loss": 1, "step": null}', "a line has no step that is a number"),
-        ('{"loss": 1, "step": 2, "epoch": "one"}', "an epoch is no number"),
+        ('{"loss": 1, "step": "one"}', "a line has no numeric step"),
+        ('{"loss": 1, "step": null}', "a line has no numeric step"),
+        ('{"loss": 1, "step": 2, "epoch": "one"}', "an epoch isn't a number"),
         ('{"loss": 1, "step": 2, "epoch": 1}\n{"loss": 1, "step": 2, "epoch": 2}', "its steps do not grow"),
     ):
         (tmp_path / "scalars.json").write_text(text)

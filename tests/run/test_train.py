@@ -103,7 +103,7 @@ def test_resumes_after_a_kill_in_the_middle_of_an_epoch(repo, coco_tiny, tmp_pat
     [
         (["nowhere.py"], "config nowhere.py does not exist"),
         ([CONFIG, "--data-root", "nowhere"], "--data-root nowhere is not a folder"),
-        ([CONFIG, "--demo", "--data-root", "."], "--demo brings its own data set"),
+        ([CONFIG, "--demo", "--data-root", "."], "--demo generates its own data set"),
         ([CONFIG, "--demo", "--resume", "nowhere.pth"], "checkpoint nowhere.pth does not exist"),
         ([CONFIG, "--demo", "--amp"], "--amp needs a CUDA device"),
     ],

@@ -45,5 +45,5 @@ class MMPretrain(ImageFramework):
         return f"says {model.dataset_meta['classes'][label]}, {scores[label]:.2f}"
 
     def demo(self, cfg: Config) -> None:
-        kind = multilabel_demo if multilabel_demo.is_multilabel(cfg) else demo
+        kind = multilabel_demo if multilabel_demo.is_multilabel_config(cfg) else demo
         kind.to_demo(cfg)

@@ -16,7 +16,7 @@ BATCH_SIZE = 16
 EPOCHS = 10
 
 
-def is_multilabel(cfg: Config) -> bool:
+def is_multilabel_config(cfg: Config) -> bool:
     """Whether an mmpretrain config's head is one of the multi-label ones."""
     from mmpretrain.models.heads import MultiLabelClsHead
     from mmpretrain.registry import MODELS

@@ -1,1 +1,1 @@
-"""The layers' exact results in less time: other orders of the same sums, and Triton kernels."""
+"""Faster exact implementations of the layers: reordered sums and Triton kernels."""

@@ -1,10 +1,10 @@
-"""Ways to compute a convolution whose weights are scaled anew for every sample.
+"""Implementations of a convolution whose weights are scaled differently for each sample.
 
 Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
 (https://arxiv.org/abs/2108.08205), eq. 5: sample n is convolved with ``weight * s[n]``, where
 ``s = 1 + A``. All forms give the same result; they differ in cost and in where they
-can be used. Where ``s`` does not vary over the input channels it can multiply the
-output of each kernel position instead, and no weights are made for every sample.
+can be used. If ``s`` is the same for all input channels, it can multiply the output of
+each kernel position instead, so that no weights per sample are needed.
 
 Shapes, for images (videos have one more dimension everywhere)::
 
@@ -13,8 +13,8 @@ Shapes, for images (videos have one more dimension everywhere)::
     s       (N, C2, 1 or C1 / groups, h or 1, w or 1)
     bias    (C2,) or None
 
-``stride``, ``padding`` and ``dilation`` are tuples of numbers. The forms with a
-backward of their own (``loop``, ``shift``, ``taps``, ``fused``) can be differentiated once.
+``stride``, ``padding`` and ``dilation`` are tuples of numbers. The forms with their own
+backward (``loop``, ``shift``, ``taps``, ``fused``) can be differentiated only once.
 """
 
 from __future__ import annotations
@@ -35,25 +35,28 @@ from attn_mm.layers.ops.execution import is_traced, shortcuts_enabled
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _HALF = (torch.bfloat16, torch.float16)
 _KERNEL_TYPES = (*_HALF, torch.float32)
-# Weights, of several samples together, that an accelerator works on at once.
+# Number of weights, over several samples, that an accelerator processes at once.
 _WEIGHTS_AT_ONCE = 2**25
 
 
 def choose_form(
     x: Tensor, weight: Tensor, s: Tensor, stride: Sequence[int], positions: int, groups: int
 ) -> str:
-    """The name in :data:`FORMS` of the form for these tensors.
+    """Choose the fastest form that works for these tensors.
 
     Args:
         x, weight, s: as in the module's docstring.
-        stride, groups: the convolution's.
-        positions: how many positions the output has.
+        stride, groups: those of the convolution.
+        positions: number of positions of the output.
+
+    Returns:
+        The form's name in :data:`FORMS`.
     """
     batch = x.shape[0]
     over_inputs, over_positions = s.shape[2] > 1, s.shape[3:].numel() > 1
     only_over_outputs = not (over_inputs or over_positions)
     if is_traced():
-        # A batch size that is no plain number may differ when the graph runs.
+        # A symbolic batch size may differ when the graph runs.
         return "scale" if only_over_outputs else "grouped" if type(batch) is int else "matmul"
     if batch == 0:
         return "matmul"
@@ -70,7 +73,7 @@ def choose_form(
         return "grouped" if on_cpu and not is_channels_last(x) else "loop"
     if not on_cpu:
         return "taps"
-    # Beyond nine kernel positions their outputs take too much memory.
+    # With more than nine kernel positions, their outputs need too much memory.
     if weight[0, 0].numel() > 9:
         return "loop"
     return "shift" if x.dim() == 4 and max(stride) == 1 else "taps"
@@ -79,9 +82,10 @@ def choose_form(
 def _scales_products(x: Tensor, weight: Tensor, s: Tensor, stride: Sequence[int], positions: int) -> bool:
     """Whether scaling each kernel position's products costs less than weights for each sample.
 
-    Those cost the more, the fewer positions share them. See benchmarks/forms.py for the measurements.
+    The fewer output positions share them, the more weights per sample cost. See benchmarks/forms.py for
+    the measurements.
     """
-    # Adding up kernel positions in half precision would round nine times instead of once.
+    # Summing kernel positions in half precision would round nine times instead of once.
     if x.dtype in _HALF:
         return False
     few, very_few = positions < len(weight), 4 * positions <= len(weight)
@@ -89,7 +93,7 @@ def _scales_products(x: Tensor, weight: Tensor, s: Tensor, stride: Sequence[int]
         return few
     trains = torch.is_grad_enabled() and any(t.requires_grad for t in (x, weight, s))
     if len(x) == 1:
-        # Then it is one plain convolution, which gives what upstream gives to the last bit where s is 1.
+        # For one sample it is a plain convolution: where s is 1, bit for bit the upstream result.
         return False
     if len(x) == 2:
         return very_few and (trains or is_channels_last(x))
@@ -103,7 +107,7 @@ def _is_on_cpu(x: Tensor) -> bool:
 
 
 def scale(x, weight, s, bias, stride, padding, dilation, groups):
-    """Convolve with the shared weights, then scale each output channel: for ``s`` of ``(N, C2, 1, 1, 1)``."""
+    """Convolve with the shared weights, then scale the output channels; for ``s`` of ``(N, C2, 1, 1, 1)``."""
     y = convolve(x, weight, None, stride, padding, dilation, groups)
     s = s.squeeze(2)
     y_scaled = y * s if bias is None else torch.addcmul(bias.view(-1, *s.shape[2:]), y, s)
@@ -111,7 +115,7 @@ def scale(x, weight, s, bias, stride, padding, dilation, groups):
 
 
 def grouped(x, weight, s, bias, stride, padding, dilation, groups):
-    """The samples as groups of one convolution; a graph of it keeps its batch size."""
+    """Run the samples as groups of one convolution; a captured graph then has a fixed batch size."""
     batch = x.shape[0]
     folded = x.reshape(1, -1, *x.shape[2:])
     bias = None if bias is None else bias.repeat(batch)
@@ -120,7 +124,7 @@ def grouped(x, weight, s, bias, stride, padding, dilation, groups):
 
 
 def matmul(x, weight, s, bias, stride, padding, dilation, groups):
-    """A batched matrix product for each kernel position: for graphs of any batch size and empty batches."""
+    """Do a batched matrix product per kernel position; for graphs of any batch size and for empty batches."""
     size = output_size(x, weight, stride, padding, dilation)
     weights = (weight * s).flatten(3).unflatten(1, (groups, -1))
     x = _zero_padded(x, padding)
@@ -128,7 +132,7 @@ def matmul(x, weight, s, bias, stride, padding, dilation, groups):
     for index, at in enumerate(itertools.product(*map(range, weight.shape[2:]))):
         seen = x
         for dim, (i, d, st, n) in enumerate(zip(at, dilation, stride, size), start=2):
-            # torch.export proves no bounds of strided slices whose size it does not know.
+            # torch.export can't prove the bounds of strided slices of unknown size.
             seen = seen.index_select(dim, torch.arange(n, device=x.device) * st + i * d)
         y = y + weights[..., index] @ seen.flatten(2).unflatten(1, (groups, -1))
     y = y.flatten(1, 2).unflatten(2, size)
@@ -136,34 +140,34 @@ def matmul(x, weight, s, bias, stride, padding, dilation, groups):
 
 
 def loop(x, weight, s, bias, stride, padding, dilation, groups):
-    """A convolution for every few samples, whose weights the backward makes again instead of keeping them.
+    """Convolve a few samples at a time; the backward pass recomputes their weights instead of keeping them.
 
-    A CPU takes one sample at a time, what else there is as many as keep it busy.
+    A CPU processes one sample at a time; other devices as many as keep them busy.
     """
     return _Loop.apply(x, weight, s, bias, stride, padding, dilation, groups)
 
 
 def shift(x, weight, s, bias, stride, padding, dilation, groups):
-    """One 1x1 convolution to all kernel positions' outputs, which are then scaled, shifted and added up.
+    """Compute all kernel positions' outputs by one 1x1 convolution, then scale, shift and add them.
 
-    For images, stride 1, one group, and ``s`` that does not vary over the input channels.
+    For images, stride 1, one group, and ``s`` that is the same for all input channels.
     """
     return _Shift.apply(x, weight, s, bias, padding, dilation)
 
 
 def taps(x, weight, s, bias, stride, padding, dilation, groups):
-    """A 1x1 convolution for each kernel position, scaled and added up.
+    """Run a 1x1 convolution for each kernel position, scale the outputs and add them.
 
-    For ``s`` that does not vary over the input channels.
+    For ``s`` that is the same for all input channels.
     """
     return _Taps.apply(x, weight, s, bias, stride, padding, dilation, groups)
 
 
 def fused(x, weight, s, bias, stride, padding, dilation, groups):
-    """Kernels that scale and add up the products of the kernel positions, forward and backward.
+    """Scale and add the products of the kernel positions in Triton kernels, forward and backward.
 
-    For images, one group, ``s`` that does not vary over the input channels, and devices for which
-    :func:`attn_mm.layers.forms.triton.usable` holds.
+    For images, one group, ``s`` that is the same for all input channels, and devices for which
+    :func:`attn_mm.layers.forms.triton.usable` is true.
     """
     return _Fused.apply(x, weight, s, bias, stride, padding, dilation, groups)
 
@@ -172,12 +176,12 @@ FORMS = {form.__name__: form for form in (scale, grouped, matmul, loop, shift, t
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether ``x`` lies channels last in memory; false where that is channels first as well."""
+    """Whether ``x`` is channels last in memory, and not also contiguous as channels first."""
     return not x.is_contiguous() and x.is_contiguous(memory_format=_CHANNELS_LAST[x.dim()])
 
 
 def _laid_out_as(x: Tensor, y: Tensor) -> Tensor:
-    """``y`` in the memory format of ``x``: nets whose maps change format pay for it at every addition."""
+    """Convert ``y`` to the memory format of ``x``, because mixed formats slow down every addition."""
     return y.contiguous(memory_format=_memory_format(x))
 
 
@@ -186,7 +190,7 @@ def _memory_format(x: Tensor) -> torch.memory_format:
 
 
 def output_size(x: Tensor, weight: Tensor, stride, padding, dilation) -> list[int]:
-    """The size of the convolution's output, without batch and channels."""
+    """The spatial size of the convolution's output."""
     per_dim = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     return [(n + 2 * p - d * (k - 1) - 1) // st + 1 for n, k, st, p, d in per_dim]
 
@@ -196,7 +200,7 @@ def _zero_padded(x: Tensor, padding: Sequence[int]) -> Tensor:
 
 
 def _windows(weight: Tensor, size, stride, dilation) -> Iterator[tuple[int, tuple]]:
-    """For each kernel position, the index of what it sees of the padded input."""
+    """For each kernel position, its number and the index of the part of the padded input that it sees."""
     for index, at in enumerate(itertools.product(*map(range, weight.shape[2:]))):
         firsts = [i * d for i, d in zip(at, dilation)]
         window = [slice(i, i + st * (n - 1) + 1, st) for i, st, n in zip(firsts, stride, size)]
@@ -208,7 +212,7 @@ def _bias_gradient(ctx, grad: Tensor) -> Tensor | None:
 
 
 def _conv_gradients(grad, x, weight, stride, padding, dilation, groups, wanted):
-    """Gradients of a bias-free convolution's input and weight, those that ``wanted`` names, else None."""
+    """Gradients of a bias-free convolution's input and weight; None for those not ``wanted``."""
     no_output_padding = [0] * len(stride)
     return torch.ops.aten.convolution_backward(
         grad, x, weight, None, stride, padding, dilation, False, no_output_padding, groups, [*wanted, False]
@@ -240,7 +244,7 @@ class _Loop(torch.autograd.Function):
 
 
 def _gradients_by_samples(grad, x, weight, s, conv, wanted):
-    """Gradients of ``x``, ``weight`` and ``s``, those that are ``wanted``, by weights for a few samples."""
+    """Gradients of ``x``, ``weight`` and ``s``, computed a few samples at a time; None if not ``wanted``."""
     stride, padding, dilation, groups = conv
     for_x, for_weight, for_s = wanted
     grad_weight = torch.zeros_like(weight) if for_weight else None
@@ -268,7 +272,7 @@ def _gradients_by_samples(grad, x, weight, s, conv, wanted):
 
 
 class _Shift(torch.autograd.Function):
-    """Everything but the weights is (N, H, W, C) here: each product then runs over neighbours in memory."""
+    """All but the weights is (N, H, W, C) here, so that each product reads adjacent memory."""
 
     @staticmethod
     def forward(ctx, x, weight, s, bias, padding, dilation):
@@ -276,7 +280,7 @@ class _Shift(torch.autograd.Function):
         z = z.permute(0, 2, 3, 1).unflatten(3, (-1, weight.shape[0]))
         size = output_size(x, weight, (1, 1), padding, dilation)
         shape = len(x), len(weight), *size
-        # Autograd lets nobody write over a view that a function returns.
+        # Autograd forbids overwriting a view that a function returns, so y must not be a view.
         y = torch.empty(shape, dtype=z.dtype, device=z.device, memory_format=torch.channels_last)
         y.zero_() if bias is None else y.copy_(per_channel(bias, y))
         y_nhwc = y.permute(0, 2, 3, 1)
@@ -321,17 +325,17 @@ class _Shift(torch.autograd.Function):
 
 
 def _positions_as_channels(weight: Tensor) -> Tensor:
-    """``(C2, C1, h, w)`` as the 1x1 kernel ``(h * w * C2, C1, 1, 1)``."""
+    """Reshape ``(C2, C1, h, w)`` to the 1x1 kernel ``(h * w * C2, C1, 1, 1)``."""
     return per_channel(weight.flatten(2).permute(2, 0, 1).reshape(-1, weight.shape[1]), weight)
 
 
 def _positions_first(s: Tensor) -> Tensor:
-    """``(N, C2, 1, h, w)`` as ``(h * w, N, 1, 1, C2)``."""
+    """Reshape ``(N, C2, 1, h, w)`` to ``(h * w, N, 1, 1, C2)``."""
     return s.flatten(2).permute(2, 0, 1)[:, :, None, None].contiguous()
 
 
 def _moves(x: Tensor, weight: Tensor, size, padding, dilation) -> Iterator[tuple[tuple, tuple]]:
-    """For each kernel position, where its output goes in (N, H, W, C) and is in (N, H, W, h * w, C)."""
+    """For each kernel position, the index of its target in (N, H, W, C) and source in (N, H, W, h * w, C)."""
     for index, at in enumerate(itertools.product(*map(range, weight.shape[2:]))):
         to, source = [], []
         for i, n_in, n_out, p, d in zip(at, x.shape[2:], size, padding, dilation):
@@ -355,7 +359,7 @@ class _Taps(torch.autograd.Function):
             z = convolve(x_padded[window], kernels_1x1[index], groups=groups)
             s_position = per_channel(s.flatten(2)[..., index], z)
             y = z * s_position if y is None else y.addcmul_(z, s_position)
-            # On an accelerator computing them again costs less than their memory.
+            # On an accelerator, recomputing them costs less than keeping them in memory.
             if _is_on_cpu(x):
                 outputs.append(z)
         ctx.save_for_backward(x, weight, s, *outputs)
@@ -371,9 +375,9 @@ class _Taps(torch.autograd.Function):
 
 
 def _gradients_by_positions(grad, x, weight, s, *outputs, conv, wanted):
-    """Gradients of ``x``, ``weight`` and ``s``, those that are ``wanted``, by a product for each position.
+    """Gradients of ``x``, ``weight`` and ``s``, one product per kernel position; None if not ``wanted``.
 
-    ``outputs`` of the positions before they are scaled are computed where they are not given.
+    ``outputs`` are the positions' unscaled outputs; they are recomputed if not given.
     """
     stride, padding, dilation, groups = conv
     for_x, for_weight, for_s = wanted

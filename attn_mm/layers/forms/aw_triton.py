@@ -1,14 +1,14 @@
-"""A convolution whose weights are scaled anew for every sample, as implicit matrix products.
+"""Triton kernels of a convolution whose weights are scaled for each sample: implicit matrix products.
 
 Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
-(https://arxiv.org/abs/2108.08205), eq. 5. With K the weights, s the scale, k a position of the
-kernel and M_nk the sum over all places of grad y times what k sees of x there,
+(https://arxiv.org/abs/2108.08205), eq. 5. K are the weights, s the scale, k a position of the
+kernel, and M_nk the sum over all places of grad y times what k sees of x there:
 
     y       = sum_k s_nk (K_k x_k)              grad K_k  = sum_n s_nk M_nk
     grad x  = sum_k K_k^T (s_nk grad y)_-k      grad s_nk = sum over the input channels of K_k M_nk
 
-so that no sample has weights of its own, forward or backward. A program's tile lies in one
-sample, for which s is one number an output channel.
+Neither pass needs weights per sample. A program's tile belongs to one sample, so that s is
+one number per output channel.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Loads in flight at once. With it rows and columns of a tile and warps: the fastest of several on an H200.
+# Pipeline stages (loads in flight). This and the tiles and warps below were fastest of several on an H200.
 _STAGES = 3
 _FORWARD = dict(rows=64, columns=128, warps=4)
 _BACKWARD_X = dict(rows=128, columns=128, warps=4)
 _BACKWARD_WEIGHT = dict(rows=128, columns=128, warps=8)
-# Programs that keep a large device busy.
+# Number of programs that keeps a large device busy.
 _PROGRAMS = 512
 
 
 def aw_conv(x: Tensor, weight: Tensor, s: Tensor, bias: Tensor | None, stride, padding, dilation) -> Tensor:
-    """``x`` convolved with ``weight * s[n]`` for every sample n, plus ``bias``.
+    """Convolve each sample n of ``x`` with ``weight * s[n]``, and add ``bias``.
 
-    The products are summed in float32 (float64 inputs: in float64) and rounded once.
+    The products are summed in float32 (float64 for float64 inputs) and rounded once.
 
     Args:
-        x: ``(N, C1, H, W)``; channels last in memory, it is not copied.
-        weight: ``(C2, C1, h, w)``; it is rounded to the type of ``x``.
+        x: ``(N, C1, H, W)``; not copied if it is channels last in memory.
+        weight: ``(C2, C1, h, w)``; rounded to the type of ``x``.
         s: ``(N, C2, 1, h, w)``.
         bias: ``(C2,)`` or None.
         stride, padding, dilation: pairs of numbers.
 
     Returns:
-        ``(N, C2, H', W')`` of the type of ``x``, in its memory format.
+        ``(N, C2, H', W')`` in the type and memory format of ``x``.
     """
     c_out, c_in = weight.shape[:2]
     height, width = (
@@ -68,12 +68,15 @@ def aw_conv(x: Tensor, weight: Tensor, s: Tensor, bias: Tensor | None, stride, p
 def aw_conv_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, s: Tensor, stride, padding, dilation, wanted
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of ``x``, ``weight`` and ``s`` of :func:`aw_conv`, those that are ``wanted``, else None.
+    """Compute the gradients of ``x``, ``weight`` and ``s`` of :func:`aw_conv`.
 
     Args:
-        grad: that of the output, ``(N, C2, H', W')``.
+        grad: gradient of the output, ``(N, C2, H', W')``.
         x, weight, s, stride, padding, dilation: those of :func:`aw_conv`.
-        wanted: three booleans.
+        wanted: three booleans, one for each gradient.
+
+    Returns:
+        The three gradients; None for those not ``wanted``.
     """
     for_x, for_weight, for_s = wanted
     grad = _channels_last(grad)
@@ -118,7 +121,7 @@ def _grad_weight_and_s(grad, x, weight, s, constants) -> tuple[Tensor, Tensor]:
     tiles = triton.cdiv(c_out, tile["ROWS"]) * tiles_in * positions
     samples = triton.cdiv(batch, min(batch, triton.cdiv(_PROGRAMS, tiles)))
     parts = triton.cdiv(batch, samples)
-    # A part of the samples and a part of the input channels each.
+    # Partial results: grad_weight per part of the samples, grad_s per tile of the input channels.
     grad_weight = s.new_empty((parts, c_out, *weight.shape[2:], c_in))
     grad_s = s.new_empty((tiles_in, *s.shape))
     _backward_weight_and_s[(tiles * parts,)](
@@ -154,7 +157,7 @@ def _total(x: Tensor) -> torch.dtype:
 
 
 def _tile(x: Tensor, m: int, n: int, k: int, rows: int, columns: int, warps: int) -> dict[str, int]:
-    """A program's tile of an ``m`` by ``n`` product, its steps along the ``k`` sums, and its resources."""
+    """A program's tile of an ``m`` by ``n`` product, its step along the ``k`` terms, and its resources."""
 
     def power(n: int, most: int) -> int:
         return min(most, max(16, triton.next_power_of_2(n)))
@@ -180,14 +183,14 @@ def _constants(x: Tensor, weight: Tensor, stride, padding, dilation) -> dict:
 
 
 def _tf32_is_allowed() -> bool:
-    """What holds for cuDNN's convolutions."""
+    """Whether torch's settings allow TF32 for cuDNN's convolutions."""
     conv = getattr(torch.backends.cudnn, "conv", None)
-    # Newer torch refuses the older question once somebody has used the newer setting.
+    # Newer torch raises an error for allow_tf32 once the newer setting has been used.
     precision = getattr(conv, "fp32_precision", None)
     return torch.backends.cudnn.allow_tf32 if precision is None else precision == "tf32"
 
 
-# All maps and the weights have their channels last: (N, H, W, C) and (C2, h, w, C1); s is (N, C2, h, w).
+# All maps and weights are channels last: (N, H, W, C) and (C2, h, w, C1); s is (N, C2, h, w).
 
 
 @triton.jit
@@ -218,10 +221,10 @@ def _forward(
     COLUMNS: tl.constexpr,
     DEEP: tl.constexpr,
 ):
-    """A tile of the output: rows are places of a sample, columns output channels."""
+    """Compute a tile of the output: rows are places of a sample, columns are output channels."""
     POSITIONS: tl.constexpr = KERNEL_H * KERNEL_W
     places = out_height * out_width
-    # Neighbours share what they see of the input, which is the larger operand.
+    # Neighbouring programs read the same part of the input, the larger operand.
     tiles_out = tl.cdiv(c_out, COLUMNS)
     tiles_rows = tl.cdiv(places, ROWS)
     tile = tl.program_id(0) // tiles_out
@@ -237,7 +240,7 @@ def _forward(
 
     total = tl.zeros((ROWS, COLUMNS), dtype=TOTAL)
     deep = tl.cdiv(c_in, DEEP)
-    # One loop, not two: its loads then run ahead over the kernel's positions.
+    # One loop instead of two lets loads run ahead over the kernel's positions.
     for step in range(POSITIONS * deep):
         position = step // deep
         c = (step % deep) * DEEP + tl.arange(0, DEEP)
@@ -283,8 +286,8 @@ def _backward_x(
     COLUMNS: tl.constexpr,
     DEEP: tl.constexpr,
 ):
-    """A tile of the input's gradient: rows are places of a sample, columns input channels."""
-    # A place is reached by every STEP-th position of the kernel alone: those STEP apart stand together.
+    """Compute a tile of the input's gradient: rows are places of a sample, columns are input channels."""
+    # Only every STEP-th kernel position reaches a place, so places STEP apart are grouped into one class.
     STEP_H: tl.constexpr = STRIDE_H if DILATION_H == 1 else 1
     STEP_W: tl.constexpr = STRIDE_W if DILATION_W == 1 else 1
     POSITIONS: tl.constexpr = KERNEL_H * KERNEL_W
@@ -313,7 +316,7 @@ def _backward_x(
         position = k_h * KERNEL_W + k_w
         c = (step % deep) * DEEP + tl.arange(0, DEEP)
         there = c < c_out
-        # Where this position of the kernel lies on the input's place, if the stride leads there.
+        # The output place whose window has the input's place at this kernel position, if the stride hits it.
         by_h, by_w = h + PAD_H - k_h * DILATION_H, w + PAD_W - k_w * DILATION_W
         out_h, out_w = by_h // STRIDE_H, by_w // STRIDE_W
         seen = valid & (by_h >= 0) & (out_h < out_height) & (by_w >= 0) & (out_w < out_width)
@@ -351,7 +354,7 @@ def _add_places(
     PRECISION: tl.constexpr,
     DEEP: tl.constexpr,
 ):
-    """``product`` and ``DEEP`` places' more of a sample's M."""
+    """Add ``DEEP`` more places of a sample's M to ``product``."""
     place = first + tl.arange(0, DEEP)
     there = place < places
     h = place // out_width * STRIDE_H + first_h
@@ -395,7 +398,7 @@ def _backward_weight_and_s(
     COLUMNS: tl.constexpr,
     DEEP: tl.constexpr,
 ):
-    """For ``samples`` samples and one position of the kernel, output channels by input channels."""
+    """Compute a tile, output by input channels, for ``samples`` samples and one kernel position."""
     POSITIONS: tl.constexpr = KERNEL_H * KERNEL_W
     places = out_height * out_width
     tiles_out, tiles_in = tl.cdiv(c_out, ROWS), tl.cdiv(c_in, COLUMNS)
@@ -418,7 +421,7 @@ def _backward_weight_and_s(
     for n in range(part * samples, tl.minimum((part + 1) * samples, batch)):
         grad_n, x_n = grad + n * places * c_out, x + n * height * width * c_in
         product = tl.zeros((ROWS, COLUMNS), dtype=TOTAL)
-        # One loop where one step will do: its loads then run ahead over the samples.
+        # If one step is enough, having no inner loop lets loads run ahead over the samples.
         if ONE_STEP:
             product = _add_places(
                 product,

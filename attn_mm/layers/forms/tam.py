@@ -1,15 +1,16 @@
-"""Ways to climb TAM's tree and multiply by its gate.
+"""Fast implementations of TAM's tree and gate.
 
 Tree-structured Attention Module for Image Classification, anonymous, submitted to ICLR 2020
 (https://openreview.net/forum?id=r1xBoxBYDH), section 2, eqs. 1-2.
 
-1x1 convolutions of few channels are slow as grouped convolutions. Here a level adds up
-strided slices of the channels, a piece of the map at a time, and the backward pass
-computes the tree anew from the input: the same sums without a tree in memory. On a CUDA
-device with Triton, :mod:`attn_mm.layers.forms.tam_triton` climbs in one pass.
+Grouped 1x1 convolutions of few channels are slow. Here each level instead adds up
+strided slices of the channels, one piece of the map at a time, and the backward pass
+recomputes the tree from the input. The sums are the same, but no tree is kept in memory.
+On a CUDA device with Triton, :mod:`attn_mm.layers.forms.tam_triton` computes the whole
+tree in one pass.
 
-The tree comes as its parameters: weight and bias of a level, the slopes after it, and
-so on upwards.
+The functions receive the tree as a list of parameters: weight, bias and PReLU slopes of
+each level, from the input upwards; the top level has no slopes.
 """
 
 from __future__ import annotations
@@ -24,15 +25,21 @@ from torch.autograd.function import once_differentiable
 from attn_mm.layers.forms import triton as kernels
 from attn_mm.layers.ops.precision import no_autocast, wide_type
 
-# Elements of one piece: what a CPU's caches hold; elsewhere only the memory counts.
+# Elements of one piece: on a CPU it must fit the caches; elsewhere only memory limits it.
 _PIECE = {"cpu": 2**20}
 _LARGE_PIECE = 2**26
 
 
 def tree_gate(x: Tensor, parameters: Sequence[Tensor], form: str | None = None) -> tuple[Tensor, Tensor]:
-    """``x`` ``(N, C, *size)`` times its gate, and the gate; to be differentiated once.
+    """Multiply ``x`` by its gate; the result can be differentiated only once.
 
-    ``form`` is ``'kernel'``, ``'pieces'`` or, for the better one that there is, None.
+    Args:
+        x: ``(N, C, *size)``.
+        parameters: the tree, see the module's docstring.
+        form: ``'kernel'`` or ``'pieces'``; None uses the kernel if it is available.
+
+    Returns:
+        The product, ``(N, C, *size)``, and the gate, ``(N, 1, *size)``.
     """
     form = form or ("kernel" if has_kernel(x, parameters) else "pieces")
     if torch.is_grad_enabled():
@@ -41,7 +48,16 @@ def tree_gate(x: Tensor, parameters: Sequence[Tensor], form: str | None = None) 
 
 
 def add_gated(shortcut: Tensor, x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """``shortcut`` plus ``x`` times its gate, written over ``x``, and the gate; without a backward pass."""
+    """Compute ``shortcut`` plus ``x`` times its gate, for inference.
+
+    Args:
+        shortcut: a tensor of the shape of ``x``.
+        x: ``(N, C, *size)``; may be overwritten.
+        parameters: the tree, see the module's docstring.
+
+    Returns:
+        The sum, ``(N, C, *size)``, and the gate, ``(N, 1, *size)``.
+    """
     if has_kernel(x, parameters):
         y, gate = _by_kernel(x, parameters)
         return y.add_(shortcut), gate
@@ -49,7 +65,7 @@ def add_gated(shortcut: Tensor, x: Tensor, parameters: Sequence[Tensor]) -> tupl
 
 
 def sliced(x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """:func:`tree_gate` as a compiler likes it: in one piece, with torch's own backward pass."""
+    """:func:`tree_gate` for compilers: in one piece, with torch's own backward pass."""
     with no_autocast(x):
         dtype = wide_type(x)
         gate = _climb(x.to(dtype), _levels(parameters, dtype)).sigmoid()
@@ -57,7 +73,7 @@ def sliced(x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _levels(parameters, dtype):
-    """Per level: the weights of each child, the bias, the slopes (None at the top)."""
+    """Per level: the weights for each child, the bias, and the slopes (None at the top)."""
     levels = []
     for weight, bias, slope in zip(parameters[0::3], parameters[1::3], [*parameters[2::3], None]):
         children = weight.to(dtype).unbind(1)
@@ -67,7 +83,7 @@ def _levels(parameters, dtype):
 
 
 def _climb(x: Tensor, levels, trail: list | None = None) -> Tensor:
-    """The top of the tree over ``x``; ``trail`` takes each level's input and sum."""
+    """Compute the top of the tree over ``x``; ``trail`` collects each level's input and sum."""
     for children, bias, slope in levels:
         group = len(children)
         total = x[:, 0::group] * children[0]
@@ -81,7 +97,7 @@ def _climb(x: Tensor, levels, trail: list | None = None) -> Tensor:
 
 
 def has_kernel(x: Tensor, parameters: Sequence[Tensor]) -> bool:
-    """Whether a kernel climbs this tree on the device of ``x``."""
+    """Whether a Triton kernel can compute this tree on the device of ``x``."""
     if not kernels.usable(x):
         return False
     from attn_mm.layers.forms.tam_triton import fits
@@ -117,7 +133,7 @@ def _in_pieces(x: Tensor, parameters, shortcut: Tensor | None = None) -> tuple[T
             if shortcut is None:
                 torch.mul(part, gate[piece], out=y[piece])
             else:
-                # Here, with the piece still in the caches, the sum costs nearly nothing.
+                # The piece is still in the caches, so the sum costs almost nothing here.
                 torch.addcmul(shortcut[piece], part, gate[piece], out=y[piece])
     return y, gate
 
@@ -126,7 +142,7 @@ _FORWARDS = {"kernel": _by_kernel, "pieces": _in_pieces}
 
 
 def _pieces(x: Tensor) -> Iterator[tuple[slice, ...]]:
-    """Indices that cut ``x`` into pieces: some samples each, or some rows where one is too large."""
+    """Indices that cut ``x`` into pieces: several samples each, or some rows if one sample is too large."""
     size = _PIECE.get(x.device.type, _LARGE_PIECE)
     sample = max(1, x.shape[1:].numel())
     if sample <= size:
@@ -141,9 +157,9 @@ def _pieces(x: Tensor) -> Iterator[tuple[slice, ...]]:
 
 
 class _TreeGate(torch.autograd.Function):
-    """Keeps the input and the gate for the backward pass and nothing else.
+    """Keeps only the input and the gate for the backward pass.
 
-    Autocast would round the PReLUs. The pieces are small enough for full precision.
+    It runs without autocast, which would round the PReLUs; the pieces are small enough for full precision.
     """
 
     @staticmethod
@@ -178,7 +194,7 @@ def _gradients_in_pieces(grad_y: Tensor, x: Tensor, gate: Tensor, parameters):
 
 
 def _backward_piece(x: Tensor, gate: Tensor, grad_y: Tensor, levels, grads: list[Tensor]) -> Tensor:
-    """The gradient of ``x``; those of the parameters are added to ``grads``."""
+    """Compute the gradient of ``x`` and add the parameters' gradients to ``grads``."""
     trail: list[tuple[Tensor, Tensor]] = []
     _climb(x, levels, trail)
     but_channels = [d for d in range(x.dim()) if d != 1]

@@ -1,9 +1,9 @@
-"""The tree of channels and its gate in one pass over the input, forward and backward.
+"""Triton kernels of TAM's tree and gate: one pass over the input, forward and backward.
 
 Tree-structured Attention Module for Image Classification, anonymous, submitted to ICLR 2020
-(https://openreview.net/forum?id=r1xBoxBYDH), section 2, eqs. 1-2. A program has all channels
-of some positions and climbs the tree without leaving its registers: forward, the map is read
-once and written once; backward, the levels' sums of a tile go through a little memory of the program's own.
+(https://openreview.net/forum?id=r1xBoxBYDH), section 2, eqs. 1-2. A program loads all channels
+of some positions and computes the tree in its registers. The forward pass reads and writes the map
+once; the backward pass keeps a tile's sums of each level in a small memory buffer per program.
 """
 
 from __future__ import annotations
@@ -16,29 +16,30 @@ import triton.language as tl
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-# Values that a program holds, and its warps: the fastest of several on an H200.
+# Number of values and warps per program: the fastest of several on an H200.
 _TILE = 2**13
 _WARPS = 4
-# Programs of the backward pass on one multiprocessor; each adds up the parameters' gradients of its tiles.
+# Programs of the backward pass per multiprocessor; each sums the parameters' gradients over its tiles.
 _PROGRAMS = 4
 
 
 def fits(channels: int, group_size: int) -> bool:
-    """Whether there is a kernel for that tree: shapes in Triton are powers of 2."""
+    """Whether the kernels support that tree: shapes in Triton must be powers of 2."""
     return all(n & (n - 1) == 0 for n in (channels, group_size)) and channels <= _TILE
 
 
 def tree_gate(x: Tensor, parameters: Sequence[Tensor], group_size: int) -> tuple[Tensor, Tensor]:
-    """``x`` times the gate of a tree that :func:`fits`, and the gate.
+    """Multiply ``x`` by the gate of a tree that :func:`fits`.
 
     Args:
         x: ``(N, C, *size)``, channels first or last in memory.
-        parameters: of each level, upwards, the weights ``(nodes, group)``, the biases ``(nodes,)`` and
-            the slopes ``(nodes,)``, with any ones behind; of the last level no slopes.
-        group_size: children of a node; of the last node as many as are left.
+        parameters: for each level, upwards, the weights ``(nodes, group)``, the biases ``(nodes,)`` and
+            the slopes ``(nodes,)``, with any trailing dimensions of 1; the last level has no slopes.
+        group_size: children of a node; the last node has the remaining ones.
 
     Returns:
-        ``(N, C, *size)`` as ``x``, and ``(N, 1, *size)`` in float32 (of float64 inputs: in float64).
+        The product, ``(N, C, *size)`` in the type of ``x``, and the gate, ``(N, 1, *size)`` in float32
+        (float64 for float64 inputs).
     """
     batch, channels, *size = x.shape
     x = _dense(x)
@@ -62,15 +63,15 @@ def tree_gate(x: Tensor, parameters: Sequence[Tensor], group_size: int) -> tuple
 def tree_gate_gradients(
     grad_y: Tensor, x: Tensor, gate: Tensor, parameters: Sequence[Tensor], group_size: int
 ) -> tuple[Tensor, Sequence[Tensor]]:
-    """Gradients of ``x`` and of the parameters of :func:`tree_gate`.
+    """Compute the gradients of ``x`` and of the parameters of :func:`tree_gate`.
 
     Args:
-        grad_y: that of the first result, ``(N, C, *size)``.
+        grad_y: gradient of the first result, ``(N, C, *size)``.
         gate: the second result.
         x, parameters, group_size: those of :func:`tree_gate`.
 
     Returns:
-        The first of the type and layout of ``x``, the others of the type of ``gate``.
+        The gradient of ``x`` in its type and layout, and the parameters' in the type of ``gate``.
     """
     channels, wide = x.shape[1], gate.dtype
     x, grad_y = _dense(x), _dense(grad_y)
@@ -80,7 +81,7 @@ def tree_gate_gradients(
     programs = min(triton.cdiv(rows, block), _PROGRAMS * _multiprocessors(x))
     flat = _flatten_dense_tensors(parameters).to(wide)
     sums = flat.new_zeros((programs, len(flat)))
-    # The sums of a tile's levels stay in the caches.
+    # A tile's sums of each level; small enough to stay in the caches.
     trail = flat.new_empty((programs, block * channels))
     if rows:
         _backward[(programs,)](
@@ -99,7 +100,7 @@ def _dense(x: Tensor) -> Tensor:
 
 
 def _flat(x: Tensor) -> tuple:
-    """``x`` as ``(N, C, positions)``, and the strides of that."""
+    """``x`` as ``(N, C, positions)``, and its strides."""
     flat = x.view(*x.shape[:2], -1)
     return flat, *flat.stride()
 
@@ -123,12 +124,12 @@ def _constants(channels: int, group_size: int, wide: torch.dtype) -> dict:
     )
 
 
-# A level's parameters stand together, weights, biases and slopes, above those of the levels below.
+# Parameters are stored level by level, upwards; each level has its weights, biases and slopes in this order.
 
 
 @triton.jit
 def _combine(values, tree, NODES: tl.constexpr, GROUP: tl.constexpr):
-    """Each ``GROUP`` neighbours of ``(rows, NODES * GROUP)`` into one: ``(rows, NODES)``."""
+    """Combine each ``GROUP`` neighbours of ``(rows, NODES * GROUP)`` into one: ``(rows, NODES)``."""
     children = tl.reshape(values, (values.shape[0], NODES, GROUP))
     w = tl.load(tree + tl.arange(0, NODES)[:, None] * GROUP + tl.arange(0, GROUP)[None, :])
     bias = tl.load(tree + NODES * GROUP + tl.arange(0, NODES))
@@ -137,7 +138,7 @@ def _combine(values, tree, NODES: tl.constexpr, GROUP: tl.constexpr):
 
 @triton.jit
 def _rectify(total, slopes, NODES: tl.constexpr):
-    """The PReLUs of a level, where it has more than one node."""
+    """Apply the PReLUs of a level, if it has more than one node."""
     if NODES > 1:
         slope = tl.load(slopes + tl.arange(0, NODES))
         total = tl.where(total > 0, total, total * slope[None, :])
@@ -146,7 +147,7 @@ def _rectify(total, slopes, NODES: tl.constexpr):
 
 @triton.jit
 def _level(ROWS: tl.constexpr, NODES: tl.constexpr):
-    """Where a level's sums are in those of a tile."""
+    """The offsets of a level's sums within those of a tile."""
     return tl.arange(0, ROWS)[:, None] * NODES + tl.arange(0, NODES)[None, :]
 
 
@@ -161,7 +162,7 @@ def _climb(
     LEVELS: tl.constexpr,
     KEEP: tl.constexpr,
 ):
-    """From all channels ``LEVELS`` levels up; ``trail`` keeps each level's sums, if it shall."""
+    """Compute ``LEVELS`` levels from all channels; with ``KEEP``, store each level's sums in ``trail``."""
     ROWS: tl.constexpr = values.shape[0]
     for level in tl.static_range(LEVELS):
         # The levels below have C/g + C/g^2 + ... nodes.
@@ -177,14 +178,14 @@ def _climb(
 
 @triton.jit
 def _add(sums, values, N: tl.constexpr):
-    """A program's sums lie in memory of its own, where no other program adds: their order is fixed."""
-    # Nothing waits for the old sums to arrive, as it would with a load and a store.
+    """Add ``values`` to a program's own sums; no other program adds to them, so the order is fixed."""
+    # Unlike a load and a store, an atomic add doesn't wait for the old sums to arrive.
     tl.atomic_add(sums + tl.arange(0, N), values, sem="relaxed")
 
 
 @triton.jit
 def _descend(grad, values, tree, sums, NODES: tl.constexpr, GROUP: tl.constexpr):
-    """From the gradient of :func:`_combine` to that of its values; those of its parameters are added up."""
+    """Backward of :func:`_combine`: returns its values' gradient and adds its parameters' to ``sums``."""
     children = tl.reshape(values, (values.shape[0], NODES, GROUP))
     of_weights = tl.sum(grad[:, :, None] * children, axis=0)
     _add(sums, tl.reshape(of_weights, (NODES * GROUP,)), NODES * GROUP)
@@ -205,7 +206,7 @@ def _down(
     LOG_GROUP: tl.constexpr,
     LEVEL: tl.constexpr,
 ):
-    """From the gradient of what level ``LEVEL`` gives, its PReLU included, to that of what it takes."""
+    """Backward of level ``LEVEL``, PReLU included: from the gradient of its output to that of its input."""
     ROWS: tl.constexpr = full.shape[0]
     NODES: tl.constexpr = CHANNELS >> ((LEVEL + 1) * LOG_GROUP)
     BELOW: tl.constexpr = (CHANNELS - (CHANNELS >> (LEVEL * LOG_GROUP))) // (GROUP - 1)
@@ -247,7 +248,7 @@ def _forward(
     WIDE: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """All channels of ``ROWS`` positions; nodes have ``GROUP`` children, above ``LEVELS`` what is left."""
+    """Process all channels of ``ROWS`` positions; above ``LEVELS`` levels a last node combines the rest."""
     REST: tl.constexpr = CHANNELS >> (LEVELS * LOG_GROUP)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     c = tl.arange(0, CHANNELS)
@@ -292,7 +293,7 @@ def _backward(
     WIDE: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """Tiles of ``ROWS`` positions in turn, and their sums over all positions for the parameters."""
+    """Process tiles of ``ROWS`` positions in turn, and sum the parameters' gradients over all of them."""
     REST: tl.constexpr = CHANNELS >> (LEVELS * LOG_GROUP)
     sums += tl.program_id(0) * sums_size
     trail += tl.program_id(0) * (ROWS * CHANNELS)
@@ -308,7 +309,7 @@ def _backward(
         opened = tl.load(gate + row, mask=row < rows, other=0.0)
         grad = (tl.sum(grad_out * full, axis=1) * opened * (1 - opened))[:, None]
         values = _climb(full, tree, trail, CHANNELS, GROUP, LOG_GROUP, LEVELS, True)
-        # Other threads may load the sums than those that stored them.
+        # The sums may be loaded by other threads than those that stored them.
         tl.debug_barrier()
         if REST > 1:
             BELOW: tl.constexpr = (CHANNELS - REST) // (GROUP - 1) * (GROUP + 2)

@@ -1,13 +1,13 @@
-"""The average-pooled output of a convolution and its batch norm, without the output.
+"""Compute the average-pooled output of a convolution and batch norm without computing the output.
 
-Top-down attention looks at the first pass through a block only through a spatial average
+Top-down attention uses only the spatial average of a block's first pass
 (eqs. 4-5 of Jaiswal, Fernando & Tan, TDAM: Top-Down Attention Module for Contextually Guided
 Feature Selection in CNNs, ECCV 2022 (https://arxiv.org/abs/2111.13470, there first as TDAN:
-Top-Down Attention Networks)). Convolution, normalization and average are linear or affine in
-what they share, so the average can come first:
+Top-Down Attention Networks)). Convolution, normalization and average are linear or affine,
+so the average can be computed first:
 
-* with fixed statistics, it is the same layers on the averages of the input that
-  each kernel position sees;
+* with fixed statistics, the same layers are applied to the input's averages, one for each
+  kernel position;
 * with the batch's statistics (Ioffe & Szegedy, https://arxiv.org/abs/1502.03167), the
   mean and variance of a 1x1 convolution's output follow from the mean and covariance
   of its input.
@@ -37,27 +37,27 @@ _STOCK = (
     (nn.Conv2d, (nn.BatchNorm2d, nn.SyncBatchNorm, MFBN2d, MFSyncBN)),
     (nn.Conv3d, (nn.BatchNorm3d, nn.SyncBatchNorm, MFBN3d, MFSyncBN)),
 )
-# Measured on an H200, see benchmarks/forms.py.
+# Measured on an H200 by benchmarks/forms.py.
 _NARROW = 256
 _FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward, MFBN.forward)
 
 
 def pooled_conv_norm(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
-    """``norm(conv(x))`` averaged over space, with every side effect of ``norm`` on its statistics.
+    """Compute ``norm(conv(x))`` averaged over space, and update the statistics of ``norm`` as it would.
 
-    Stock convolutions and batch norms take a shortcut where there is one; any other
-    module, one with hooks, and everything inside
-    :func:`~attn_mm.layers.ops.execution.as_written` runs as written. While a graph is
-    captured (``torch.compile``, ``torch.export``) the shortcut is taken with fixed
-    statistics only. The shortcuts for batch statistics can't be differentiated twice.
+    Plain torch convolutions and batch norms use a shortcut if there is one. All other
+    modules, modules with hooks, and everything inside
+    :func:`~attn_mm.layers.ops.execution.as_written` run as written. While a graph is
+    captured (``torch.compile``, ``torch.export``), only the shortcut for fixed
+    statistics is used. The shortcuts for batch statistics can't be differentiated twice.
 
     Args:
         x: ``(N, C, *size)``, two or three spatial dimensions.
-        conv: ``C`` to ``K`` channels.
-        norm: over ``K`` channels.
+        conv: a convolution from ``C`` to ``K`` channels.
+        norm: a norm over ``K`` channels.
 
     Returns:
-        ``(N, K)``, of the type that the modules would give it.
+        The averages, ``(N, K)``, in the type that the modules would return.
     """
     if not (shortcuts_enabled() and _are_stock(x, conv, norm)):
         return _as_written(x, conv, norm)
@@ -66,7 +66,7 @@ def pooled_conv_norm(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
         if _is_pointwise(conv) or _is_border_sum(conv):
             return _with_fixed_statistics(x, conv, norm)
         return _as_written(x, conv, norm)
-    # The statistics of several processes or flows are those norms' own affair.
+    # Norms over several processes or flows compute their statistics themselves.
     if is_traced() or type(norm).forward is not _BatchNorm.forward:
         return _as_written(x, conv, norm)
     return _with_batch_statistics(x, conv, norm)
@@ -101,7 +101,7 @@ def _is_pointwise(conv: _ConvNd) -> bool:
 
 
 def _is_border_sum(conv: _ConvNd) -> bool:
-    """Whether it is 3 wide in height and width, 1 or 3 in time, and each output has its input's place."""
+    """Whether ``conv`` is 3x3, or 1x3x3 or 3x3x3 for video, with stride 1 and 'same' zero padding."""
     return (
         conv.kernel_size[-2:] == (3, 3)
         and set(conv.kernel_size) <= {1, 3}
@@ -120,7 +120,7 @@ def _with_fixed_statistics(x: Tensor, conv: _ConvNd, norm: _BatchNorm) -> Tensor
             seen = _border_averages(x, conv.kernel_size, wide)
         weight, mean, var = (t.to(wide) for t in (conv.weight, *_fixed_statistics(norm)))
         bias, gamma, beta = (None if t is None else t.to(wide) for t in (conv.bias, norm.weight, norm.bias))
-        # One output position, whose taps are the kernel's.
+        # A convolution with a single output position: its taps are the kernel's.
         pooled = F.conv1d(seen, weight.flatten(2), bias, groups=conv.groups).squeeze(-1)
         return F.batch_norm(pooled, mean, var, gamma, beta, training=False, eps=norm.eps).to(result)
 
@@ -132,9 +132,9 @@ def _fixed_statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
 
 
 def _border_averages(x: Tensor, kernel_size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """``(N, C, taps)``: what each tap of the kernel sees of ``x``, averaged over the outputs.
+    """Average what each kernel tap sees of ``x`` over the output positions: ``(N, C, taps)``.
 
-    The tap one row up never sees the last row, the tap one row down never the first;
+    The tap one row up never sees the last row, the tap one row down never sees the first;
     the same holds for columns and for frames.
     """
     positions = math.prod(x.shape[2:])
@@ -154,7 +154,7 @@ def _border_averages(x: Tensor, kernel_size: tuple[int, ...], dtype: torch.dtype
     columns = per_tap(x[..., -1].sum(-1, dtype=dtype), x[..., 0].sum(-1, dtype=dtype))
     edges = x[..., [-1, 0], :][..., [-1, 0]].to(total.dtype)
     last_row, first_row = (per_tap(edges[..., row, 0], edges[..., row, 1]) for row in (0, 1))
-    # A corner is in the row and in the column that are taken off.
+    # Each corner was subtracted twice, with its row and with its column.
     corners = torch.stack([last_row, torch.zeros_like(last_row), first_row], -2)
     seen = total[..., None, None] - rows[..., :, None] - columns[..., None, :] + corners
     return seen.flatten(2) / positions
@@ -178,9 +178,13 @@ def _with_batch_statistics(x: Tensor, conv: _ConvNd, norm: _BatchNorm) -> Tensor
 def covariance_is_cheaper(conv: _ConvNd, count: int) -> bool:
     """Whether covariances of the input cost less than the convolution, forward and backward together.
 
-    Two products of the input with C x C matrices and two of K x C with C x C, against
-    three of the input with K x C; the margin is for the copy of the input. On an accelerator
-    passes over the maps count for more than products, and narrow inputs alone pay.
+    Compares two products of the input with C x C matrices and two of K x C with C x C to
+    three of the input with K x C; the margin covers the copy of the input. On an accelerator
+    passes over the maps cost more than products, so that only narrow inputs gain.
+
+    Args:
+        conv: the convolution, C to K channels.
+        count: samples times positions.
     """
     if not _is_pointwise(conv) or conv.groups != 1 or conv.bias is not None:
         return False
@@ -191,7 +195,12 @@ def covariance_is_cheaper(conv: _ConvNd, count: int) -> bool:
 
 
 def from_covariance(x: Tensor, conv: _ConvNd, norm: _BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
-    """By mean and covariance of the input ``(N, C, *size)`` of a bias-free 1x1 convolution.
+    """Compute the pooled norm from the mean and covariance of a bias-free 1x1 convolution's input.
+
+    Args:
+        x: the input, ``(N, C, *size)``.
+        conv: the convolution, C to K channels.
+        norm: the norm over K channels.
 
     Returns:
         The average ``(N, K)``, and mean and variance ``(K,)`` of the convolution's output.
@@ -201,7 +210,7 @@ def from_covariance(x: Tensor, conv: _ConvNd, norm: _BatchNorm) -> tuple[Tensor,
 
 
 def from_output(y: Tensor, norm: _BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`from_covariance` by the convolution's output ``y`` ``(N, K, *size)``."""
+    """Compute the same as :func:`from_covariance` from the convolution's output ``y`` ``(N, K, *size)``."""
     with no_autocast(y):
         return _FromOutput.apply(y, norm.weight, norm.bias, norm.eps)
 
@@ -222,7 +231,7 @@ def _track(norm: _BatchNorm, mean: Tensor, unbiased_var: Tensor) -> None:
 
 
 def _normalize(centred: Tensor, var: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float):
-    """Averages ``(N, K)``, less their mean, as the norm returns them; the scale and 1/std that it used."""
+    """Normalize the ``centred`` averages ``(N, K)``; also returns the scale and 1/std."""
     inv_std = (var + eps).rsqrt()
     gamma, beta = (None if t is None else t.to(var.dtype) for t in (gamma, beta))
     scale = inv_std if gamma is None else inv_std * gamma
@@ -230,7 +239,7 @@ def _normalize(centred: Tensor, var: Tensor, gamma: Tensor | None, beta: Tensor 
 
 
 def _normalize_backward(ctx, grad: Tensor, centred: Tensor, scale: Tensor, inv_std: Tensor):
-    """Gradients of the centred averages, of the variance, of gamma and of beta."""
+    """The gradients of the centred averages, the variance, gamma and beta."""
     grad = grad.to(scale.dtype)
     grad_scale = (grad * centred).sum(0)
     grad_var = -0.5 * grad_scale * scale * inv_std.square()
@@ -243,14 +252,14 @@ def _normalize_backward(ctx, grad: Tensor, centred: Tensor, scale: Tensor, inv_s
 def _variance(y: Tensor, mean: Tensor) -> Tensor:
     """The biased variance ``(K,)`` of ``y``, whose mean is ``mean``."""
     if y.is_cuda:
-        # One pass over y, by the kernel of torch's batch norms.
+        # The kernel of torch's batch norms needs only one pass over y.
         return torch.batch_norm_stats(y, 0.0)[1].pow(-2)
     # torch.var_mean takes ten times as long on a CPU.
     return (y.to(mean.dtype) - per_channel(mean, y)).square_().mean([0, *range(2, y.dim())])
 
 
 class _FromOutput(torch.autograd.Function):
-    """From the convolution's output, which is read but never normalized."""
+    """Uses the convolution's output, but never normalizes it."""
 
     @staticmethod
     def forward(ctx, y, gamma, beta, eps):
@@ -280,25 +289,25 @@ class _FromOutput(torch.autograd.Function):
 
 
 def _products(x: Tensor) -> Tensor:
-    """``(C, C)``: each two channels' products, summed over samples and space."""
+    """The products of each pair of channels, summed over samples and space: ``(C, C)``."""
     if x.device.type == "cpu":
-        # A convolution's weight gradient runs faster there than the same product as a matrix one.
+        # On a CPU a convolution's weight gradient is faster than the same matrix product.
         square = (x.shape[1], x.shape[1]) + (1,) * (x.dim() - 2)
         return _CONV_WEIGHT_GRAD[x.dim()](x, square, x).flatten(1)
-    # Elsewhere convolutions may round to TF32, which variances don't bear.
+    # Elsewhere convolutions may round to TF32, which is too imprecise for variances.
     flat = x.flatten(2)
     return torch.bmm(flat, flat.transpose(1, 2)).sum(0)
 
 
 class _FromCovariance(torch.autograd.Function):
-    """From the input of a 1x1 convolution: its output's variance is w^T cov(x) w, its mean w^T mean(x)."""
+    """Uses a 1x1 convolution's input x: its output has variance w^T cov(x) w and mean w^T mean(x)."""
 
     @staticmethod
     def forward(ctx, x, weight, gamma, beta, eps):
         wide = x.to(wide_type(x))
         channels = x.shape[1]
         mean = _average(wide).mean(0)
-        # Without the mean taken off first, the results are differences of large numbers.
+        # Subtract the mean first, or the results are differences of large numbers.
         offset = wide - per_channel(mean, x)
         averages = _average(offset)
         averages -= averages.mean(0)

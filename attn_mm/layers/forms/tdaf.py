@@ -1,12 +1,12 @@
-"""A map times a mask in the map's own memory.
+"""Multiply a map by a mask in place, also in training.
 
 Pang et al., TDAF: Top-Down Attention Framework for Vision Tasks, AAAI 2021
-(https://arxiv.org/abs/2012.07248), eq. 5: y = x m, with a mask m > 0 that all channels
-share. As x = y / m, neither the map nor a product has to be kept beside y:
+(https://arxiv.org/abs/2012.07248), eq. 5: y = x m, with a mask m > 0 shared by all
+channels. Since x = y / m, the backward pass needs only y and m:
 
     grad x = m grad y        grad m = sum_c (grad y) y / m
 
-A ReLU whose output is x looks in its backward pass at the sign of x alone, which is that of y.
+If x is the output of a ReLU, the ReLU's backward pass uses only the sign of x, and y has the same sign.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from torch.autograd.function import once_differentiable
 from attn_mm.layers.ops.execution import is_traced, shortcuts_enabled
 from attn_mm.layers.ops.precision import wide_type
 
-# What keeps no output for its backward pass, or needs no more than its sign.
+# Operations whose backward pass doesn't need their output, or only its sign.
 _INDIFFERENT = ("ReluBackward0", "MaxPool2DWithIndicesBackward0", "MaxPool3DWithIndicesBackward0")
 
 
 def mask_in_place(x: Tensor, mask: Tensor) -> Tensor:
-    """``x * mask``, written over ``x`` where autograd allows it; ``x`` has then lost its values.
+    """Compute ``x * mask``, overwriting ``x`` if autograd allows it.
 
     Args:
-        x: ``(N, C, *size)``, a result that nobody else looks at.
+        x: ``(N, C, *size)``; nothing else may read it afterwards.
         mask: ``(N, 1, *size)``, positive.
 
     Returns:
-        ``(N, C, *size)`` of the type that ``x * mask`` has. It can be differentiated once.
+        ``(N, C, *size)`` in the type of ``x * mask``. It can be differentiated only once.
     """
     if not shortcuts_enabled() or is_traced() or torch.result_type(x, mask) != x.dtype:
         return x * mask
@@ -44,7 +44,7 @@ def mask_in_place(x: Tensor, mask: Tensor) -> Tensor:
 class _MaskInPlace(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, mask):
-        # Past autograd, which can't know that the ReLU behind x won't mind.
+        # Bypass autograd, which can't know that the ReLU that made x only needs its sign.
         y = x.data.mul_(mask)
         ctx.save_for_backward(y, mask)
         return y

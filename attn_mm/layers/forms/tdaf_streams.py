@@ -1,8 +1,8 @@
-"""The flows of a stage at the same time, on a CUDA stream each.
+"""Run the flows of a stage in parallel, each on its own CUDA stream.
 
 Pang et al., TDAF: Top-Down Attention Framework for Vision Tasks, AAAI 2021
-(https://arxiv.org/abs/2012.07248), 'On Time Overhead': the flows of a stage don't wait for
-each other, only the attentions behind it do. With few samples one flow alone doesn't fill a device.
+(https://arxiv.org/abs/2012.07248), 'On Time Overhead': the flows of a stage don't depend on each
+other; only the attentions after it do. With few samples one flow alone doesn't fill a device.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ Stage = Callable[[Tensor], Tensor]
 
 
 def run_flows(stage: Stage, maps: list[Tensor], first: int, streams: bool) -> None:
-    """Replace each flow's map, from flow ``first`` (from 0) on, by ``stage`` of it.
+    """Apply ``stage`` to the flows' maps, in place in the list.
 
     Args:
-        streams: whether each flow gets a stream of its own, where there are streams: on a CUDA
-            device, and not while a graph is captured by a compiler or an exporter.
+        stage: the stage, ``(N, C, *size)`` -> ``(N, C', *size')``.
+        maps: the flows' maps; those from ``first`` on are replaced by the stage's outputs.
+        first: the first flow, counted from 0, that runs the stage.
+        streams: whether each flow gets its own CUDA stream; ignored on other devices and while
+            a compiler or exporter captures a graph.
     """
     if streams and maps[-1].is_cuda and not is_traced():
         _side_by_side(stage, maps, first)
@@ -42,12 +45,12 @@ def _side_by_side(stage: Stage, maps: list[Tensor], first: int) -> None:
     device = maps[-1].device
     here = torch.cuda.current_stream(device)
     flows = range(first, len(maps))
-    # Another stream would read the casts half written.
+    # Another stream could read a cached cast before it is completely written.
     with without_cached_casts():
         for n in flows:
             stream = _stream(device, n)
             stream.wait_stream(here)
-            # The allocator must not give away its memory before that stream is done with it.
+            # The allocator must not reuse the map's memory before that stream has finished.
             maps[n].record_stream(stream)
             with torch.cuda.stream(stream):
                 maps[n] = run_in_flow(n, stage, maps[n])

@@ -1,6 +1,7 @@
-"""Kernels in Triton for CUDA devices. What computes the same elsewhere is with the layers.
+"""Check whether the Triton kernels of this package can run on a device.
 
-The kernels' files import Triton, and are themselves imported where a kernel first runs.
+The kernels are in ``aw_triton`` and ``tam_triton``. These modules import Triton, so they are imported only
+when a kernel first runs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-# Triton's compiler supports no older devices.
+# Oldest compute capability that Triton's compiler supports.
 _OLDEST = (7, 0)
 
 
@@ -21,5 +22,5 @@ def _runs_on(device: torch.device) -> bool:
 
 
 def usable(x: Tensor) -> bool:
-    """Whether kernels run on the device of ``x``."""
+    """Whether Triton kernels can run on the device of ``x``."""
     return x.device.type == "cuda" and _runs_on(x.device)

@@ -1,1 +1,1 @@
-"""What the layers share: dimensions, channels, precision, and whether a call is recorded or watched."""
+"""Helpers shared by the layers: dimensions, channels, precision, sync norms, tracing and shortcuts."""

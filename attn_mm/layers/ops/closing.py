@@ -1,4 +1,4 @@
-"""A layer at the end of a block's branch that can add the block's shortcut as well."""
+"""Base class of layers at the end of a residual branch that can also add the block's shortcut."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from torch import Tensor, nn
 
 
 class ClosesBranch(nn.Module):
-    """Base of layers that can compute ``shortcut + layer(x)`` in one pass."""
+    """Base class of layers that can compute ``shortcut + layer(x)`` in one pass."""
 
     @abstractmethod
     def can_add(self) -> bool:
-        """Whether :meth:`add_to` saves anything now."""
+        """Whether calling :meth:`add_to` now saves time."""
 
     @abstractmethod
     def add_to(self, shortcut: Tensor, x: Tensor) -> Tensor:
-        """``shortcut + self(x)``, which may overwrite ``x``.
+        """Compute ``shortcut + self(x)``; ``x`` may be overwritten.
 
         Args:
-            shortcut: of the shape of ``x``.
+            shortcut: a tensor of the shape of ``x``.
             x: ``(N, C, *size)``.
+
+        Returns:
+            The sum, ``(N, C, *size)``.
         """

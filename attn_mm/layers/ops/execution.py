@@ -1,11 +1,11 @@
-"""How the layers run now: every switch that a call does not get as an argument.
+"""Switches that control how the layers run, without passing arguments through every call.
 
-* The flow of a recursion that runs, for the multi-flow norms inside it: :func:`flow`, of each thread its own.
-* Shortcuts off: :func:`as_written`, for the whole process.
-* Replays off: :func:`no_replays`, for the whole process.
+* :func:`flow` sets the running flow of a recursion for the multi-flow norms inside it, per thread.
+* :func:`as_written` turns shortcuts off, for the whole process.
+* :func:`no_replays` turns replays off, for the whole process.
 
-The other functions ask torch whether a call is recorded into a graph, which may outlive this input's sizes
-and this device, and ask modules whether somebody looks at what they compute.
+The other functions tell whether torch is recording the call into a graph, which may later run with other
+sizes or on another device, and whether hooks observe what modules compute.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 
 class _Process:
-    """What holds for all threads."""
+    """State shared by all threads."""
 
     def __init__(self) -> None:
         self.shortcuts = True
@@ -32,7 +32,7 @@ class _Process:
 
 
 class _Thread:
-    """What each thread has its own of; torch.compile guards on this object, but not on a thread-local."""
+    """State of one thread; torch.compile guards on this object, but not on a thread-local."""
 
     def __init__(self) -> None:
         self.flow: int | None = None
@@ -48,18 +48,18 @@ def _thread() -> _Thread:
     return _local.thread
 
 
-# torch 2.4 compiles reads of a thread-local only: the main thread's is made here.
+# torch 2.4 can compile reading a thread-local but not writing one, so create the main thread's here.
 _thread()
 
 
 def current_flow() -> int | None:
-    """The flow that runs, from 0; None outside any :func:`flow` block."""
+    """The index, from 0, of the running flow; None outside any :func:`flow` block."""
     return _thread().flow
 
 
 @contextmanager
 def flow(index: int | None) -> Iterator[None]:
-    """Let every multi-flow norm in the block use the statistics of flow ``index`` (from 0)."""
+    """In this context every multi-flow norm uses the statistics of flow ``index`` (from 0)."""
     thread = _thread()
     outer = thread.flow
     thread.flow = index
@@ -70,7 +70,7 @@ def flow(index: int | None) -> Iterator[None]:
 
 
 def run_in_flow(index: int | None, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """``function(x)`` in a :func:`flow` block, in a form that torch 2.4 compiles without a graph break."""
+    """Call ``function(x)`` in a :func:`flow` block; torch 2.4 compiles this form without a graph break."""
     thread = _thread()
     outer = thread.flow
     thread.flow = index
@@ -81,7 +81,7 @@ def run_in_flow(index: int | None, function: Callable[[Tensor], Tensor], x: Tens
 
 
 def shortcuts_enabled() -> bool:
-    """Whether layers may use their exact shortcuts; true unless inside :func:`as_written`."""
+    """Whether layers may use their exact shortcuts; False only inside :func:`as_written`."""
     return _process.shortcuts
 
 
@@ -96,13 +96,13 @@ def as_written() -> Iterator[None]:
 
 
 def replays_allowed() -> bool:
-    """Whether a network may replay a graph of itself; true unless inside :func:`no_replays`."""
+    """Whether a network may replay a recorded graph of itself; False only inside :func:`no_replays`."""
     return not _process.watchers
 
 
 @contextmanager
 def no_replays() -> Iterator[None]:
-    """In this context networks run their code, because somebody looks on or has changed how they run."""
+    """In this context networks run their code instead of replaying graphs, so that they can be observed."""
     _process.watchers += 1
     try:
         yield
@@ -111,21 +111,21 @@ def no_replays() -> Iterator[None]:
 
 
 def is_traced() -> bool:
-    """Whether the call is recorded: by torch.compile, torch.export, an ONNX exporter or torch.jit.trace."""
+    """Whether torch.compile, torch.export, an ONNX exporter or torch.jit.trace is recording the call."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
 
 
 def is_traced_by_dynamo() -> bool:
-    """Whether Dynamo records the call: torch.compile, and torch.export where it is strict."""
-    # torch.compiler.is_exporting() doesn't tell: under torch.compile it is true as well (torch 2.11).
+    """Whether Dynamo is recording the call, for torch.compile or a strict torch.export."""
+    # torch.compiler.is_exporting() doesn't distinguish: under torch.compile it is true as well (torch 2.11).
     return torch.compiler.is_dynamo_compiling()
 
 
 def not_compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: torch.compile calls ``function`` and does not look into it.
+    """Decorate ``function`` so that torch.compile calls it uncompiled.
 
     ``torch.compiler.disable`` imports Dynamo, which takes longer than the rest of torch. This decorator
-    waits with that until something compiles.
+    delays the import until something compiles.
     """
 
     disabled: Callable[P, R] | None = None
@@ -146,10 +146,10 @@ _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backw
 
 
 def is_watched(module: nn.Module) -> bool:
-    """Whether ``module`` itself, not what is in it, has hooks or a forward over its class's."""
+    """Whether ``module`` itself, not its submodules, has hooks or a forward that overrides its class's."""
     return "forward" in vars(module) or any(getattr(module, hooks) for hooks in _HOOKS)
 
 
 def shows_inner_maps(net: nn.Module) -> bool:
-    """Whether a forward hook inside ``net`` gets the maps there, and may keep them."""
+    """Whether a forward hook inside ``net`` sees its maps, and may keep them."""
     return any(module._forward_hooks for module in net.modules() if module is not net)

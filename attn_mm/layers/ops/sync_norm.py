@@ -1,8 +1,8 @@
-"""Batch normalization over the batches of all processes, on any device and backend.
+"""Synchronized batch normalization over the batches of all processes, on any device and backend.
 
 Ioffe & Szegedy, Batch Normalization, ICML 2015 (https://arxiv.org/abs/1502.03167),
-with the mean and variance of the joint batch. ``torch.nn.SyncBatchNorm`` has
-CUDA kernels only; this form also trains on CPU processes over gloo.
+with the mean and variance of the joint batch. ``torch.nn.SyncBatchNorm`` only has
+CUDA kernels; this version also trains on CPU processes over gloo.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _joint_statistics(x: Tensor, group) -> tuple[Tensor, Tensor, Tensor]:
 class _SyncBatchNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, running_mean, running_var, momentum, eps, group):
-        # Half-precision sums over a whole batch overflow or lose the mean.
+        # Half-precision sums over a whole batch overflow or lose precision.
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         mean, var, count = _joint_statistics(wide, group)
         inv_std = (var + eps).rsqrt()
@@ -65,7 +65,7 @@ class _SyncBatchNorm(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None, None, None, None, None
 
 
-# Collectives don't compile.
+# Collectives can't be compiled.
 _uncompiled = not_compiled(_SyncBatchNorm.apply)
 
 
@@ -79,11 +79,21 @@ def sync_batch_norm(
     eps: float,
     group=None,
 ) -> Tensor:
-    """Normalize ``x`` ``(N, C, ...)`` with the statistics of every process's ``x`` together.
+    """Normalize ``x`` ``(N, C, ...)`` with the joint statistics of all processes.
 
-    ``running_mean`` and ``running_var`` ``(C,)`` are updated in place with the
-    joint mean and unbiased variance. The processes may hold different batch
-    sizes. Gradients of ``weight`` and ``bias`` are the local sums, as
-    ``DistributedDataParallel`` expects.
+    Processes may have different batch sizes. Gradients of ``weight`` and ``bias`` are local
+    sums, as ``DistributedDataParallel`` expects.
+
+    Args:
+        x: this process's batch, ``(N, C, ...)``.
+        weight, bias: ``(C,)`` or None.
+        running_mean, running_var: ``(C,)``, updated in place with the joint mean and unbiased
+            variance; or None.
+        momentum: weight of the joint statistics in that update.
+        eps: added to the variance.
+        group: the processes; all by default.
+
+    Returns:
+        The normalized batch, of the shape and type of ``x``.
     """
     return _uncompiled(x, weight, bias, running_mean, running_var, momentum, eps, group)

@@ -1,1 +1,1 @@
-"""Backbones that the papers use and no framework has."""
+"""Backbones that the papers use and none of the frameworks provides."""

@@ -1,4 +1,4 @@
-"""MobileNet, a backbone that no framework has in its first version.
+"""MobileNet v1, which none of the frameworks provides.
 
 Howard et al., MobileNets: Efficient Convolutional Neural Networks for Mobile Vision
 Applications, 2017, section 3.2, table 1 (https://arxiv.org/abs/1704.04861).
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from attn_mm.models.backbones.staged import BN, KAIMING, ConvNormBlock, StagedBackbone, conv_layer
 from attn_mm.registry import MODELS
 
-# Channels and blocks of every resolution: 1/2, 1/4, 1/8, 1/16 and 1/32 of the image.
+# Channels and number of blocks at each resolution: 1/2, 1/4, 1/8, 1/16 and 1/32 of the image.
 _STAGES = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
 
 
 class DepthwiseSeparable(ConvNormBlock):
-    """``depthwise``, a 3x3 convolution in each channel, and ``pointwise``, a 1x1, each with norm and ReLU.
+    """A 3x3 ``depthwise`` and a 1x1 ``pointwise`` convolution, each with norm and ReLU.
 
     Args:
-        in_channels, out_channels: of the block.
-        stride: of the depthwise convolution.
-        conv_cfg, norm_cfg: of mmcv.
+        in_channels, out_channels: channels of the block's input and output.
+        stride: stride of the depthwise convolution.
+        conv_cfg, norm_cfg: as in mmcv.
         with_cp: see :class:`attn_mm.models.backbones.staged.ConvNormBlock`.
     """
 
@@ -53,7 +53,7 @@ class DepthwiseSeparable(ConvNormBlock):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` -> ``(N, out_channels, H', W')``."""
+        """Compute ``(N, out_channels, H', W')`` from ``(N, in_channels, H, W)``."""
         return self.run(self._forward, x)
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -67,10 +67,10 @@ class MobileNetV1(StagedBackbone):
 
     Args:
         widen_factor: the width multiplier of section 3.3.
-        in_channels: of the image.
+        in_channels: channels of the image.
         out_indices, frozen_stages, norm_eval, init_cfg: see
             :class:`attn_mm.models.backbones.staged.StagedBackbone`.
-        conv_cfg, norm_cfg: of mmcv.
+        conv_cfg, norm_cfg: as in mmcv.
         with_cp: see :class:`attn_mm.models.backbones.staged.ConvNormBlock`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pre-activation ResNet for 32x32 images, with the global feature of "Learn to pay attention".
+"""Pre-activation ResNet for 32x32 images, optionally with the global feature of "Learn To Pay Attention".
 
 He et al., Identity Mappings in Deep Residual Networks, ECCV 2016
 (https://arxiv.org/abs/1603.05027), and Jetley et al., Learn To Pay Attention,
@@ -18,14 +18,14 @@ _WIDTHS = (64, 128, 256)
 
 
 class _Activation(nn.Sequential):
-    """BN and ReLU, which come before the convolution here."""
+    """BN and ReLU, which precede the convolution in this network."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 
 class _Bottleneck(nn.Module):
-    """x + conv1x1(act(conv3x3(act(conv1x1(act(x)))))) at a quarter of the width between."""
+    """Compute x + conv1x1(act(conv3x3(act(conv1x1(act(x)))))); inner maps have a quarter of the width."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -49,23 +49,23 @@ class _Bottleneck(nn.Module):
 
 @MODELS.register_module()
 class PreActResNet(BaseModule):
-    """Pre-activation ResNet of bottlenecks in three stages: 64, 128 and 256 channels at 32, 16 and 8.
+    """Pre-activation ResNet of bottlenecks in three stages: 64, 128, 256 channels at size 32, 16, 8.
 
     Without ``levels`` it is the baseline, for a ``GlobalAveragePooling`` neck. With
-    them, the final pooling is replaced by convolutional and max-pooling steps that
-    give the global feature g, for ``attn_mm.LTPAHead``: RN-164-att is ``levels=(3,)``,
-    RN-164-att2 ``levels=(2, 3)``. The local features are the stages' own sums, before
-    the activation that follows (as in the authors' released code).
+    ``levels``, convolutional and max-pooling steps replace the final pooling and
+    compute the global feature g, for ``attn_mm.LTPAHead``: RN-164-att is ``levels=(3,)``,
+    RN-164-att2 ``levels=(2, 3)``. The local features are the stages' outputs before
+    the next activation, as in the authors' released code.
 
     Args:
-        depth: 9 n + 2 with n blocks a stage; 164 in the paper.
-        levels: stages to give as local features, in rising order.
-        dropout: rates after g's convolution and before g's linear layer. The released
+        depth: 9 n + 2 for n blocks per stage; 164 in the paper.
+        levels: stages whose outputs are returned as local features, in ascending order.
+        dropout: dropout rates after g's convolution and before g's linear layer. The released
             RN-164-att has none; -att2 has (0.4, 0.5).
-        init_cfg: of mmengine; by default the convolutions are Kaiming-normal over their outputs.
+        init_cfg: as in mmengine; by default convolutions are Kaiming-normal by fan-out.
 
     Raises:
-        ValueError: a ``depth`` that is not 9 n + 2, or ``levels`` that are not a rising choice of 1, 2, 3.
+        ValueError: ``depth`` is not 9 n + 2, or ``levels`` is not an ascending choice of 1, 2, 3.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class PreActResNet(BaseModule):
         if blocks < 1 or rest:
             raise ValueError(f"depth must be 9 n + 2 (11, 20, ..., 164), got {depth}")
         if list(levels) != sorted({1, 2, 3} & set(levels)):
-            raise ValueError(f"levels must be a rising choice of 1, 2 and 3, got {levels!r}")
+            raise ValueError(f"levels must be an ascending choice of 1, 2 and 3, got {levels!r}")
         self.levels = tuple(levels)
         self.stem = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         channels, stages = 16, []
@@ -97,7 +97,10 @@ class PreActResNet(BaseModule):
         self.query = _Query(channels, *dropout) if levels else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """``(N, 3, H, W)`` -> the chosen stages' maps and g ``(N, 256)``; the activated last map if none."""
+        """Compute, from ``(N, 3, H, W)``, the chosen levels' maps and g ``(N, 256)``.
+
+        Without levels it returns the activated last map only.
+        """
         x = self.stem(x)
         maps = []
         for stage in self.stages:
@@ -110,7 +113,7 @@ class PreActResNet(BaseModule):
 
 
 class _Query(nn.Module):
-    """g: pooling, 3x3 convolution with bias, BN, ReLU, pooling of what is left, linear."""
+    """The global feature g: pooling, 3x3 convolution with bias, BN, ReLU, global max-pooling, linear."""
 
     def __init__(self, channels: int, conv_dropout: float, linear_dropout: float) -> None:
         super().__init__()
@@ -122,6 +125,6 @@ class _Query(nn.Module):
         self.linear = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, h, w)`` -> ``(N, C)``."""
+        """Compute ``(N, C)`` from ``(N, C, h, w)``."""
         x = self.conv_dropout(self.act(self.conv(self.pool(x))))
         return self.linear(self.linear_dropout(x.amax((-2, -1))))

@@ -18,7 +18,7 @@ class ResNeXtCIFAR(ResNeXt, ResNet_CIFAR):
 
     Args:
         depth: 29, 50, 101 or 152.
-        resnext: what mmpretrain's ``ResNeXt`` takes.
+        resnext: options of mmpretrain's ``ResNeXt``.
     """
 
     arch_settings: ClassVar[dict] = {**ResNeXt.arch_settings, 29: (ResNeXt.arch_settings[50][0], (3, 3, 3))}

@@ -1,4 +1,4 @@
-"""What the staged backbones of this package share: a stem, stages, and the options that mmpretrain's have."""
+"""Base classes of this package's staged backbones: a stem, stages, and mmpretrain's usual options."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ KAIMING: list[dict] = [
 
 
 def conv_layer(conv_cfg: dict | None, *args, **kwargs) -> nn.Module:
-    """mmcv's ``build_conv_layer``, and mmcv itself, wanted only once a network is built."""
+    """Call mmcv's ``build_conv_layer``; mmcv is imported only when a network is built."""
     from mmcv.cnn import build_conv_layer
 
     return build_conv_layer(conv_cfg, *args, **kwargs)
 
 
 def norm_layer(norm_cfg: dict, channels: int, postfix: int | str = "") -> tuple[str, nn.Module]:
-    """mmcv's ``build_norm_layer``: the norm's name and the norm."""
+    """Call mmcv's ``build_norm_layer``; returns the norm's name and the norm."""
     from mmcv.cnn import build_norm_layer
 
     return build_norm_layer(norm_cfg, channels, postfix=postfix)
 
 
 class ConvNormBlock(BaseModule):
-    """A block whose norms go by number: ``norm1`` is the module ``bn1``, or ``gn1`` where it is a group norm.
+    """Base of blocks with numbered norms: ``norm1`` is the module ``bn1``, or ``gn1`` for a group norm.
 
     Args:
-        with_cp: drop the block's inner maps and compute them again in the backward pass.
+        with_cp: whether to drop the block's inner maps and recompute them in the backward pass.
     """
 
     def __init__(self, with_cp: bool = False) -> None:
@@ -55,22 +55,23 @@ class ConvNormBlock(BaseModule):
         return getattr(self, self.norm2_name)
 
     def run(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """``function(x)``, checkpointed if the block is to be."""
+        """Call ``function(x)``, checkpointed if ``with_cp`` is set."""
         if self.with_cp and x.requires_grad:
             return checkpoint(function, x, use_reentrant=False)
         return function(x)
 
 
 class StagedBackbone(BaseModule):
-    """``conv1``, ``norm1``, ``relu``, then the stages ``layer1``, ``layer2`` ... named in ``res_layers``.
+    """Base of backbones with a stem ``conv1``, ``norm1``, ``relu`` and stages ``layer1``, ``layer2``, ...
 
-    A subclass adds the stem and the stages and calls :meth:`check_stages` last.
+    ``res_layers`` lists the stages' names. A subclass adds the stem and the stages and calls
+    :meth:`check_stages` last.
 
     Args:
         out_indices: the stages, from 0, whose maps the forward pass returns.
         frozen_stages: 0 freezes the stem, n the stem and the first n stages, -1 nothing.
-        norm_eval: batch norms keep their statistics in training.
-        init_cfg: of mmengine; Kaiming by default.
+        norm_eval: whether batch norms keep their statistics in training.
+        init_cfg: as in mmengine; Kaiming by default.
     """
 
     def __init__(self, out_indices: Sequence[int], frozen_stages: int, norm_eval: bool, init_cfg) -> None:
@@ -94,7 +95,7 @@ class StagedBackbone(BaseModule):
         self.res_layers.append(name)
 
     def check_stages(self) -> None:
-        """Freeze what is to be frozen.
+        """Check ``out_indices`` and ``frozen_stages``, and freeze the frozen stages.
 
         Raises:
             ValueError: ``out_indices`` or ``frozen_stages`` name stages that don't exist.
@@ -103,7 +104,7 @@ class StagedBackbone(BaseModule):
         if isinstance(self.out_indices, int) or not set(self.out_indices) <= set(range(count)):
             raise ValueError(f"out_indices must be a sequence of 0..{count - 1}, got {self.out_indices!r}")
         if self.frozen_stages not in range(-1, count + 1):
-            raise ValueError(f"frozen_stages must lie in -1..{count}, got {self.frozen_stages!r}")
+            raise ValueError(f"frozen_stages must be in -1..{count}, got {self.frozen_stages!r}")
         self._freeze_stages()
 
     @property
@@ -111,11 +112,11 @@ class StagedBackbone(BaseModule):
         return getattr(self, self.norm1_name)
 
     def stem(self, x: Tensor) -> Tensor:
-        """What the first stage gets for the image ``x`` ``(N, C, H, W)``."""
+        """Compute the first stage's input from images ``x`` ``(N, C, H, W)``."""
         return self.relu(self.norm1(self.conv1(x)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The maps of the stages in ``out_indices`` for ``x`` ``(N, C, H, W)``."""
+        """Compute the maps of the stages in ``out_indices`` from images ``x`` ``(N, C, H, W)``."""
         x = self.stem(x)
         outputs = []
         for index, name in enumerate(self.res_layers):

@@ -1,9 +1,9 @@
-"""The VGG networks of "Learn to pay attention", for images of 32x32 and 80x80.
+"""The VGG networks of "Learn To Pay Attention", for images of 32x32 and 80x80.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, section 4 and appendix A.2
 (https://arxiv.org/abs/1804.02391). The baseline is VGG16 with batch norm and
 dropout (https://github.com/szagoruyko/cifar.torch). The attention networks move
-its first two poolings behind two further convolutions at its end, so that the
+its first two poolings to the end, after two additional convolutions, so that the
 attended maps are finer:
 
 =====  ==============  =====================================  ==============
@@ -15,12 +15,12 @@ part   convolutions    at an input of 32x32 (80x80)           local features
 query  conv14, conv15  4x4, 2x2, then pooled, linear          g, 512
 =====  ==============  =====================================  ==============
 
-What the paper leaves open (dropout rates, the BN's eps, where PAN's first query
-comes from) follows the authors' released code, and the published numbers of
-parameters agree with it to the unit.
+What the paper doesn't specify (dropout rates, the BN's eps, where PAN's first query
+comes from) follows the authors' released code; the published numbers of parameters
+match it exactly.
 
-The heads: :class:`VGGAtt` and :class:`VGGPAN` go with ``attn_mm.LTPAHead``;
-:class:`VGG` with mmpretrain's ``LinearClsHead``; :class:`VGGGAP` with its
+Use :class:`VGGAtt` and :class:`VGGPAN` with ``attn_mm.LTPAHead``, :class:`VGG` with
+mmpretrain's ``LinearClsHead``, and :class:`VGGGAP` with mmpretrain's
 ``GlobalAveragePooling`` and ``LinearClsHead``.
 """
 
@@ -42,7 +42,7 @@ _INIT = dict(type="Kaiming", layer="Conv2d", mode="fan_out", nonlinearity="relu"
 
 
 def _conv(in_channels: int, out_channels: int, dropout: float = 0.0) -> list[nn.Module]:
-    """3x3 convolution with bias, BN, ReLU, and dropout where its rate is not 0."""
+    """3x3 convolution with bias, BN, ReLU, and dropout if its rate is not 0."""
     layers = [
         nn.Conv2d(in_channels, out_channels, 3, padding=1),
         nn.BatchNorm2d(out_channels, eps=1e-3),
@@ -56,7 +56,7 @@ def _pool(size: int = 2) -> nn.MaxPool2d:
 
 
 class _Groups(BaseModule):
-    """The 13 convolutions that all these networks share, in five groups."""
+    """The 13 convolutions shared by all these networks, in five groups."""
 
     def __init__(self, init_cfg: dict | None = None) -> None:
         super().__init__(_INIT if init_cfg is None else init_cfg)
@@ -75,11 +75,11 @@ class _Groups(BaseModule):
 class VGG(_Groups):
     """VGG16 with batch norm and dropout, up to the input of its last linear layer.
 
-    The last pooling takes what is left of the map: 2x2 of an input of 32x32, 5x5 of 80x80
+    The last pooling covers the remaining map: 2x2 for an input of 32x32, 5x5 for 80x80
     (where the authors' released file pools once more, before conv13).
 
     Args:
-        init_cfg: of mmengine; by default the convolutions are Kaiming-normal over their outputs.
+        init_cfg: as in mmengine; by default convolutions are Kaiming-normal by fan-out.
     """
 
     def __init__(self, init_cfg: dict | None = None) -> None:
@@ -94,7 +94,7 @@ class VGG(_Groups):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
-        """``(N, 3, H, W)`` -> one descriptor ``(N, 512)``."""
+        """Compute one descriptor, ``(N, 512)``, from ``(N, 3, H, W)``."""
         *first, last = self.groups
         for group in first:
             x = self.pool(group(x))
@@ -102,7 +102,7 @@ class VGG(_Groups):
 
 
 class _FineGroups(_Groups):
-    """The groups as the attention networks pool them: not before l1, l2 and l3."""
+    """The groups as in the attention networks: no pooling up to l1, one before l2 and one before l3."""
 
     def __init__(self, first_pool: Literal[2, 5] = 2, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
@@ -132,9 +132,10 @@ class _GlobalMaxPool(nn.Module):
 
 
 def _query(first_pool: int = 2) -> nn.Sequential:
-    """Local features ``(N, 512, h, w)`` -> g ``(N, 512)``: pooling, conv14, pooling, conv15, pooling, linear.
+    """Make the layers from local features ``(N, 512, h, w)`` to the global feature g ``(N, 512)``.
 
-    The last pooling takes what is left of the map: 2x2 of inputs of 32x32 and of 80x80.
+    They are pooling, conv14, pooling, conv15, pooling, linear. The last pooling covers the remaining
+    map: 2x2 for inputs of 32x32 and of 80x80.
     """
     return nn.Sequential(
         _pool(first_pool),
@@ -148,13 +149,13 @@ def _query(first_pool: int = 2) -> nn.Sequential:
 
 
 def _pool_to_two_fifths(x: Tensor) -> Tensor:
-    """``(N, C, 5 h, 5 w)`` -> ``(N, C, 2 h, 2 w)``, as ``adaptive_max_pool2d``, which ONNX has not.
+    """Pool ``(N, C, 5 h, 5 w)`` to ``(N, C, 2 h, 2 w)`` like ``adaptive_max_pool2d``, which ONNX lacks.
 
     The windows start at 0, 2.5, 5, ..., rounded down, and are 3 wide.
     """
     if x.shape[2] % 5 or x.shape[3] % 5:
         raise ValueError(
-            f"l1 behind first_pool=5 needs images of sizes divisible by 5, got {tuple(x.shape[2:])}"
+            f"level 1 with first_pool=5 requires image sizes divisible by 5, got {tuple(x.shape[2:])}"
         )
     rows, columns = (torch.arange(size * 2 // 5, device=x.device) * 5 // 2 for size in x.shape[2:])
     return F.max_pool2d(x, 3, stride=1)[:, :, rows][..., columns]
@@ -162,19 +163,19 @@ def _pool_to_two_fifths(x: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class VGGAtt(_FineGroups):
-    """The attention VGG: VGG-att, -att2 and -att3 by the ``levels`` it gives.
+    """The attention VGG: VGG-att, -att2 or -att3, depending on ``levels``.
 
     Args:
-        levels: which of l1, l2, l3 to give, in rising order: ``(3,)`` is VGG-att,
+        levels: which of l1, l2, l3 to return, in ascending order: ``(3,)`` is VGG-att,
             ``(2, 3)`` VGG-att2, ``(1, 2, 3)`` VGG-att3.
         first_pool: size and stride of the first pooling: 2 for 32x32, 5 for 80x80
-            (CUB-200-2011). The parameters are the same, so that weights learned at
-            32x32 load. With 5, l1 is given after an adaptive max pooling to 32x32,
-            which a pooling of 2 would lead on to the same l2.
-        init_cfg: of mmengine; by default the convolutions are Kaiming-normal over their outputs.
+            (CUB-200-2011). The parameters are the same, so weights learned at 32x32
+            load. With 5, l1 is returned after an adaptive max pooling to 32x32; pooling
+            that by 2 would give the same l2.
+        init_cfg: as in mmengine; by default convolutions are Kaiming-normal by fan-out.
 
     Raises:
-        ValueError: ``levels`` is not a rising choice of 1, 2, 3; an unknown ``first_pool``; with
+        ValueError: ``levels`` is not an ascending choice of 1, 2, 3; an unknown ``first_pool``; with
             ``first_pool=5`` and level 1, images whose sizes are not multiples of 5.
     """
 
@@ -183,12 +184,12 @@ class VGGAtt(_FineGroups):
     ) -> None:
         super().__init__(first_pool, init_cfg)
         if not levels or list(levels) != sorted({1, 2, 3} & set(levels)):
-            raise ValueError(f"levels must be a rising choice of 1, 2 and 3, got {levels!r}")
+            raise ValueError(f"levels must be an ascending choice of 1, 2 and 3, got {levels!r}")
         self.levels = tuple(levels)
         self.query = _query()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """``(N, 3, H, W)`` -> the chosen levels' maps, then g ``(N, 512)``."""
+        """Compute the chosen levels' maps, then g ``(N, 512)``, from ``(N, 3, H, W)``."""
         l1 = self.l1(x)
         l2 = self.l2(l1)
         l3 = self.l3(l2)
@@ -200,32 +201,33 @@ class VGGAtt(_FineGroups):
 
 @MODELS.register_module()
 class VGGGAP(_FineGroups):
-    """VGG-GAP (Zhou et al., CVPR 2016): the 13 convolutions whose last map is averaged for a linear layer.
+    """VGG-GAP (Zhou et al., CVPR 2016): the 13 convolutions, for global average pooling and a linear layer.
 
     Args:
         first_pool: see :class:`VGGAtt`.
-        init_cfg: of mmengine; by default the convolutions are Kaiming-normal over their outputs.
+        init_cfg: as in mmengine; by default convolutions are Kaiming-normal by fan-out.
 
     Raises:
         ValueError: an unknown ``first_pool``.
     """
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
-        """``(N, 3, H, W)`` -> l3 alone, ``(N, 512, 8, 8)`` of 32x32."""
+        """Compute l3 only from ``(N, 3, H, W)``: ``(N, 512, 8, 8)`` for 32x32."""
         return (self.l3(self.l2(self.l1(x))),)
 
 
 @MODELS.register_module()
 class VGGPAN(_FineGroups):
-    """VGG-PAN: progressive attention (Seo et al., 2016) at l2, to be attended at l3 (appendix A.2).
+    """VGG-PAN: progressive attention (Seo et al., 2016) at l2, then LTPA at l3 (appendix A.2).
 
-    l2 is multiplied by its gate before the network goes on. The gate's query
-    can't come from behind it: a branch of its own gives it, conv14, conv15 and
-    linear once more, which the published number of parameters holds.
+    l2 is multiplied by its gate before the network continues. The gate's query
+    can't come from the layers after the gate, so a separate branch with its own
+    conv14, conv15 and linear layer computes it; the published number of parameters
+    includes this branch.
 
     Args:
         first_pool: see :class:`VGGAtt`.
-        init_cfg: of mmengine; by default the convolutions are Kaiming-normal over their outputs.
+        init_cfg: as in mmengine; by default convolutions are Kaiming-normal by fan-out.
 
     Raises:
         ValueError: an unknown ``first_pool``.
@@ -238,7 +240,10 @@ class VGGPAN(_FineGroups):
         self.query = _query()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N, 3, H, W)`` -> l3 of the gated l2, ``(N, 512, 8, 8)`` of 32x32, and g ``(N, 512)``."""
+        """Compute, from ``(N, 3, H, W)``, l3 of the gated l2 and g ``(N, 512)``.
+
+        For 32x32, l3 is ``(N, 512, 8, 8)``.
+        """
         l2 = self.l2(self.l1(x))
         gated, _ = self.gate(l2, self.gate_query(l2))
         l3 = self.l3(gated)

@@ -2,15 +2,15 @@
 
 Zagoruyko, Komodakis, Wide Residual Networks, BMVC 2016 (https://arxiv.org/abs/1605.07146).
 
-The norms are behind the convolutions, in the shortcut as well, as the published parameters of
-WRN-16-8 need them: Tree-structured Attention Module for Image Classification, tables 1 and 2.
+The norms follow the convolutions, in the shortcut as well. The published parameters of WRN-16-8
+require this: Tree-structured Attention Module for Image Classification, tables 1 and 2.
 
 The attention-augmented net is that of Zhu et al., An Attention Module for Convolutional
 Neural Networks, ICANN 2021, table 2 (https://arxiv.org/abs/2108.08205): ``aa`` makes the first
-convolution of every block an attention-augmented one. Its text names Wide-ResNet-28-10; its
-published 8.43M parameters are those of depth 10, width 10 and 3x3 queries, keys and values,
-whose biases are the only ones in the blocks, and its published 3.89 GFLOPs come within 4% where
-the second stage keeps the resolution::
+convolution of every block attention-augmented. The paper's text says Wide-ResNet-28-10, but its
+published 8.43M parameters match depth 10, width 10 and 3x3 queries, keys and values, whose
+biases are the only ones in the blocks. Its published 3.89 GFLOPs are matched within 4% if the
+second stage keeps the resolution::
 
     WideResNet(10, 10, strides=(1, 1, 2), aa=dict(dk=0.2, dv=0.1, heads=8, qkv_kernel_size=3))
 """
@@ -28,14 +28,14 @@ from attn_mm.registry import MODELS
 
 
 class WideBlock(ConvNormBlock):
-    """Two 3x3 convolutions with norms, added to the input, or to a 1x1 convolution of it if shapes differ.
+    """Two 3x3 convolutions with norms, added to the input, or to its 1x1 convolution if shapes differ.
 
     Args:
-        in_channels, out_channels: of the block.
-        stride: of the first convolution and of the shortcut.
-        aa: the arguments of :class:`attn_mm.layers.AAConv2d` for the first convolution; None
-            for a plain one.
-        conv_cfg, norm_cfg: of mmcv.
+        in_channels, out_channels: channels of the block's input and output.
+        stride: stride of the first convolution and of the shortcut.
+        aa: options of :class:`attn_mm.layers.AAConv2d` for the first convolution; None for a
+            plain one.
+        conv_cfg, norm_cfg: as in mmcv.
         with_cp: see :class:`attn_mm.models.backbones.staged.ConvNormBlock`.
     """
 
@@ -68,7 +68,7 @@ class WideBlock(ConvNormBlock):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` -> ``(N, out_channels, H', W')``."""
+        """Compute ``(N, out_channels, H', W')`` from ``(N, in_channels, H, W)``."""
         return self.run(self._forward, x)
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -80,26 +80,26 @@ class WideBlock(ConvNormBlock):
 
 @MODELS.register_module()
 class WideResNet(StagedBackbone):
-    """WRN-``depth``-``widen_factor``, three stages without their classifier.
+    """WRN-``depth``-``widen_factor`` without its classifier: three stages.
 
     Args:
-        depth: 6n + 4 for n blocks a stage.
-        widen_factor: k: the stages have 16k, 32k and 64k channels.
-        strides: of the three stages.
+        depth: 6n + 4 for n blocks per stage.
+        widen_factor: k; the stages have 16k, 32k and 64k channels.
+        strides: strides of the three stages.
         aa: options of :class:`attn_mm.layers.AAConv2d` for the first convolution of every block;
-            None for plain convolutions. ``shape`` follows from ``input_size``.
-        input_size: height and width of the images; only ``aa`` with relative positions is bound to it.
-        in_channels: of the image.
-        base_channels: of the stem.
+            None for plain convolutions. ``shape`` is computed from ``input_size``.
+        input_size: height and width of the images; used only for ``aa`` with relative positions.
+        in_channels: channels of the image.
+        base_channels: channels of the stem.
         out_indices, frozen_stages, norm_eval, init_cfg: see
             :class:`attn_mm.models.backbones.staged.StagedBackbone`.
-        conv_cfg: of mmcv, for the stem and for the blocks' plain convolutions.
-        norm_cfg: of mmcv.
+        conv_cfg: as in mmcv, for the stem and for the blocks' plain convolutions.
+        norm_cfg: as in mmcv.
         with_cp: see :class:`attn_mm.models.backbones.staged.ConvNormBlock`.
 
     Raises:
-        ValueError: ``depth`` is not 6n + 4, ``strides`` are not three, or a stage named by ``out_indices``
-            or ``frozen_stages`` doesn't exist.
+        ValueError: ``depth`` is not 6n + 4, there are not three ``strides``, or a stage named by
+            ``out_indices`` or ``frozen_stages`` doesn't exist.
     """
 
     def __init__(
@@ -122,9 +122,9 @@ class WideResNet(StagedBackbone):
         super().__init__(out_indices, frozen_stages, norm_eval, init_cfg)
         blocks, rest = divmod(depth - 4, 6)
         if blocks < 1 or rest:
-            raise ValueError(f"a wide ResNet's depth is 6n + 4 (10, 16, 22, 28 ...), got {depth}")
+            raise ValueError(f"depth must be 6n + 4 (10, 16, 22, 28, ...), got {depth}")
         if len(strides) != 3:
-            raise ValueError(f"strides must be those of three stages, got {strides}")
+            raise ValueError(f"strides must have three values, one per stage, got {strides}")
         common: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, with_cp=with_cp)
         self.add_stem(in_channels, base_channels, 1, conv_cfg, norm_cfg)
         before, height, width = base_channels, *input_size

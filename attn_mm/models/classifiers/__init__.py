@@ -1,1 +1,1 @@
-"""Classifiers of mmpretrain; :mod:`attn_mm.models.lazy` registers them."""
+"""Classifiers based on mmpretrain's; :mod:`attn_mm.models.lazy` registers them."""

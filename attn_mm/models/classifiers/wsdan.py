@@ -1,4 +1,4 @@
-"""Weakly supervised data augmentation: attention decides what is cropped and what is erased.
+"""Weakly supervised data augmentation (WS-DAN): crops and erases images guided by their attention maps.
 
 Hu et al., See Better Before Looking Closer, 2019 (https://arxiv.org/abs/1901.09891).
 """
@@ -18,20 +18,20 @@ from attn_mm.layers.attention_regions import crop_and_enlarge, crop_boxes, drop_
 class WSDAN(ImageClassifier):
     """mmpretrain's classifier with an ``attn_mm.WSDANHead``, over any backbone.
 
-    In training each image is also shown cropped and erased by one of its attention maps, chosen at random:
-    see :mod:`attn_mm.layers.attention_regions`. The classification loss is the mean over the three; the
-    centre loss of the whole images is added. A prediction is the mean of the class probabilities of the
-    image and of a crop, that of the object: where the mean of the attention maps is high.
+    In training the network also sees each image cropped and erased by one of its attention maps, chosen at
+    random, see :mod:`attn_mm.layers.attention_regions`. The classification loss is the mean over the three
+    versions; the centre loss of the whole images is added. A prediction averages the class probabilities of
+    the image and of a crop of the object, where the mean of the attention maps is high.
 
     Args:
-        backbone, head, neck, pretrained, train_cfg, data_preprocessor, init_cfg: as of ``ImageClassifier``.
+        backbone, head, neck, pretrained, train_cfg, data_preprocessor, init_cfg: as in ``ImageClassifier``.
         crop_threshold: theta_c in training; 0.5 in the paper.
         drop_threshold: theta_d; 0.5 in the paper.
-        object_threshold: theta_c for the object; the authors' code has 0.1, the paper names none of its own.
+        object_threshold: theta_c for the object crop; 0.1 in the authors' code, not given in the paper.
 
     Raises:
-        ConfigError: the head is no ``attn_mm.WSDANHead``, a threshold is not in [0, 1), or
-            ``train_cfg`` mixes images.
+        ConfigError: the head is not an ``attn_mm.WSDANHead``, a threshold is not in [0, 1), or
+            ``train_cfg`` has batch augmentations.
     """
 
     def __init__(
@@ -44,9 +44,11 @@ class WSDAN(ImageClassifier):
     ) -> None:
         super().__init__(*args, **kwargs)
         if not hasattr(self.head, "centre_loss"):
-            raise ConfigError(f"WSDAN needs a head of type attn_mm.WSDANHead, got {type(self.head).__name__}")
+            raise ConfigError(
+                f"WSDAN requires a head of type attn_mm.WSDANHead, got {type(self.head).__name__}"
+            )
         if getattr(self.data_preprocessor, "batch_augments", None) is not None:
-            raise ConfigError("WSDAN augments by attention and mixes no images: leave train_cfg out")
+            raise ConfigError("WSDAN can't be combined with batch augmentations: remove train_cfg")
         thresholds = dict(crop=crop_threshold, drop=drop_threshold, object=object_threshold)
         for name, value in thresholds.items():
             if not 0 <= value < 1:
@@ -54,7 +56,7 @@ class WSDAN(ImageClassifier):
         self.thresholds = thresholds
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
-        """Images ``(N, 3, H, W)`` and mmpretrain's data samples -> the two losses."""
+        """Compute both losses for images ``(N, 3, H, W)`` and their data samples."""
         labels = torch.cat([sample.gt_label for sample in data_samples])
         maps, features = self.head.attend(self.extract_feat(inputs))
         with torch.no_grad():
@@ -65,9 +67,12 @@ class WSDAN(ImageClassifier):
         return dict(loss_cls=loss, loss_centre=self.head.centre_loss(features, labels))
 
     def augment(self, inputs: Tensor, maps: Tensor) -> Tensor:
-        """Images ``(N, 3, H, W)`` and maps ``(N, M, h, w)`` -> ``(2N, 3, H, W)``: cropped, then erased.
+        """Crop and erase images ``(N, 3, H, W)`` by their attention maps ``(N, M, h, w)``.
 
-        The erased pixels are 0, which is the mean pixel of normalised images.
+        Erased pixels become 0, the mean pixel of normalised images.
+
+        Returns:
+            The cropped images, then the erased ones, ``(2N, 3, H, W)``.
         """
         height, width = inputs.shape[2:]
         every = torch.arange(len(maps), device=maps.device)
@@ -76,7 +81,7 @@ class WSDAN(ImageClassifier):
         return torch.cat([cropped, inputs * drop_masks(chosen, (height, width), self.thresholds["drop"])])
 
     def predict(self, inputs: Tensor, data_samples: list | None = None) -> list:
-        """Images ``(N, 3, H, W)`` -> data samples with the mean probabilities of both looks."""
+        """Predict, for images ``(N, 3, H, W)``, data samples with mean probabilities of image and crop."""
         maps, features = self.head.attend(self.extract_feat(inputs))
         height, width = inputs.shape[2:]
         boxes = crop_boxes(maps.mean(1), (height, width), self.thresholds["object"])

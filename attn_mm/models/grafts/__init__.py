@@ -1,4 +1,4 @@
-"""What can be grafted onto a built backbone, by the name that a config gives."""
+"""The grafts that configs can name: functions that add attention to a built backbone, one file each."""
 
 from attn_mm.models.grafts import aw_conv, cuda_graph, flow_pyramid, layer, multi_scale, td, tdaf
 

@@ -39,19 +39,19 @@ def aw_conv(
         backbone: a built backbone.
         convs, stages, blocks: see :func:`attn_mm.graft.selection.select_convs`.
         reduction, reduce_c1, reduce_c2, reduce_hw: see :class:`attn_mm.layers.AWConv2d`.
-        start: typical value of the attention at the start. The paper's 1/2 multiplies pretrained
-            weights by 3/2. Near 0 they keep their scale: use that for a network without norms, or
-            one that freezes their statistics.
+        start: typical initial value of the attention. The paper's 1/2 multiplies pretrained
+            weights by 3/2. A value near 0 keeps their scale: use that for a network without norms, or
+            with frozen statistics.
 
     Returns:
         The new modules.
 
     Raises:
         ValueError: there is no such convolution, or ``start`` is not between 0 and 1.
-        TypeError: a named convolution is not torch's own (deformable, factorised, an AW-convolution).
+        TypeError: a selected convolution is not a plain torch one (deformable, factorised, AW).
     """
     if not isinstance(start, float) or not 0 < start < 1:
-        raise ValueError(f"start must lie between 0 and 1, got {start!r}")
+        raise ValueError(f"start must be a float between 0 and 1, got {start!r}")
     ratios = dict(reduction=reduction, reduce_c1=reduce_c1, reduce_c2=reduce_c2, reduce_hw=reduce_hw)
     names = {module: name for name, module in backbone.named_modules()}
     new = []
@@ -69,11 +69,11 @@ def aw_conv(
 
 
 class AWStarts(OwnStart):
-    """The initial values of attentions."""
+    """Set the initial values of attentions after the backbone's own initialization."""
 
     def __init__(self) -> None:
         super().__init__()
-        # No ModuleList: the attentions have their names in the backbone already.
+        # No ModuleList: the attentions already have names in the backbone.
         self.starts: list[tuple[AWAttention, float]] = []
 
     def add(self, attentions: list[AWAttention], start: float) -> None:

@@ -1,4 +1,4 @@
-"""Inference of a grafted backbone as CUDA graphs, from the config."""
+"""The graft CUDAGraph: inference of a backbone by replaying CUDA graphs."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from attn_mm.registry import GRAFTS
 def cuda_graph(backbone: Any, sizes: int = 4) -> list[nn.Module]:
     """Make ``backbone``, in place, replay CUDA graphs of itself when it runs without gradients on a GPU.
 
-    Use it for batches so small that the GPU waits for the host. The network records a graph for each
-    kind of input (size, batch, type, layout), which holds its maps in memory. Training, gradients,
+    Use it for batches so small that the GPU waits for the CPU. The network records a graph for each
+    kind of input (size, batch, type, layout); each graph keeps its maps in memory. Training, gradients,
     forward hooks and other devices use no graphs.
 
     Args:
         backbone: any built backbone whose forward reads no values back from the GPU.
-        sizes: number of kinds of input to record a graph for; others run without one.
+        sizes: number of kinds of input for which to record a graph; others run without one.
 
     Returns:
         The new modules: none.
 
     Raises:
-        ValueError: ``sizes`` is no positive whole number.
+        ValueError: ``sizes`` is not a positive whole number.
     """
     check_whole("sizes", sizes, 1)
     record_of(backbone).graphs = Graphs(sizes)

@@ -1,11 +1,11 @@
-"""A backbone that gives one map for each flow of a head.
+"""The graft FlowPyramid: a backbone that returns one map for each flow of a head.
 
 Pang et al., TDAF: Top-Down Attention Framework for Vision Tasks, AAAI 2021
 (https://arxiv.org/abs/2012.07248), sections 3.1 and 4.3. The paper puts the
-recursion into the deconvolutions of a pose network and doesn't say what its
-first flows take. Here each takes its own pass through the shared backbone, on
-its own copy of the image (eq. 2); :class:`attn_mm.models.heads.tdaf_heatmap.TDAFHeatmapHead`
-says what the other reading is.
+recursion into the deconvolutions of a pose network and doesn't specify the input of
+its first flows. Here the shared backbone runs once for each flow, on the image
+downsampled for that flow (eq. 2). For the alternative see
+:class:`attn_mm.models.heads.tdaf_heatmap.TDAFHeatmapHead`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from attn_mm.registry import GRAFTS
 
 
 class FlowPyramidMixin(nn.Module):
-    """Mixin: the backbone runs on every size of a pyramid of its input."""
+    """Mixin: a backbone that runs on every size of a pyramid of its input."""
 
     attn_mm: Grafted
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Every flow's last map for ``x`` ``(N, C, *size)``, from the first flow's, the smallest, on."""
+        """Compute each flow's last map for ``x`` ``(N, C, *size)``, the first and smallest flow first."""
         assert self.attn_mm.flows is not None
         images = pyramid(x, self.attn_mm.flows.number)
         return tuple([run_in_flow(n, self._last_map, x_n) for n, x_n in enumerate(images)])
@@ -42,22 +42,22 @@ class FlowPyramidMixin(nn.Module):
 
 @GRAFTS.register_module(name="FlowPyramid")
 def flow_pyramid(backbone: Any, flows: int = 3) -> list[nn.Module]:
-    """Let ``backbone``, in place, run on a pyramid of its input, and give the last map of each size.
+    """Make ``backbone``, in place, run on a pyramid of its input and return the last map of each size.
 
     Its parameters keep their names, so its checkpoints load, and ``frozen_stages``, ``norm_eval``
-    and ``with_cp`` mean what they meant; of ``out_indices`` the last is what leaves. New are
-    statistics per flow in every batch norm.
+    and ``with_cp`` keep their meaning. It returns only the last map of ``out_indices``. Every batch
+    norm gets statistics per flow.
 
     Args:
-        backbone: any built backbone that takes images of every size.
-        flows: sizes of the pyramid: flow n's image is 2^(flows - n) times smaller than the input.
+        backbone: any built backbone that accepts images of any size.
+        flows: number of sizes; flow n's image is 2^(flows - n) times smaller than the input.
 
     Returns:
         The new modules: none.
 
     Raises:
         ValueError: ``flows`` is below 2.
-        TypeError: a batch norm of a class whose multi-flow form is not known.
+        TypeError: a batch norm's class has no known multi-flow form.
     """
     check_whole("flows", flows, 2, why=" (one flow is the plain backbone)")
     record_of(backbone).flows = Flows("FlowPyramid", flows)
@@ -68,8 +68,8 @@ def flow_pyramid(backbone: Any, flows: int = 3) -> list[nn.Module]:
 
 
 def _checkpointed(backbone: nn.Module) -> list[nn.Module]:
-    """What runs again in the backward pass and has norms that must know the flow."""
+    """The checkpointed modules whose norms must know the flow when they run again in the backward pass."""
     told = {module for module in backbone.modules() if getattr(module, "with_cp", False)}
-    # What is around a block has the flag only to hand it down.
+    # Modules around a block have the flag only to pass it on.
     blocks = [module for module in told if not any(inner in told for inner in list(module.modules())[1:])]
     return [block for block in blocks if any(isinstance(module, MFBN) for module in block.modules())]

@@ -1,4 +1,4 @@
-"""The graft that names a layer: put it behind a unit of a backbone's blocks."""
+"""The graft that inserts a layer, such as ``attn_mm.SE``, after a unit of a backbone's blocks."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ Stages = Sequence[int] | None
 Blocks = Sequence[Literal["all"] | Sequence[int]] | None
 
 FILLED_IN = ("channels", "in_channels", "dims")
-"""Parameters of a layer that the graft fills in, from the layer's place."""
+"""Parameters of a layer that the graft sets according to the layer's position."""
 
 
 def layer_class(kind: str | type, or_graft: bool = True) -> type[nn.Module]:
-    """The layer that a ``type`` names; a name without a scope is the framework's.
+    """Find the layer class that a ``type`` names; a name without a scope is the framework's.
 
     Args:
         kind: the name, or the class itself.
-        or_graft: whether the name of a graft would do as well, which is for the error's text.
+        or_graft: whether the caller also accepts grafts, so that the error message lists them.
+
+    Returns:
+        The class.
 
     Raises:
-        ValueError: it names nothing, or a convolution.
+        ValueError: there is no such layer, or it is a convolution.
     """
     cls = kind
     if isinstance(kind, str):
@@ -38,10 +41,10 @@ def layer_class(kind: str | type, or_graft: bool = True) -> type[nn.Module]:
     if not isinstance(cls, type):
         names = [*(GRAFTS.module_dict if or_graft else ()), *(gate.__name__ for gate in PLUGINS)]
         ours = ", ".join(f"attn_mm.{name}" for name in names)
-        raise ValueError(f"no {'graft or ' * or_graft}layer has this name; those of attn_mm are {ours}")
+        raise ValueError(f"no {'graft or ' * or_graft}layer has this name; attn_mm has {ours}")
     if cls in CONVS:
         way_out = "the graft attn_mm.AWConv, or " * or_graft
-        raise ValueError(f"a convolution is no layer to put between others: use {way_out}conv_cfg")
+        raise ValueError(f"a convolution can't be inserted as a layer: use {way_out}conv_cfg")
     return cls
 
 
@@ -53,37 +56,38 @@ def put_layer(
     blocks: Blocks = None,
     **options,
 ) -> list[nn.Module]:
-    """Put a layer, ``(N, C, *size)`` in and out, behind a unit of each block.
+    """Insert a layer, ``(N, C, *size)`` in and out, after a unit of each block.
 
-    A layer behind the last unit runs before the sum with the shortcut. A layer behind
-    another unit runs after its activation. A block's own plugins run first; layers at one
-    position run in the order of the grafts.
+    A layer after the last unit runs before the shortcut is added. A layer after
+    another unit runs after that unit's activation. A block's own plugins run first;
+    several layers at one position run in the order of the grafts.
 
     Args:
         backbone: a built backbone.
-        layer: any layer that takes ``in_channels=``, as mmcv's plugins do.
-        position: ``'after_conv2'`` and so on by the unit's name, ``'last'``, or ``'se'``: in
-            place of the block's own SE, in those blocks that have one.
+        layer: any layer that accepts ``in_channels=``, as mmcv's plugins do.
+        position: ``'after_conv2'`` and so on by the unit's name, ``'last'``, or ``'se'`` to
+            replace the block's own SE, in those blocks that have one.
         stages, blocks: see :func:`attn_mm.graft.selection.select_blocks`.
-        options: the layer's own.
+        options: options of the layer.
 
     Returns:
         The new modules.
 
     Raises:
         ValueError: a block has no such position, or no selected block has an SE.
-        TypeError: an option that the layer doesn't have.
+        TypeError: the layer doesn't have an option.
     """
     selected = select_blocks(backbone, stages, blocks)
     if position == "se":
         selected = [block for block in selected if getattr(block, "with_se", False)]
         if not selected:
             raise ValueError(
-                f"position 'se' needs blocks with an SE; {type(backbone).__name__} has none there"
+                f"position='se' requires blocks with an SE, but those selected of "
+                f"{type(backbone).__name__} have none"
             )
 
     def build(unit: Unit) -> nn.Module:
-        # Layers of others know nothing of dims: theirs come as one class a dimension.
+        # Other layers have no dims option: they have one class per number of dimensions.
         dims = dict(dims=unit.dims) if layer in PLUGINS else {}
         return layer(in_channels=unit.out_channels, **dims, **options)
 
@@ -99,7 +103,7 @@ def _put(block: Any, position: str, build: Callable[[Unit], nn.Module]) -> nn.Mo
     named = {"last": units[-1], **{f"after_{unit.name}": unit for unit in units}}
     if position not in named:
         raise ValueError(
-            f"position must be of {', '.join(named)}, which {type(block).__name__} has, got {position!r}"
+            f"position must be one of {', '.join(named)} in {type(block).__name__}, got {position!r}"
         )
     unit = named[position]
     new = build(unit)

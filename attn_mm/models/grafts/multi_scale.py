@@ -1,4 +1,4 @@
-"""TDAF's flows without their attention: what several scales alone are worth.
+"""The graft MultiScale: TDAF's flows without attention, to measure the effect of several scales alone.
 
 Pang et al., TDAF: Top-Down Attention Framework for Vision Tasks, AAAI 2021
 (https://arxiv.org/abs/2012.07248), section 4.5, "On Multi-Scale and Attention": "we adopt the same
@@ -26,14 +26,14 @@ from attn_mm.registry import GRAFTS
 
 
 class MultiScaleMixin(RunsStagesInFlows):
-    """Mixin: the backbone's stages run in several flows that know nothing of each other."""
+    """Mixin: a backbone whose stages run in several independent flows."""
 
     def flow_stages(self) -> list[Stage]:
-        """What the flows run: the backbone's stages, the stem being part of the first."""
+        """The stages that the flows run: the backbone's, with the stem as part of the first."""
         return SPLITS[self.flows.upstream_forward].stages(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Every flow's last map for ``x`` ``(N, C, *size)``, from that of the first, the smallest, on."""
+        """Compute each flow's last map for ``x`` ``(N, C, *size)``, the first and smallest flow first."""
         stages = self.flow_stages()
         number = self.flows.number
         maps = pyramid(x, number)
@@ -46,13 +46,13 @@ class MultiScaleMixin(RunsStagesInFlows):
 
 @GRAFTS.register_module(name="MultiScale")
 def multi_scale(backbone: Any, flows: int = 3) -> list[nn.Module]:
-    """Let ``backbone``, in place, run in the flows of TDAF (eqs. 1 and 2) without attention between them.
+    """Make ``backbone``, in place, run in TDAF's flows (eqs. 1 and 2) without attention between them.
 
     With L stages, flow n = 1..N runs the first L - (N - n) of them on an input 2^(N - n) times smaller.
-    The last map of each leaves, from flow 1's on, instead of those in ``out_indices``;
-    :class:`PooledConcat` is the neck for a classifier of all of them. The parameters keep their names, and
-    ``frozen_stages``, ``norm_eval`` and ``with_cp`` mean what they meant. New are statistics per flow in
-    every norm.
+    The backbone returns the last map of each flow, flow 1 first, instead of those in ``out_indices``; the
+    neck :class:`~attn_mm.models.necks.pooled_concat.PooledConcat` combines them for a classifier. Its
+    parameters keep their names, and ``frozen_stages``, ``norm_eval`` and ``with_cp`` keep their meaning.
+    Every norm gets statistics per flow.
 
     Args:
         backbone: a built backbone, see :data:`attn_mm.graft.stages.SPLITS`.

@@ -28,32 +28,32 @@ def top_down(
     hidden: Literal["code", "paper"] = "code",
     spatial: Literal["raw", "sigmoid"] = "raw",
 ) -> list[nn.Module]:
-    """Top-down feedback inside residual blocks.
+    """Add top-down feedback inside residual blocks.
 
     Jaiswal, Fernando & Tan, TDAM: Top-Down Attention Module for Contextually Guided
     Feature Selection in CNNs, ECCV 2022 (https://arxiv.org/abs/2111.13470, there first
-    as TDAN: Top-Down Attention Networks). The last ``distance`` units run ``steps``
-    times with the same convolutions and norms of their own for each step, each time on
-    an input that the branch's output has modulated. The shortcut is of the block's own
-    input. In a MobileNetV3 block the feedback takes the place of the SE: the paper
-    replaces it, and doesn't say where exactly.
+    as TDAN: Top-Down Attention Networks). The last ``distance`` units of a block run
+    ``steps`` times with shared convolutions but separate norms for each step. From the
+    second time on, the branch's previous output modulates their input. The shortcut uses
+    the block's own input. In a MobileNetV3 block the feedback replaces the SE, as in
+    the paper, which doesn't specify where exactly.
 
     Args:
         backbone: a built backbone.
-        steps: t of the paper, at least 2.
-        distance: m of the paper: 1 re-runs the last unit, 2 the last two, 3 the last three.
-            0 re-runs nothing and modulates the branch's output; the paper has this ablation
-            (figure 7) without its formula.
-        stages, blocks: see :func:`attn_mm.graft.selection.select_blocks`. The default is the
-            ResNets' of the paper; its MobileNetV3 has the last three blocks, ``(-3, -2, -1)``.
+        steps: t in the paper, at least 2.
+        distance: m in the paper: 1 re-runs the last unit, 2 the last two, 3 the last three.
+            0 re-runs nothing and modulates the branch's output; the paper shows this ablation
+            (figure 7) but gives no formula.
+        stages, blocks: see :func:`attn_mm.graft.selection.select_blocks`. The default fits the
+            paper's ResNets; its MobileNetV3 uses the last three blocks, ``(-3, -2, -1)``.
         mode, reduction, hidden, spatial: see :class:`attn_mm.layers.TopDownAttention`.
 
     Returns:
         The new modules.
 
     Raises:
-        ValueError: ``steps`` is below 2, a block has fewer units than ``distance``, has feedback
-            already, or its SE has been replaced.
+        ValueError: ``steps`` is below 2; a block has fewer units than ``distance``, already has
+            feedback, or another graft has replaced its SE.
     """
     check_whole("steps", steps, 2, why=" (one step is the plain block)")
     options: dict[str, Any] = dict(mode=mode, reduction=reduction, hidden=hidden, spatial=spatial)
@@ -63,13 +63,15 @@ def top_down(
 def _feed_back(block: Any, steps: int, distance: int, options: dict) -> nn.Module:
     name = type(block).__name__
     if isinstance(block, FeedbackMixin):
-        raise ValueError(f"{name} has feedback already; grafts of TD must not name a block twice")
+        raise ValueError(f"{name} already has feedback: TD grafts must not select a block twice")
     units = family_of(block).units(block)
     has = f" ({name} has the units {', '.join(unit.name for unit in units)})"
     check_whole("distance", distance, 0, len(units), why=has)
     if getattr(block, "with_se", False):
         if record_of_block(block).se_is_grafted:
-            raise ValueError("feedback takes the place of the SE, where another graft stands already")
+            raise ValueError(
+                "TD replaces the block's SE, but another graft has already replaced it: remove one of them"
+            )
         del block.se
         block.with_se = False
         units = family_of(block).units(block)

@@ -1,8 +1,8 @@
-"""TDAF grafted onto an upstream staged backbone.
+"""The graft TDAF: top-down recursion over the stages of an upstream backbone.
 
 Pang et al., TDAF: Top-Down Attention Framework for Vision Tasks, AAAI 2021
 (https://arxiv.org/abs/2012.07248). The recursion is
-:class:`attn_mm.layers.R2DNS`; the stages are the backbone's own, the stem being
+:class:`attn_mm.layers.R2DNS`; the stages are the backbone's own, with the stem as
 part of the first, as in the paper's ResNets (section 4.1).
 """
 
@@ -28,14 +28,14 @@ from attn_mm.registry import GRAFTS
 
 
 class TDAFMixin(RunsStagesInFlows):
-    """Mixin: the backbone's stages run in several flows, each masked by the one before."""
+    """Mixin: a backbone whose stages run in several flows, each masked by the previous one."""
 
     recorded_call = "_recur"
     anars: ANARs
     out_indices: Sequence[int]
 
     def flow_stages(self) -> list[Stage]:
-        """What the flows run: the backbone's stages, the stem being part of the first."""
+        """The stages that the flows run: the backbone's, with the stem as part of the first."""
         return SPLITS[self.flows.upstream_forward].stages(self)
 
     def _recur(self, x: Tensor, masks=None) -> list[Tensor]:
@@ -59,18 +59,18 @@ class TDAFMixin(RunsStagesInFlows):
         return run(x, masks), masks_as_attention(masks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | Tensor:
-        """The last flow's features of the stages in ``out_indices`` for ``x`` ``(N, C, *size)``."""
+        """Compute the last flow's maps of the stages in ``out_indices`` for ``x`` ``(N, C, *size)``."""
         split = SPLITS[self.flows.upstream_forward]
         maps = tuple(y for i, y in zip(split.indices(self), self._recur(x)) if i in self.out_indices)
         return maps[0] if split.bare and len(maps) == 1 else maps
 
     def attention_masks(self, x: Tensor) -> dict[tuple[int, int], Tensor]:
-        """``{(stage from 0, flow from 1): mask (N, 1, h, w)}``, the mask being what attends that flow."""
+        """Compute ``{(stage from 0, flow from 1): mask (N, 1, h, w)}``; each mask multiplies that flow."""
         return attention_as_masks(self.recorded(self._recur, x)[1])
 
 
 class ANARs(OwnStart, nn.ModuleList):
-    """The ANARs, each with its own initialization."""
+    """The ANARs of a backbone, initialised by their own rule."""
 
     def start(self) -> None:
         anar: Any
@@ -89,30 +89,30 @@ def top_down_flows(
     depthwise: bool = False,
     streams: bool = False,
 ) -> list[nn.Module]:
-    """Graft the top-down recursion onto ``backbone``, in place.
+    """Graft TDAF's top-down recursion onto ``backbone``, in place.
 
     Its parameters keep their names, so its checkpoints load, and
-    ``frozen_stages``, ``norm_eval``, ``with_cp`` and ``out_indices`` mean what
-    they meant. New are ``anars``, one ANAR behind each stage but the last, and
-    statistics per flow in every norm.
+    ``frozen_stages``, ``norm_eval``, ``with_cp`` and ``out_indices`` keep their
+    meaning. The graft adds ``anars``, one ANAR after each stage except the last, and
+    gives every norm statistics per flow.
 
     Args:
         backbone: a built backbone, see :data:`attn_mm.graft.stages.SPLITS`.
         flows: N of eq. 1, from 2 to the number of stages.
-        anar: layers of an ANAR (table 1): 2, 3, 5 or 7.
+        anar: number of layers of an ANAR (table 1): 2, 3, 5 or 7.
         width: c of table 1, see :class:`attn_mm.layers.ANAR`.
         eta: shortcut of eq. 5.
         first_mask: see :class:`attn_mm.layers.R2DNS`.
-        depthwise: ANARs of depthwise convolutions, as in the paper's MobileNets.
-        streams: the flows of a stage run side by side, each on a CUDA stream of its own: for
-            batches that are too small to fill the device.
+        depthwise: whether ANARs use depthwise convolutions, as in the paper's MobileNets.
+        streams: whether the flows of a stage run in parallel, each on its own CUDA stream; use it
+            for batches that are too small to fill the device.
 
     Returns:
         The new modules.
 
     Raises:
         TypeError: the backbone can't be split into stages.
-        ValueError: an option is out of its range, or ``out_indices`` names what is no stage.
+        ValueError: an option is out of its range, or ``out_indices`` names maps that are not stages.
     """
     if not isinstance(streams, bool):
         raise ValueError(f"streams must be True or False, got {streams!r}")
@@ -123,7 +123,7 @@ def top_down_flows(
     indices = split.indices(backbone)
     if not set(backbone.out_indices) <= set(indices):
         raise ValueError(
-            f"out_indices must be of {', '.join(map(str, indices))}, the stages that TDAF makes of "
+            f"out_indices must be in {', '.join(map(str, indices))}, the stages into which TDAF splits "
             f"{type(backbone).__name__}, got {tuple(backbone.out_indices)}"
         )
     owner = forward_owner(backbone)

@@ -1,4 +1,4 @@
-"""Classification by attended local features alone.
+"""Classification head of "Learn To Pay Attention": it classifies only the attended local features.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, sections 3.1 and 4
 (https://arxiv.org/abs/1804.02391).
@@ -18,19 +18,19 @@ from attn_mm.layers.ltpa import LearnToPayAttention
 
 
 class LTPAHead(ClsHead):
-    """Attend every level's local features to the global one and classify what was attended.
+    """Attend to each level's local features with the global feature, and classify the attended vectors.
 
-    Each level's vector passes BN, ReLU and dropout. ``'concat'`` gives them to one
-    linear classifier together; ``'indep'`` gives each to its own and averages the
-    probabilities. The paper trains "under a cross-entropy loss" and averages "the
-    output class probabilities": the loss of ``'indep'`` is the cross-entropy of the
-    average, and the scores are its logarithm, so that their softmax is the average
-    itself. (One of the authors' released files adds the logits instead.)
+    Each level's vector goes through BN, ReLU and dropout. ``'concat'`` gives all vectors
+    to one linear classifier; ``'indep'`` gives each vector to its own classifier and
+    averages the probabilities. The paper trains "under a cross-entropy loss" and averages
+    "the output class probabilities": the loss of ``'indep'`` is the cross-entropy of the
+    average. The scores are the average's logarithm, so that their softmax is the average.
+    (One of the authors' released files adds the logits instead.)
 
-    The global feature is projected to the local ones' width, where they differ, by
-    BN, ReLU, dropout 0.5 and a linear layer, once for each width (section 4). The
-    paper's networks give the global feature as a vector; of a map its mean is taken,
-    so that the last output of any staged backbone serves.
+    If the numbers of channels differ, BN, ReLU, dropout 0.5 and a linear layer project the
+    global feature to the local features' channels, once for each number (section 4). The
+    paper's networks return the global feature as a vector; a map is averaged, so that the
+    last output of any staged backbone works.
 
     Args:
         num_classes: number of classes.
@@ -38,12 +38,12 @@ class LTPAHead(ClsHead):
         global_channels: channels of the global feature.
         compatibility: ``'pc'`` or ``'dp'``, see :class:`attn_mm.layers.LearnToPayAttention`.
         combine: ``'concat'`` or ``'indep'``.
-        dropout: rate before the classifiers.
+        dropout: dropout rate before the classifiers.
         loss, topk, cal_acc, init_cfg: as in mmpretrain's ``ClsHead``.
 
     Raises:
-        ValueError: an unknown ``compatibility`` or ``combine``, no level, or features
-            that are not one more than the levels.
+        ValueError: an unknown ``compatibility`` or ``combine``, or no level. The forward pass
+            raises it unless there is one feature per level and the global feature.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class LTPAHead(ClsHead):
         dropout: float = 0.5,
         **cls_head,
     ) -> None:
-        # A plain name would be looked up in the default scope, which may be another framework's.
+        # Without a scope the name would be looked up in the default scope, maybe another framework's.
         super().__init__(**{"loss": dict(type="mmpretrain.CrossEntropyLoss", loss_weight=1.0), **cls_head})
         if not local_channels:
             raise ValueError("local_channels must name at least one level")
@@ -79,10 +79,15 @@ class LTPAHead(ClsHead):
         self.classifiers = nn.ModuleList(nn.Linear(width, num_classes) for width in widths)
 
     def attend(self, maps: Sequence[Tensor], global_: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Vectors ``(N, C)`` and attention maps ``(N, 1, H, W)`` of local features ``(N, C, H, W)``.
+        """Attend to each level's local features with the global feature.
 
-        The global feature ``(N, global_channels)`` may be another image's: query-driven
-        attention (appendix A.5). One of ``(N, global_channels, h, w)`` is averaged.
+        Args:
+            maps: local features, ``(N, C, H, W)`` for each level.
+            global_: global feature ``(N, global_channels)``; another image's gives query-driven
+                attention (appendix A.5). A map ``(N, global_channels, h, w)`` is averaged.
+
+        Returns:
+            For each level the vector ``(N, C)``, and for each level the attention map ``(N, 1, H, W)``.
         """
         if global_.dim() > 2:
             global_ = global_.flatten(2).mean(2)
@@ -95,18 +100,18 @@ class LTPAHead(ClsHead):
         return list(vectors), list(attentions)
 
     def attention_maps(self, feats: Sequence[Tensor]) -> list[Tensor]:
-        """Each level's attention map ``(N, 1, H, W)`` for the backbone's outputs."""
+        """Compute each level's attention map, ``(N, 1, H, W)``, from the backbone's outputs."""
         *maps, global_ = self._checked(feats)
         return self.attend(maps, global_)[1]
 
     def pre_logits(self, feats: Sequence[Tensor]) -> Tensor:
-        """The classifiers' inputs side by side, ``(N, sum(local_channels))``."""
+        """Compute the concatenated inputs of the classifiers, ``(N, sum(local_channels))``."""
         *maps, global_ = self._checked(feats)
         vectors, _ = self.attend(maps, global_)
         return torch.cat([act(vector) for act, vector in zip(self.activations, vectors)], 1)
 
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
-        """The maps of every level, then the global feature -> scores ``(N, num_classes)``."""
+        """Compute scores ``(N, num_classes)`` from each level's map, followed by the global feature."""
         features = self.pre_logits(feats)
         if len(self.classifiers) == 1:
             return self.classifiers[0](features)
@@ -117,7 +122,7 @@ class LTPAHead(ClsHead):
     def _checked(self, feats: Sequence[Tensor]) -> Sequence[Tensor]:
         if len(feats) != len(self.attentions) + 1:
             raise ValueError(
-                f"{len(self.attentions)} levels take their maps and then the global feature, "
+                f"{len(self.attentions)} levels require one map each and then the global feature, "
                 f"got {len(feats)} features"
             )
         return feats

@@ -1,4 +1,4 @@
-"""Top-down attention in the deconvolutions of a pose network.
+"""Pose head with TDAF's top-down recursion over its deconvolutions.
 
 Pang et al., TDAF: Top-Down Attention Framework for Vision Tasks, AAAI 2021,
 section 4.3 and table 5 (https://arxiv.org/abs/2012.07248): "We adopt SimplePose
@@ -28,11 +28,11 @@ from attn_mm.layers.recording import Attention
 from attn_mm.models.grafts.tdaf import ANARs
 
 LAYERS_OF_A_STAGE = 3
-"""``HeatmapHead`` puts a norm and a ReLU behind each deconvolution."""
+"""``HeatmapHead`` puts a norm and a ReLU after each deconvolution."""
 
 
 class DeconvFlows(nn.Sequential, RunsStagesInFlows):
-    """The deconvolutions of a ``HeatmapHead``, under their names, as stages of :class:`attn_mm.layers.R2DNS`.
+    """Run the deconvolutions of a ``HeatmapHead`` as stages of :class:`attn_mm.layers.R2DNS`; names stay.
 
     Args:
         layers: deconvolution, norm and ReLU for each stage.
@@ -62,11 +62,11 @@ class DeconvFlows(nn.Sequential, RunsStagesInFlows):
         return f"flows={flows.number}, eta={flows.eta}, first_mask={flows.first_mask!r}"
 
     def init_weights(self) -> None:
-        """Let the ANARs start by their own rule: mmengine calls this after the head's."""
+        """Initialise the ANARs by their own rule; mmengine calls this after the head's ``init_weights``."""
         self.anars.init_weights()
 
     def forward(self, x: Tensor | Sequence[Tensor], masks: dict | None = None) -> Tensor:
-        """The last flow's map, 2^L times the size of ``x``; see :func:`attn_mm.layers.r2dns`."""
+        """Compute the last flow's map, 2^L times the size of ``x``; see :func:`attn_mm.layers.r2dns`."""
         flows = self.flows
         assert flows.eta is not None
         maps = r2dns(
@@ -87,7 +87,7 @@ class DeconvFlows(nn.Sequential, RunsStagesInFlows):
         return run(x, masks), masks_as_attention(masks)
 
     def flow_stages(self) -> list[Callable[[Tensor], Tensor]]:
-        """What the flows run: a deconvolution, its norm and its ReLU each."""
+        """The stages that the flows run: each a deconvolution with its norm and ReLU."""
         layers = [layer for layer in self if layer is not self.anars]
         starts = range(0, len(layers), LAYERS_OF_A_STAGE)
         return [partial(_in_turn, layers[start : start + LAYERS_OF_A_STAGE]) for start in starts]
@@ -100,27 +100,27 @@ def _in_turn(layers: list[nn.Module], x: Tensor) -> Tensor:
 
 
 class TDAFHeatmapHead(LoadReport, HeatmapHead):
-    """SimpleBaseline's head with its deconvolutions run in flows, each masked by the one before.
+    """SimpleBaseline's head whose deconvolutions run in flows, each masked by the previous one.
 
-    A stage is a deconvolution with its norm and ReLU; behind each stage but the last stands an
-    ANAR. The parameters keep ``HeatmapHead``'s names, so its checkpoints load; new is
-    ``deconv_layers.anars``, and every batch norm is a multi-flow one. What stands behind the
-    deconvolutions sees the last flow alone.
+    A stage is a deconvolution with its norm and ReLU; an ANAR follows each stage except the
+    last. The parameters keep ``HeatmapHead``'s names, so its checkpoints load. The head adds
+    ``deconv_layers.anars``, and every batch norm becomes multi-flow. The layers after the
+    deconvolutions use only the last flow.
 
-    The paper doesn't say what the first flows take. Here it is the backbone's features made
-    smaller (eq. 2 with X the features), for which the backbone runs once; or, with
-    ``flow_inputs='pyramid'``, the features of the image made smaller, for which the backbone needs
-    the graft ``attn_mm.FlowPyramid``.
+    The paper doesn't specify the input of the first flows. By default it is the backbone's
+    features, downsampled (eq. 2 with X the features), so that the backbone runs once. With
+    ``flow_inputs='pyramid'`` it is the features of the downsampled image, which requires the
+    graft ``attn_mm.FlowPyramid`` on the backbone.
 
     Args:
         flows: N of eq. 1, from 2 to the number of deconvolutions.
-        anar: layers of an ANAR (table 1): 2, 3, 5 or 7.
+        anar: number of layers of an ANAR (table 1): 2, 3, 5 or 7.
         width: c of table 1, see :class:`attn_mm.layers.ANAR`.
         eta: shortcut of eq. 5.
         first_mask: see :class:`attn_mm.layers.R2DNS`.
         flow_inputs: ``'features'`` or ``'pyramid'``.
-        heatmap_head: the options of mmpose's ``HeatmapHead``; ``deconv_out_channels`` and
-            ``deconv_kernel_sizes`` must name at least two deconvolutions.
+        heatmap_head: options of mmpose's ``HeatmapHead``; ``deconv_out_channels`` and
+            ``deconv_kernel_sizes`` must define at least two deconvolutions.
 
     Raises:
         ValueError: an option is out of its range.
@@ -145,48 +145,47 @@ class TDAFHeatmapHead(LoadReport, HeatmapHead):
         layers = self.deconv_layers
         if not isinstance(layers, nn.Sequential) or len(layers) < 2 * LAYERS_OF_A_STAGE:
             given = heatmap_head.get("deconv_out_channels")
-            raise ValueError(f"deconv_out_channels must name at least two deconvolutions, got {given!r}")
+            raise ValueError(f"deconv_out_channels must define at least two deconvolutions, got {given!r}")
         self.flow_inputs = flow_inputs
         self.deconv_layers = DeconvFlows(layers, flows, anar, width, eta, first_mask)
         convert_multi_flow(self, flows)
 
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
-        """The backbone's maps -> heatmaps ``(N, out_channels, h, w)``.
+        """Compute heatmaps ``(N, out_channels, h, w)`` from the backbone's maps.
 
         Raises:
-            ConfigError: the maps are not those that ``flows`` and ``flow_inputs`` ask for.
+            ConfigError: the maps don't fit ``flows`` and ``flow_inputs``.
         """
         return super().forward((self._inputs(feats),))
 
     def attention_masks(self, feats: Sequence[Tensor]) -> dict[tuple[int, int], Tensor]:
-        """``{(stage from 0, flow from 1): mask (N, 1, h, w)}`` for the backbone's maps."""
+        """Compute ``{(stage from 0, flow from 1): mask (N, 1, h, w)}`` from the backbone's maps."""
         layers = self.deconv_layers
         return attention_as_masks(layers.recorded(layers, self._inputs(feats))[1])
 
     def _inputs(self, feats: Sequence[Tensor]) -> Tensor | list[Tensor]:
-        """What the flows start from: one map, or one for each."""
+        """The input of the flows: one map for all, or one for each."""
         flows = self.deconv_layers.flows.number
         if not feats:
-            raise ConfigError("attn_mm.TDAFHeatmapHead takes the backbone's maps, got none")
+            raise ConfigError("attn_mm.TDAFHeatmapHead requires the backbone's maps, got none")
         if self.flow_inputs == "pyramid":
             if len(feats) != flows or not _may_be_pyramid(feats):
                 raise ConfigError(
-                    f"attn_mm.TDAFHeatmapHead(flows={flows}, flow_inputs='pyramid') takes {flows} maps, the "
-                    f"smallest first, got {_sizes(feats)}: the backbone needs the graft "
-                    f"attn_mm.FlowPyramid(flows={flows}), or the head flow_inputs='features'"
+                    f"attn_mm.TDAFHeatmapHead(flow_inputs='pyramid') requires {flows} maps, smallest first, "
+                    f"got {_sizes(feats)}: add the graft attn_mm.FlowPyramid(flows={flows}) to the backbone, "
+                    "or set flow_inputs='features'"
                 )
             return list(feats)
         if _may_be_pyramid(feats) and feats[0].shape != feats[-1].shape:
             raise ConfigError(
-                "attn_mm.TDAFHeatmapHead(flow_inputs='features') makes its flows' maps of one, got a pyramid "
-                f"of {_sizes(feats)}: the head needs flow_inputs='pyramid', or the backbone no "
-                "attn_mm.FlowPyramid"
+                "attn_mm.TDAFHeatmapHead(flow_inputs='features') requires one map, got a pyramid "
+                f"of {_sizes(feats)}: set flow_inputs='pyramid', or remove attn_mm.FlowPyramid"
             )
         return feats[-1]
 
 
 def _may_be_pyramid(feats: Sequence[Tensor]) -> bool:
-    """Whether the maps have the same channels and grow, or stay at what a tiny image leaves."""
+    """Whether the maps have the same channels and never shrink; maps of a tiny image may be equal."""
     return all(_may_precede(feats[i], feats[i + 1]) for i in range(len(feats) - 1))
 
 

@@ -1,4 +1,4 @@
-"""Classification by the features of parts that the head finds.
+"""Classification head of WS-DAN: it finds parts by attention maps and classifies their features.
 
 Hu et al., See Better Before Looking Closer, 2019, "Weakly Supervised Attention Learning"
 (https://arxiv.org/abs/1901.09891).
@@ -33,17 +33,17 @@ PART = AttentionKind(
 
 
 class WSDANHead(ClsHead):
-    """Attention maps by a 1x1 convolution, BN and ReLU; bilinear attention pooling; a linear classifier.
+    """Head of attention maps (1x1 convolution, BN, ReLU), bilinear attention pooling and a linear classifier.
 
-    BN and ReLU are the authors' code's, as is ``scale``; the paper names the convolution alone.
+    BN, ReLU and ``scale`` follow the authors' code; the paper mentions only the convolution.
 
     Args:
         num_classes: number of classes.
         in_channels: C, channels of the backbone's last map.
         parts: M, the number of attention maps; 32 in the paper.
-        scale: of the feature matrix, whose norm is 1, before the classifier.
+        scale: factor of the feature matrix, whose norm is 1, before the classifier.
         beta, normalise_centres: see :class:`attn_mm.layers.feature_centres.FeatureCentres`.
-        centre_weight: lambda, of the centre loss beside the classification's.
+        centre_weight: lambda, the weight of the centre loss relative to the classification loss.
         loss, init_cfg: as in mmpretrain's ``ClsHead``.
     """
 
@@ -61,7 +61,7 @@ class WSDANHead(ClsHead):
         loss: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        # A plain name would be looked up in the default scope, which may be another framework's.
+        # Without a scope the name would be looked up in the default scope, maybe another framework's.
         super().__init__(loss or dict(type="mmpretrain.CrossEntropyLoss"), init_cfg=init_cfg)
         self.scale, self.centre_weight = scale, centre_weight
         self.attention = nn.Sequential(
@@ -71,7 +71,11 @@ class WSDANHead(ClsHead):
         self.centres = FeatureCentres(num_classes, parts * in_channels, beta, normalise_centres)
 
     def attend(self, feats: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The backbone's outputs -> attention maps ``(N, M, H, W)``, features ``(N, M * C)`` of norm 1."""
+        """Compute attention maps and part features from the backbone's outputs.
+
+        Returns:
+            The maps, ``(N, M, H, W)``, and the features, ``(N, M * C)``, with norm 1.
+        """
         maps = self.attention(feats[-1])
         return maps, bilinear_attention_pooling(feats[-1], maps).flatten(1)
 
@@ -84,19 +88,22 @@ class WSDANHead(ClsHead):
         return output, found
 
     def classify(self, features: Tensor) -> Tensor:
-        """Features ``(N, M * C)`` -> scores ``(N, num_classes)``."""
+        """Compute scores ``(N, num_classes)`` from features ``(N, M * C)``."""
         return self.fc(self.scale * features)
 
     def pre_logits(self, feats: Sequence[Tensor]) -> Tensor:
-        """The features, ``(N, M * C)``."""
+        """Compute the features, ``(N, M * C)``, from the backbone's outputs."""
         return self.attend(feats)[1]
 
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
-        """The backbone's outputs -> scores ``(N, num_classes)``."""
+        """Compute scores ``(N, num_classes)`` from the backbone's outputs."""
         return self.classify(self.pre_logits(feats))
 
     def centre_loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """The weighted centre loss of features ``(N, M * C)``; the centres, alike everywhere, follow."""
+        """Compute the weighted centre loss of features ``(N, M * C)``, then update the centres.
+
+        The update uses the batches of all processes, so that the centres are the same in all.
+        """
         loss = self.centre_weight * self.centres(features, labels)
         gathered = (torch.cat(all_gather(tensor.contiguous())) for tensor in (features.detach(), labels))
         self.centres.update(*gathered)

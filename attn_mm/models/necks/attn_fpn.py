@@ -1,4 +1,4 @@
-"""A feature pyramid with attention right before its convolutions.
+"""The neck AttnFPN: a feature pyramid with attention right before its convolutions.
 
 Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
 (https://arxiv.org/abs/2108.08205), "Object Detection on COCO" and table 3: "The SE and CBAM
@@ -22,13 +22,13 @@ from attn_mm.registry import MODELS, attention_around
 
 
 class AttnNeckMixin(LoadReport):
-    """Mixin: what makes mmdet's ``FPN`` an ``AttnFPN``; its convolutions attend by themselves."""
+    """Mixin that turns mmdet's ``FPN`` into an ``AttnFPN``; the attention is in its convolutions."""
 
     prefix = "Attn"
 
 
 class AttendedInputMixin(nn.Module):
-    """Mixin: a ``ConvModule`` that attends its input first."""
+    """Mixin: a ``ConvModule`` that applies attention to its input first."""
 
     attn: nn.Module
 
@@ -45,18 +45,21 @@ def _without_attention(config: dict) -> dict:
 def attn_fpn(attention: dict | None = None, **fpn) -> nn.Module:
     """Build mmdet's FPN with a layer right before every lateral and every output convolution.
 
-    Output convolutions are those of the extra levels, too (``add_extra_convs``). The object
-    returned is an ``mmdet.FPN`` whose parameters keep their names, so its checkpoints load; new
-    are ``lateral_convs.0.attn``, ``fpn_convs.0.attn`` and so on.
+    Output convolutions include those of the extra levels (``add_extra_convs``). The result is
+    an ``mmdet.FPN`` whose parameters keep their names, so its checkpoints load. It adds
+    ``lateral_convs.0.attn``, ``fpn_convs.0.attn`` and so on.
 
     Args:
-        attention: the layer: a ``type`` (``attn_mm.SE``, ``attn_mm.CBAM``, ``attn_mm.ECA``,
-            ``attn_mm.FCA``, ``attn_mm.TAM``, or any that takes ``in_channels=`` and keeps its
-            input's shape) and its options; ``in_channels`` is the convolution's. None is no layer.
-        fpn: what ``mmdet.FPN`` takes. AW-FPN is ``conv_cfg=dict(type='attn_mm.AWConv2d')``.
+        attention: the layer's ``type`` (``attn_mm.SE``, ``attn_mm.CBAM``, ``attn_mm.ECA``,
+            ``attn_mm.FCA``, ``attn_mm.TAM``, or any that accepts ``in_channels=`` and keeps its
+            input's shape) and its options; ``in_channels`` is set automatically. None adds no layer.
+        fpn: options of ``mmdet.FPN``. For AW-FPN set ``conv_cfg=dict(type='attn_mm.AWConv2d')``.
+
+    Returns:
+        The neck.
 
     Raises:
-        ConfigError: ``attention`` names no such layer, or there is no such option.
+        ConfigError: ``attention`` names no such layer, or an option is unknown.
     """
     try:
         check_options(fpn, [attn_fpn, MMENGINE_MODELS.get("mmdet.FPN")], "fpn")

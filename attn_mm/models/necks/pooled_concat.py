@@ -1,4 +1,4 @@
-"""A neck that pools every map it gets and concatenates the results."""
+"""The neck PooledConcat: averages every map and concatenates the results."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from attn_mm.registry import MODELS
 
 @MODELS.register_module()
 class PooledConcat(BaseModule):
-    """A neck that gives the means of all maps, side by side."""
+    """Neck that averages each map over space and concatenates the means."""
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor]:
-        """Maps ``(N, C_i, *size_i)`` -> a tuple of one, ``(N, sum of C_i)``, for mmpretrain's heads."""
+        """Compute ``(N, sum of C_i)`` from maps ``(N, C_i, *size_i)``, in a tuple for mmpretrain's heads."""
         return (torch.cat([x.flatten(2).mean(2) for x in maps], 1),)

@@ -1,1 +1,1 @@
-"""``tools/ltpa.py``: the analyses of Jetley et al., Learn To Pay Attention, ICLR 2018."""
+"""The analyses of Jetley et al., Learn To Pay Attention, ICLR 2018, for ``tools/ltpa.py``."""

@@ -1,4 +1,4 @@
-"""``--demo`` of the analyses: small networks trained on generated pictures, and sets of such."""
+"""``--demo`` of the analyses: train small networks on generated images, and write image sets."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _QUERIES, _TARGETS = 2, 3
 
 
 def networks(analysis: str) -> tuple[list[str], list[str]]:
-    """The networks of an analysis, trained where they are not yet.
+    """Train the networks of an analysis unless they have been trained already.
 
     Returns:
-        config, checkpoint, config, checkpoint, and so on; and the networks' names.
+        The list config, checkpoint, config, checkpoint and so on; and the networks' names.
     """
     names = list(NETS[analysis])
     return [
@@ -56,7 +56,7 @@ def _config(name: str) -> Config:
 
 
 def images(analysis: str) -> dict[str, list[Path] | Path]:
-    """The generated images of an analysis, by the options that name them."""
+    """Write the generated images of an analysis; returns their folders by option."""
     if analysis == "fool":
         return {}
     folder = make_set(_WORK_DIR / "pictures")

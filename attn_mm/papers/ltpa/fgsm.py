@@ -1,8 +1,8 @@
-"""Fooling a classifier by one step along the sign of a gradient.
+"""Fool a classifier with one step along the sign of a gradient.
 
 The fast gradient sign method: Goodfellow et al., Explaining and Harnessing Adversarial Examples,
-ICLR 2015 (https://arxiv.org/abs/1412.6572), as Jetley et al., Learn To Pay Attention, ICLR 2018,
-sections 2 and 5.2 (https://arxiv.org/abs/1804.02391), use it: against the class that the network predicts.
+ICLR 2015 (https://arxiv.org/abs/1412.6572). As in Jetley et al., Learn To Pay Attention, ICLR 2018,
+sections 2 and 5.2 (https://arxiv.org/abs/1804.02391), it works against the predicted class.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ NORMS = (1, 2, 4, 8, 16)
 
 
 def ascent_signs(classify: Callable[[Tensor], Tensor], pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """In which direction each pixel makes the predicted class less likely.
+    """Find the direction in which each pixel makes the predicted class less likely.
 
-    That is the sign of the gradient of J = -log p_c, c being the class of the highest score: an "epsilon
-    step in the direction opposite to the predicted class score gradient". What is differentiated is
-    log sum_{k != c} exp(s_k) - s_c, whose softplus is J: the signs are the same, and do not vanish where
-    p_c rounds to 1.
+    This is the sign of the gradient of J = -log p_c, where c is the class with the highest score: an "epsilon
+    step in the direction opposite to the predicted class score gradient". The code differentiates
+    log sum_{k != c} exp(s_k) - s_c, whose softplus is J. The signs are the same, and do not vanish if p_c
+    rounds to 1.
 
     Args:
-        classify: from pixels ``(N, C, H, W)`` to scores ``(N, classes)``; their softmax is p.
+        classify: maps pixels ``(N, C, H, W)`` to scores ``(N, classes)``; their softmax is p.
         pixels: ``(N, C, H, W)``, floating point.
 
     Returns:
-        the signs, -1, 0 or 1, like ``pixels``, and the predicted classes ``(N,)``.
+        The signs, -1, 0 or 1, shaped like ``pixels``, and the predicted classes ``(N,)``.
     """
     pixels = pixels.detach().requires_grad_()
     with torch.enable_grad():
@@ -42,5 +42,5 @@ def ascent_signs(classify: Callable[[Tensor], Tensor], pixels: Tensor) -> tuple[
 
 
 def perturbed(pixels: Tensor, signs: Tensor, norm: float) -> Tensor:
-    """``pixels`` (of 0..255) moved by ``norm``, the L-infinity norm of the step, and clipped to 0..255."""
+    """Move ``pixels`` (0 to 255) by a step of L-infinity norm ``norm``, and clip them to 0..255."""
     return (pixels + norm * signs).clamp(0, 255)

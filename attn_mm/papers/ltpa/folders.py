@@ -1,4 +1,4 @@
-"""Folders of images that an analysis looks into."""
+"""Read the folders of images and masks that an analysis uses."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ MASK_FOLDER = "GroundTruth"
 
 
 def class_folders(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:
-    """Image files, their labels ``(n,)`` and the classes' names, of a folder that holds one for each class.
+    """Read a folder with one subfolder of images per class.
+
+    Returns:
+        The image files, their labels ``(n,)`` and the class names.
 
     Raises:
         UserError: there are fewer than two classes, or no image.
     """
     classes = _subfolders(folder)
     if len(classes) < 2:
-        raise UserError(f"{folder} should hold a folder of images for each of at least two classes")
+        raise UserError(f"{folder} must contain a folder of images for each of at least two classes")
     infos = labelled_files(folder, {name: label for label, name in enumerate(classes)})
     return [Path(info["img_path"]) for info in infos], np.array([i["gt_label"] for i in infos]), classes
 
@@ -38,7 +41,7 @@ def _subfolders(folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class MaskedImage:
-    """An image file, the file of its object's mask, and the class that it counts for."""
+    """An image file, the file of its object's mask, and its class."""
 
     image: Path
     mask: Path
@@ -46,24 +49,22 @@ class MaskedImage:
 
 
 def object_discovery(folder: Path) -> list[MaskedImage]:
-    """The images of the Object Discovery layout: ``CLASS/NAME.jpg`` and ``CLASS/GroundTruth/NAME.png``.
+    """Find the images of the Object Discovery layout: ``CLASS/NAME.jpg``, ``CLASS/GroundTruth/NAME.png``.
 
     Raises:
-        UserError: there is no such pair.
+        UserError: there is no such pair of files.
     """
     classes = [name for name in _subfolders(folder) if (folder / name / MASK_FOLDER).is_dir()]
     if not classes:
-        raise UserError(
-            f"{folder} holds no folder of images with the folder {MASK_FOLDER} of their masks in it"
-        )
+        raise UserError(f"{folder} contains no folder of images with a folder {MASK_FOLDER} of masks inside")
     return [pair for name in classes for pair in pairs(folder / name, folder / name / MASK_FOLDER)]
 
 
 def pairs(images: Path, masks: Path) -> list[MaskedImage]:
-    """The images of a folder that have a mask of the same name, but for the suffix, in another.
+    """Match the images of a folder to the masks of another by their names without suffix.
 
     Raises:
-        UserError: none has.
+        UserError: no image has a mask.
     """
     found = {path.stem: path for path in _images(masks)}
     paired = [
@@ -81,29 +82,29 @@ def _images(folder: Path) -> list[Path]:
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """A mask, bool: what is brighter than half of its brightest pixel.
+    """Read a mask as bool: True for pixels brighter than half of the brightest pixel.
 
     Raises:
-        UserError: it can't be read, or its height and width are not ``size``, the image's.
+        UserError: the mask can't be read, or its height and width differ from ``size``, the image's.
     """
     mask = cv2.cvtColor(read_image(path), cv2.COLOR_BGR2GRAY)
     if mask.shape != size:
         raise UserError(
-            f"{path} is of {mask.shape[1]}x{mask.shape[0]} pixels, its image of {size[1]}x{size[0]}"
+            f"mask {path} has {mask.shape[1]}x{mask.shape[0]} pixels, its image {size[1]}x{size[0]}"
         )
     return mask > mask.max() / 2
 
 
 def image_files(paths: Sequence[Path], flag: str) -> list[Path]:
-    """The images that a flag names, folders opened.
+    """List the images of a flag's files and folders.
 
     Raises:
-        UserError: one is neither an image nor a folder of images.
+        UserError: a path is neither an image nor a folder of images.
     """
     found = []
     for path in paths:
         source = open_input(path)
         if not isinstance(source, list):
-            raise UserError(f"{flag} {path} is a video: images are needed")
+            raise UserError(f"{flag} {path} is a video: give images")
         found += source
     return found

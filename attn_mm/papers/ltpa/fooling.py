@@ -1,4 +1,4 @@
-"""``ltpa.py fool``: how often the fast gradient sign method changes a classifier's prediction.
+"""``ltpa.py fool``: measure how often the fast gradient sign method changes a prediction.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, section 5.2 and figures 5 and 6.
 """
@@ -25,13 +25,14 @@ from attn_mm.papers.classifiers import check_classes
 from attn_mm.papers.ltpa.fgsm import NORMS, ascent_signs, perturbed
 from attn_mm.papers.ltpa.nets import Net
 from attn_mm.utils.config import set_data_root
+from attn_mm.utils.figures import grid, pyplot, save
 from attn_mm.utils.output import Output, percent
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial
 from attn_mm.utils.sampling import spread
 
 Batch = tuple[Tensor, list[int | None]]
-"""Pixels ``(N, 3, H, W)``, BGR, and the true labels, None where the set has none."""
+"""Pixels ``(N, 3, H, W)``, BGR, and the true labels, or None if the set has none."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ class FoolOptions:
     """How the fooling rate is measured.
 
     Attributes:
-        images: of each test set, evenly spread; None: all.
-        batch_size: images at a time.
+        images: number of images per test set, evenly spaced; None: all.
+        batch_size: images per batch.
         data_root: folder of the test sets; None: each config's.
-        cfg_options: what was changed of the configs.
-        pictures: images to draw.
+        cfg_options: overrides of the configs.
+        pictures: number of images to draw.
     """
 
     images: int | None = None
@@ -54,15 +55,15 @@ class FoolOptions:
 
     @property
     def about(self) -> dict:
-        """What the measured rates depend on."""
+        """The settings that the measured rates depend on."""
         return {key: value for key, value in asdict(self).items() if key != "pictures"}
 
 
 def fool(nets: list[Net], options: FoolOptions, out: Output) -> None:
-    """Measure the fooling rate of each net on its config's test set, and write what was found.
+    """Measure the fooling rate of each net on its config's test set, and write the results.
 
     Raises:
-        UserError: a test set is missing, empty or of other classes, or its images can't be read.
+        UserError: a test set is missing, empty or has other classes, or its images can't be read.
     """
     sets = [open_images(net, options.data_root) for net in nets]
     chosen = [spread(range(len(dataset)), options.images) for dataset in sets]
@@ -85,7 +86,7 @@ def fool(nets: list[Net], options: FoolOptions, out: Output) -> None:
 
 
 def open_images(net: Net, data_root: str | None) -> BaseDataset:
-    """A net's test set."""
+    """Open a net's test set."""
     if data_root:
         set_data_root(net.cfg, data_root)
     check_data(net.cfg, ("test",))
@@ -95,7 +96,7 @@ def open_images(net: Net, data_root: str | None) -> BaseDataset:
 
 
 def load(dataset: BaseDataset, indices: Sequence[int], net: Net) -> Batch:
-    """Images of a test set, as its pipeline leaves them."""
+    """Yield batches of a test set's images after its pipeline."""
     return _collate([dataset[index] for index in indices], net)
 
 
@@ -111,7 +112,7 @@ def _collate(samples: list[dict], net: Net) -> Batch:
 def measure(
     net: Net, dataset: BaseDataset, indices: list[int], batch_size: int, partial: Partial, bar: Progress
 ) -> dict:
-    """A net's rates; batches that ``partial`` holds already are not looked at again."""
+    """Measure a net's rates; skips the batches that ``partial`` contains already."""
     batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
     keys = [f"{net.name}/{place}" for place in range(len(batches))]
     rest = [place for place, key in enumerate(keys) if key not in partial.found]
@@ -133,7 +134,7 @@ def measure(
 
 
 def count(net: Net, pixels: Tensor, labels: list[int | None]) -> dict:
-    """Of a batch: how many images are fooled at each norm, have a label, are right when unperturbed."""
+    """Count a batch's images that are fooled at each norm, that have a label, that are right unperturbed."""
     signs, clean = ascent_signs(net.scores, pixels)
     fooled = [int((classes(net, perturbed(pixels, signs, norm)) != clean).sum()) for norm in NORMS]
     pairs = [(p, label) for p, label in zip(clean.tolist(), labels) if label is not None]
@@ -147,7 +148,7 @@ def classes(net: Net, pixels: Tensor) -> Tensor:
 
 
 def draw_images(nets: list[Net], dataset: BaseDataset, index: int, out: Output) -> None:
-    """Write an image as each net sees it perturbed, ``pictures/NET/INDEX_linfNORM.png``, and a sheet."""
+    """Write an image perturbed for each net, ``pictures/NET/INDEX_linfNORM.png``, and an overview."""
     rows = []
     for net in nets:
         pixels, _ = load(dataset, [index], net)
@@ -163,8 +164,6 @@ def draw_images(nets: list[Net], dataset: BaseDataset, index: int, out: Output) 
 
 
 def _draw_sheet(names: list[str], rows: list[list[tuple]], path: Path) -> None:
-    from attn_mm.utils.figures import grid, save
-
     figure, axes = grid(len(rows), len(rows[0]), side=1.35)
     for name, line, row in zip(names, axes, rows):
         clean = row[0][2]
@@ -178,9 +177,7 @@ def _draw_sheet(names: list[str], rows: list[list[tuple]], path: Path) -> None:
 
 
 def draw_rates(records: list[dict], path: Path) -> None:
-    """Plot each net's fooling rate by the norm, as figure 6 tabulates it."""
-    from attn_mm.utils.figures import pyplot, save
-
+    """Plot each net's fooling rate by norm, the data of figure 6."""
     figure, axis = pyplot().subplots(figsize=(5.5, 3.8))
     for record in records:
         axis.plot(NORMS, [100 * r for r in record["fooling_rate"].values()], marker="o", label=record["name"])

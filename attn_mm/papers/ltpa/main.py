@@ -20,39 +20,39 @@ from attn_mm.utils.flags import add_device_flag, add_options_flag, count, from_a
 from attn_mm.utils.output import Output
 
 _DESCRIPTION = """\
-The analyses of "Learn to pay attention" (Jetley et al., ICLR 2018) on trained classifiers of mmpretrain.
+Repeat the analyses of "Learn to pay attention" (Jetley et al., ICLR 2018) on trained mmpretrain classifiers.
 
   ltpa.py fool      how often the fast gradient sign method changes the prediction (figures 5 and 6)
   ltpa.py transfer  accuracy of a linear SVM on the features of other image sets (table 3)
-  ltpa.py segment   objects segmented by the attention, against masks (figures 8 and 9)
-  ltpa.py query     attention that another image's global feature asks for (figure 10)
+  ltpa.py segment   objects segmented by the attention, compared with masks (figures 8 and 9)
+  ltpa.py query     how attention changes with another image's global feature (figure 10)
 
-ANALYSIS --help says more; ANALYSIS --demo shows each on generated pictures, without data or download.
-docs/ltpa_analyses.md explains what is measured.
+ANALYSIS --help explains the options. ANALYSIS --demo runs an analysis on generated images, without data or
+download. docs/ltpa_analyses.md explains the measurements.
 """
 
 _FOOL = """\
-The share of test images whose predicted class changes when each pixel moves by 1, 2, 4, 8 or 16 of 255,
-up or down, so that the class becomes less likely. The images are those of each config's test set. An
-interrupted run goes on when the same command is given again.
+Measure the share of test images whose predicted class changes under a small perturbation. Each pixel moves
+up or down by 1, 2, 4, 8 or 16 of 255, in the direction that makes the class less likely. The images come
+from each config's test set. After an interruption, repeat the command to continue where it stopped.
 
   ltpa.py fool --demo
   ltpa.py fool vgg.py vgg.pth vgg_att2.py vgg_att2.pth --pictures 3
 """
 
 _TRANSFER = """\
-What a network has learnt, tried on sets that it has not been trained for: a linear SVM (C = 1) on the
-input of the last linear layer, mean accuracy of five folds. A set is a folder with one of images for each
-class. Images are made square and, as in the paper, ZCA-whitened. An interrupted run goes on when the same
-command is given again.
+Test a network's features on image sets that it was not trained for. A linear SVM (C = 1) classifies the
+input of the last linear layer; the result is the mean accuracy over five folds. A set is a folder with a
+subfolder of images for each class. Images are made square and, as in the paper, ZCA-whitened. After an
+interruption, repeat the command to continue where it stopped.
 
   ltpa.py transfer --demo
   ltpa.py transfer vgg.py vgg.pth vgg_att2.py vgg_att2.pth --sets event8/ caltech101/ --no-zca
 """
 
 _SEGMENT = """\
-Segment objects by the attention of a network's last two levels and compare with masks by the Jaccard
-index. Of a network without an attn_mm.LTPAHead Grad-CAM takes the attention's place.
+Segment objects with the attention of a network's last two levels, and compare them with true masks by the
+Jaccard index (IoU). For a network without an attn_mm.LTPAHead, Grad-CAM replaces the attention.
 
   ltpa.py segment --demo
   ltpa.py segment vgg_att2.py vgg_att2.pth --data ObjectDiscovery/Data
@@ -60,8 +60,8 @@ index. Of a network without an attn_mm.LTPAHead Grad-CAM takes the attention's p
 """
 
 _QUERY = """\
-Where a network with an attn_mm.LTPAHead looks in a target image when the global feature, its query, is
-another image's.
+Show where a network with an attn_mm.LTPAHead looks in a target image when the query, its global feature,
+comes from another image.
 
   ltpa.py query --demo
   ltpa.py query vgg_att2_dp.py vgg_att2_dp.pth --queries dog.jpg --targets park/
@@ -74,7 +74,7 @@ ANALYSES: dict[str, tuple[Callable[..., None], type[Any]]] = {
     "segment": (segment, SegmentOptions),
     "query": (query, QueryOptions),
 }
-"""What does each analysis, and what it takes from the command line."""
+"""The function and the options of each analysis."""
 
 # What --demo brings itself.
 _BROUGHT = ("nets", "names", "sets", "data", "images_dir", "masks_dir", "queries", "targets", "data_root")
@@ -87,45 +87,69 @@ def parse_args(argv=None) -> argparse.Namespace:
     analyses = parser.add_subparsers(dest="analysis", required=True, metavar="ANALYSIS")
 
     flags = _add(analyses, "fool", _FOOL)
-    flags.add_argument("--data-root", metavar="DIR", help="folder of the test set (default: each config's)")
     flags.add_argument(
-        "--images", type=positive, metavar="N", help="so many, evenly spread over the set (default: all)"
+        "--data-root", metavar="DIR", help="folder of the test set (default: from each config)"
     )
     flags.add_argument(
-        "--pictures", type=count, default=0, metavar="N", help="write so many of the perturbed images"
+        "--images",
+        type=positive,
+        metavar="N",
+        help="number of test images to use, evenly spaced (default: all)",
+    )
+    flags.add_argument(
+        "--pictures",
+        type=count,
+        default=0,
+        metavar="N",
+        help="number of perturbed images to write (default: %(default)s)",
     )
     _add_batch_size(flags)
 
     flags = _add(analyses, "transfer", _TRANSFER)
-    flags.add_argument("--sets", type=Path, nargs="+", metavar="DIR", help="folders of class folders")
+    flags.add_argument(
+        "--sets",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="image sets, each a folder with one subfolder per class",
+    )
     flags.add_argument(
         "--no-zca",
         dest="zca",
         action="store_false",
-        help="normalise the images as in training, in place of whitening them",
+        help="normalise images as in training instead of whitening them",
     )
     _add_size(flags)
     _add_batch_size(flags)
 
     flags = _add(analyses, "segment", _SEGMENT)
     flags.add_argument(
-        "--data", type=Path, metavar="DIR", help="class folders, each with images and a folder GroundTruth"
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder of class folders with images and a folder GroundTruth each",
     )
-    flags.add_argument("--images-dir", type=Path, metavar="DIR", help="a folder of images, with --masks-dir")
-    flags.add_argument("--masks-dir", type=Path, metavar="DIR", help="that of their masks, of the same names")
+    flags.add_argument("--images-dir", type=Path, metavar="DIR", help="folder of images; needs --masks-dir")
+    flags.add_argument("--masks-dir", type=Path, metavar="DIR", help="folder of masks with the images' names")
     flags.add_argument(
-        "--pictures", type=count, default=6, metavar="N", help="images to draw (default: %(default)s)"
+        "--pictures",
+        type=count,
+        default=6,
+        metavar="N",
+        help="number of images to draw (default: %(default)s)",
     )
     _add_size(flags)
 
     flags = _add(analyses, "query", _QUERY)
-    flags.add_argument("--queries", type=Path, nargs="+", metavar="IMAGE", help="images, or folders of them")
+    flags.add_argument(
+        "--queries", type=Path, nargs="+", metavar="IMAGE", help="images or folders that give the queries"
+    )
     flags.add_argument("--targets", type=Path, nargs="+", metavar="IMAGE", help="the same")
     flags.add_argument(
         "--level",
         type=positive,
         metavar="L",
-        help="which of the network's, from 1 (default: the last but one)",
+        help="attention level of the network, from 1 (default: the second last)",
     )
     _add_size(flags)
     return parser.parse_args(argv)
@@ -136,15 +160,22 @@ def _add(analyses, name: str, description: str) -> argparse.ArgumentParser:
         name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "nets", nargs="*", metavar="CONFIG CHECKPOINT", help="one network, or several to compare"
+        "nets", nargs="*", metavar="CONFIG CHECKPOINT", help="one or several networks to compare"
     )
-    parser.add_argument("--demo", action="store_true", help="small networks on generated pictures instead")
-    parser.add_argument("--names", nargs="+", metavar="NAME", help="what to call the networks")
+    parser.add_argument(
+        "--demo", action="store_true", help="train small networks on generated images instead"
+    )
+    parser.add_argument(
+        "--names",
+        nargs="+",
+        metavar="NAME",
+        help="one name per network, in order (default: the config names)",
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help=f"output folder (default: outputs/ltpa_{name})"
     )
     add_device_flag(parser)
-    add_options_flag(parser, "change every config, such as test_dataloader.dataset.split=train")
+    add_options_flag(parser, "override values in every config, such as test_dataloader.dataset.split=train")
     return parser
 
 
@@ -153,13 +184,13 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=positive,
         metavar="PIXELS",
-        help="side of the squares that images are resized to (default: of the config's inputs)",
+        help="resize images to squares of N pixels a side (default: the config's input size)",
     )
 
 
 def _add_batch_size(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--batch-size", type=positive, default=64, metavar="N", help="images at a time (default: %(default)s)"
+        "--batch-size", type=positive, default=64, metavar="N", help="images per batch (default: %(default)s)"
     )
 
 

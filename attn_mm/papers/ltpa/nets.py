@@ -1,4 +1,4 @@
-"""The trained classifiers that an analysis compares."""
+"""Load the trained classifiers that an analysis compares."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from attn_mm.utils.resumable import identity
 
 @dataclass
 class Net:
-    """A classifier of mmpretrain, in evaluation mode.
+    """An mmpretrain classifier in evaluation mode.
 
     Attributes:
-        name: what it is called in tables, pictures and file names.
-        cfg: its config.
-        checkpoint: its checkpoint's file.
-        model: with ``dataset_meta``.
-        size: the side of the square images that it is shown where an analysis brings its own.
+        name: name in tables, pictures and file names.
+        cfg: the config.
+        checkpoint: file of the checkpoint.
+        model: the model, with ``dataset_meta``.
+        size: side in pixels of its square inputs, if an analysis uses images from outside the config.
     """
 
     name: str
@@ -44,41 +44,41 @@ class Net:
 
     @property
     def about(self) -> dict[str, str]:
-        """What the results say of it."""
+        """The description for the results."""
         return {"name": self.name, "config": self.cfg.filename, "checkpoint": self.checkpoint}
 
     @property
     def identity(self) -> list:
-        """What tells it from another of its name."""
+        """What distinguishes it from another net of the same name."""
         return [identity(self.cfg.filename), identity(self.checkpoint)]
 
     @property
     def device(self) -> torch.device:
-        """Where the model's parameters are."""
+        """The device of the model's parameters."""
         return next(self.model.parameters()).device
 
     def inputs(self, pixels: Tensor) -> Tensor:
-        """Pixels ``(N, 3, H, W)``, BGR of 0..255, as the config's normalisation hands them to the network."""
+        """Apply the config's normalisation to pixels ``(N, 3, H, W)``, BGR, 0 to 255."""
         return self.model.data_preprocessor({"inputs": pixels})["inputs"]
 
     def scores(self, pixels: Tensor) -> Tensor:
-        """Pixels ``(N, 3, H, W)``, BGR of 0..255 -> scores ``(N, classes)``, differentiable."""
+        """Compute scores ``(N, classes)`` from pixels ``(N, 3, H, W)``, BGR, 0 to 255; differentiable."""
         return self.model(self.inputs(pixels), mode="tensor")
 
     def look(self, path: Path) -> tuple[np.ndarray, Tensor]:
-        """An image file, uint8 BGR, and what the network is shown of it, pixels ``(1, 3, size, size)``."""
+        """Read an image file; returns it, uint8 BGR, and the network's pixels ``(1, 3, size, size)``."""
         image = read_image(path)
         return image, to_pixels([resized(image, self.size)]).to(self.device)
 
 
 def resized(image: np.ndarray, size: int) -> np.ndarray:
-    """An image made square; pixels are averaged where it shrinks, interpolated where it grows."""
+    """Resize an image to a square; averages pixels to shrink it, interpolates to enlarge it."""
     method = cv2.INTER_AREA if min(image.shape[:2]) > size else cv2.INTER_LINEAR
     return cv2.resize(image, (size, size), interpolation=method)
 
 
 def to_pixels(images: Sequence[np.ndarray]) -> Tensor:
-    """Images (H, W, 3) of one size as ``(N, 3, H, W)``, float32."""
+    """Stack images (H, W, 3) of one size to ``(N, 3, H, W)``, float32."""
     return torch.from_numpy(np.stack(images)).movedim(-1, 1).float()
 
 
@@ -89,21 +89,21 @@ def open_nets(
     size: int | None = None,
     options: dict | None = None,
 ) -> list[Net]:
-    """The classifiers that a command line names.
+    """Load the classifiers of a command line.
 
     Args:
         nets: config, checkpoint, config, checkpoint, and so on.
-        device: where they run.
-        names: of each, as of :func:`network_names`.
-        size: see :class:`Net`; None: of the config's inputs.
-        options: of ``--cfg-options``, merged into every config.
+        device: device to run on.
+        names: names of the nets, see :func:`network_names`.
+        size: see :class:`Net`; None: the config's input size.
+        options: ``--cfg-options``, merged into every config.
 
     Raises:
-        UserError: the list is empty or odd, the names are not one for each net, or a net is none that
-            tells an image's class.
+        UserError: the list is empty or has an odd length, the number of names is wrong, or a net isn't a
+            single-label classifier.
     """
     if not nets or len(nets) % 2:
-        raise UserError("name CONFIG CHECKPOINT, once or several times, or use --demo")
+        raise UserError("give CONFIG CHECKPOINT for each network, or --demo")
     pairs = list(zip(nets[::2], nets[1::2]))
     for _, checkpoint in pairs:
         check_checkpoint(checkpoint)
@@ -116,13 +116,11 @@ def _open(
 ) -> Net:
     cfg = load_config(config, options)
     if cfg.get("default_scope") != "mmpretrain":
-        raise UserError(
-            f"{config} is for {cfg.get('default_scope')}: a classifier's, of mmpretrain, is needed"
-        )
+        raise UserError(f"{config} is for {cfg.get('default_scope')}; use an mmpretrain classifier")
     model = load_model(cfg, checkpoint, device)
     from mmpretrain.models import ImageClassifier
 
     if not isinstance(model, ImageClassifier) or is_multilabel(model):
         kind = type(model).__name__ + (f" with a {type(model.head).__name__}" if is_multilabel(model) else "")
-        raise UserError(f"{config}: a {kind} doesn't tell an image's one class: an ImageClassifier is needed")
+        raise UserError(f"{config}: a {kind} doesn't predict a single class; use an ImageClassifier")
     return Net(name, cfg, checkpoint, model, size or configured_size(cfg))

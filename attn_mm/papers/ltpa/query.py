@@ -1,4 +1,4 @@
-"""``ltpa.py query``: attention over an image's local features that another image's global feature asks for.
+"""``ltpa.py query``: attention over an image's local features with another image's global feature as query.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, appendix A.5 and figure 10.
 """
@@ -21,6 +21,7 @@ from attn_mm.maps.overlay import fit_to_image, overlay
 from attn_mm.papers.ltpa.folders import image_files
 from attn_mm.papers.ltpa.nets import Net
 from attn_mm.papers.ltpa.query_attention import relative_change, shifted_share
+from attn_mm.utils.figures import grid, save
 from attn_mm.utils.output import Output
 from attn_mm.utils.progress import progress_bar
 
@@ -31,12 +32,12 @@ _LEGEND = "Change of the attention,\nas a share of its own:\nred: +100% or more\
 
 @dataclass(frozen=True)
 class QueryOptions:
-    """Who asks whom.
+    """The queries, the targets and the level of an analysis.
 
     Attributes:
-        queries: images, or folders of them, whose global features ask.
-        targets: images, or folders of them, that are asked.
-        level: of the networks' attention, from 1; None: the last but one.
+        queries: images, or folders of images, whose global features are the queries.
+        targets: images, or folders of images, whose local features are attended to.
+        level: attention level of the networks, from 1; None: the second last.
     """
 
     queries: Sequence[Path] | None = None
@@ -45,13 +46,13 @@ class QueryOptions:
 
 
 def query(nets: list[Net], options: QueryOptions, out: Output) -> None:
-    """Let every query image ask every target image, by every net, and write what changes.
+    """Compute every target's attention with every query, for every net, and write the changes.
 
     Raises:
-        UserError: no images are named, or a net has no LTPA head, or none of the level asked for.
+        UserError: no images are given, or a net has no LTPA head or lacks the level.
     """
     if not options.queries or not options.targets:
-        raise UserError("--queries and --targets name images, or folders of them")
+        raise UserError("give images, or folders of images, with --queries and --targets")
     queries, targets = image_files(options.queries, "--queries"), image_files(options.targets, "--targets")
     levels = {net.name: _level(net, options.level) for net in nets}
     records: list[dict[str, Any]] = []
@@ -76,26 +77,26 @@ def query(nets: list[Net], options: QueryOptions, out: Output) -> None:
 
 
 def _level(net: Net, wanted: int | None) -> int:
-    """The place of a level among a net's; the last but one, where the paper looks, if none is asked for."""
+    """Index of a level among a net's levels; without ``wanted``, the second last, as in the paper."""
     if not hasattr(net.model.head, "attend"):
-        raise UserError(f"{net.name} has no attn_mm.LTPAHead: it attends by no query")
+        raise UserError(f"{net.name} has no attn_mm.LTPAHead: use a network whose attention has a query")
     number = len(net.model.head.attentions)
     if wanted is None:
         return max(0, number - 2)
     if wanted > number:
-        raise UserError(f"--level {wanted}: {net.name} has {number} levels")
+        raise UserError(f"--level {wanted}: {net.name} has only {number} levels")
     return wanted - 1
 
 
 @torch.no_grad()
 def _features(net: Net, path: Path) -> tuple[Tensor, ...]:
-    """The local features of each level and the global one."""
+    """Compute the local features of each level and the global feature."""
     return net.model.extract_feat(net.inputs(net.look(path)[1]))
 
 
 @torch.no_grad()
 def attention(net: Net, local: list[Tensor], global_: Tensor, level: int) -> np.ndarray:
-    """A level's attention (h, w), whose sum is 1, over one image's local features by a global one."""
+    """Compute a level's attention (h, w), of sum 1, from local features and a global feature."""
     return net.model.head.attend(local, global_)[1][level][0, 0].double().cpu().numpy()
 
 
@@ -106,9 +107,7 @@ def _draw(
     driven: list[list[np.ndarray]],
     path: Path,
 ) -> None:
-    """Rows are targets: the image, its own attention and, for each query, the attention and its change."""
-    from attn_mm.utils.figures import grid, save
-
+    """Draw a row per target: the image, its own attention and, for each query, the attention and change."""
     figure, axes = grid(1 + len(targets), 2 + 2 * len(queries), side=1.25)
     for axis in axes[0]:
         axis.set_visible(False)
@@ -137,7 +136,7 @@ def _draw(
 
 
 def _signed(image: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """Red where the attention grows, blue where it falls, over the grey image."""
+    """Colour the grey image red where the attention grows and blue where it falls."""
     share = fit_to_image(np.clip(change / _FULL_CHANGE, -1, 1), image.shape[:2])
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None]
     colour = np.where(share[..., None] > 0, (40, 40, 220), (220, 80, 40))

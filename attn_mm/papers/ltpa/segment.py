@@ -1,4 +1,4 @@
-"""``ltpa.py segment``: objects segmented by what a classifier attends.
+"""``ltpa.py segment``: segment objects by a classifier's attention.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, section 5.4, figures 8 and 9, and appendix A.4.
 """
@@ -26,21 +26,22 @@ from attn_mm.papers.ltpa.folders import MaskedImage, object_discovery, pairs, re
 from attn_mm.papers.ltpa.nets import Net
 from attn_mm.papers.ltpa.weak_segmentation import binarise, combine, jaccard
 from attn_mm.utils.extras import require
+from attn_mm.utils.figures import grid, save
 from attn_mm.utils.output import Output, percent
 from attn_mm.utils.progress import progress_bar
 
 Segmenter = Callable[[Path], np.ndarray]
-"""From an image's file to a map of its pixels, (H, W), of 0..1."""
+"""Computes a map of an image file's pixels, (H, W), 0 to 1."""
 
 
 @dataclass(frozen=True)
 class SegmentOptions:
-    """The images with masks, and how many are drawn.
+    """The images with masks, and how many to draw.
 
     Attributes:
         data: folder in the Object Discovery layout; or
-        images_dir, masks_dir: folders of images and of their masks, of the same names.
-        pictures: images to draw.
+        images_dir, masks_dir: folders of images and of masks with the same names.
+        pictures: number of images to draw.
     """
 
     data: Path | None = None
@@ -49,23 +50,24 @@ class SegmentOptions:
     pictures: int = 6
 
     def images(self) -> list[MaskedImage]:
-        """The images; UserError where there are none, or the folders aren't named in one of the two ways."""
+        """Find the images; UserError if there are none, or the flags name no valid folders."""
         if self.data and not (self.images_dir or self.masks_dir):
             return object_discovery(self.data)
         if self.images_dir and self.masks_dir and not self.data:
             return pairs(self.images_dir, self.masks_dir)
         raise UserError(
-            "name --data, a folder in the Object Discovery layout, or --images-dir and --masks-dir"
+            "give --data, a folder in the Object Discovery layout, or --images-dir and --masks-dir"
         )
 
 
 def segment(nets: list[Net], options: SegmentOptions, out: Output) -> None:
-    """Segment every image by every net, compare with the masks, and write what was found.
+    """Segment every image with every net, compare with the masks, and write the results.
 
-    Images whose mask is empty show no object: they are counted and left out.
+    Images with an empty mask show no object: they are counted and skipped.
 
     Raises:
-        UserError: there are no images with masks, a mask is not of its image's size, or all are empty.
+        UserError: there are no images with masks, a mask's size differs from its image's, or all masks are
+            empty.
     """
     images = options.images()
     truths = {pair: read_mask(pair.mask, read_image(pair.image).shape[:2]) for pair in images}
@@ -98,7 +100,7 @@ def segment(nets: list[Net], options: SegmentOptions, out: Output) -> None:
 
 
 def _first_of_each_group(images: list[MaskedImage], number: int) -> list[MaskedImage]:
-    """``number`` images, the groups taking turns."""
+    """Choose ``number`` images from the groups in turn."""
     groups = defaultdict(list)
     for pair in images:
         groups[pair.group].append(pair)
@@ -114,11 +116,11 @@ def _summary(found: dict[str, list[float]]) -> dict[str, dict]:
 
 
 def attention_segmenter(net: Net) -> tuple[Segmenter, str]:
-    """A function that maps a net's attention onto an image, and what it takes for attention.
+    """A function that maps a net's attention onto an image, and the name of that attention.
 
-    That is the attention of the last two levels of an ``attn_mm.LTPAHead`` (of VGG-PAN the gate and the
-    attention above it, without the root), or else Grad-CAM of the predicted class on the backbone's last map:
-    of a network that averages this map, such as VGG-GAP, its class activation map.
+    An ``attn_mm.LTPAHead`` gives the attention of its last two levels (for VGG-PAN the gate and the attention
+    above it, without the root). Other networks give Grad-CAM of the predicted class on the backbone's last
+    map. If the network averages this map, as VGG-GAP does, that is its class activation map.
     """
     run = MMPretrain().plain_forward(net.model)
     blank = torch.zeros(1, 3, net.size, net.size, device=net.device)
@@ -141,7 +143,7 @@ def _on_image(attention: Tensor, image: np.ndarray) -> np.ndarray:
 
 
 class _WithLastMap(nn.Module):
-    """A classifier whose backbone's last map passes a module that can be hooked."""
+    """Wraps a classifier so that its backbone's last map passes through a module to hook."""
 
     def __init__(self, model: BaseModel) -> None:
         super().__init__()
@@ -162,8 +164,8 @@ def _grad_cam(net: Net) -> Segmenter:
         )
     if features[-1].dim() != 4:
         raise UserError(
-            f"{net.name} has neither an attn_mm.LTPAHead nor a map as its backbone's last output: "
-            "nothing to segment with"
+            f"{net.name} can't segment: it needs an attn_mm.LTPAHead, or a backbone whose last "
+            "output is a map"
         )
     cam = grad_cam.GradCAM(model=model, target_layers=[model.last_map])
 
@@ -182,9 +184,7 @@ def _draw(
     levels: dict[tuple[str, MaskedImage], np.ndarray],
     path: Path,
 ) -> None:
-    """A row for each image: itself, its mask, each net's map and what it cuts out, with its Jaccard index."""
-    from attn_mm.utils.figures import grid, save
-
+    """Draw a row per image: the image, its mask, each net's map and segment, with the Jaccard index."""
     figure, axes = grid(len(images), 2 + 2 * len(names), side=1.4)
     for line, pair in zip(axes, images):
         image = read_image(pair.image)
@@ -205,5 +205,5 @@ def _show(axis, picture: np.ndarray, title: str) -> None:
 
 
 def _cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The image with everything outside the mask white."""
+    """Make everything outside the mask white."""
     return np.where(mask[..., None], image, 255).astype(np.uint8)

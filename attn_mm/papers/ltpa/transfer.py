@@ -1,4 +1,4 @@
-"""``ltpa.py transfer``: a classifier's features on other sets, by a linear SVM.
+"""``ltpa.py transfer``: test a classifier's features on other image sets with a linear SVM.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, section 5.3, table 3 and appendix A.4.
 """
@@ -19,6 +19,7 @@ from attn_mm.papers.ltpa.folders import class_folders
 from attn_mm.papers.ltpa.nets import Net, resized, to_pixels
 from attn_mm.papers.ltpa.whitening import normalise_contrast, zca
 from attn_mm.utils.extras import require
+from attn_mm.utils.figures import pyplot, save
 from attn_mm.utils.output import Output, percent
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial
@@ -29,14 +30,14 @@ _SEED, _MAX_ITERATIONS = 0, 10000
 
 @dataclass(frozen=True)
 class TransferOptions:
-    """What the features are tried on, and how.
+    """The image sets and the settings of the test.
 
     Attributes:
-        sets: folders, each with one of images for each class.
-        zca: whiten the images, in place of normalising them as in training.
-        size: side of the squares that images are resized to; None: each config's.
-        batch_size: images at a time.
-        cfg_options: what was changed of the configs.
+        sets: folders, each with one subfolder of images per class.
+        zca: whiten the images instead of normalising them as in training.
+        size: side in pixels of the squares that images are resized to; None: each config's input size.
+        batch_size: images per batch.
+        cfg_options: overrides of the configs.
     """
 
     sets: Sequence[Path] | None = None
@@ -47,17 +48,19 @@ class TransferOptions:
 
 
 def transfer(nets: list[Net], options: TransferOptions, out: Output) -> None:
-    """Cross-validate an SVM on every net's features of every set, and write what was found.
+    """Cross-validate an SVM on every net's features of every set, and write the results.
 
     Raises:
-        UserError: a set is no folder of classes, or a class has fewer images than there are folds.
+        UserError: a set isn't a folder of class folders, or a class has fewer images than there are folds.
     """
     if not options.sets:
-        raise UserError("--sets names the folders, each with one of images for each class")
+        raise UserError("give image sets with --sets: folders with one subfolder of images per class")
     require("sklearn")
     sets = {path.resolve().name: class_folders(path) for path in options.sets}
     if len(sets) < len(options.sets):
-        raise UserError("--sets: two folders have the same name, by which the table knows them")
+        raise UserError(
+            "--sets: two folders have the same name, but the table needs unique names: rename one"
+        )
     for path, (_, labels, classes) in zip(options.sets, sets.values()):
         _check_classes(path, labels, classes)
     about = {key: getattr(options, key) for key in ("zca", "size", "cfg_options")}
@@ -86,7 +89,7 @@ def transfer(nets: list[Net], options: TransferOptions, out: Output) -> None:
 def _check_classes(path: Path, labels: np.ndarray, classes: list[str]) -> None:
     for name, number in zip(classes, np.bincount(labels, minlength=len(classes))):
         if number < FOLDS:
-            raise UserError(f"{path / name} holds {number} images: {FOLDS} folds need {FOLDS} of each class")
+            raise UserError(f"{path / name} contains {number} images: {FOLDS} folds need {FOLDS} per class")
 
 
 def _summary(folds: dict[str, list[float]]) -> dict[str, dict]:
@@ -96,9 +99,9 @@ def _summary(folds: dict[str, list[float]]) -> dict[str, dict]:
 def features(
     net: Net, paths: list[Path], batch_size: int, whitened: bool, bar: Progress, title: str
 ) -> np.ndarray:
-    """What the last linear layer of a net gets of images, (n, d).
+    """Compute the input of a net's last linear layer for images, (n, d).
 
-    Whitened images take the place of those that the config's mean and standard deviation normalise.
+    Whitened images replace the images normalised by the config's mean and standard deviation.
     """
     images = [
         resized(read_image(path), net.size) for path in bar.track(paths, description=f"{title}, images")
@@ -123,7 +126,7 @@ def _in_channel_order(net: Net, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def cross_validate(vectors: np.ndarray, labels: np.ndarray) -> list[float]:
-    """The accuracy of liblinear's SVM on each of ``FOLDS`` folds, shuffled and stratified by class."""
+    """Measure liblinear's SVM: accuracy on each of ``FOLDS`` folds, shuffled and stratified by class."""
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from sklearn.svm import LinearSVC
 
@@ -133,8 +136,6 @@ def cross_validate(vectors: np.ndarray, labels: np.ndarray) -> list[float]:
 
 
 def _draw(folds: dict[str, dict[str, list[float]]], path: Path) -> None:
-    from attn_mm.utils.figures import pyplot, save
-
     sets = list(next(iter(folds.values())))
     figure, axis = pyplot().subplots(figsize=(max(4.5, 1.4 + 0.5 * len(sets) * len(folds)), 3.6))
     width = 0.8 / len(folds)

@@ -1,4 +1,4 @@
-"""Segments from a classifier's attention maps.
+"""Turn a classifier's attention maps into segmentations, and score them.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, section 5.4 and appendix A.4 (https://arxiv.org/abs/1804.02391).
 """
@@ -12,14 +12,14 @@ import numpy as np
 
 
 def combine(maps: Sequence[np.ndarray], root: bool = True) -> np.ndarray:
-    """The maps' product, its square root if ``root``, rescaled to 0..1; a flat one is 0 everywhere.
+    """Multiply maps, take the square root if ``root``, and rescale to 0..1; a constant map becomes 0.
 
     The square root of two levels' product is "a probability distribution in the limit of the two approaching
-    each other". A single map stays itself.
+    each other". A single map is only rescaled.
 
     Args:
-        maps: one or two, ``(H, W)`` each, not negative.
-        root: off for progressive attention, whose maps "are not complementary but sequential".
+        maps: one or two maps, ``(H, W)`` each, not negative.
+        root: False for progressive attention, whose maps "are not complementary but sequential".
     """
     product = np.prod(np.asarray(maps, np.float64), axis=0)
     if root and len(maps) == 2:
@@ -29,13 +29,13 @@ def combine(maps: Sequence[np.ndarray], root: bool = True) -> np.ndarray:
 
 
 def binarise(level: np.ndarray) -> np.ndarray:
-    """The pixels, bool ``(H, W)``, of a map in 0..1 that lie above Otsu's threshold, in 256 levels."""
+    """Threshold a map of 0..1 by Otsu's method in 256 levels; bool ``(H, W)``."""
     grey = np.rint(255 * level).astype(np.uint8)
     return cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)[1].astype(bool)
 
 
 def jaccard(found: np.ndarray, truth: np.ndarray) -> float:
-    """Intersection over union of two bool masks of one shape; ValueError where both are empty."""
+    """Intersection over union of two bool masks of one shape; ValueError if both are empty."""
     union = np.count_nonzero(found | truth)
     if not union:
         raise ValueError("two empty masks have no Jaccard index")

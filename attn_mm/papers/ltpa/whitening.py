@@ -1,4 +1,4 @@
-"""ZCA whitening of images, as pylearn2 prepares CIFAR.
+"""ZCA-whiten images as pylearn2 does for CIFAR.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, appendix A.4 (https://arxiv.org/abs/1804.02391), whiten
 "all the evaluation datasets" by the scripts that https://github.com/szagoruyko/wide-residual-networks
@@ -12,20 +12,20 @@ import numpy as np
 
 
 def normalise_contrast(images: np.ndarray, scale: float = 55.0) -> np.ndarray:
-    """Each image of ``(n, d)`` less its mean, scaled to a norm of ``scale``, float64; a flat one is 0."""
+    """Subtract each image's mean, scale to norm ``scale``; ``(n, d)``, float64; constant images become 0."""
     centred = images - images.mean(axis=1, keepdims=True, dtype=np.float64)
     norms = np.linalg.norm(centred, axis=1, keepdims=True)
     return centred * (scale / np.where(norms > 1e-8 * scale, norms, scale))
 
 
 def zca(images: np.ndarray, bias: float = 0.1) -> np.ndarray:
-    """Whiten images by (C + bias I)^(-1/2), C being their covariance.
+    """Whiten images by (C + bias I)^(-1/2), where C is their covariance.
 
-    With fewer images than numbers in each, the n x n matrix of their products gives the same in less time.
+    If n < d, the n x n matrix of the images' products gives the same result in less time.
 
     Args:
         images: ``(n, d)``.
-        bias: added to the variances, so that directions without any are not blown up.
+        bias: added to the variances, so that directions without variance aren't amplified.
 
     Returns:
         ``(n, d)``, float64, of mean 0.

@@ -1,1 +1,1 @@
-"""The analyses of the TAM paper: gates, lesions, linearisation, filters."""
+"""The analyses of the TAM paper: gates, lesions, linearisation and filters."""

@@ -1,4 +1,4 @@
-"""The filters of a network's residual blocks."""
+"""Measure the variance of the filters of a network's residual blocks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from attn_mm.utils.tables import markdown_table
 
 
 def block_variances(model: nn.Module) -> list[dict]:
-    """For JSON, the mean variance of the filters of each residual block and of its convolutions, by depth.
+    """Mean filter variance of each residual block and of its convolutions, by depth, for JSON.
 
-    The convolutions are those of the residual branch, without what attention adds.
+    Covers the convolutions of the residual branch, without those of attention.
     """
     blocks = []
     for name, block in model.named_modules():
@@ -32,7 +32,7 @@ def block_variances(model: nn.Module) -> list[dict]:
 
 
 def filter_table(networks: Sequence[dict]) -> str:
-    """The mean variance of the filters of each block, a column for each network, as Markdown."""
+    """Format the mean filter variance of each block as Markdown, one column per network."""
     names = [network["name"] for network in networks]
     most = max(len(network["blocks"]) for network in networks)
     rows = [
@@ -49,12 +49,12 @@ def filter_table(networks: Sequence[dict]) -> str:
 
 
 def filter_variances(weight: Tensor) -> Tensor:
-    """The variance of each filter, over its input channels and positions.
+    """Compute the variance of each filter over its input channels and positions.
 
     Args:
-        weight: of a convolution, ``(filters, channels, *kernel_size)``.
+        weight: weight of a convolution, ``(filters, channels, *kernel_size)``.
 
     Returns:
-        ``(filters,)``, float64; variances divide by the number of weights.
+        ``(filters,)``, float64; population variances, divided by the number of weights.
     """
     return weight.detach().double().flatten(1).var(1, correction=0)

@@ -1,4 +1,4 @@
-"""The figures of ``tools/gates.py``, from what its JSON files hold."""
+"""Draw the figures of ``tools/gates.py`` from its JSON files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from attn_mm.run.evaluation import shown_metrics
-from attn_mm.utils.extras import require
+from attn_mm.utils.figures import pyplot
 from attn_mm.utils.files import writing
 
 # Inches of one panel, and pixels of an inch.
@@ -16,7 +16,7 @@ _GREY = "0.6"
 
 
 def draw_scatter(gates: Sequence[dict], path: Path) -> None:
-    """Figure 3: the variance of each sample's gate against its mean; a panel for each part of the gates."""
+    """Draw figure 3: each sample's gate variance against its mean, one panel per part of the gates."""
     parts = list(dict.fromkeys(part for gate in gates for part in gate["parts"]))
     plt, figure, axes = _figure(len(parts))
     colours = plt.get_cmap("viridis")
@@ -49,7 +49,7 @@ _LABEL = dict(
 
 
 def draw_lesion(gates: Sequence[dict], metrics: dict[str, float], path: Path) -> None:
-    """Figure 4: (a) the gates' values by depth, (b) the metrics with each gate opened, dashed: with none."""
+    """Draw figure 4: (a) gate values by depth, (b) metrics with each gate opened; dashed: none opened."""
     plt, figure, (values, lesion) = _figure(2)
     depths = range(1, 1 + len(gates))
     for part in dict.fromkeys(part for gate in gates for part in gate["parts"]):
@@ -76,7 +76,7 @@ def draw_lesion(gates: Sequence[dict], metrics: dict[str, float], path: Path) ->
 
 
 def draw_linearisation(points: Sequence[dict], path: Path) -> None:
-    """Figure 5a: the metrics against the share of the PReLUs that are linear."""
+    """Draw figure 5a: the metrics against the share of linear PReLUs."""
     plt, figure, (panel,) = _figure(1)
     for name in shown_metrics(points[0]["metrics"]):
         shares = [100 * point["share"] for point in points]
@@ -87,9 +87,9 @@ def draw_linearisation(points: Sequence[dict], path: Path) -> None:
 
 
 def draw_filters(networks: Sequence[dict], path: Path) -> None:
-    """Figure 5b: the mean variance of each block's filters by depth, a line for each network.
+    """Draw figure 5b: the mean filter variance of each block by depth, one line per network.
 
-    Of several networks with as many blocks, a second panel has the ratios to the first one's variances.
+    If several networks have the same number of blocks, a second panel shows the ratios to the first network.
     """
     lines = {network["name"]: [block["variance"] for block in network["blocks"]] for network in networks}
     first, *others = lines
@@ -112,16 +112,14 @@ def draw_filters(networks: Sequence[dict], path: Path) -> None:
 
 
 def _figure(panels: int):
-    matplotlib = require("matplotlib")
-    matplotlib.use("Agg")
-    plt = require("matplotlib.pyplot")
+    plt = pyplot()
     size = (_PANEL[0] * panels, _PANEL[1])
     figure, axes = plt.subplots(1, panels, figsize=size, squeeze=False, layout="constrained")
     return plt, figure, axes[0]
 
 
 def _mark_stages(panel, stages: Sequence[int]) -> None:
-    """A line between gates of different stages."""
+    """Draw a line between gates of different stages."""
     for depth, (before, after) in enumerate(pairwise(stages), 1):
         if before != after:
             panel.axvline(depth + 0.5, color=_GREY, linewidth=0.8, linestyle=":")
@@ -134,13 +132,13 @@ def _whole_numbers(panel) -> None:
 
 
 def _from_zero(panel) -> None:
-    """Variances that are all nearly 0 are not blown up to the axis's height."""
+    """Keep variances that are all nearly 0 from filling the height of the axis."""
     top = max(panel.get_ylim()[1], 1e-3)
     panel.set_ylim(-0.03 * top, top)
 
 
 def _name_metrics(panel, metrics: dict[str, float]) -> None:
-    """Name the metrics; those that hardly change are not blown up to the axis's height."""
+    """Label the metrics, and keep small changes from filling the height of the axis."""
     names = shown_metrics(metrics)
     if len(names) == 1:
         panel.set_ylabel(names[0])

@@ -1,4 +1,4 @@
-"""``tools/gates.py``: the analyses of the TAM paper, of any network's gates."""
+"""``tools/gates.py``: run the analyses of the TAM paper on the gates of any network."""
 
 from __future__ import annotations
 
@@ -33,36 +33,36 @@ from attn_mm.utils.resumable import Partial, identity
 from attn_mm.utils.tables import markdown_table
 
 _DESCRIPTION = """\
-What the gates of a network do: the analyses of the TAM paper (section 4). Gates are those of SE, CBAM,
-ECA, FCA, TAM, top-down attention and AW-convolutions.
+Analyse the gates of a network as in section 4 of the TAM paper. SE, CBAM, ECA, FCA, TAM, top-down attention
+and AW-convolutions have gates. ANALYSIS --help explains the options of an analysis.
 
   gates.py scatter configs/tam/r50_tam_300e_cifar100.py epoch_300.pth
   gates.py lesion configs/tam/r50_tam_300e_cifar100.py epoch_300.pth --data-root cifar100
-  gates.py lesion configs/tam/r18_tam_300e_cifar10.py --demo        no data, no checkpoint
+  gates.py lesion configs/tam/r18_tam_300e_cifar10.py --demo        needs no data or checkpoint
 """
 
 _EPILOG = """\
-Each writes a picture and a JSON file of its name into the work dir. docs/tam_analyses.md says more.
+Each analysis writes a picture and a JSON file, named after it, into the work dir. More: docs/tam_analyses.md
 """
 
 _SCATTER = """\
-Mean and variance of each gate over its channels, positions or weights, a dot for each test sample
-(figure 3 of the TAM paper). A gate whose dots are all in one place does not depend on its input; TAM's
-without variance is the same at every position.
+Plot the mean and variance of each gate over its channels, positions or weights, one dot per test image
+(figure 3 of the TAM paper). If all dots of a gate coincide, the gate doesn't depend on its input. A TAM
+gate with zero variance is the same at every position.
 """
 _LESION = """\
-Value of each gate by depth, and the config's own metrics with one gate opened at a time: what it stands
-on then flows through as it is (figure 4 of the TAM paper). An interrupted run goes on where it stopped
-when it is started again.
+Plot the value of each gate by depth, and the config's own metrics with one gate opened at a time (figure 4
+of the TAM paper). An open gate passes its input through unchanged. After an interruption, repeat the command
+to continue where it stopped.
 """
 _LINEARISE = """\
-The config's own metrics with ever more of the PReLUs inside TAM made linear, their slopes set to 1, those
-first whose mean slope is closest to it (figure 5a of the TAM paper). An interrupted run goes on where it
-stopped when it is started again.
+Evaluate the config's own metrics while more and more PReLUs inside TAM are made linear, by setting their
+slopes to 1 (figure 5a of the TAM paper). PReLUs whose mean slope is closest to 1 come first. After an
+interruption, repeat the command to continue where it stopped.
 """
 _FILTERS = """\
-Mean variance of the filters of each residual block, by depth, of one or several networks (figure 5b of
-the TAM paper).
+Plot the mean variance of the filters of each residual block by depth, for one or several networks
+(figure 5b of the TAM paper).
 
   gates.py filters configs/tam/r50_plain_300e_cifar100.py runs/plain/epoch_300.pth \\
                    configs/tam/r50_tam_300e_cifar100.py runs/tam/epoch_300.pth
@@ -70,12 +70,12 @@ the TAM paper).
 
 
 ANALYSES = {
-    "scatter": ("mean and variance of each gate, a dot for each test sample", _SCATTER),
-    "lesion": ("value of each gate by depth; the metrics with one of them opened", _LESION),
-    "linearise": ("the metrics with ever more of TAM's PReLUs made linear", _LINEARISE),
-    "filters": ("variance of the filters of each block, of one or several networks", _FILTERS),
+    "scatter": ("plot mean and variance of each gate, one dot per test image", _SCATTER),
+    "lesion": ("plot each gate's value by depth, and the metrics with one gate opened", _LESION),
+    "linearise": ("plot the metrics with more and more of TAM's PReLUs made linear", _LINEARISE),
+    "filters": ("plot the filter variance of each block of one or several networks", _FILTERS),
 }
-"""What ``--help`` says of each analysis in a line, and what in full."""
+"""Short and full ``--help`` text of each analysis."""
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -89,27 +89,31 @@ def parse_args(argv=None) -> argparse.Namespace:
     for name in ("scatter", "lesion", "linearise"):
         one = parsers[name]
         one.add_argument("config", help="config file")
+        one.add_argument("checkpoint", nargs="?", help="checkpoint file; --demo trains one briefly instead")
         one.add_argument(
-            "checkpoint", nargs="?", help="checkpoint file; with --demo, a short training makes one"
-        )
-        one.add_argument(
-            "--images", type=positive, metavar="N", help="of the test set, evenly spread (default: all)"
+            "--images",
+            type=positive,
+            metavar="N",
+            help="number of test images to use, evenly spaced (default: all)",
         )
     parsers["linearise"].add_argument(
         "--steps",
         type=positive,
         default=10,
         metavar="N",
-        help="in so many the PReLUs become linear (default: %(default)s)",
+        help="number of steps in which the PReLUs are made linear (default: %(default)s)",
     )
     parsers["filters"].add_argument(
         "networks",
         nargs="+",
         metavar="CONFIG CHECKPOINT",
-        help="config and checkpoint of each network; with --demo configs alone",
+        help="config and checkpoint of each network; with --demo, only configs",
     )
     parsers["filters"].add_argument(
-        "--names", nargs="+", metavar="NAME", help="of the networks (default: the configs')"
+        "--names",
+        nargs="+",
+        metavar="NAME",
+        help="one name per network, in order (default: the config names)",
     )
     for one in parsers.values():
         add_config_flags(one)
@@ -119,12 +123,12 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network to look into.
+    """A trained network to analyse.
 
     Attributes:
-        config, checkpoint: its files. Without a checkpoint a demo is trained.
-        options: what is changed of the config. No launcher: one process must know what it has done.
-        device: where it runs.
+        config, checkpoint: files of the network. Without a checkpoint, a demo is trained.
+        options: changes to the config. A launcher isn't allowed: resuming works in a single process only.
+        device: device to run on.
     """
 
     config: str
@@ -133,9 +137,9 @@ class Network:
     device: str
 
     def open(self) -> tuple[Config, str, nn.Module]:
-        """The config, the checkpoint and the model; UserError where one of them can't be had."""
+        """Load the config, the checkpoint and the model; UserError if one of them is missing or invalid."""
         if not self.checkpoint and not self.options.demo:
-            raise UserError("name a checkpoint, or --demo, which trains one")
+            raise UserError("give a checkpoint, or --demo to train one")
         if self.checkpoint:
             check_checkpoint(self.checkpoint)
         cfg = open_config(self.config, self.options)
@@ -144,24 +148,24 @@ class Network:
 
 
 def open_gates(model: nn.Module, config: str) -> list[Gate]:
-    """The gates of a model; UserError where it has none."""
+    """Find the gates of a model; UserError if it has none."""
     gates = find_gates(model)
     if not gates:
         raise UserError(
-            f"{config} has no gate: expected a layer that can be opened in its model, such as attn_mm's SE, "
-            "CBAM, ECA, FCA, TAM, TD or AWConv"
+            f"{config} has no gate: its model needs a layer such as attn_mm's SE, CBAM, ECA, FCA, TAM, TD or "
+            "AWConv"
         )
     return gates
 
 
 def write(out: Path, name: str, record: dict) -> None:
-    """Write ``record`` as ``name``.json, and say that the picture is beside it."""
+    """Write ``record`` as ``name``.json, and print where it and its picture are."""
     write_atomically(out / f"{name}.json", json.dumps(record) + "\n")
     print(f"{out / name}.png, {out / name}.json")
 
 
 def describe(seen: Sequence[Seen]) -> list[dict]:
-    """For JSON, the gates by depth, with mean and variance over everything."""
+    """The gates by depth, with their overall mean and variance, for JSON."""
     return [
         {
             "name": one.gate.name,
@@ -178,7 +182,7 @@ def describe(seen: Sequence[Seen]) -> list[dict]:
 
 
 def scatter(network: Network, images: int | None = None) -> None:
-    """Figure 3, over so many images of the test set; None: all."""
+    """Make figure 3 from this number of test images; None: all."""
     cfg, checkpoint, model = network.open()
     gates = open_gates(model, network.config)
     test_set = Evaluation(cfg, images)
@@ -214,7 +218,7 @@ def _partial(analysis: str, work_dir: str, as_given: str, checkpoint: str, image
 
 
 def lesion(network: Network, images: int | None = None) -> None:
-    """Figure 4, over so many images of the test set; None: all."""
+    """Make figure 4 from this number of test images; None: all."""
     cfg, checkpoint, model = network.open()
     gates = {gate.name: gate for gate in open_gates(model, network.config)}
     as_given = cfg.pretty_text
@@ -258,11 +262,11 @@ def lesion(network: Network, images: int | None = None) -> None:
 
 
 def linearise(network: Network, images: int | None = None, steps: int = 10) -> None:
-    """Figure 5a, over so many images of the test set; the PReLUs become linear in so many steps."""
+    """Make figure 5a from ``images`` test images (None: all), making the PReLUs linear in ``steps`` steps."""
     cfg, checkpoint, model = network.open()
     layers = sloped_layers(model)
     if not layers:
-        raise UserError(f"{network.config} has no PReLU inside a TAM: expected attn_mm.TAM in its model")
+        raise UserError(f"{network.config} has no PReLU inside a TAM: use a config with attn_mm.TAM")
     as_given = cfg.pretty_text
     test_set = Evaluation(cfg, images)
     numbers = sorted({round(step * len(layers) / steps) for step in range(steps + 1)})
@@ -305,13 +309,13 @@ def _print_points(points: Sequence[dict], layers: Sequence[SlopedLayer]) -> None
 def filters(
     files: Sequence[str], options: RunOptions, device: str, names: Sequence[str] | None = None
 ) -> None:
-    """Figure 5b.
+    """Make figure 5b.
 
     Args:
-        files: config and checkpoint of each network; of demos the configs alone.
-        options: what is changed of each config; the results go into its ``work_dir``.
-        device: where the networks run.
-        names: of the networks; None: the configs'.
+        files: config and checkpoint of each network; for demos, only the config.
+        options: changes to each config; the results go into ``work_dir``.
+        device: device to run on.
+        names: names of the networks; None: the config names.
     """
     pairs = _pairs(files, options.demo)
     names = network_names([(config, checkpoint or config) for config, checkpoint in pairs], names)
@@ -322,7 +326,7 @@ def filters(
         _, checkpoint, model = network.open()
         blocks = block_variances(model)
         if not blocks:
-            raise UserError(f"{config} has no residual block of a kind that attn_mm knows")
+            raise UserError(f"{config} has no residual block that attn_mm knows, such as a ResNet's")
         networks.append(dict(name=name, config=config, checkpoint=checkpoint, blocks=blocks))
     out = make_folder(options.work_dir or "work_dirs/filters")
     print(filter_table(networks))
@@ -331,11 +335,11 @@ def filters(
 
 
 def _pairs(networks: Sequence[str], demo: bool) -> list[tuple[str, str | None]]:
-    """Config and checkpoint of each network on the command line."""
+    """The config and checkpoint of each network from the command line."""
     if demo:
         return [(config, None) for config in networks]
     if len(networks) % 2:
-        raise UserError(f"each network is a config and a checkpoint, got {len(networks)} files")
+        raise UserError(f"give CONFIG CHECKPOINT for each network, got {len(networks)} files")
     return list(zip(networks[::2], networks[1::2]))
 
 

@@ -1,8 +1,8 @@
-"""The gates of a network: what they let through, and the network with one of them opened.
+"""Find a network's gates, record their values, and run the network with one of them opened.
 
 Tree-structured Attention Module for Image Classification, anonymous, submitted to ICLR 2020
-(https://openreview.net/forum?id=r1xBoxBYDH), section 4.1, figures 3 and 4. The paper looks at TAM's
-gates; here are those of every layer that says what it gives when it is opened, see
+(https://openreview.net/forum?id=r1xBoxBYDH), section 4.1, figures 3 and 4. The paper analyses TAM's
+gates; this module works for every layer that implements ``opened``, see
 :mod:`attn_mm.layers.recording`.
 """
 
@@ -27,7 +27,7 @@ class Gate:
     """One gate of a network.
 
     Attributes:
-        name: its module's, in the network.
+        name: name of the module in the network.
         module: the layer.
     """
 
@@ -36,12 +36,12 @@ class Gate:
 
     @property
     def kind(self) -> str:
-        """The layer's name."""
+        """The class name of the layer."""
         return type(self.module).__name__
 
     @contextmanager
     def watched(self, seen: list[Seen]) -> Iterator[None]:
-        """Put what the gate does, while the network runs, behind what is in ``seen`` when it runs first."""
+        """Record the gate's values while the network runs; its first run appends an entry to ``seen``."""
         parts: dict[str, GateStatistics] = defaultdict(GateStatistics)
 
         def wrap(_: str, layer: Any, run: Call) -> Call:
@@ -60,18 +60,18 @@ class Gate:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Without this attention: a map flows through as it is, a convolution has its own weights."""
+        """Switch this attention off: a map passes unchanged, a convolution keeps its own weights."""
         with wrapped_calls({self.name: self.module}, lambda _, layer, run: partial(layer.opened, run)):
             yield
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a gate did while it was watched.
+    """The recorded values of a gate.
 
     Attributes:
-        gate: which.
-        size: of the map that it stands on, when it ran first.
+        gate: the gate.
+        size: size of the map that it multiplied on its first run.
         parts: the statistics of its values over channels, positions or weights.
     """
 
@@ -81,7 +81,7 @@ class Seen:
 
 
 def find_gates(network: nn.Module) -> list[Gate]:
-    """The gates of a network, in the order of its modules."""
+    """Find the gates of a network, in the order of its modules."""
     return [
         Gate(name, module)
         for name, module in network.named_modules()
@@ -91,14 +91,14 @@ def find_gates(network: nn.Module) -> list[Gate]:
 
 @contextmanager
 def watch(gates: Sequence[Gate]) -> Iterator[list[Seen]]:
-    """Collect what gates do while their network runs::
+    """Record gates while their network runs::
 
         with watch(find_gates(network)) as seen:
             for images in test_set:
                 network(images)
 
-    ``seen`` gets the gates that run, in the order in which they do: by depth. One that runs several times
-    for an image, as in TD of three steps, has a sample for each time.
+    ``seen`` lists the gates in the order of their first run, which is by depth. A gate that runs several
+    times per image, as in TD with three steps, has one sample per run.
     """
     seen: list[Seen] = []
     with ExitStack() as stack:
@@ -108,7 +108,7 @@ def watch(gates: Sequence[Gate]) -> Iterator[list[Seen]]:
 
 
 def stages(sizes: Sequence[Sequence[int]]) -> list[int]:
-    """The stage of each gate, from 1: gates on maps of one size are of one stage (section 4.1)."""
+    """The stage of each gate, from 1; gates on maps of the same size share a stage (section 4.1)."""
     areas = [torch.Size(size).numel() for size in sizes]
     order = sorted(set(areas), reverse=True)
     return [1 + order.index(area) for area in areas]

@@ -1,4 +1,4 @@
-"""TAM without its non-linearities: slopes of PReLUs set to 1, those that are nearest to it first.
+"""Linearise TAM step by step: set the slopes of its PReLUs to 1, the nearest to 1 first.
 
 Tree-structured Attention Module for Image Classification, anonymous, submitted to ICLR 2020
 (https://openreview.net/forum?id=r1xBoxBYDH), section 4.2, figure 5a.
@@ -20,9 +20,9 @@ class SlopedLayer(NamedTuple):
     """A PReLU inside a TAM.
 
     Attributes:
-        name: its module's, in the network.
+        name: name of the module in the network.
         module: the PReLU.
-        slope: the mean of its channels' negative slopes.
+        slope: mean negative slope over its channels.
     """
 
     name: str
@@ -31,7 +31,7 @@ class SlopedLayer(NamedTuple):
 
 
 def sloped_layers(network: nn.Module) -> list[SlopedLayer]:
-    """The PReLUs of all TAMs, from the one whose mean slope is closest to 1 to the one farthest from it."""
+    """Find the PReLUs of all TAMs, sorted by the distance of their mean slope from 1, closest first."""
     layers = [
         SlopedLayer(f"{name}.{inner}".lstrip("."), layer, layer.weight.detach().double().mean().item())
         for name, tam in network.named_modules()
@@ -44,7 +44,7 @@ def sloped_layers(network: nn.Module) -> list[SlopedLayer]:
 
 @contextmanager
 def linearised(layers: Sequence[SlopedLayer]) -> Iterator[None]:
-    """Inside, the slopes of ``layers`` are 1: what was a PReLU changes nothing."""
+    """Set the slopes of ``layers`` to 1 in this context, so that the PReLUs become identities."""
     kept = [layer.module.weight.detach().clone() for layer in layers]
     try:
         with torch.no_grad():

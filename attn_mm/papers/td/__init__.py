@@ -1,1 +1,1 @@
-"""The analyses of the TD paper: steps, resolutions, localisation, ablations."""
+"""The analyses of the TD paper: steps, resolutions, localisation and ablations."""

@@ -1,7 +1,7 @@
-"""``tools/ablate.py``: the ablations of top-down feedback, trained one after the other.
+"""``tools/ablate.py``: train the ablation study of top-down feedback, one network after the other.
 
-Jaiswal, Fernando & Tan, TDAM, ECCV 2022 (https://arxiv.org/abs/2111.13470), section 4.4 and figure 7: the
-attention's mode and the feedback distance m at one number of steps, then the steps t.
+Jaiswal, Fernando & Tan, TDAM, ECCV 2022 (https://arxiv.org/abs/2111.13470), section 4.4 and figure 7: first
+the attention's mode and the feedback distance m at a fixed number of steps, then the number of steps t.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ from attn_mm.run.options import RunOptions, add_common_flags
 from attn_mm.run.results import KeepMetrics, read_metrics, write_results
 from attn_mm.utils.config import drop_pretrained, load_config, walk
 from attn_mm.utils.extras import require
+from attn_mm.utils.figures import pyplot
 from attn_mm.utils.files import write_atomically, writing
 from attn_mm.utils.flags import count, from_args, positive
 from attn_mm.utils.tables import markdown_table
 
 _DESCRIPTION = """\
-Train the ablations of a config with top-down feedback (TD): joint and top attention at each feedback
-distance m, then other numbers of steps t, and the network without feedback. One command trains them all;
-started again it keeps those that are finished and goes on with the rest. A table, a plot like the paper's
-figure 7, and JSON.
+Train the ablation study of a config with top-down feedback (TD): joint and top attention at each feedback
+distance m, then other numbers of steps t, and the network without feedback. The command trains all networks
+and writes a table, a plot like figure 7 of the TD paper, and JSON. After an interruption, repeat the command
+to continue where it stopped.
 
   ablate.py configs/td/r50_td-joint_90e_in1k.py --distances 0 1 2 3 --steps 1 2 3
   ablate.py configs/td/r18_td-top_90e_in1k.py --modes top --distances 1 --steps 1 2 3 4 5
-  ablate.py --demo              eight small networks on generated images, minutes on a CPU
+  ablate.py --demo              trains eight small networks on generated images, minutes on a CPU
 """
 
 MODES = ("joint", "top")
@@ -55,7 +56,7 @@ _NAME = "ablate"
 
 @dataclass(frozen=True)
 class Variant:
-    """One network of the ablation; of the one without feedback (t = 1) ``mode`` and ``distance`` are None."""
+    """One network of the ablation; without feedback (t = 1), ``mode`` and ``distance`` are None."""
 
     mode: str | None
     distance: int | None
@@ -80,7 +81,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         nargs="+",
         type=count,
         metavar="M",
-        help="feedback distances at the config's number of steps (default: 0 to 3, as far as its blocks go)",
+        help="feedback distances m to train (default: 0 to 3, if the config's blocks allow them)",
     )
     parser.add_argument(
         "--steps",
@@ -88,31 +89,33 @@ def parse_args(argv=None) -> argparse.Namespace:
         type=positive,
         default=STEPS,
         metavar="T",
-        help="numbers of steps with the config's mode and distance; 1 is no feedback (default: 1 2 3)",
+        help="numbers of steps t to train; 1 means no feedback (default: 1 2 3)",
     )
     parser.add_argument(
-        "--metric", metavar="NAME", help="of the validation, to compare by (default: the first that it gives)"
+        "--metric", metavar="NAME", help="validation metric to compare by (default: the first one)"
     )
     parser.add_argument(
-        "--no-pretrained", action="store_true", help="train from scratch: fetch no weights, freeze no layer"
+        "--no-pretrained",
+        action="store_true",
+        help="train from scratch: download no weights and freeze no layers",
     )
     add_common_flags(parser)
     args = parser.parse_args(argv)
     if not (args.config or args.demo):
-        parser.error("give a config with the graft attn_mm.TD")
+        parser.error("give a config with the graft attn_mm.TD, or --demo")
     return args
 
 
 def feedback_of(cfg: Config) -> list[ConfigDict]:
-    """The TD grafts in a config's model; UserError where there is none."""
+    """Find the TD grafts in a config's model; UserError if there is none."""
     grafts = [node for node in walk(cfg.model) if node.get("type") == _TD]
     if not grafts:
-        raise UserError(f"{cfg.filename} has no graft {_TD}: its feedback is what is varied")
+        raise UserError(f"{cfg.filename} has no graft {_TD}: use a config with top-down feedback")
     return grafts
 
 
 def with_variant(cfg: Config, variant: Variant) -> Config:
-    """The config of a variant: a copy whose TD grafts have its options, or are gone."""
+    """Make the config of a variant: a copy with the variant's TD options, or without TD."""
     cfg = copy.deepcopy(cfg)
     if variant == PLAIN:
         cfg.model = _without_feedback(cfg.model)
@@ -135,13 +138,13 @@ def _without_feedback(node):
 
 
 def variants(cfg: Config, modes, distances, steps) -> list[Variant]:
-    """The networks to train: without feedback, then by mode and distance, then by steps; each once.
+    """List the networks to train, without repetition: no feedback, then mode and distance, then steps.
 
     Args:
-        distances: None takes those of ``DISTANCES`` that the config's blocks allow.
+        distances: feedback distances; None: those of ``DISTANCES`` that the config's blocks allow.
 
     Raises:
-        ConfigError: the blocks don't allow one of the given.
+        ConfigError: the blocks don't allow a given distance.
     """
     own = feedback_of(cfg)[0]
     mode, distance, own_steps = own.get("mode", "joint"), own.get("distance", 1), own.get("steps", 2)
@@ -160,13 +163,13 @@ def variants(cfg: Config, modes, distances, steps) -> list[Variant]:
 
 
 def parameters(cfg: Config) -> int:
-    """How many parameters a config's model has."""
+    """Count the parameters of a config's model."""
     with DefaultScope.overwrite_default_scope(cfg.default_scope), weightless():
         return sum(parameter.numel() for parameter in MODELS.build(cfg.model).parameters())
 
 
 def train_variant(cfg: Config, folder: Path) -> dict[str, float]:
-    """What the last validation of a variant gives: kept, gone on with, or trained."""
+    """The metrics of a variant's last validation; trains or resumes it if it isn't finished."""
     results = folder / "results.json"
     if not results.exists():
         cfg.work_dir = str(folder)
@@ -185,7 +188,7 @@ def train_variant(cfg: Config, folder: Path) -> dict[str, float]:
 
 
 def open_ablation(config: str | None, options: RunOptions, pretrained: bool) -> Config:
-    """The config that is varied, with the options applied; a small network's where there is none."""
+    """Open the config to vary, with the options; without a config, a small network's."""
     if config:
         cfg = open_config(config, options)
     else:
@@ -202,10 +205,10 @@ def ablate(cfg: Config, chosen: Sequence[Variant], out: Path, metric: str | None
     """Train the variants of a config, and write a table, a plot and JSON.
 
     Args:
-        cfg: the config that is varied.
+        cfg: the config to vary.
         chosen: the variants, see :func:`variants`.
-        out: the folder of the runs and the results.
-        metric: of the validation, to compare by; None: the first that it gives.
+        out: folder of the runs and the results.
+        metric: validation metric to compare by; None: the first one.
 
     Raises:
         UserError: the folder has runs of another config, or the validation lacks the metric.
@@ -219,7 +222,7 @@ def ablate(cfg: Config, chosen: Sequence[Variant], out: Path, metric: str | None
         metrics = train_variant(of_variant, out / variant.name)
         metric = metric or next(iter(metrics))
         if metric not in metrics:
-            raise UserError(f"--metric {metric}: the validation gives {', '.join(metrics)}")
+            raise UserError(f"--metric {metric} is unknown; the validation has {', '.join(metrics)}")
         rows.append(
             dict(asdict(variant), name=variant.name, parameters=parameters(of_variant), metrics=metrics)
         )
@@ -234,7 +237,7 @@ def ablate(cfg: Config, chosen: Sequence[Variant], out: Path, metric: str | None
 
 
 def check_same(cfg: Config, out: Path) -> None:
-    """UserError where the runs in a folder are of another config."""
+    """Raise UserError if the runs in a folder are of another config."""
     about = out / "config.py"
     with writing(about):
         out.mkdir(parents=True, exist_ok=True)
@@ -250,7 +253,7 @@ def check_same(cfg: Config, out: Path) -> None:
 
 
 def _plain(cfg: Config) -> dict:
-    """A config as it is read from a file that it was dumped to."""
+    """The config as it reads after being dumped to a file."""
     return Config.fromstring(cfg.pretty_text, ".py").to_dict()
 
 
@@ -271,10 +274,9 @@ def ablation_table(rows: list[dict], metric: str) -> str:
 
 
 def draw_ablation(rows: list[dict], metric: str, own: dict, path: Path) -> None:
-    """The metric over the feedback distance, and over the steps (figure 7)."""
-    require("matplotlib").use("Agg")
-    pyplot = require("matplotlib.pyplot")
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
+    """Plot the metric over the feedback distance, and over the steps (figure 7)."""
+    plt = pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
     plain = next(row for row in rows if row["name"] == PLAIN.name)
     steps, mode, distance = own.get("steps", 2), own.get("mode", "joint"), own.get("distance", 1)
     smallest = min(row["parameters"] for row in rows)
@@ -308,7 +310,7 @@ def draw_ablation(rows: list[dict], metric: str, own: dict, path: Path) -> None:
         axes.legend(markerscale=0.7)
     with writing(path):
         figure.savefig(path, dpi=95)
-    pyplot.close(figure)
+    plt.close(figure)
 
 
 @reports_user_errors

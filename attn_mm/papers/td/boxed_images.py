@@ -1,4 +1,4 @@
-"""Images with the boxes of their objects: where the boxes come from, and where a network sees them."""
+"""Read the true boxes of a test set's objects, and map them to what a network sees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from attn_mm.datasets.checks.annotations import load_boxed
 from attn_mm.errors import UserError
 
 Objects = dict[int, list[list[float]]]
-"""The boxes of each class, x1, y1, x2, y2 in pixels of the image."""
+"""The boxes of each class: x1, y1, x2, y2 in pixels of the image."""
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 
@@ -25,29 +25,29 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_objects(dataset: BaseDataset, source: Path | None) -> list[Objects]:
-    """The objects of each image of a test set, in its order; of those without any, an empty dict.
+    """Read the objects of each image of a test set, in order; an image without boxes gets an empty dict.
 
-    An image has the boxes that bear the name of a class of its; one with a single class also those that
-    bear none or a WordNet id, as ImageNet's do.
+    An image keeps the boxes labelled with one of its classes. An image with a single class also keeps boxes
+    labelled with a WordNet id, as in ImageNet, or not labelled.
 
     Args:
-        dataset: mmpretrain's, each image with its ``gt_label``.
-        source: a folder of XML files in the format of ImageNet and Pascal VOC, one under each image's name;
-            or a file of COCO annotations, which names the images; or None for the ``bbox`` that sets like
-            ``attn_mm.CUB`` have of each image. Where images have the same name, folders tell them apart.
+        dataset: an mmpretrain data set whose images have a ``gt_label``.
+        source: a folder of XML files in the format of ImageNet and Pascal VOC, one named after each image;
+            or a file of COCO annotations, which names the images; or None for the ``bbox`` of each image
+            in sets like ``attn_mm.CUB``. Images of the same name are matched by their folders.
 
     Raises:
-        UserError: the boxes can't be read, it can't be told whose they are, or no image has one.
+        UserError: the boxes can't be read or can't be matched to the images, or no image has one.
     """
     classes = {name: label for label, name in enumerate(dataset.metainfo.get("classes") or ())}
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     boxed: list[list[tuple[str | None, list[float]]]]
     if source is None:
         boxed = [[(None, _own_box(info))] if "bbox" in info else [] for info in infos]
-        advice = "name a folder of XML files or a file of COCO annotations with --boxes"
+        advice = "give a folder of XML files or a file of COCO annotations with --boxes"
     else:
         boxed = _of_folder(source, infos) if source.is_dir() else _of_coco(source, infos, classes)
-        advice = f"--boxes {source} is of other images or classes"
+        advice = f"--boxes {source} has other images or classes"
     found = [_by_class(info, boxes, classes) for info, boxes in zip(infos, boxed)]
     if not any(found):
         raise UserError(f"no image of the test set has a box: {advice}")
@@ -76,10 +76,10 @@ def _own_box(info: dict) -> list[float]:
 
 
 def _matched(images: Iterable[Path], files: Iterable[Path]) -> dict[Path, Path]:
-    """The file of each image that has one: of those of its name that whose folders agree most with its own.
+    """Match files to images by name; of several, the one whose folders agree most with the image's.
 
     Raises:
-        UserError: two agree as much.
+        UserError: two files match an image equally well.
     """
     named = defaultdict(list)
     for image in dict.fromkeys(images):
@@ -96,8 +96,8 @@ def _nearest(path: Path, choices: list[Path]) -> Path:
     nearest = [choice for choice, parts in zip(choices, agreement) if parts == max(agreement)]
     if len(nearest) > 1:
         raise UserError(
-            f"--boxes: {path} may go with {nearest[0]} or with {nearest[1]}: let the boxes' files or "
-            "file_names lie in folders of the same names as the images"
+            f"--boxes: {path} may go with {nearest[0]} or with {nearest[1]}: put the files or file_names "
+            "into folders named like the images'"
         )
     return nearest[0]
 
@@ -105,7 +105,7 @@ def _nearest(path: Path, choices: list[Path]) -> Path:
 def _of_folder(folder: Path, infos: list[dict]) -> list[list[tuple[str | None, list[float]]]]:
     files = {path.with_suffix(""): path for path in sorted(folder.rglob("*.xml"))}
     if not files:
-        raise UserError(f"--boxes {folder} holds no XML file")
+        raise UserError(f"--boxes {folder} contains no XML file")
     images = [Path(info["img_path"]).with_suffix("") if "img_path" in info else None for info in infos]
     matched = _matched(filter(None, images), files)
     return [_of_xml(files[matched[image]]) if image in matched else [] for image in images]
@@ -120,7 +120,7 @@ def _of_xml(path: Path) -> list[tuple[str | None, list[float]]]:
             for sides in [[float(item.findtext(f"bndbox/{key}", "")) for key in _SIDES]]
         ]
     except (ET.ParseError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no annotation of boxes in ImageNet's format: {error}") from error
+        raise UserError(f"{path} is not a box annotation in ImageNet's format: {error}") from error
 
 
 def _of_coco(
@@ -148,12 +148,12 @@ def _of_coco(
 
 @dataclass
 class PlacedView:
-    """What a test pipeline leaves of an image, and where in the image it lies.
+    """The part of an image that a test pipeline passes on, and its position in the image.
 
     Attributes:
-        data: the sample, packed.
+        data: the packed sample.
         picture: the pixels that the network sees, (h, w, 3) uint8 BGR.
-        zoom: by how much the image was enlarged in x and y.
+        zoom: enlargement of the image in x and y.
         corner: x and y of the view's top left corner in the enlarged image, in pixels.
     """
 
@@ -163,11 +163,11 @@ class PlacedView:
     corner: tuple[float, float]
 
     def to_image(self, box: Sequence[float]) -> list[float]:
-        """A box on the view, x1, y1, x2, y2, on the image."""
+        """Map a box, x1, y1, x2, y2, from the view to the image."""
         return [(side + offset) / zoom for side, offset, zoom in zip(box, self.corner * 2, self.zoom * 2)]
 
     def from_image(self, box: Sequence[float]) -> list[float]:
-        """A box on the image, x1, y1, x2, y2, on the view, which it may leave."""
+        """Map a box, x1, y1, x2, y2, from the image to the view; it may reach beyond the view."""
         return [side * zoom - offset for side, offset, zoom in zip(box, self.corner * 2, self.zoom * 2)]
 
 
@@ -175,7 +175,7 @@ def place_view(dataset: BaseDataset, index: int) -> PlacedView:
     """Run the pipeline on one image of a data set.
 
     Raises:
-        UserError: a step changes the image's shape otherwise than by resizing and by cropping its centre.
+        UserError: a step changes the image's shape other than by resizing or centre cropping.
     """
     data = dataset.get_data_info(index)
     zoom, corner = np.ones(2), np.zeros(2)
@@ -195,8 +195,8 @@ def place_view(dataset: BaseDataset, index: int) -> PlacedView:
                 zoom, corner = zoom * size / before, corner * size / before
             else:
                 raise UserError(
-                    f"the test pipeline's {kind} changes an image's shape: Resize, ResizeEdge and CenterCrop "
-                    "are those whose boxes can be followed"
+                    f"the test pipeline's {kind} changes an image's shape: boxes can be mapped only through "
+                    "Resize, ResizeEdge and CenterCrop"
                 )
         before = size
     (zoom_x, zoom_y), (left, top) = zoom, corner

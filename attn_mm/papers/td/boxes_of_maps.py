@@ -1,13 +1,13 @@
-"""Boxes from class activation maps, and how well they localise.
+"""Draw boxes from class activation maps, and measure how well they localise objects.
 
-Selvaraju et al., Grad-CAM, ICCV 2017 (https://arxiv.org/abs/1610.02391), section 4.1: the map is cut at
-15 % of its maximum, and the box is drawn around the largest of the connected segments. ImageNet's
-localisation counts an image as right if one of the k best classes is right and its box overlaps one of the
-class's boxes by half (Russakovsky et al., https://arxiv.org/abs/1409.0575). CorLoc is of Deselaers et al.,
-Weakly Supervised Localization and Learning with Generic Knowledge, IJCV 2012: of each class the share of
-its images in which one of its objects is localised, averaged over the classes.
+Selvaraju et al., Grad-CAM, ICCV 2017 (https://arxiv.org/abs/1610.02391), section 4.1: the map is thresholded
+at 15 % of its maximum, and the box encloses the largest connected segment. ImageNet's localisation counts an
+image as right if one of the k best classes is right and its box has an IoU of at least 0.5 with one of the
+class's boxes (Russakovsky et al., https://arxiv.org/abs/1409.0575). CorLoc is defined by Deselaers et al.,
+Weakly Supervised Localization and Learning with Generic Knowledge, IJCV 2012: the share of a class's images
+in which one of its objects is localised, averaged over the classes.
 
-Boxes are x1, y1, x2, y2 in pixels; x2 and y2 are where the last pixel ends.
+Boxes are x1, y1, x2, y2 in pixels; x2 and y2 are the end of the last pixel.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from attn_mm.papers.classifiers import TOP_K
+
 THRESHOLD = 0.15
 MIN_IOU = 0.5
-TOP_K = (1, 5)
 
 Box = Sequence[float]
 
 
 def map_box(heat: np.ndarray, threshold: float = THRESHOLD) -> list[int] | None:
-    """The box around the largest segment of what reaches ``threshold`` of a map's maximum.
+    """Draw a box around the largest connected segment that reaches ``threshold`` of a map's maximum.
 
-    Pixels that touch at a corner are connected.
+    Pixels that touch only at a corner are connected, too.
 
     Args:
-        heat: (H, W), not negative.
+        heat: the map, (H, W), not negative.
 
     Returns:
-        the box, or None where the map is 0.
+        The box, or None if the map is 0 everywhere.
     """
     highest = float(np.max(heat))
     if highest <= 0:
@@ -48,7 +49,7 @@ def map_box(heat: np.ndarray, threshold: float = THRESHOLD) -> list[int] | None:
 
 
 def iou(box: Box, other: Box) -> float:
-    """Intersection over union of two boxes; 0 where one is empty."""
+    """Intersection over union of two boxes; 0 if one is empty."""
     width = min(box[2], other[2]) - max(box[0], other[0])
     height = min(box[3], other[3]) - max(box[1], other[1])
     common = max(0.0, width) * max(0.0, height)
@@ -61,18 +62,18 @@ def _area(box: Box) -> float:
 
 
 def localises(box: Box | None, objects: Sequence[Box]) -> bool:
-    """Whether a box overlaps one of a class's objects enough."""
+    """Whether a box has a sufficient IoU with one of a class's objects."""
     return box is not None and any(iou(box, each) >= MIN_IOU for each in objects)
 
 
 @dataclass
 class Localised:
-    """What a network says of an image, and what is in it.
+    """A network's predictions for an image, and the image's true objects.
 
     Attributes:
-        objects: the boxes of each class in the image.
-        ranked: the classes that the network finds likeliest, the best first.
-        boxes: of each class in ``ranked`` and ``objects``, the box of its map.
+        objects: the true boxes of each class in the image.
+        ranked: the predicted classes, most likely first.
+        boxes: the box from the map of each class in ``ranked`` and ``objects``.
     """
 
     objects: Mapping[int, Sequence[Box]]
@@ -81,13 +82,12 @@ class Localised:
 
 
 def localisation_metrics(images: Sequence[Localised]) -> dict[str, float]:
-    """Accuracies, 0 to 1.
+    """Compute the classification and localisation accuracies, 0 to 1.
 
     Returns:
-        ``top1`` and ``top5``, whether one of the k best classes is in the image; ``top1_loc`` and
-        ``top5_loc``, whether that class's box is right as well; ``known_loc``, over all images and their
-        classes, whether the box of the class is right, whatever is predicted; ``corloc``, the same averaged
-        over the classes.
+        ``top1`` and ``top5``: one of the k best classes is in the image. ``top1_loc`` and ``top5_loc``: that
+        class's box is right, too. ``known_loc``: the box of the true class is right, whatever the prediction,
+        over all images and their classes. ``corloc``: the same, averaged over the classes.
     """
     found: dict[str, float] = {}
     for k in TOP_K:

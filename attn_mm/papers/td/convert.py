@@ -1,10 +1,10 @@
-"""``tools/convert.py``: the checkpoints of top-down attention's authors, for the grafted backbones.
+"""``tools/convert.py``: convert the checkpoints of top-down attention's authors to grafted backbones.
 
 Jaiswal, Fernando & Tan, TDAM: Top-Down Attention Module for Contextually Guided Feature
-Selection in CNNs, ECCV 2022 (https://arxiv.org/abs/2111.13470, there first as TDAN: Top-Down
-Attention Networks). Their networks are ResNets with torchvision's names, in which a block with
+Selection in CNNs, ECCV 2022 (https://arxiv.org/abs/2111.13470, where the first version is TDAN:
+Top-Down Attention Networks). Their networks are ResNets with torchvision's names. A block with
 feedback also has ``RA_block`` (the attention) and, for step t = 1, 2, … of the unit ``conv3``,
-its norm ``bn3_t``.
+a norm ``bn3_t``.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ DEPTHS: dict[tuple[str, tuple[int, ...]], int] = {
 }
 
 _DESCRIPTION = """\
-Convert a ResNet with top-down attention (TD) from its authors' checkpoint.
+Convert a checkpoint of a ResNet with top-down attention (TD) from its authors' format.
 
   convert.py TD_RNet50_t2_m1_joint.pth.tar td_r50.pth --to mmpretrain
   convert.py TD_RNet50_t2_m1_joint.pth.tar td_r50_backbone.pth --to mmdet
 
-For mmpretrain the whole classifier is converted, for mmdet and mmpose the backbone. The
-lines for the config are printed.
+For mmpretrain the command converts the whole classifier, for mmdet and mmpose only the
+backbone. It prints the config lines that build the network and load the weights.
 """
 
 
@@ -52,10 +52,10 @@ class TDNet:
     """A ResNet with top-down attention, as found in a checkpoint.
 
     Attributes:
-        depth: 18 to 152.
-        channels: of the stem; 64 in every published network.
+        depth: depth of the ResNet, 18 to 152.
+        channels: channels of the stem; 64 in every published network.
         mode, steps, distance, reduction: see :func:`attn_mm.models.grafts.td.top_down`.
-        stages: those with feedback, from 0.
+        stages: stages with feedback, from 0.
         blocks: for each of ``stages``, ``'all'`` or the blocks with feedback, from 0.
     """
 
@@ -70,22 +70,24 @@ class TDNet:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Blocks of every stage."""
+        """Number of blocks in each stage."""
         return next(counts for (_, counts), depth in DEPTHS.items() if depth == self.depth)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint file, under the names that the network gave them.
+    """Read the weights in a checkpoint file, under the authors' names.
 
     Raises:
         CheckpointError: the file can't be read.
-        UserError: it holds no weights.
+        UserError: the file contains no weights.
     """
     state: Any = load_checkpoint_file(path)
     while wrapper := next((w for w in ("state_dict", "model") if isinstance(state.get(w), dict)), None):
         state = state[wrapper]
     if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise UserError(f"{path} holds no weights: expected tensors, at its top, in state_dict or in model")
+        raise UserError(
+            f"{path} contains no weights: expected tensors at the top level, in state_dict or in model"
+        )
     parallel = "module."
     if all(name.startswith(parallel) for name in state):
         state = {name[len(parallel) :]: value for name, value in state.items()}
@@ -93,10 +95,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def describe(state: dict[str, Tensor]) -> TDNet:
-    """Which network the names and shapes of its weights tell of.
+    """Recognise the network from the names and shapes of its weights.
 
     Raises:
-        UserError: it is none with top-down attention in the authors' layout.
+        UserError: it isn't a network with top-down attention in the authors' layout.
     """
     layout: dict[tuple[int, int], set[str]] = {}
     for name in state:
@@ -111,7 +113,7 @@ def describe(state: dict[str, Tensor]) -> TDNet:
     kind = "bottleneck" if "conv3.weight" in layout[min(layout)] else "basic"
     if (kind, counts) not in DEPTHS:
         raise UserError(
-            f"stages of {', '.join(map(str, counts))} {kind} blocks are no ResNet of depth "
+            f"stages of {', '.join(map(str, counts))} {kind} blocks don't match a ResNet of depth "
             f"{', '.join(map(str, DEPTHS.values()))}"
         )
     depth = DEPTHS[kind, counts]
@@ -159,7 +161,7 @@ def _is_attention(name: str) -> bool:
 
 
 def _attention_names(names: Iterable[str]) -> dict[str, str]:
-    """Our name of each attention weight and theirs; empty where theirs are not understood."""
+    """Map our name of each attention weight to the authors'; empty if theirs is unknown."""
     groups: dict[str, list[str]] = {"Ug_top_mlp": [], "Ug_bottom_mlp": [], "Ug_mlp": []}
     for name in sorted(filter(_is_attention, names)):
         groups.setdefault(name.split(".")[1], []).append(name)
@@ -173,7 +175,7 @@ def _attention_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def _describe_feedback(names: set[str], convs: int, block: str) -> tuple[Literal["joint", "top"], int, int]:
-    """Mode, steps and distance of a block's feedback."""
+    """Find the mode, steps and distance of a block's feedback."""
     attention = _attention_names(names)
     if not attention:
         given = ", ".join(sorted(filter(_is_attention, names)))
@@ -181,7 +183,7 @@ def _describe_feedback(names: set[str], convs: int, block: str) -> tuple[Literal
     norms = [m.groups() for m in (re.match(rf"bn([1-{convs}])_([1-9]\d*)\.", name) for name in names) if m]
     if not norms:
         raise UserError(
-            f"{block} has no norms of a second step, bn{convs}_1: its steps and distance can't be known"
+            f"{block} lacks the norm of a second step, bn{convs}_1: its steps and distance are unknown"
         )
     units, steps = zip(*norms)
     mode: Literal["joint", "top"] = "joint" if "bottom_mlp" in attention else "top"
@@ -189,7 +191,7 @@ def _describe_feedback(names: set[str], convs: int, block: str) -> tuple[Literal
 
 
 def backbone_config(net: TDNet, framework: str) -> dict[str, Any]:
-    """The config of the grafted backbone that ``net`` is in ``framework``."""
+    """Make the config of ``net`` as a grafted backbone of ``framework``."""
     resnet = dict(type=f"{framework}.ResNet", depth=net.depth)
     if net.channels != 64:
         resnet.update(stem_channels=net.channels, base_channels=net.channels)
@@ -221,7 +223,7 @@ def expected_weights(
 
 
 def _their_name(name: str, state: Iterable[str]) -> str:
-    """What the authors call our weight of that name."""
+    """The authors' name for our weight of that name."""
     if match := re.fullmatch(r"(.+)\.td\.norms\.(\d+)\.conv(\d)\.(\w+)", name):
         block, step, unit, tensor = match.groups()
         return f"{block}.bn{unit}_{int(step) + 1}.{tensor}"
@@ -234,10 +236,10 @@ def _their_name(name: str, state: Iterable[str]) -> str:
 
 
 def convert(state: dict[str, Tensor], net: TDNet, framework: str) -> dict[str, Tensor]:
-    """The weights under the names, and in the shapes, of the grafted ResNet, with a classifier ``fc``.
+    """Convert the weights to the names and shapes of the grafted ResNet with a classifier ``fc``.
 
     Raises:
-        UserError: a weight is missing, unknown or of another shape.
+        UserError: a weight is missing, unknown or has the wrong shape.
     """
     table = expected_weights(net, framework, state)
     # Counters of batches are absent from older checkpoints; torch fills them in.
@@ -268,7 +270,7 @@ def _abridge(names: list[str], most: int = 3) -> str:
 
 
 def for_framework(weights: dict[str, Tensor], framework: str) -> dict[str, Tensor]:
-    """The weights of an mmpretrain classifier, or of an mmdet or mmpose backbone, which has no ``fc``."""
+    """The weights for an mmpretrain classifier, or for an mmdet or mmpose backbone, without ``fc``."""
     heads = {name for name in weights if name.startswith("fc.")}
     if framework != "mmpretrain":
         return {name: value for name, value in weights.items() if name not in heads}
@@ -276,7 +278,7 @@ def for_framework(weights: dict[str, Tensor], framework: str) -> dict[str, Tenso
 
 
 def config_lines(net: TDNet, framework: str, path: str) -> str:
-    """The lines of a config that build ``net`` and load ``path`` into it."""
+    """Write the config lines that build ``net`` and load ``path`` into it."""
     config = backbone_config(net, framework)
     if framework != "mmpretrain":
         config["backbone"].update(init_cfg=dict(type="Pretrained", checkpoint=path))
@@ -307,10 +309,10 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", help="the authors' checkpoint")
+    parser.add_argument("source", help="checkpoint file in the authors' format")
     parser.add_argument("target", type=Path, help="file to write")
-    parser.add_argument("--to", required=True, choices=FRAMEWORKS, help="framework that is to load it")
-    parser.add_argument("--force", action="store_true", help="replace the file if it exists")
+    parser.add_argument("--to", required=True, choices=FRAMEWORKS, help="framework that will load it")
+    parser.add_argument("--force", action="store_true", help="overwrite the file if it exists")
     return parser.parse_args(argv)
 
 

@@ -1,7 +1,7 @@
-"""``tools/localise.py``: weakly supervised localisation by class activation maps.
+"""``tools/localise.py``: weakly supervised localisation with class activation maps.
 
 Jaiswal, Fernando & Tan, TDAM, ECCV 2022 (https://arxiv.org/abs/2111.13470), section 4.2 and table 3: a
-classifier that has seen no box is asked where the classes are that it predicts.
+classifier that was trained without boxes localises the classes that it predicts.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ from attn_mm.utils.resumable import Partial, identity
 from attn_mm.utils.sampling import spread
 
 _DESCRIPTION = """\
-Ask a classifier where the objects are that it names, by the boxes of its class activation maps, and compare
-them with the boxes of a test set: top-1 and top-5 localisation (the class is right and its box overlaps one
-of the class's by half), and CorLoc, for which the image's class is given.
+Localise objects with a classifier: draw boxes from its class activation maps and compare them with the true
+boxes of a test set. Reports top-1 and top-5 localisation accuracy (the class is right and its box has an IoU
+of at least 0.5 with a true one), and CorLoc, the accuracy of the boxes when the image's class is known.
 
-  localise.py td_r50.py td.pth --boxes ILSVRC/Annotations/CLS-LOC/val     ImageNet
-  localise.py td_r50_cub.py td.pth                                        CUB-200: the set has its boxes
-  localise.py r50_td-joint_asl_coco.py td.pth --boxes instances_val2017.json
+  localise.py configs/td/r50_td-joint_90e_in1k.py td.pth --boxes ILSVRC/Annotations/CLS-LOC/val
+  localise.py td_r50_cub.py td.pth                         CUB-200 contains its boxes
+  localise.py configs/td/r50_td-joint_asl_coco.py td.pth --boxes instances_val2017.json
   localise.py --demo           trains a small network on generated images, a minute or two on a CPU
 
-An interrupted run goes on where it stopped when it is started again.
+After an interruption, repeat the command to continue where it stopped.
 """
 
 NUM_PICTURES = 12
@@ -74,37 +74,42 @@ def parse_args(argv=None) -> argparse.Namespace:
         "--boxes",
         type=Path,
         metavar="PATH",
-        help="folder of ImageNet's XML files, or COCO annotations (default: the boxes that the set has)",
+        help="true boxes: folder of ImageNet XML files, or COCO annotations (default: the data set's own)",
     )
     parser.add_argument(
-        "--method", choices=METHODS, default="GradCAM", help="of pytorch-grad-cam (default: %(default)s)"
+        "--method",
+        choices=METHODS,
+        default="GradCAM",
+        help="method of pytorch-grad-cam (default: %(default)s)",
     )
-    parser.add_argument("--layer", metavar="NAME", help="layer of the maps (default: the last stage)")
+    parser.add_argument(
+        "--layer", metavar="NAME", help="layer to compute the maps at (default: the last stage)"
+    )
     parser.add_argument(
         "--threshold",
         type=score,
         default=THRESHOLD,
         metavar="T",
-        help="part of the map's maximum from which on a pixel is the object's (default: %(default)s)",
+        help="share of a map's maximum above which a pixel belongs to the object (default: %(default)s)",
     )
     parser.add_argument(
         "--pictures",
         type=count,
         default=NUM_PICTURES,
         metavar="N",
-        help="images to draw, evenly spread (default: %(default)s)",
+        help="number of images to draw, evenly spaced (default: %(default)s)",
     )
     add_classifier_flags(
         parser, "on generated images, and without a checkpoint on a small network trained on them"
     )
     args = parser.parse_args(argv)
     if args.checkpoint is None and (args.config or not args.demo):
-        parser.error("give a config and a checkpoint")
+        parser.error("give a config and a checkpoint, or --demo")
     return args
 
 
 def find_layer(model: BaseModel, name: str | None) -> nn.Module:
-    """The layer of that name, or the last one of :func:`default_layers`; UserError where there is none."""
+    """Find the layer of that name, or the last of :func:`default_layers`; UserError if there is none."""
     layers = default_layers(model)
     if name is None:
         return list(layers.values())[-1]
@@ -119,15 +124,15 @@ class Localiser:
 
     Args:
         model: a classifier.
-        layer: whose maps are cut to boxes; of one that is called several times, the last call's.
-        method, threshold: as of :func:`class_activation_maps` and :func:`map_box`.
+        layer: layer whose maps become boxes; if it is called several times, the last call counts.
+        method, threshold: see :func:`class_activation_maps` and :func:`map_box`.
     """
 
     def __init__(self, model: BaseModel, layer: nn.Module, method: str, threshold: float) -> None:
         self.model, self.layer, self.method, self.threshold = model, layer, method, threshold
 
     def heat(self, view: PlacedView, labels: list[int]) -> dict[int, np.ndarray]:
-        """The map of each class on the pixels of a view, (h, w)."""
+        """Compute the map of each class on the pixels of a view, (h, w)."""
         batch = self.model.data_preprocessor(pseudo_collate([view.data]), False)
         inputs, size = batch["inputs"], view.picture.shape[:2]
         valid = tuple(side / padded for side, padded in zip(size, inputs.shape[2:]))
@@ -136,20 +141,20 @@ class Localiser:
             target = class_target(self.model, inputs, label)
             calls = class_activation_maps(target, {"": self.layer}, self.method)[""]
             if not calls:
-                raise UserError("--layer: this layer gives no map of the image")
+                raise UserError("--layer: this layer's output is not a map of the image; choose another")
             maps[label] = fit_to_image(calls[-1][0], size, valid)
         return maps
 
     def boxes(self, view: PlacedView, labels: list[int]) -> dict[int, list[float] | None]:
-        """The box of each class on the image, x1, y1, x2, y2; None where nothing speaks for the class."""
+        """The box of each class on the image, x1, y1, x2, y2; None if the class's map is 0."""
         on_view = {label: map_box(heat, self.threshold) for label, heat in self.heat(view, labels).items()}
         return {label: None if box is None else view.to_image(box) for label, box in on_view.items()}
 
 
 def localise_one(localiser: Localiser, view: PlacedView, objects: Objects) -> dict:
-    """What is found in one image, ready for JSON: ``{"ranked", "boxes", "view"}``.
+    """Localise the objects of one image; returns ``{"ranked", "boxes", "view"}``, JSON-serialisable.
 
-    ``view`` is the box of all that the network sees.
+    ``view`` is the box of the part of the image that the network sees.
     """
     scores = predicted_scores(localiser.model, pseudo_collate([view.data]))[0]
     best = ranked(scores).tolist()
@@ -168,12 +173,12 @@ def _rounded(box: list[float]) -> list[float]:
 
 
 def judged(objects: Objects, found: dict) -> Localised:
-    """An image's objects with what :func:`localise_one` has found."""
+    """Combine an image's true objects with the result of :func:`localise_one`."""
     return Localised(objects, found["ranked"], {int(label): box for label, box in found["boxes"].items()})
 
 
 def all_metrics(objects: list[Objects], found: list[dict]) -> dict[str, float]:
-    """:func:`localisation_metrics`; and ``whole_loc``, what known_loc is if the box is all that is seen."""
+    """:func:`localisation_metrics` and ``whole_loc``, the known_loc of a box around the whole view."""
     metrics = localisation_metrics([judged(*pair) for pair in zip(objects, found)])
     whole = [localises(each["view"], boxes) for of, each in zip(objects, found) for boxes in of.values()]
     return {**metrics, "whole_loc": float(np.mean(whole))}
@@ -194,17 +199,17 @@ def localise(
     """Localise the objects of a test set, and write the metrics, the boxes and a sheet of pictures.
 
     Args:
-        config, checkpoint: the classifier's.
-        options: what is changed of the config.
+        config, checkpoint: files of the classifier.
+        options: changes to the config.
         out: the output folder.
-        device: where the network runs.
-        boxes: file or folder of the true boxes; None: those that the data set has.
-        method, threshold: as of :class:`Localiser`.
-        layer: name of the layer of the maps; None: the last stage.
-        pictures: images to draw.
+        device: device to run on.
+        boxes: file or folder of the true boxes; None: the data set's own.
+        method, threshold: see :class:`Localiser`.
+        layer: name of the layer to compute the maps at; None: the last stage.
+        pictures: number of images to draw.
 
     Raises:
-        UserError: an argument can't be used.
+        UserError: an argument is invalid.
     """
     cfg = open_test_config(config, options)
     dataset = open_test_set(cfg)
@@ -258,14 +263,14 @@ def localise(
     unfinished.unlink(missing_ok=True)
     for name, value in metrics.items():
         print(f"{name:>10}  {100 * value:6.2f} %")
-    left_out = f", {record['without_box']} without a box left out" if record["without_box"] else ""
+    left_out = f", {record['without_box']} without a box skipped" if record["without_box"] else ""
     print(f"{results}: {len(boxed)} images{left_out}")
 
 
 def draw_sheet(
     localiser: Localiser, dataset: BaseDataset, objects: list[Objects], indices: list[int], path: Path
 ) -> None:
-    """Draw images with the map and the box of the class predicted, and the boxes of the true ones."""
+    """Draw images with the map and the box of the predicted class, and the boxes of the true classes."""
     if not indices:
         return
     panels = [draw_boxes(localiser, dataset, index, objects[index]) for index in indices]
@@ -288,7 +293,7 @@ def draw_sheet(
 
 
 def draw_boxes(localiser: Localiser, dataset: BaseDataset, index: int, objects: Objects) -> np.ndarray:
-    """One image as the network sees it with map and boxes; above, what is predicted and what is true."""
+    """Draw one image as the network sees it, with map and boxes; above it, the predicted and true class."""
     classes = localiser.model.dataset_meta["classes"]
     view = place_view(dataset, index)
     label = int(ranked(predicted_scores(localiser.model, pseudo_collate([view.data])))[0, 0])

@@ -1,7 +1,8 @@
-"""``tools/resolution_sweep.py``: the accuracy of trained classifiers at other resolutions than their own.
+"""``tools/resolution_sweep.py``: test trained classifiers at resolutions other than their own.
 
 Jaiswal, Fernando & Tan, TDAM, ECCV 2022 (https://arxiv.org/abs/2111.13470), figure 5 and table 2: networks
-for 224x224 tested on 168 to 448 pixels by 28, their images resized in the same proportion before the crop.
+for 224x224 pixels are tested on 168 to 448 pixels in steps of 28. Images are resized in the same proportion
+before the crop.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from attn_mm.papers.classifiers import (
 from attn_mm.run.demo_networks import TD, trained_network
 from attn_mm.run.options import RunOptions
 from attn_mm.utils.extras import require
+from attn_mm.utils.figures import pyplot
 from attn_mm.utils.files import write_atomically, writing
 from attn_mm.utils.flags import from_args, positive
 from attn_mm.utils.progress import progress_bar
@@ -41,15 +43,16 @@ from attn_mm.utils.resumable import Partial, identity
 from attn_mm.utils.tables import markdown_table
 
 _DESCRIPTION = """\
-Test classifiers at several resolutions: top-1 and top-5 accuracy of each checkpoint as a table, a plot
-and JSON. By default from 3/4 of the config's own size to twice that, in steps of an eighth, which for
-224 pixels are the paper's 168, 196, ..., 448; images are resized before the crop in the config's proportion.
+Test classifiers at several resolutions. Reports the top-1 and top-5 accuracy of each checkpoint as a table,
+a plot and JSON. The default sizes go from 3/4 of the config's own size to twice that size in steps of an
+eighth; for 224 pixels these are the TD paper's 168, 196, ..., 448. Before the crop, images are resized in
+the same proportion as in the config.
 
-  resolution_sweep.py td_r50.py td.pth r50.py r50.pth
-  resolution_sweep.py td_r50.py td.pth r50.py r50.pth --sizes 224 288 --names "TD joint" plain
+  resolution_sweep.py configs/td/r50_td-joint_90e_in1k.py td.pth configs/td/r50_plain_90e_in1k.py r50.pth
+  resolution_sweep.py configs/td/r50_td-joint_90e_in1k.py td.pth --sizes 224 288 --names "TD joint"
   resolution_sweep.py --demo            trains two small networks on generated images, minutes on a CPU
 
-An interrupted run goes on where it stopped when it is started again.
+After an interruption, repeat the command to continue where it stopped.
 """
 
 # The sizes, in eighths of a network's own: of 224, 168 to 448 by 28.
@@ -67,17 +70,20 @@ def parse_args(argv=None) -> argparse.Namespace:
         "checkpoints", nargs="*", metavar="CONFIG CKPT", help="config and checkpoint of each network"
     )
     parser.add_argument(
-        "--sizes", nargs="+", type=positive, metavar="N", help="sides of the images that the networks see"
+        "--sizes", nargs="+", type=positive, metavar="N", help="image sizes to test, side in pixels"
     )
     parser.add_argument(
-        "--names", nargs="+", metavar="NAME", help="of the networks in table and plot (default: the configs')"
+        "--names",
+        nargs="+",
+        metavar="NAME",
+        help="one name per network, in order (default: the config names)",
     )
     add_classifier_flags(
         parser, "on generated images, and without checkpoints on two small networks trained on them"
     )
     args = parser.parse_args(argv)
     if len(args.checkpoints) % 2 or not (args.checkpoints or args.demo):
-        parser.error("give a config and a checkpoint for each network: CONFIG CKPT [CONFIG CKPT ...]")
+        parser.error("give CONFIG CKPT for each network, or --demo")
     return args
 
 
@@ -91,31 +97,31 @@ def _sides(value) -> tuple[int, int]:
 
 
 def own_size(cfg: Config, pipeline: list[dict]) -> int:
-    """The side of the square images that a test pipeline gives the network.
+    """The side in pixels of the square images that a test pipeline produces.
 
     Raises:
-        UserError: they are not square, or of no size of their own.
+        UserError: the images are not square, or differ in size.
     """
     sized = [step for step in pipeline if _kind(step) in ("Resize", "CenterCrop")]
     if sized:
         step = sized[-1]
         sides = _sides(step["crop_size" if _kind(step) == "CenterCrop" else "scale"])
     elif any(_kind(step) == "ResizeEdge" for step in pipeline):
-        raise UserError(f"{cfg.filename}: images of different shapes have no resolution in common")
+        raise UserError(f"{cfg.filename}: its test images differ in shape; use a config with a fixed crop")
     else:
         sides = open_test_set(cfg)[0]["inputs"].shape[1:]
     if sides[0] != sides[1]:
         raise UserError(
-            f"{cfg.filename} tests on images of {sides[0]}x{sides[1]} pixels: square ones are needed"
+            f"{cfg.filename} tests on images of {sides[0]}x{sides[1]} pixels; use a config with square images"
         )
     return int(sides[0])
 
 
 def at_size(pipeline: list[dict], own: int, size: int) -> list[dict]:
-    """A test pipeline that gives images of ``size`` pixels a side where it gives such of ``own``.
+    """Change a test pipeline from images of ``own`` pixels a side to images of ``size`` pixels a side.
 
-    What it resizes and crops to changes in proportion, rounded down; images that it takes as they are are
-    resized before they are packed.
+    Resize and crop sizes change in proportion, rounded down. If the pipeline doesn't resize images, they are
+    resized before packing.
     """
     pipeline, sized = copy.deepcopy(list(pipeline)), False
     for step in pipeline:
@@ -134,7 +140,7 @@ def at_size(pipeline: list[dict], own: int, size: int) -> list[dict]:
 def sweep_one(
     model: nn.Module, cfg: Config, name: str, sizes: Sequence[int] | None, partial: Partial, workers: int
 ) -> tuple[int, dict[int, dict]]:
-    """A network's own size and what it reaches at each: ``{"images", "top1", "top5"}``."""
+    """Measure a network: its own size, and ``{"images", "top1", "top5"}`` at each size."""
     given = cfg.test_dataloader.dataset.pipeline
     own = own_size(cfg, given)
     found: dict[int, dict] = {}
@@ -171,7 +177,7 @@ def _scores(model: nn.Module, dataset, cfg: Config, size: int, workers: int):
 
 
 def sweep_table(networks: list[dict]) -> str:
-    """Top-1 of each network in percent: its best, that at its own size, and every size (table 2)."""
+    """Tabulate top-1 in percent for each network: the best, at its own size, and at each size (table 2)."""
     sizes = sorted({size for network in networks for size in network["sizes"]})
     header = ["network", "own", "best", "at", *(f"{size}²" for size in sizes)]
     rows = []
@@ -184,10 +190,9 @@ def sweep_table(networks: list[dict]) -> str:
 
 
 def draw_sweep(networks: list[dict], path: Path) -> None:
-    """Top-1 over the resolution, a line for each network (figure 5)."""
-    require("matplotlib").use("Agg")
-    pyplot = require("matplotlib.pyplot")
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    """Plot top-1 over the resolution, one line per network (figure 5)."""
+    plt = pyplot()
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for network in networks:
         sizes = sorted(network["sizes"])
         top1 = [100 * network["sizes"][size]["top1"] for size in sizes]
@@ -200,7 +205,7 @@ def draw_sweep(networks: list[dict], path: Path) -> None:
     axes.legend()
     with writing(path):
         figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    plt.close(figure)
 
 
 def sweep(
@@ -216,15 +221,15 @@ def sweep(
 
     Args:
         pairs: config and checkpoint of each network.
-        options: what is changed of each config.
+        options: changes to each config.
         out: the output folder.
-        device: where the networks run.
+        device: device to run on.
         num_workers: processes that read images.
-        names: of the networks; None: the configs'.
-        sizes: sides of the images in pixels; None: from 3/4 of a config's own size to twice that.
+        names: names of the networks; None: the config names.
+        sizes: image sizes, side in pixels; None: from 3/4 of a config's own size to twice that size.
 
     Raises:
-        UserError: an argument can't be used, or a network can't take images of such a size.
+        UserError: an argument is invalid, or a network can't run on images of such a size.
     """
     names = network_names(pairs, names)
     configs = [open_test_config(config, options) for config, _ in pairs]

@@ -1,4 +1,4 @@
-"""``tools/step_confidence.py``: what a network with top-down feedback says at each step, and which counts.
+"""``tools/step_confidence.py``: evaluate each step of a network with top-down feedback.
 
 Jaiswal, Fernando & Tan, TDAM, ECCV 2022 (https://arxiv.org/abs/2111.13470), section 4.1 and figure 6.
 """
@@ -49,14 +49,14 @@ from attn_mm.utils.resumable import Partial, identity
 from attn_mm.utils.sampling import spread
 
 _DESCRIPTION = """\
-Evaluate each computation step of a classifier with top-down feedback (TD) by itself: the last stage's
-blocks stop after it. Then the most confident step of each image, and the steps whose maps are unique, as
-the TD paper counts them; and a picture of where each step looks.
+Evaluate each computation step of a classifier with top-down feedback (TD) separately, by stopping the last
+stage's blocks after that step. Reports the accuracy of each step, of the most confident step per image, and
+of all steps with unique maps, as in the TD paper. A picture shows where each step looks.
 
   step_confidence.py configs/td/r50_td-joint_90e_in1k.py td.pth
   step_confidence.py --demo           trains a small network on generated images, a minute or two on a CPU
 
-An interrupted run goes on where it stopped when it is started again.
+After an interruption, repeat the command to continue where it stopped.
 """
 
 NUM_PICTURES = 8
@@ -75,42 +75,42 @@ def parse_args(argv=None) -> argparse.Namespace:
         type=count,
         default=NUM_PICTURES,
         metavar="N",
-        help="images to draw: those on whose class the steps disagree first (default: %(default)s)",
+        help="number of images to draw, first those where the steps disagree (default: %(default)s)",
     )
     add_classifier_flags(
         parser, "on generated images, and without a checkpoint on a small network trained on them"
     )
     args = parser.parse_args(argv)
     if args.checkpoint is None and (args.config or not args.demo):
-        parser.error("give a config and a checkpoint")
+        parser.error("give a config and a checkpoint, or --demo")
     return args
 
 
 @torch.no_grad()
 def step_scores(model: BaseModel, batch: dict) -> np.ndarray:
-    """The probabilities that a network gives at each step, ``(steps, images, classes)``, float64.
+    """Compute the class probabilities at each step, ``(steps, images, classes)``, float64.
 
     Args:
-        batch: preprocessed.
+        batch: a preprocessed batch.
 
     Raises:
-        UserError: the model gives no scores of classes.
+        UserError: the model predicts no class scores.
     """
     found = []
     for step in range(1, feedback_steps(model) + 1):
         with stopped_after(model, step):
             samples = model(**batch, mode="predict")
         if any("pred_score" not in sample for sample in samples):
-            raise UserError(f"{type(model).__name__} predicts no scores of classes: a classifier is needed")
+            raise UserError(f"{type(model).__name__} predicts no class scores: use a classifier")
         found.append(torch.stack([sample.pred_score for sample in samples]))
     return torch.stack(found).double().cpu().numpy()
 
 
 def step_maps(model: BaseModel, inputs: Tensor, labels: np.ndarray) -> np.ndarray:
-    """The map of each image's class at each step, on the pixels of the input: ``(steps, images, h, w)``.
+    """Compute the map of a class at each step on the input's pixels, ``(steps, images, h, w)``.
 
     Args:
-        labels: ``(steps, images)``.
+        labels: the class of each map, ``(steps, images)``.
     """
     layer = list(default_layers(model).values())[-1]
     found = []
@@ -122,12 +122,12 @@ def step_maps(model: BaseModel, inputs: Tensor, labels: np.ndarray) -> np.ndarra
 
 
 def judge(scores: np.ndarray, maps: np.ndarray, labels: np.ndarray) -> dict:
-    """How many images of a batch are right, by each way to count; ready for JSON.
+    """Count the right images of a batch in each way; the result is JSON-serialisable.
 
     Args:
         scores: ``(steps, images, classes)``.
-        maps: ``(steps, images, h, w)``, of the class that each step predicts.
-        labels: ``(images,)``.
+        maps: maps of the class that each step predicts, ``(steps, images, h, w)``.
+        labels: the true classes, ``(images,)``.
     """
     best = most_confident(scores)
     chosen = scores[best, np.arange(len(labels))]
@@ -146,12 +146,12 @@ def judge(scores: np.ndarray, maps: np.ndarray, labels: np.ndarray) -> dict:
 
 
 def total(batches: list[dict]) -> dict:
-    """The accuracies, 0 to 1, of all batches.
+    """Compute the accuracies over all batches, 0 to 1.
 
     Returns:
         ``step 1`` and so on, ``most confident`` and ``unique maps``, each with ``top1`` and ``top5``;
-        ``chosen``, the share of images for which each step is the most confident; ``guesses``, how many
-        predictions an image has on average where those with unique maps count.
+        ``chosen``, the share of images for which each step is the most confident; ``guesses``, the average
+        number of predictions with unique maps per image.
     """
     images = sum(batch["images"] for batch in batches)
 
@@ -179,15 +179,15 @@ def evaluate(
     """Evaluate each step of a classifier on its test set, and write the accuracies and pictures.
 
     Args:
-        config, checkpoint: the classifier's.
-        options: what is changed of the config.
+        config, checkpoint: files of the classifier.
+        options: changes to the config.
         out: the output folder.
-        device: where the network runs.
+        device: device to run on.
         num_workers: processes that read images.
-        pictures: images to draw.
+        pictures: number of images to draw.
 
     Raises:
-        UserError: an argument can't be used, or the network has no feedback.
+        UserError: an argument is invalid, or the network has no feedback.
     """
     cfg = open_test_config(config, options)
     if cfg.model.type == "attn_mm.ConfidentStep":
@@ -198,7 +198,7 @@ def evaluate(
     check_classes(model, dataset, config)
     labels = labels_of(dataset, model, config)
     if feedback_steps(model) == 1:
-        raise UserError(f"{config}: its network has no feedback; a config with the graft attn_mm.TD has")
+        raise UserError(f"{config}: its network has no feedback; use a config with the graft attn_mm.TD")
     size = cfg.test_dataloader.batch_size
     starts = range(0, len(dataset), size)
     results = out / f"{_NAME}.json"
@@ -233,12 +233,12 @@ def evaluate(
     unfinished.unlink(missing_ok=True)
     for name, shares in found["accuracy"].items():
         print(f"{name:>15}  top-1 {100 * shares['top1']:6.2f} %  top-5 {100 * shares['top5']:6.2f} %")
-    print(f"{'guesses':>15}  {found['guesses']:.3f} an image where those with unique maps count")
+    print(f"{'guesses':>15}  {found['guesses']:.3f} per image with unique maps")
     print(f"{results}: {found['images']} images, the steps disagree on {len(disagree)}")
 
 
 def draw_steps(model: BaseModel, dataset, indices: list[int], labels: np.ndarray, path: Path) -> None:
-    """A row for each image: what the network sees, and at each step its prediction and where it looks."""
+    """Draw a row per image: what the network sees, and each step's prediction and where it looks."""
     rows = []
     classes = model.dataset_meta["classes"]
     for index in indices:

@@ -1,9 +1,9 @@
-"""Which of a network's predictions counts, if it gives one at each computation step.
+"""Choose between the predictions that a network makes at its computation steps.
 
 Jaiswal, Fernando & Tan, TDAM, ECCV 2022 (https://arxiv.org/abs/2111.13470), section 4.1: "we only consider
 the most confident prediction [...] with exception of a minority of images that comprise multiple objects,
 for which we consider only predictions with unique localization maps (having an IOU of < 0.5)". A step's
-confidence is the highest probability that it gives a class; its map's box is that of
+confidence is its highest class probability; the box of its map is from
 :func:`attn_mm.papers.td.boxes_of_maps.map_box`.
 """
 
@@ -17,7 +17,7 @@ from attn_mm.papers.td.boxes_of_maps import MIN_IOU, Box, iou
 
 
 def most_confident(scores: np.ndarray) -> np.ndarray:
-    """The step of the highest confidence, from 0, of each image; of equals the earliest.
+    """Find the most confident step of each image, from 0; ties go to the earliest step.
 
     Args:
         scores: ``(steps, images, classes)``, probabilities.
@@ -29,17 +29,18 @@ def most_confident(scores: np.ndarray) -> np.ndarray:
 
 
 def unique_steps(confidences: Sequence[float], boxes: Sequence[Box | None]) -> list[int]:
-    """Of one image, the steps whose predictions count: of those with overlapping maps the most confident.
+    """Choose the steps of one image whose predictions count: the most confident of those that overlap.
 
-    From the most confident step on, a step counts if its box overlaps that of none before by ``MIN_IOU`` or
-    more. A step without a box counts only if it is the most confident one.
+    Steps are visited from the most to the least confident. A step counts if its box has an IoU below
+    ``MIN_IOU`` with the boxes of all steps that count already. A step without a box counts only if it is the
+    most confident one.
 
     Args:
-        confidences: of each step.
-        boxes: of each step's map; None where the map is 0.
+        confidences: confidence of each step.
+        boxes: box of each step's map; None if the map is 0.
 
     Returns:
-        the steps from 0, the most confident first.
+        The steps, from 0, most confident first.
     """
     order = sorted(range(len(confidences)), key=lambda step: -confidences[step])
     kept = order[:1]

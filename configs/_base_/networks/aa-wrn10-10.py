@@ -1,4 +1,4 @@
-# The text says 28-10; the published parameters are those of 10-10 (attn_mm/models/wide_resnet.py).
+# The text says 28-10; the published parameters are those of 10-10 (attn_mm/models/backbones/wide_resnet.py).
 model = dict(
     type="ImageClassifier",
     backbone=dict(

@@ -313,7 +313,7 @@ def test_synchronized_and_multi_flow_norms_with_fixed_statistics(dims, kernel_si
                 pooled = pooled_conv_norm(x, conv, each)
                 close(pooled, each(conv(x)).mean(space))
             assert route(pooled) == "average"
-    with flow(3), pytest.raises(IndexError, match="flow 3 is running, but this norm has 3 flows"):
+    with flow(3), pytest.raises(IndexError, match="flow 3 is running, but this norm has num_flows=3"):
         pooled_conv_norm(x, conv, flows)
 
 

@@ -429,13 +429,13 @@ class TestHead:
 @pytest.mark.parametrize(
     "config, message",
     [
-        (dict(type="attn_mm.VGGAtt", levels=()), "levels must be a rising choice of 1, 2 and 3"),
-        (dict(type="attn_mm.VGGAtt", levels=(3, 2)), "levels must be a rising choice of 1, 2 and 3"),
-        (dict(type="attn_mm.VGGAtt", levels=(3, 4)), "levels must be a rising choice of 1, 2 and 3"),
+        (dict(type="attn_mm.VGGAtt", levels=()), "levels must be an ascending choice of 1, 2 and 3"),
+        (dict(type="attn_mm.VGGAtt", levels=(3, 2)), "levels must be an ascending choice of 1, 2 and 3"),
+        (dict(type="attn_mm.VGGAtt", levels=(3, 4)), "levels must be an ascending choice of 1, 2 and 3"),
         (dict(type="attn_mm.VGGAtt", first_pool=3), r"first_pool must be 2 .* or 5 .*, got 3"),
         (dict(type="attn_mm.PreActResNet", depth=50), "depth must be 9 n \\+ 2 .*, got 50"),
         (dict(type="attn_mm.PreActResNet", depth=2), "depth must be 9 n \\+ 2 .*, got 2"),
-        (dict(type="attn_mm.PreActResNet", depth=11, levels=(0,)), "levels must be a rising choice"),
+        (dict(type="attn_mm.PreActResNet", depth=11, levels=(0,)), "levels must be an ascending choice"),
         (attended([], 6), "local_channels must name at least one level"),
         (attended([6], 6, combine="sum"), "combine must be 'concat' or 'indep', got 'sum'"),
         (attended([6], 6, compatibility="sum"), "compatibility must be 'pc' or 'dp', got 'sum'"),
@@ -448,5 +448,5 @@ def test_refuses(config, message):
 
 def test_refuses_features_that_are_not_its_levels():
     head = MODELS.build(attended([4], 6))
-    with pytest.raises(ValueError, match="1 levels take their maps and then the global feature, got 1"):
+    with pytest.raises(ValueError, match="1 levels require one map each and then the global feature, got 1"):
         head((torch.zeros(2, 4, 3, 3),))

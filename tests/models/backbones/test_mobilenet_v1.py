@@ -119,5 +119,5 @@ def test_norm_eval_and_configs_reach_every_layer():
 def test_wrong_stages_are_named():
     with pytest.raises(ValueError, match=r"out_indices must be a sequence of 0..4, got \(5,\)"):
         MobileNetV1(out_indices=(5,))
-    with pytest.raises(ValueError, match=r"frozen_stages must lie in -1\.\.5, got 6"):
+    with pytest.raises(ValueError, match=r"frozen_stages must be in -1\.\.5, got 6"):
         MobileNetV1(frozen_stages=6)

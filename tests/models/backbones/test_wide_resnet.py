@@ -193,12 +193,12 @@ def test_norm_and_conv_configs():
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(depth=12), r"depth is 6n \+ 4 .*got 12"),
-        (dict(depth=4), r"depth is 6n \+ 4 .*got 4"),
-        (dict(strides=(1, 2)), r"strides must be those of three stages, got \(1, 2\)"),
+        (dict(depth=12), r"depth must be 6n \+ 4 .*got 12"),
+        (dict(depth=4), r"depth must be 6n \+ 4 .*got 4"),
+        (dict(strides=(1, 2)), r"strides must have three values, one per stage, got \(1, 2\)"),
         (dict(out_indices=(3,)), r"out_indices must be a sequence of 0..2, got \(3,\)"),
         (dict(out_indices=2), "out_indices must be a sequence of 0..2, got 2"),
-        (dict(frozen_stages=4), "frozen_stages must lie in -1..3, got 4"),
+        (dict(frozen_stages=4), "frozen_stages must be in -1..3, got 4"),
     ],
     ids=str,
 )

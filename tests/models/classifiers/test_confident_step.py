@@ -64,7 +64,7 @@ def test_each_image_has_its_most_confident_step():
 
 
 def test_what_has_no_steps_is_refused():
-    with pytest.raises(ConfigError, match=r"needs a backbone with the graft attn_mm\.TD"):
+    with pytest.raises(ConfigError, match=r"requires a backbone with the graft attn_mm\.TD"):
         build(("ECA",))
-    with pytest.raises(ConfigError, match="MultiLabelLinearClsHead is not"):
+    with pytest.raises(ConfigError, match="MultiLabelLinearClsHead is multi-label"):
         build(head="MultiLabelLinearClsHead")

@@ -122,5 +122,5 @@ def test_a_backbone_runs_in_flows_once():
         backbone=dict(type=BACKBONES[0][0], **BACKBONES[0][1]),
         grafts=[dict(type="attn_mm.MultiScale")],
     )
-    with pytest.raises(ConfigError, match="the backbone has MultiScale already"):
+    with pytest.raises(ConfigError, match="the backbone already has MultiScale"):
         MODELS.build(dict(type="attn_mm.TDAF", backbone=inner))

@@ -673,14 +673,15 @@ class TestMistakes:
         pytest.importorskip(f"{kind.split('.')[0]}.models")
         name = kind.split(".")[1]
         message = (
-            rf"^graft attn_mm.TDAF: {name} can't be split into stages: its forward is \S+\.{name}'s; known"
+            rf"^graft attn_mm.TDAF: {name} can't be split into stages: "
+            rf"its forward is that of \S+\.{name}; attn_mm\.graft\.stages\.SPLITS"
         )
         with pytest.raises(ValueError, match=message):
             MODELS.build(dict(type="attn_mm.TDAF", backbone=dict(type=kind, **options)))
 
     def test_a_graft_upon_a_graft(self):
         inner = dict(type="attn_mm.TDAF", backbone=config(("mmdet.ResNet", 18)))
-        with pytest.raises(ValueError, match="the backbone has TDAF already"):
+        with pytest.raises(ValueError, match="the backbone already has TDAF"):
             MODELS.build(dict(type="attn_mm.TDAF", backbone=inner))
 
     def test_a_backbone_without_a_type(self):

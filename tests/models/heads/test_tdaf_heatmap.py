@@ -444,14 +444,14 @@ class TestMistakes:
             (dict(eta="half"), r"eta must be a number in 0\.\.1, got 'half'"),
             (dict(first_mask="zeros"), "first_mask must be 'none' or 'ones', got 'zeros'"),
             (dict(flow_inputs="images"), "flow_inputs must be 'features' or 'pyramid', got 'images'"),
-            (dict(deconv_out_channels=None), "deconv_out_channels must name at least two .* got None"),
+            (dict(deconv_out_channels=None), "deconv_out_channels must define at least two .* got None"),
             (
                 dict(deconv_out_channels=(8,), deconv_kernel_sizes=(4,)),
-                r"deconv_out_channels must name at least two deconvolutions, got \(8,\)",
+                r"deconv_out_channels must define at least two deconvolutions, got \(8,\)",
             ),
             (dict(deconv_out_channels=(8, 8)), '"deconv_out_channels" and "deconv_kernel_sizes" should'),
-            (dict(flow=3), "expected options of flows, anar, .*, in_channels, .*, got 'flow'"),
-            (dict(depthwise=True), "got 'depthwise'"),
+            (dict(flow=3), "unknown option 'flow'; expected one of flows, anar, .*, in_channels, "),
+            (dict(depthwise=True), "unknown option 'depthwise'"),
         ],
         ids=str,
     )

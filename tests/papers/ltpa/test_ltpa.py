@@ -369,16 +369,16 @@ def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
     listed = "test_dataloader.dataset.ann_file"
     fool_on = ["fool", *plain, "--cfg-options"]
     cases = [
-        (["fool"], "name CONFIG CHECKPOINT, once or several times, or use --demo"),
-        (["fool", plain[0]], "name CONFIG CHECKPOINT"),
+        (["fool"], "give CONFIG CHECKPOINT for each network, or --demo"),
+        (["fool", plain[0]], "give CONFIG CHECKPOINT"),
         (["fool", *plain, "--demo"], "--demo brings its own networks and images: leave nets out"),
         (
             ["fool", *fcos],
-            "configs/tdaf/fcos-r50_plain_coco.py is for mmdet: a classifier's, of mmpretrain, is needed",
+            "configs/tdaf/fcos-r50_plain_coco.py is for mmdet; use an mmpretrain classifier",
         ),
         (["fool", attending[0], plain[1]], "does not fit"),
         (["fool", *plain, *plain], "two networks are called"),
-        (["fool", *plain, "--names", "a", "b"], "--names gives 2 names, and there are 1 networks"),
+        (["fool", *plain, "--names", "a", "b"], "--names has 2 names for 1 networks"),
         (["fool", *plain, "--data-root", "nowhere"], "nowhere/ant/0.png and 14 more of the images"),
         (
             [*fool_on, f"{listed}={torn}"],
@@ -388,18 +388,18 @@ def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
             [*fool_on, f"{listed}={nothing}"],
             "has nothing to use: it is empty",
         ),
-        (["fool", plain[0], renamed], "'cat' stands for 'dog'"),
-        (["transfer", *plain], "--sets names the folders"),
-        (["transfer", *plain, "--sets", few], "bee holds 4 images: 5 folds need 5 of each class"),
+        (["fool", plain[0], renamed], "'cat' instead of 'dog'"),
+        (["transfer", *plain], "give image sets with --sets"),
+        (["transfer", *plain, "--sets", few], "bee contains 4 images: 5 folds need 5 per class"),
         (["transfer", *plain, "--sets", data / "ant"], "at least two classes"),
-        (["segment", *attending], "name --data, a folder in the Object Discovery layout, or --images-dir"),
+        (["segment", *attending], "give --data, a folder in the Object Discovery layout, or --images-dir"),
         (
             ["segment", *attending, "--data", tmp_path],
-            "holds no folder of images with the folder GroundTruth",
+            "contains no folder of images with a folder GroundTruth",
         ),
         (
             ["segment", *attending, "--images-dir", data / "ant", "--masks-dir", small_masks],
-            "is of 9x9 pixels, its image of 48x40",
+            "has 9x9 pixels, its image 48x40",
         ),
         (
             ["segment", *attending, "--images-dir", data / "ant", "--masks-dir", empty],
@@ -409,9 +409,9 @@ def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
             ["segment", *attending, "--images-dir", data / "ant", "--masks-dir", tmp_path / "torn"],
             "2.png can't be read as an image",
         ),
-        (["query", *attending], "--queries and --targets name images"),
-        (["query", *plain, *asks], "plain has no attn_mm.LTPAHead: it attends by no query"),
-        (["query", *attending, *asks, "--level", 3], "--level 3: dp has 2 levels"),
+        (["query", *attending], "give images, or folders of images, with --queries and --targets"),
+        (["query", *plain, *asks], "plain has no attn_mm.LTPAHead"),
+        (["query", *attending, *asks, "--level", 3], "--level 3: dp has only 2 levels"),
     ]
     for args, message in cases:
         line = failure(capsys, *args, "--out", tmp_path / "out", "--device", "cpu")

@@ -282,13 +282,13 @@ def test_mistakes(config, checkpoint, tmp_path, capsys):
         assert stopped.value.code == 2
         return capsys.readouterr().err.splitlines()[-1]
 
-    expected = "has no gate: expected attn_mm's SE, CBAM, ECA, FCA, TAM, TD or AWConv in its model"
+    expected = "has no gate: its model needs a layer such as attn_mm's SE, CBAM, ECA, FCA, TAM, TD or AWConv"
     assert f"error: {plain} {expected}" in said("lesion", plain, weights, "--demo")
     assert f"{plain} has no PReLU inside a TAM" in said("linearise", plain, weights, "--demo")
     assert f"{weights} does not fit {tam}: it lacks" in said("scatter", tam, weights, "--demo")
     tams = checkpoint(tam, load_config)
     assert f"{tams} does not fit {plain}: the model lacks" in said("filters", plain, tams)
-    assert "name a checkpoint, or --demo, which trains one" in said("lesion", tam)
+    assert "give a checkpoint, or --demo to train one" in said("lesion", tam)
     assert "absent.pth does not exist" in said("lesion", tam, "absent.pth")
     assert "is missing: put the data set there" in said(
         "lesion",
@@ -297,7 +297,7 @@ def test_mistakes(config, checkpoint, tmp_path, capsys):
         "--cfg-options",
         "test_dataloader.dataset.data_root=absent",
     )
-    assert "each network is a config and a checkpoint, got 3 files" in said("filters", plain, weights, tam)
+    assert "give CONFIG CHECKPOINT for each network, got 3 files" in said("filters", plain, weights, tam)
     twice = ["filters", plain, weights, plain, weights]
     assert "are called" in said(*twice) and "two networks are called a" in said(*twice, "--names", "a", "a")
     assert "argument --images: 0 is not positive" in said("lesion", tam, "--images", "0")

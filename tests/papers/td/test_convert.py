@@ -326,10 +326,13 @@ def with_(name, tensor):
     "spoil, message",
     [
         (without("RA_block|_1"), "a ResNet-18 without top-down attention"),
-        (without(r"bn\d_1"), "layer3.0 has no norms of a second step, bn2_1: its steps and distance"),
+        (without(r"bn\d_1"), "layer3.0 lacks the norm of a second step, bn2_1: its steps and distance"),
         (without("conv1"), "not a ResNet with torchvision's names"),
         (without("^layer"), "not a ResNet with torchvision's names"),
-        (without(r"layer2\.1"), "stages of 2, 1, 2, 2 basic blocks are no ResNet of depth 18, 34, 50, 101"),
+        (
+            without(r"layer2\.1"),
+            "stages of 2, 1, 2, 2 basic blocks don't match a ResNet of depth 18, 34, 50, 101",
+        ),
         (without(r"layer1\.0\.bn2"), "4 weights of a TD ResNet-18 missing: layer1.0.bn2.weight, "),
         (without(r"layer3\.1\.bn2_1\.bias"), "1 weight of a TD ResNet-18 missing: layer3.1.bn2_1.bias"),
         (without(r"layer3\.1\..*Ug_bottom"), "layer3.0 and layer3.1 differ in mode, steps or distance"),
@@ -352,7 +355,7 @@ def with_(name, tensor):
             with_("layer3.0.RA_block.Ug_mlp.0.weight", torch.ones(32, 2, 1, 1)),
             "layer3.0.RA_block.Ug_mlp.0.weight is (32, 2, 1, 1), expected (32, 4, 1, 1)",
         ),
-        (with_("conv1.weight", 3), "holds no weights"),
+        (with_("conv1.weight", 3), "contains no weights"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -181,16 +181,16 @@ def test_what_the_analyses_refuse(tmp_path, images, saved, capsys):
     assert "does not fit" in complaint(
         resolution_sweep.main, plain_path, weights, "--cfg-options", "model.head.in_channels=32"
     )
-    assert "no image of the test set has a box: name a folder" in complaint(localise.main, path, weights)
+    assert "no image of the test set has a box: give a folder" in complaint(localise.main, path, weights)
     (tmp_path / "xml").mkdir()
-    assert "holds no XML file" in complaint(localise.main, path, weights, "--boxes", tmp_path / "xml")
+    assert "contains no XML file" in complaint(localise.main, path, weights, "--boxes", tmp_path / "xml")
     plain_weights = small.save_weights(plain, tmp_path / "plain.pth")
     assert "has no feedback" in complaint(step_confidence.main, plain_path, plain_weights)
     other = dict(
         state_dict=torch.load(weights)["state_dict"], meta=dict(dataset_meta=dict(classes="gfedcba"))
     )
     torch.save(other, tmp_path / "other.pth")
-    assert "'a' stands for 'g'" in complaint(step_confidence.main, path, tmp_path / "other.pth")
+    assert "'a' instead of 'g'" in complaint(step_confidence.main, path, tmp_path / "other.pth")
     twice = [path, weights, path, weights, "--names", "one", "one"]
     assert "two networks are called one" in complaint(resolution_sweep.main, *twice)
     (tmp_path / "images" / "a" / "a0.png").write_bytes(b"broken")
@@ -486,7 +486,7 @@ def test_an_ablation_keeps_what_is_finished(tmp_path, small_demos, quick_runs, m
     whole = results.read_text()
     for damaged in (whole[:20], "[]", '{"metrics": {}}'):
         results.write_text(damaged)
-        assert f"{results} is damaged: remove it, and the same command makes it again" in complaint()
+        assert f"{results} is damaged: remove it and repeat the command" in complaint()
     results.write_text(whole)
     about = (tmp_path / "config.py").read_text()
     (tmp_path / "config.py").write_text(about[: about.index("[") + 1])
