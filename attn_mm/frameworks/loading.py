@@ -8,7 +8,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
-from attn_mm.errors import UserError
+from attn_mm.errors import CheckpointError, UserError
 from attn_mm.frameworks import framework_of
 
 
@@ -27,14 +27,14 @@ def load_model(cfg: Config, checkpoint: str, device: str) -> BaseModel:
         the model, in evaluation mode.
 
     Raises:
-        UserError: the checkpoint does not fit the model, or there is no such device.
+        UserError: the model can't be built, the checkpoint does not fit it, or there is no such device.
         CheckpointError: the file can't be loaded.
     """
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         content = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu")
         # mmpretrain's configs have it beside the model, where mmengine's runner takes it from.
         preprocessor = {"data_preprocessor": cfg.data_preprocessor} if "data_preprocessor" in cfg else {}
-        model = revert_sync_batchnorm(MODELS.build({**preprocessor, **cfg.model}))
+        model = revert_sync_batchnorm(_build(cfg, preprocessor))
         fill(model, content.get("state_dict", content), f"{checkpoint} does not fit {cfg.filename}")
         model.dataset_meta = framework_of(cfg).dataset_meta(cfg, _saved_meta(content))
     try:
@@ -42,6 +42,26 @@ def load_model(cfg: Config, checkpoint: str, device: str) -> BaseModel:
     except (AssertionError, RuntimeError) as error:
         raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
     return model.eval()
+
+
+def _build(cfg: Config, defaults: dict) -> BaseModel:
+    """Build a config's model, with ``defaults`` where the model has none of its own.
+
+    Raises:
+        UserError: it can't be built.
+    """
+    if not isinstance(cfg.get("model"), dict):
+        raise UserError(f"{cfg.filename} has no model")
+    try:
+        return MODELS.build({**defaults, **cfg.model})
+    except (UserError, CheckpointError):
+        raise
+    except Exception as error:
+        # A constructor raises whatever it likes where the config's options don't fit it.
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"the model of {cfg.filename} can't be built: {type(error).__name__}: {reason}"
+        ) from error
 
 
 def fill(model: BaseModel, weights: dict, complaint: str) -> None:

@@ -48,6 +48,8 @@ def downsample(x: Tensor) -> Tensor:
     sizes the last cell is narrower, so that cell i still covers pixels 2i and 2i + 1 and
     the mask of a smaller flow covers the pixels it was computed from.
     """
+    if x.dim() not in _AVG_POOL:
+        raise ValueError(f"expected maps of 2 or 3 dimensions, got {x.dim() - 2}")
     cell = [min(2, s) for s in x.shape[2:]]
     return _AVG_POOL[x.dim()](x, cell, ceil_mode=True, count_include_pad=False)
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from attn_mm.layers import ANAR, MFBN, R2DNS, convert_multi_flow, flow, r2dns
 from attn_mm.layers.ops.execution import current_flow
+from attn_mm.layers.r2dns import pyramid
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-10)
 CHANNELS = (4, 5, 6, 4)
@@ -266,3 +267,9 @@ def test_wrong_arguments_are_named(stages, attentions, options, message):
         R2DNS(some(stages), some(attentions), **options)
     with pytest.raises(ValueError, match=message):
         r2dns(some(stages), some(attentions), torch.rand(1, 1, 8, 8), **options)
+
+
+@pytest.mark.parametrize("dims", [0, 1, 4])
+def test_a_pyramid_is_of_maps_of_two_or_three_dimensions(dims):
+    with pytest.raises(ValueError, match=f"got {dims}"):
+        pyramid(torch.rand(1, 3, *[8] * dims), 2)

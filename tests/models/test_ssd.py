@@ -96,7 +96,7 @@ class TestConvolutionsOfAVGG:
             (dict(type="attn_mm.TD"), "SSDVGG has no residual blocks to graft onto: it has features"),
             (dict(type="attn_mm.TDAF"), "SSDVGG can't be split into stages"),
             (dict(AW, convs=("conv2",)), "convs must be one of conv1_1, conv2_1, conv3_1, conv3_2, conv4_1,"),
-            (dict(type="attn_mm.AWConv"), "which SSDVGG has, a part of one, or the size of a kernel"),
+            (dict(type="attn_mm.AWConv"), "in SSDVGG, a part of one, or a kernel size"),
             (dict(AW, convs=("5x5",)), "got '5x5'"),
             (dict(AW, convs=("conv1_1",), stages=(1,)), "convs must be one of conv2_1 in SSDVGG"),
             (dict(AW, convs=(3,)), "convs must be a sequence of names"),
