@@ -20,13 +20,13 @@ from attn_mm.utils.config_names import CONFIGS
 try:
     from yaml import CSafeLoader as SafeLoader
 except ImportError:
-    from yaml import SafeLoader
+    from yaml import SafeLoader  # type: ignore[assignment]
 
 
 class _Text(SafeLoader):
     """Leaves every scalar as it is printed: a published 4.80 is not 4.8."""
 
-    yaml_implicit_resolvers: ClassVar[dict] = {}
+    yaml_implicit_resolvers: ClassVar[dict] = {}  # type: ignore[misc]
 
 
 _ROW_FIELDS = {
