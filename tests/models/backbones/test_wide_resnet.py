@@ -121,7 +121,7 @@ def test_aa_follows_the_size_of_every_stage():
     assert all(isinstance(block.conv1, AAConv2d) for block in blocks(net))
     assert all(block.conv1.conv.bias is None and block.conv1.qkv.bias is not None for block in blocks(net))
     assert [tuple(y.shape[2:]) for y in net(torch.randn(1, 3, 9, 10))] == SIZES
-    with pytest.raises(ValueError, match=r"for maps of \(9, 10\)"):
+    with pytest.raises(ValueError, match=r"shape is \(9, 10\), but the input"):
         net(torch.randn(1, 3, 8, 8))
     keeps = build(aa=SMALL_AA, strides=(1, 1, 2), input_size=(9, 10))
     assert [block.conv1.shape for block in blocks(keeps)] == [(9, 10), (9, 10), (5, 5)]
