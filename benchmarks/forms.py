@@ -25,7 +25,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from mmengine.device import get_device
 from torch import Tensor, nn
 
 from attn_mm.errors import reports_user_errors
@@ -35,7 +34,7 @@ from attn_mm.layers.forms import tam as tam_forms
 from attn_mm.layers.forms import td as pooled_norm
 from attn_mm.run.cpu import keep_freed_memory
 from attn_mm.utils.files import write_atomically
-from attn_mm.utils.flags import positive
+from attn_mm.utils.flags import add_device_flag, positive
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import markdown_table
 from benchmarks.timing import captured, device_name, open_record, seconds, take_turns
@@ -101,7 +100,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument("--batch", nargs="+", type=positive, default=[8], metavar="N", help="default: 8")
     parser.add_argument("--repeats", type=positive, default=15, help="turns (default: %(default)s)")
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="CPU threads")
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best available")
+    add_device_flag(parser)
     parser.add_argument("--work-dir", type=Path, required=True, help="folder for forms.json and .md")
     return parser.parse_args(argv)
 

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from mmengine.device import get_device
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
@@ -34,7 +33,7 @@ from attn_mm.graft.fuse import fuse
 from attn_mm.layers import as_written
 from attn_mm.run.cpu import keep_freed_memory
 from attn_mm.utils.files import write_atomically
-from attn_mm.utils.flags import positive
+from attn_mm.utils.flags import add_device_flag, positive
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import markdown_table
 from benchmarks.networks import BACKBONES, MODULES, USUAL, config
@@ -87,7 +86,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument("--repeats", type=positive, default=15, help="turns (default: %(default)s)")
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="CPU threads")
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best available")
+    add_device_flag(parser)
     parser.add_argument(
         "--clock",
         choices=["wall", "cpu"],

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.model import BaseModel
 from rich.progress import Progress
 
@@ -33,7 +32,7 @@ from attn_mm.maps.overlay import enlarged
 from attn_mm.maps.panels import Panel, attention_of, frame_panels, panels
 from attn_mm.run.demo_networks import small_network
 from attn_mm.utils.extras import require
-from attn_mm.utils.flags import from_args, positive, score
+from attn_mm.utils.flags import add_device_flag, from_args, positive, score
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import counted
 
@@ -74,9 +73,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="output folder (default: outputs/NAME OF INPUT_attention)"
     )
-    parser.add_argument(
-        "--device", default=get_device(), help="device to run on (default: %(default)s, the best available)"
-    )
+    add_device_flag(parser)
     parser.add_argument(
         "--score-thr",
         type=score,

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.device import get_device
 
 from attn_mm.datasets.media import (
     VIDEO_SUFFIXES,
@@ -29,7 +28,7 @@ from attn_mm.inference.inputs import (
 from attn_mm.inference.predictions import Predictions
 from attn_mm.inference.run_images import run_images, run_video
 from attn_mm.inference.run_videos import run_videos
-from attn_mm.utils.flags import from_args, positive, score
+from attn_mm.utils.flags import add_device_flag, from_args, positive, score
 from attn_mm.utils.tables import counted
 
 _DESCRIPTION = """\
@@ -69,7 +68,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="output folder (default: outputs/NAME OF INPUT)"
     )
-    parser.add_argument("--device", default=get_device(), help="default: %(default)s, the best available")
+    add_device_flag(parser)
     parser.add_argument(
         "--score-thr",
         type=score,

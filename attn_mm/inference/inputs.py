@@ -13,8 +13,9 @@ from mmengine.config import Config
 from attn_mm.errors import UserError
 from attn_mm.frameworks import framework_of, get_framework, known_frameworks
 from attn_mm.frameworks.framework import Framework, ImageFramework, VideoFramework
-from attn_mm.utils.config import ConfigOptions, load_config
+from attn_mm.utils.config import load_config
 from attn_mm.utils.files import check_checkpoint
+from attn_mm.utils.flags import add_options_flag
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,7 @@ def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
     """Declare ``--cfg-options``, and the flags that belong to one framework each."""
     for framework in map(get_framework, known_frameworks()):
         framework.add_flags(parser)
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=ConfigOptions,
-        metavar="KEY=VALUE",
-        help="override values of the config, such as model.test_cfg.nms.iou_threshold=0.5",
-    )
+    add_options_flag(parser, "override values of the config, such as model.test_cfg.nms.iou_threshold=0.5")
 
 
 def framework_flags(args: Mapping[str, Any]) -> dict[str, Any]:
