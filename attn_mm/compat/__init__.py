@@ -7,10 +7,16 @@ upstream doesn't have the bug. It imports no framework: it runs when the framewo
 from functools import cache
 
 from attn_mm.compat import (
+    canvas_rgb,
+    checkpoint_hook,
     checkpoints,
     coco_info,
+    color_jitter,
     drn,
+    imgaug_bool,
+    local_writes,
     mmcv_ops,
+    multimodal,
     numpy_aliases,
     pose_circles,
     ssd,
@@ -21,6 +27,8 @@ from attn_mm.compat import (
 _PATCHED = (
     numpy_aliases,
     checkpoints,
+    local_writes,
+    checkpoint_hook,
     sync_batchnorm,
     mmcv_ops,
     drn,
@@ -28,6 +36,10 @@ _PATCHED = (
     ssd,
     coco_info,
     pose_circles,
+    canvas_rgb,
+    color_jitter,
+    imgaug_bool,
+    multimodal,
 )
 
 

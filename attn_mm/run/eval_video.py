@@ -22,6 +22,7 @@ from attn_mm.datasets.checks.unreadable import name_unreadable
 from attn_mm.errors import UnreadableFile, UserError, reports_user_errors, resumable
 from attn_mm.frameworks.loading import load_model
 from attn_mm.frameworks.mmaction.video_views import CROPS, set_views
+from attn_mm.run.check_config import check_config
 from attn_mm.run.launch import open_config
 from attn_mm.run.options import RunOptions, add_config_flags
 from attn_mm.utils.files import check_checkpoint, write_atomically, writing
@@ -188,6 +189,7 @@ def evaluate(
     cfg = open_config(config, options)
     if cfg.get("default_scope") != "mmaction":
         raise UserError(f"{config} is for {cfg.get('default_scope')}; use an mmaction2 config")
+    check_config(cfg, ("test",))
     check_data(cfg, ("test",))
     as_given = cfg.pretty_text
     set_views(cfg, clips, crops)

@@ -21,8 +21,10 @@ class ConfigOptions(DictAction):
                 raise ArgumentError(self, f"expected KEY=VALUE, got {value!r}")
         try:
             super().__call__(parser, namespace, values, option_string)
-        except AssertionError as error:
-            raise ArgumentError(self, f"expected KEY=VALUE: {error}") from error
+        # mmengine's parser looks for the end of a bracket for ever, or beyond the text.
+        except (AssertionError, IndexError, RecursionError, ValueError) as error:
+            what = "values are numbers, texts, lists and tuples, such as 'key=[(1,2),(3,4)]'"
+            raise ArgumentError(self, f"can't read {' '.join(values)!r}: {what}") from error
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -52,9 +54,33 @@ def load_config(path: str, options: dict | None = None) -> Config:
 def merge_options(cfg: Config, options: dict) -> None:
     """Merge ``--cfg-options`` into ``cfg``; UserError if one doesn't match its structure."""
     try:
+        for key, value in options.items():
+            _check_kind(cfg, key, value)
         cfg.merge_from_dict(options)
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"--cfg-options don't fit {cfg.filename}: {error}") from error
+
+
+def _check_kind(cfg: Config, key: str, value: object) -> None:
+    """UserError if a number or text would replace a dict, or a list of dicts."""
+    node: object = cfg._cfg_dict
+    for part in key.split("."):
+        if isinstance(node, dict) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        else:
+            return
+    if value is None or isinstance(value, (dict, list, tuple)):
+        return
+    if isinstance(node, dict):
+        raise UserError(
+            f"--cfg-options {key}={value}: {key} is a dict; set an entry of it, {key}.NAME={value}"
+        )
+    if isinstance(node, list) and node and isinstance(node[0], dict):
+        raise UserError(
+            f"--cfg-options {key}={value}: {key} is a list of dicts; set an entry of one, {key}.0.NAME"
+        )
 
 
 def walk(node) -> Iterator[ConfigDict]:
