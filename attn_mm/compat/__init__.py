@@ -7,11 +7,14 @@ upstream doesn't have the bug. It imports no framework: it runs when the framewo
 from functools import cache
 
 from attn_mm.compat import (
+    checkpoint_configs,
     checkpoints,
     coco_info,
     drn,
+    file_handlers,
     mmcv_ops,
     numpy_aliases,
+    object_arrays,
     pose_circles,
     ssd,
     sync_batchnorm,
@@ -21,6 +24,9 @@ from attn_mm.compat import (
 _PATCHED = (
     numpy_aliases,
     checkpoints,
+    checkpoint_configs,
+    file_handlers,
+    object_arrays,
     sync_batchnorm,
     mmcv_ops,
     drn,
