@@ -8,7 +8,6 @@ import os.path as osp
 from mmengine.config import Config, ConfigDict
 
 from attn_mm.datasets.checks.config_files import check_data
-from attn_mm.datasets.checks.guard import watch_data
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.frameworks import framework_of
 from attn_mm.run.launch import build_runner, open_config
@@ -92,7 +91,7 @@ def main(argv=None) -> None:
     if args.out:
         _dump(cfg, args.out)
     check_data(cfg, ("test",))
-    runner = watch_data(build_runner(cfg))
+    runner = build_runner(cfg)
     metrics = KeepMetrics()
     runner.register_hook(metrics)
     runner.test()

@@ -8,7 +8,6 @@ import torch
 from mmengine.config import Config
 
 from attn_mm.datasets.checks.config_files import check_data
-from attn_mm.datasets.checks.guard import watch_data
 from attn_mm.errors import UserError
 from attn_mm.run.demo_summary import finish_demo, more_figures
 from attn_mm.run.launch import build_runner, open_config
@@ -72,7 +71,7 @@ def train(
     if cfg.get("load_from"):
         check_checkpoint(cfg.load_from)
     check_data(cfg, ("train", "val"))
-    runner = watch_data(build_runner(cfg))
+    runner = build_runner(cfg)
     metrics = KeepMetrics()
     runner.register_hook(metrics)
     runner.train()
