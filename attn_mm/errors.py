@@ -37,6 +37,10 @@ class UnreadableFile(UserError):
         return cls(f"{path} can't be read as {kind}: {_reason(error, path)}")
 
 
+class UnsafeFile(UnreadableFile, pickle.UnpicklingError):
+    """A file of data asks for code, or for more memory than it needs; nothing of it was run."""
+
+
 def _reason(error: Exception, path: str) -> str:
     if "://" not in path and not osp.exists(path):
         return "there is no such file"

@@ -14,6 +14,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 
+from attn_mm.datasets.checks.runner import checked
 from attn_mm.errors import CheckpointError, UserError
 from attn_mm.frameworks.demo import to_demo
 from attn_mm.run.cpu import keep_freed_memory, prefer_channels_last
@@ -51,15 +52,17 @@ def open_config(path: str, options: RunOptions) -> Config:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the config's runner for the available device and the launched processes."""
+    """Build the config's runner for the available device and the launched processes; it checks its data."""
     on_cpu = not torch.cuda.is_available()
     if on_cpu and cfg.launcher == "pytorch":
         join_processes(cfg)
         # mmengine's default wrapper names a CUDA device.
         wrapper = dict(type="MMDistributedDataParallel", broadcast_buffers=False, device_ids=None)
         cfg.setdefault("model_wrapper_cfg", wrapper)
-    own = cfg.get("runner_type", "Runner") == "Runner"
-    runner = ResumableRunner.from_cfg(cfg) if own else RUNNERS.build(cfg)
+    kind = RUNNERS.get(cfg.runner_type) if "runner_type" in cfg else Runner
+    if kind is None:
+        raise UserError(f"{cfg.filename}: there is no runner_type {cfg.runner_type!r}")
+    runner = checked(ResumableRunner if kind is Runner else kind).from_cfg(cfg)
     if on_cpu:
         keep_freed_memory()
         prefer_channels_last(runner.model)

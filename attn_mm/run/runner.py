@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from mmengine.dist import all_reduce, get_backend, is_distributed, is_main_process
-from mmengine.registry import LOOPS
+from mmengine.dataset import worker_init_fn
+from mmengine.dist import all_reduce, get_backend, get_rank, is_distributed, is_main_process
+from mmengine.registry import FUNCTIONS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
@@ -68,10 +70,13 @@ class ResumableRunner(Runner):
         return super().build_train_loop({"type": _LOOPS[kind], **options})
 
     @staticmethod
-    def build_dataloader(*args, **kwargs) -> DataLoader:
-        loader = Runner.build_dataloader(*args, **kwargs)
-        loader.worker_init_fn = partial(init_worker, init=loader.worker_init_fn)
-        return loader
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        if isinstance(dataloader, dict):
+            dataloader = copy.deepcopy(dataloader)
+            dataloader["worker_init_fn"] = {"type": init_worker, "init": _own_init(dataloader, seed)}
+        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args, meta: dict | None = None, **kwargs) -> None:
         if isinstance(self.train_loop, (EpochLoop, IterLoop)):
@@ -107,3 +112,18 @@ class ResumableRunner(Runner):
         if is_main_process():
             write_atomically(Path(self.work_dir, "last_checkpoint"), str(path))
         raise Terminated(f"saved {path}; repeat the command with --resume to continue")
+
+
+def _own_init(dataloader: dict, seed: int | None) -> Callable[[int], None] | None:
+    """Take the function that initialises a loading process out of a loader's config, or mmengine's."""
+    own = dataloader.pop("worker_init_fn", None)
+    quiet = dataloader.pop("disable_subprocess_warning", False)
+    if own is not None:
+        kind = own.pop("type")
+        return partial(FUNCTIONS.get(kind) if isinstance(kind, str) else kind, **own)
+    if seed is None:
+        return None
+    workers = dataloader.get("num_workers")
+    return partial(
+        worker_init_fn, num_workers=workers, rank=get_rank(), seed=seed, disable_subprocess_warning=quiet
+    )

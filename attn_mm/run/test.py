@@ -8,7 +8,6 @@ import os.path as osp
 from mmengine.config import Config, ConfigDict
 
 from attn_mm.datasets.checks.config_files import check_data
-from attn_mm.datasets.checks.guard import watch_data
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.frameworks import framework_of
 from attn_mm.run.check_config import check_config
@@ -97,7 +96,7 @@ def main(argv=None) -> None:
     check_data(cfg, ("test",))
     metrics = KeepMetrics()
     with mistakes_of(cfg) as progress:
-        runner = watch_data(build_runner(cfg))
+        runner = build_runner(cfg)
         runner.register_hook(progress)
         runner.register_hook(metrics)
         runner.test()

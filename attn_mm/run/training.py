@@ -11,7 +11,6 @@ import torch
 from mmengine.config import Config
 
 from attn_mm.datasets.checks.config_files import check_data
-from attn_mm.datasets.checks.guard import watch_data
 from attn_mm.errors import UserError, resumable
 from attn_mm.run.check_config import check_config
 from attn_mm.run.demo_summary import finish_demo, more_figures
@@ -99,7 +98,7 @@ def train(
             resume_from(cfg, cfg.get("load_from"))
         metrics = KeepMetrics()
         with mistakes_of(cfg) as progress:
-            runner = watch_data(build_runner(cfg))
+            runner = build_runner(cfg)
             runner.register_hook(progress)
             runner.register_hook(metrics)
             runner.train()

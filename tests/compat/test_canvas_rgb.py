@@ -20,6 +20,8 @@ def test_3d_keypoints_are_drawn():
     colors = {"keypoint_colors": np.full((3, 3), 200), "skeleton_link_colors": np.full((2, 3), 100)}
     drawer.set_dataset_meta({"skeleton_links": [(0, 1), (1, 2)], **colors})
     image = np.zeros((64, 64, 3), np.uint8)
-    drawer.add_datasample("pose", image, data_sample=sample, det_data_sample=sample, draw_2d=False)
+    drawer.add_datasample(
+        "pose", image, data_sample=sample, det_data_sample=sample, draw_gt=False, draw_2d=False
+    )
     drawn = drawer.get_image()
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 10

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os.path as osp
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
@@ -22,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from attn_mm.datasets.checks.annotations import load_coco
 from attn_mm.datasets.checks.labels import check_files, check_labels
-from attn_mm.datasets.checks.skipped_files import StandIn, leave_out_stand_ins
+from attn_mm.datasets.checks.skipped_files import StandIns, WithoutStandIns
 from attn_mm.datasets.checks.unreadable import (
     KINDS,
     SkipUnreadable,
@@ -38,22 +37,8 @@ from attn_mm.utils.config import walk
 _SAMPLES = 32
 
 
-def watch_data(runner: Runner) -> Runner:
-    """Make ``runner`` check each data set and evaluator that it builds, and handle unreadable files.
-
-    Raises:
-        UserError: from the runner's ``train``, ``val`` and ``test``, before they begin, if annotations are
-            incomplete or files are missing.
-    """
-    watch = _Watch(runner.cfg)
-    runner.build_dataloader = partial(watch.dataloader, runner.build_dataloader)
-    runner.build_evaluator = partial(watch.evaluator, runner.build_evaluator)
-    runner.register_hook(watch.guard)
-    return runner
-
-
 def open_test_set(cfg: Config, pipeline: list[dict] | None = None) -> BaseDataset:
-    """Build a config's test set, checked as in :func:`watch_data`.
+    """Build a config's test set, with a runner's checks of its data.
 
     Args:
         cfg: the config.
@@ -65,7 +50,7 @@ def open_test_set(cfg: Config, pipeline: list[dict] | None = None) -> BaseDatase
     node = dict(cfg.test_dataloader.dataset, test_mode=True)
     if pipeline is not None:
         node["pipeline"] = pipeline
-    watch = _Watch(cfg)
+    watch = Watch(cfg)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         with _explained(node, _explain_dataset):
             dataset = DATASETS.build(node)
@@ -76,12 +61,12 @@ def open_test_set(cfg: Config, pipeline: list[dict] | None = None) -> BaseDatase
 
 
 def open_evaluation(cfg: Config) -> tuple[DataLoader, Evaluator]:
-    """Build a config's test set and evaluator without a runner, checked as in :func:`watch_data`.
+    """Build a config's test set and evaluator without a runner, with a runner's checks of its data.
 
     Raises:
         UserError: if annotations are incomplete or files are missing.
     """
-    watch = _Watch(cfg)
+    watch = Watch(cfg)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         loader = watch.dataloader(Runner.build_dataloader, cfg.test_dataloader)
         evaluator = watch.evaluator(Evaluator, cfg.test_evaluator)
@@ -89,7 +74,7 @@ def open_evaluation(cfg: Config) -> tuple[DataLoader, Evaluator]:
     return loader, evaluator
 
 
-class _Watch:
+class Watch:
     """Builds the data sets and evaluators of a config and checks them."""
 
     def __init__(self, cfg: Config) -> None:
@@ -117,7 +102,7 @@ class _Watch:
             check_missing(source)
         self.guard.take(dataset)
         nodes = _tree(dataset)
-        self._has_stand_ins = any(isinstance(getattr(n, "prepare_data", None), StandIn) for n in nodes)
+        self._has_stand_ins = any(isinstance(getattr(n, "pipeline", None), StandIns) for n in nodes)
 
     def evaluator(self, build: Callable[..., Evaluator], cfg) -> Evaluator:
         with _explained(cfg, _explain_metric):
@@ -126,8 +111,7 @@ class _Watch:
             if type(metric).__name__ == "CocoMetric" and node.get("ann_file"):
                 _check_metric(metric, node["ann_file"], self._metainfo)
         if self._has_stand_ins:
-            for metric in built.metrics:
-                leave_out_stand_ins(metric)
+            built.metrics[:] = map(WithoutStandIns, built.metrics)
         return built
 
 
@@ -288,4 +272,4 @@ class _Guard(Hook):
         for place, key, last in reading:
             steps[place] = SkipUnreadable(steps[place], key, unread, last)
         if evaluated and reading:
-            dataset.prepare_data = StandIn(dataset, "filename")
+            dataset.pipeline = StandIns(dataset, "filename")
