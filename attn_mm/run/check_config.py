@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from attn_mm.errors import UserError
+from attn_mm.utils.config import walk
 
 _LOG_LEVELS = ("CRITICAL", "FATAL", "ERROR", "WARNING", "WARN", "INFO", "DEBUG", "NOTSET")
 _MAX_SEED = 2**32 - 1
@@ -44,6 +45,17 @@ def check_config(cfg: Config, splits: Sequence[str]) -> None:
         type(level) is int or level in _LOG_LEVELS,
         f"log_level is {level!r}: give one of {', '.join(_LOG_LEVELS)}",
     )
+    schedule = _as_dict(cfg.get("train_cfg"), "train_cfg")
+    for key in ("max_epochs", "max_iters", "val_interval"):
+        number = schedule.get(key, 1)
+        _check(
+            isinstance(number, (int, float)) and number >= 1 and number == int(number),
+            f"train_cfg.{key} is {number!r}: give a whole number of at least 1",
+        )
+    for owner in (cfg.model.get("data_preprocessor"), cfg.get("data_preprocessor")):
+        deviations = owner.get("std") if isinstance(owner, dict) else None
+        if isinstance(deviations, (list, tuple)):
+            _check(0 not in deviations, f"data_preprocessor.std is {deviations}: 0 can't be divided by")
     _check_top_k(cfg)
 
 
@@ -65,6 +77,10 @@ def _check_loader(loader: Any, name: str) -> None:
         return
     loader = _as_dict(loader, name)
     _check(isinstance(loader.get("dataset"), dict), f"{name}.dataset must be a dict")
+    for node in walk(loader["dataset"]):
+        for key in ("ann_file", "data_root"):
+            value = node.get(key) or ""
+            _check(isinstance(value, str), f"{key} of {name}.dataset is {value!r}: give a path")
     for key, least in (("batch_size", 1), ("num_workers", 0)):
         number = loader.get(key, least)
         _check(

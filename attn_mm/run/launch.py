@@ -48,6 +48,8 @@ def open_config(path: str, options: RunOptions) -> Config:
         name = osp.splitext(osp.basename(path))[0] + ("_demo" if options.demo else "")
         cfg.work_dir = osp.join("work_dirs", name)
     merge_options(cfg, options.cfg_options or {})
+    if not isinstance(cfg.work_dir, str):
+        raise UserError(f"work_dir is {cfg.work_dir!r}: give a path")
     return cfg
 
 

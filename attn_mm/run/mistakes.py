@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from attn_mm.errors import CheckpointError, UserError
+from attn_mm.utils.config import reason
 
 
 class Progress(Hook):
@@ -37,6 +38,13 @@ class Progress(Hook):
 
     def after_train_iter(self, runner: Runner, *_, **__) -> None:
         self._end("first training step")
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        self._begin("end of the first epoch")
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        if runner.epoch:
+            self._end("end of the first epoch")
 
     def before_val_epoch(self, runner: Runner) -> None:
         self._begin("first validation")
@@ -69,17 +77,9 @@ def mistakes_of(cfg: Config) -> Iterator[Progress]:
     except Exception as error:
         if progress.untried is None or _is_system(error):
             raise
-        raise UserError(
-            f"the {progress.untried} of {cfg.filename} fails: {type(error).__name__}: {error}{_hint(error)}"
-        ) from error
+        raise UserError(f"the {progress.untried} of {cfg.filename} fails: {reason(error)}") from error
 
 
 def _is_system(error: Exception) -> bool:
     """Whether the machine is to blame, not the config."""
     return isinstance(error, OSError) and error.errno is not None
-
-
-def _hint(error: Exception) -> str:
-    # An inherited dict keeps the options of the type that it had.
-    inherited = "unexpected keyword argument" in str(error)
-    return "; if the config inherits that option, add _delete_=True to the dict with the new type" * inherited

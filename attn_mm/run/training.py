@@ -14,6 +14,7 @@ from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.errors import UserError, resumable
 from attn_mm.run.check_config import check_config
 from attn_mm.run.demo_summary import finish_demo, more_figures
+from attn_mm.run.finite_weights import FiniteWeights
 from attn_mm.run.launch import build_runner, in_first_process, join_processes, open_config
 from attn_mm.run.mistakes import mistakes_of
 from attn_mm.run.options import RunOptions
@@ -100,6 +101,7 @@ def train(
         with mistakes_of(cfg) as progress:
             runner = build_runner(cfg)
             runner.register_hook(progress)
+            runner.register_hook(FiniteWeights())
             runner.register_hook(metrics)
             runner.train()
         if runner.rank == 0 and metrics.latest is not None:

@@ -75,8 +75,9 @@ def make_folder(out: str | Path) -> Path:
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder {out} can't be made ({error.strerror})") from error
+    # A name with a null character is a ValueError.
+    except (OSError, ValueError) as error:
+        raise UserError(f"the folder {out} can't be made ({getattr(error, 'strerror', error)})") from error
     return out
 
 
