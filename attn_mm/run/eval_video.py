@@ -29,6 +29,7 @@ from attn_mm.utils.files import check_checkpoint, write_atomically, writing
 from attn_mm.utils.flags import add_device_flag, count, from_args, positive
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
+from attn_mm.utils.signals import init_worker
 
 _DESCRIPTION = """\
 Evaluate an mmaction2 action recogniser on its config's test set. Reports top-1 and top-5 accuracy for
@@ -209,7 +210,9 @@ def evaluate(
     unfinished = results.with_name(f"{_RESULTS}.partial")
     with Partial(unfinished, about, flag="--work-dir") as partial:
         rest = [index for index in range(len(dataset)) if index not in partial.found]
-        loader = DataLoader(Videos(dataset, rest), num_workers=num_workers, collate_fn=list)
+        loader = DataLoader(
+            Videos(dataset, rest), num_workers=num_workers, collate_fn=list, worker_init_fn=init_worker
+        )
         skipped = judge_all(loader, model, partial, len(dataset))
     if not partial.found:
         raise none_readable(dataset, "filename")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import random
-import resource
 import shutil
 import sys
 import time
@@ -80,6 +80,13 @@ def uninterrupted(config, tmp_path_factory):
         patch.setattr("mmengine.runner.runner.collect_env", dict)
         train.main([config, "--work-dir", str(folder), "--cfg-options", "randomness.seed=1"])
         yield weights(folder)
+
+
+def full_disk():
+    def fsync(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    files.os.fsync = fsync
 
 
 def slow_disk():
@@ -165,14 +172,10 @@ def test_a_second_run_is_refused(config, uninterrupted, tmp_path, capsys):
 def test_a_full_disk_keeps_the_last_checkpoint(config, uninterrupted, tmp_path):
     folder = tmp_path / "run"
 
-    def fill_disk():
-        # Room for logs, not for a checkpoint.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
     assert finished(run_in_child(config, folder, "--cfg-options", "train_cfg.max_epochs=1")) == 0
     before = (folder / "epoch_1.pth").read_bytes()
-    assert finished(run_in_child(config, folder, "--resume", before=fill_disk)) == 2
-    assert last_line(folder) == f"error: {folder / 'epoch_2.pth'} can't be written (File too large)"
+    assert finished(run_in_child(config, folder, "--resume", before=full_disk)) == 2
+    assert last_line(folder) == f"error: {folder / 'epoch_2.pth'} can't be written (No space left on device)"
     assert (folder / "epoch_1.pth").read_bytes() == before
     assert [path.name for path in folder.glob("*epoch_2*")] == []
 
