@@ -31,7 +31,7 @@ class ConfigOptions(DictAction):
         # mmengine's parser looks for the end of a bracket for ever, or beyond the text.
         except (AssertionError, IndexError, RecursionError, ValueError) as error:
             what = "values are numbers, texts, lists and tuples, such as 'key=[(1,2),(3,4)]'"
-            raise ArgumentError(self, f"can't read {' '.join(values)!r}: {what}") from error
+            raise ArgumentError(self, f"expected KEY=VALUE, got {' '.join(values)!r}: {what}") from error
 
 
 def reason(error: BaseException) -> str:
