@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import os.path as osp
 import pickle
 import signal
@@ -101,6 +102,15 @@ def reports_user_errors(main: Callable) -> Callable:
             raise SystemExit(status) from None
 
     return run
+
+
+def check_current_folder() -> None:
+    """End Python with one line if the current folder was deleted: oneMKL would abort it with a wrong one."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        print("error: the current folder no longer exists: change to another one", file=sys.stderr)
+        raise SystemExit(EXIT_STATUS) from None
 
 
 def _message(error: Exception) -> str | None:

@@ -184,7 +184,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(config, uninterrupted, tmp_path):
 def work_dir(tmp_path):
     """Checkpoints of two epochs, named in the order of their saving, and the best one."""
     for index, name in enumerate(("epoch_1", "epoch_2", "best_accuracy")):
-        content = {key: {} for key in ("state_dict", "message_hub", "optimizer")}
+        content = {"state_dict": {"w": torch.ones(1)}, "message_hub": {}, "optimizer": {}}
         content["meta"] = {"epoch": index + 1, "iter": 3, "seed": 40 + index}
         if name.startswith("best"):
             del content["optimizer"]
