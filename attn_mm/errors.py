@@ -11,6 +11,15 @@ from contextlib import contextmanager
 
 EXIT_STATUS = 2
 _INTERRUPTED = 130
+_MAX_LENGTH = 500
+
+
+def one_line(text: str) -> str:
+    """Escape control characters and other unprintable ones, and cut out the middle of a long text."""
+    escaped = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    if len(escaped) <= _MAX_LENGTH:
+        return escaped
+    return f"{escaped[: _MAX_LENGTH * 2 // 3]} ... {escaped[-_MAX_LENGTH // 4 :]}"
 
 
 class UserError(Exception):
@@ -35,6 +44,10 @@ class UnreadableFile(UserError):
         return cls(f"{path} can't be read as {kind}: {_reason(error, path)}")
 
 
+class UnsuitableImage(UnreadableFile):
+    """An image is not what its annotations say, or has more than 8 bits per channel."""
+
+
 def _reason(error: Exception, path: str) -> str:
     if "://" not in path and not osp.exists(path):
         return "there is no such file"
@@ -56,7 +69,7 @@ def reports_user_errors(main: Callable) -> Callable:
         try:
             return main(*args, **kwargs)
         except (UserError, CheckpointError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
             raise SystemExit(EXIT_STATUS) from None
         except KeyboardInterrupt as interrupt:
             print(": ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
