@@ -11,6 +11,7 @@ from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.frameworks import framework_of
 from attn_mm.run.launch import build_runner, open_config
+from attn_mm.run.loaded import CheckLoaded
 from attn_mm.run.options import RunOptions, add_common_flags
 from attn_mm.run.results import KeepMetrics, write_results
 from attn_mm.utils.files import check_checkpoint
@@ -94,6 +95,7 @@ def main(argv=None) -> None:
     runner = build_runner(cfg)
     metrics = KeepMetrics()
     runner.register_hook(metrics)
+    runner.register_hook(CheckLoaded(testing=True))
     runner.test()
     if runner.rank == 0:
         write_results(runner, "test_results.json", metrics, checkpoint=args.checkpoint)

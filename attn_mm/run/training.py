@@ -11,6 +11,7 @@ from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.errors import UserError
 from attn_mm.run.demo_summary import finish_demo, more_figures
 from attn_mm.run.launch import build_runner, open_config
+from attn_mm.run.loaded import CheckLoaded
 from attn_mm.run.options import RunOptions
 from attn_mm.run.results import KeepMetrics, write_results
 from attn_mm.utils.config import drop_pretrained
@@ -74,6 +75,7 @@ def train(
     runner = build_runner(cfg)
     metrics = KeepMetrics()
     runner.register_hook(metrics)
+    runner.register_hook(CheckLoaded())
     runner.train()
     if runner.rank == 0 and metrics.latest is not None:
         if options.demo:
