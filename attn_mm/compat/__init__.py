@@ -7,12 +7,18 @@ upstream doesn't have the bug. It imports no framework: it runs when the framewo
 from functools import cache
 
 from attn_mm.compat import (
+    canvas_rgb,
     checkpoint_configs,
+    checkpoint_hook,
     checkpoints,
     coco_info,
+    color_jitter,
     drn,
     file_handlers,
+    imgaug_bool,
+    local_writes,
     mmcv_ops,
+    multimodal,
     numpy_aliases,
     object_arrays,
     pose_circles,
@@ -24,6 +30,8 @@ from attn_mm.compat import (
 _PATCHED = (
     numpy_aliases,
     checkpoints,
+    local_writes,
+    checkpoint_hook,
     checkpoint_configs,
     file_handlers,
     object_arrays,
@@ -34,6 +42,10 @@ _PATCHED = (
     ssd,
     coco_info,
     pose_circles,
+    canvas_rgb,
+    color_jitter,
+    imgaug_bool,
+    multimodal,
 )
 
 

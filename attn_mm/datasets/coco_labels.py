@@ -84,7 +84,7 @@ class CocoLabels(MultiLabelDataset):
 
 def _read(path: str) -> dict:
     try:
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
     except ValueError as error:

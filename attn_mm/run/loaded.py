@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.logging import MessageHub
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
@@ -30,8 +29,6 @@ class CheckLoaded(Hook):
         name = runner._load_from or f"the latest checkpoint in {runner.work_dir}"
         model = _unwrapped(runner.model)
         weights = checkpoint.get("state_dict", checkpoint)
-        if runner._resume and not self._testing:
-            _check_resumable(checkpoint, name)
         if runner._resume or self._testing:
             fill(model, weights, f"{name} does not fit {runner.cfg.filename}")
             return
@@ -47,24 +44,3 @@ class CheckLoaded(Hook):
 def _unwrapped(model: Any) -> Any:
     inner = is_model_wrapper(model) or isinstance(model, BaseTTAModel)
     return _unwrapped(model.module) if inner else model
-
-
-def _check_resumable(checkpoint: dict, name: str) -> None:
-    meta, hub = checkpoint.get("meta"), checkpoint.get("message_hub")
-    progress = [meta.get(key) for key in ("epoch", "iter")] if isinstance(meta, dict) else [None]
-    if any(type(number) is not int or number < 0 for number in progress):
-        raise _only_weights(name, "says no epoch and iteration")
-    parts = ("log_scalars", "runtime_info", "resumed_keys")
-    if not isinstance(hub, MessageHub) and not (
-        isinstance(hub, dict) and all(isinstance(hub.get(part), dict) for part in parts)
-    ):
-        raise _only_weights(name, "has no message_hub")
-    if not isinstance(checkpoint.get("optimizer"), dict):
-        raise _only_weights(name, "has no state of the optimizer")
-
-
-def _only_weights(name: str, lack: str) -> UserError:
-    return UserError(
-        f"{name} {lack}, so training can't resume from it. To start from its weights, leave out --resume "
-        "and set load_from with --cfg-options"
-    )

@@ -71,10 +71,6 @@ def refused(checkpoint, tmp_path, how):
     return line
 
 
-def without(checkpoint, *keys):
-    return {key: value for key, value in checkpoint.items() if key not in keys}
-
-
 def with_weight(checkpoint, name, value):
     return {**checkpoint, "state_dict": {**checkpoint["state_dict"], name: value}}
 
@@ -105,20 +101,3 @@ def test_an_infinite_buffer_is_a_mask(checkpoint, tmp_path):
     odd = with_weight(checkpoint, "backbone.1.running_mean", torch.tensor([0.0, 0.0, float("-inf")]))
     torch.save(odd, tmp_path / "odd.pth")
     runner(tmp_path, True, load_from=str(tmp_path / "odd.pth")).test()
-
-
-@pytest.mark.parametrize(
-    "key, value, lack",
-    [
-        ("meta", None, "no epoch"),
-        ("meta", "text", "no epoch"),
-        ("meta", {"epoch": "1", "iter": 2}, "no epoch"),
-        ("message_hub", None, "no message_hub"),
-        ("message_hub", {"log_scalars": 1}, "no message_hub"),
-        ("optimizer", None, "no state of the optimizer"),
-    ],
-)
-def test_what_is_no_state_of_a_training(checkpoint, tmp_path, key, value, lack):
-    odd = without(checkpoint, key) | ({} if value is None else {key: value})
-    line = refused(odd, tmp_path, "resume")
-    assert lack in line and "leave out --resume" in line

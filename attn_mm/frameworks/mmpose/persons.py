@@ -83,7 +83,7 @@ def listed_persons(bbox_file: str, ann_file: str, images: Sequence[Path]) -> Per
     _check_listed(images, ann_file, {Path(file).name for file in files.values()})
     found: dict[str, list[list[float]]] = defaultdict(list)
     owners: dict[str, int | str] = {}
-    for item in json.loads(Path(bbox_file).read_text()):
+    for item in json.loads(Path(bbox_file).read_text(encoding="utf-8")):
         if item["category_id"] == 1:
             file = files[item["image_id"]]
             name = Path(file).name
