@@ -122,17 +122,14 @@ def _filled(file: IO[bytes], nbytes: int, budget: Budget) -> torch.UntypedStorag
     """A new storage with the next ``nbytes`` of the file."""
     expect(nbytes >= 0, "storage's size")
     budget.take_storage(nbytes)
-    storage = torch.UntypedStorage(nbytes)
-    _fill(file, _memory(storage))
-    return storage
+    data = torch.empty(nbytes, dtype=torch.uint8)
+    _fill(file, data)
+    return data.untyped_storage()
 
 
-def _memory(storage: torch.UntypedStorage) -> memoryview:
-    data: Any = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
-    return memoryview(data)
-
-
-def _fill(file: IO[bytes], target: memoryview) -> None:
+def _fill(file: IO[bytes], data: torch.Tensor) -> None:
+    array: Any = data.numpy()
+    target = memoryview(array)
     while target:
         count = file.readinto(target)  # type: ignore[attr-defined]
         if not count:
@@ -236,11 +233,11 @@ def _fill_placed(file: IO[bytes], placed: TypedStorage) -> None:
     target = placed._untyped_storage
     expect(_count(file) * placed.dtype.itemsize == target.nbytes(), "storage's size")
     if target.device.type == "cpu":
-        _fill(file, _memory(target))
+        _fill(file, torch.empty(0, dtype=torch.uint8).set_(target))
     else:
-        read_here = torch.UntypedStorage(target.nbytes())
-        _fill(file, _memory(read_here))
-        target.copy_(read_here)
+        data = torch.empty(target.nbytes(), dtype=torch.uint8)
+        _fill(file, data)
+        target.copy_(data.untyped_storage())
 
 
 def _view(storage: TypedStorage, offset: Any, count: Any) -> TypedStorage:

@@ -121,8 +121,35 @@ def _name(source: Any) -> str:
 
 
 def load_from_local(filename: str, map_location: MapLocation) -> dict:
-    """Load a local checkpoint, in place of mmengine's function of this name."""
-    return load_checkpoint_file(filename, map_location)
+    """Load a local checkpoint, in place of mmengine's function of this name.
+
+    Raises:
+        CheckpointError: as :func:`load_checkpoint_file`, or if what it has are no weights.
+    """
+    return _with_weights(load_checkpoint_file(filename, map_location), filename)
+
+
+def _with_weights(checkpoint: dict, name: str | os.PathLike) -> dict:
+    weights = checkpoint.get("state_dict", checkpoint)
+    if not isinstance(weights, dict):
+        raise CheckpointError(
+            f"{name} has no weights: its state_dict is a {type(weights).__name__}, not a dict of tensors"
+        )
+    if not weights:
+        raise CheckpointError(f"{name} has no weights: {'its state_dict' if checkpoint else 'it'} is empty")
+    for key, value in weights.items():
+        if not isinstance(key, str):
+            raise CheckpointError(
+                f"{name} has no weights: the names of weights are text, and one is {_cut(key)}"
+            )
+        # torch lets a module keep what it likes under this name.
+        if weights is not checkpoint and not isinstance(value, torch.Tensor) and "_extra_state" not in key:
+            raise CheckpointError(f"{name}: {_cut(key)} is a {type(value).__name__}, not a tensor of weights")
+    return checkpoint
+
+
+def _cut(value: Any) -> str:
+    return textwrap.shorten(ascii(value), 60)
 
 
 def load_url(
@@ -160,7 +187,7 @@ def load_url(
                 f"cannot download {url} ({getattr(error, 'reason', error)}). Use a local file instead, "
                 f"save it as {path}, or train without it (--no-pretrained)"
             ) from error
-    return load_checkpoint_file(path, map_location)
+    return _with_weights(load_checkpoint_file(path, map_location), path)
 
 
 @wraps(torch.serialization.load)

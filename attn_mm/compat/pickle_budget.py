@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import collections
 import pickle
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from mmengine.logging import HistoryBuffer, MessageHub
@@ -38,28 +38,30 @@ class Budget:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._left = {
-            "Python objects": _FREE + _OBJECTS * size,
-            "storages": size,
-            "tensors": _FREE + _VIEWS * size,
-        }
+        self._objects = _FREE + _OBJECTS * size
+        self._storages = size
+        self._tensors = _FREE + _VIEWS * size
 
-    def _take(self, kind: str, amount: int) -> None:
-        self._left[kind] -= amount
-        if self._left[kind] < 0:
-            raise Refused(f"its {kind} need more memory than a file of {self.size:,} bytes can hold")
+    def _refuse(self, kind: str) -> NoReturn:
+        raise Refused(f"its {kind} need more memory than a file of {self.size:,} bytes can hold")
 
     def take_objects(self, amount: int) -> None:
         """Charge ``amount`` bytes of containers, numbers and text; Refused if there are none left."""
-        self._take("Python objects", amount)
+        self._objects -= amount
+        if self._objects < 0:
+            self._refuse("Python objects")
 
     def take_storage(self, amount: int) -> None:
         """Charge a storage of ``amount`` bytes, which must be in the file; Refused if it can't be."""
-        self._take("storages", amount)
+        self._storages -= amount
+        if self._storages < 0:
+            self._refuse("storages")
 
     def take_tensor(self, amount: int) -> None:
         """Charge a tensor of ``amount`` bytes, which a copy of it needs; Refused if there are none left."""
-        self._take("tensors", amount)
+        self._tensors -= amount
+        if self._tensors < 0:
+            self._refuse("tensors")
 
 
 _RECORDS = (argparse.Namespace, BaseDataElement, HistoryBuffer, MessageHub)

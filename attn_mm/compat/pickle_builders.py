@@ -134,15 +134,16 @@ def _tensor(
     expect(_is_size(offset) and _are_sizes(size) and _are_sizes(stride), "tensor's size")
     expect(len(size) == len(stride) and math.prod(map(max, size, [1] * len(size))) < 1 << 60, "tensor's size")
     expect(type(requires_grad) is bool and not hooks and not metadata, "tensor's metadata")
-    nbytes, item = storage._untyped_storage.nbytes(), storage.dtype.itemsize
+    item = storage.dtype.itemsize
     if 0 not in size:
         last = offset + sum((n - 1) * step for n, step in zip(size, stride))
-        if (last + 1) * item > nbytes:
+        if (last + 1) * item > storage._untyped_storage.nbytes():
             raise Refused("a tensor in it reaches beyond its storage")
     reader.budget.take_tensor(math.prod(size) * item)
-    return torch._utils._rebuild_tensor_v2(
-        storage, offset, tuple(size), tuple(stride), requires_grad, collections.OrderedDict()
-    )
+    data = storage._untyped_storage
+    tensor = torch.empty(0, dtype=storage.dtype, device=data.device).set_(data, offset, size, stride)
+    tensor.requires_grad = requires_grad
+    return tensor
 
 
 def _parameter(
@@ -269,7 +270,7 @@ def _pairs(reader: Reader, items: Any) -> dict:
 
 
 def _ordered(reader: Reader, items: Any = ()) -> collections.OrderedDict:
-    return collections.OrderedDict(_pairs(reader, items))
+    return collections.OrderedDict(_pairs(reader, items) if items else ())
 
 
 def _counter(reader: Reader, items: Any = ()) -> collections.Counter:

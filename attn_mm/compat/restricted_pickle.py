@@ -152,7 +152,7 @@ class Unpickler(pickle._Unpickler):
     load_persid = load_inst = load_obj = load_ext1 = load_ext2 = load_ext4 = _forbidden
     load_next_buffer = load_readonly_buffer = _forbidden
 
-    # --- containers, and what they cost
+    # --- containers, and what they cost where an instruction is shorter than a fortieth of it
 
     def load_mark(self) -> None:
         if len(self.metastack) > _MOST_MARKS:
@@ -162,14 +162,6 @@ class Unpickler(pickle._Unpickler):
     def load_memoize(self) -> None:
         self.budget.take_objects(100)
         super().load_memoize()  # type: ignore[misc]
-
-    def load_long_binput(self) -> None:
-        self.budget.take_objects(100)
-        super().load_long_binput()  # type: ignore[misc]
-
-    def load_put(self) -> None:
-        self.budget.take_objects(100)
-        super().load_put()  # type: ignore[misc]
 
     def load_empty_list(self) -> None:
         self.budget.take_objects(80)
@@ -187,11 +179,6 @@ class Unpickler(pickle._Unpickler):
     def load_empty_set(self) -> None:
         self.budget.take_objects(230)
         self.append(set())
-
-    def load_tuple(self) -> None:
-        items = self.pop_mark()
-        self.budget.take_objects(60 + 8 * len(items))
-        self.append(tuple(items))
 
     def load_tuple1(self) -> None:
         self.budget.take_objects(70)

@@ -12,6 +12,7 @@ from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.frameworks import framework_of
 from attn_mm.run.check_config import check_config
 from attn_mm.run.launch import build_runner, open_config
+from attn_mm.run.loaded import CheckLoaded
 from attn_mm.run.mistakes import mistakes_of
 from attn_mm.run.options import RunOptions, add_common_flags
 from attn_mm.run.results import KeepMetrics, write_results
@@ -99,6 +100,7 @@ def main(argv=None) -> None:
         runner = build_runner(cfg)
         runner.register_hook(progress)
         runner.register_hook(metrics)
+        runner.register_hook(CheckLoaded(testing=True))
         runner.test()
     if runner.rank == 0:
         write_results(runner, "test_results.json", metrics, checkpoint=args.checkpoint)

@@ -16,6 +16,7 @@ from attn_mm.run.check_config import check_config
 from attn_mm.run.demo_summary import finish_demo, more_figures
 from attn_mm.run.finite_weights import FiniteWeights
 from attn_mm.run.launch import build_runner, in_first_process, join_processes, open_config
+from attn_mm.run.loaded import CheckLoaded
 from attn_mm.run.mistakes import mistakes_of
 from attn_mm.run.options import RunOptions
 from attn_mm.run.results import KeepMetrics, write_results
@@ -103,6 +104,7 @@ def train(
             runner.register_hook(progress)
             runner.register_hook(FiniteWeights())
             runner.register_hook(metrics)
+            runner.register_hook(CheckLoaded())
             runner.train()
         if runner.rank == 0 and metrics.latest is not None:
             if options.demo:
