@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
 import os
 import os.path as osp
 import pickle
@@ -90,6 +91,10 @@ def reports_user_errors(main: Callable) -> Callable:
 
     @functools.wraps(main)
     def run(*args, **kwargs):
+        for stream in (sys.stdout, sys.stderr):
+            # A locale may lack the letters of a name; that is no reason to fail.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             with handling_sigterm(_terminate):
                 return main(*args, **kwargs)
