@@ -63,9 +63,11 @@ def test_sigterm_ends_a_command(capsys):
 
 
 def test_of_a_long_message_beginning_and_end_stay():
-    line = one_line("a/long/path: " + "x" * 500 + ": do this")
-    assert line.startswith("a/long/path: x") and line.endswith("x: do this") and len(line) <= 193
+    line = one_line("what is wrong: " + "x" * 500 + ": do this")
+    assert line.startswith("what is wrong: x") and line.endswith("x: do this") and len(line) <= 193
     assert one_line("x" * 193) == "x" * 193
+    assert one_line("x/" * 90 + " " + "x" * 190) == "x/" * 90 + " " + "x" * 190
+    assert len(one_line("x/" * 300)) <= 493
 
 
 def test_a_deleted_folder_is_named(tmp_path, repo):
