@@ -119,9 +119,9 @@ def test_kills(config, uninterrupted, tmp_path, kills):
     """Every second kill comes while a checkpoint is saved, the others any time after a random one."""
     folder = tmp_path / "run"
     chance = random.Random(kills)
-    during_saves = finished_runs = 0
+    kill = during_saves = finished_runs = 0
     options = ["--resume", "--cfg-options", "randomness.seed=1"]
-    for kill in range(kills):
+    while kill < kills:
         goal = epoch_of(folder) + (kill if kills == 2 else chance.choice((0, 0, 1, 2)))
         process = run_in_child(config, folder, *options, before=slow_disk)
         wait_for(lambda goal=goal: epoch_of(folder) >= goal, process)
@@ -130,7 +130,7 @@ def test_kills(config, uninterrupted, tmp_path, kills):
         else:
             time.sleep(chance.uniform(0, 2))
         saved = epoch_of(folder)
-        during_saves += is_saving(folder)
+        saving = is_saving(folder)
         process.kill()
         process.join()
         # What has been saved before is never lost.
@@ -139,6 +139,9 @@ def test_kills(config, uninterrupted, tmp_path, kills):
             finished_runs += 1
             assert same(weights(folder), uninterrupted)
             shutil.rmtree(folder)
+        else:
+            kill += 1
+            during_saves += saving
     assert finished(run_in_child(config, folder, *options)) == 0
     assert same(weights(folder), uninterrupted)
     assert during_saves > 0
