@@ -37,6 +37,10 @@ class UnreadableFile(UserError):
         return cls(f"{path} can't be read as {kind}: {_reason(error, path)}")
 
 
+class UnsuitableImage(UnreadableFile):
+    """An image is not what its annotations say, or has more than 8 bits per channel."""
+
+
 class UnsafeFile(UnreadableFile, pickle.UnpicklingError):
     """A file of data asks for code, or for more memory than it needs; nothing of it was run."""
 

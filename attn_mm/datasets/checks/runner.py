@@ -16,7 +16,7 @@ class _ChecksData:
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self._watch = Watch(self.cfg)  # type: ignore[attr-defined]
+        self._watch = Watch(self.cfg, self.model)  # type: ignore[attr-defined]
         self.register_hook(self._watch.guard)  # type: ignore[attr-defined]
 
     def build_dataloader(self, *args, **kwargs) -> DataLoader:
