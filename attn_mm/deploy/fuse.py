@@ -236,8 +236,8 @@ def main(argv=None) -> None:
     model, content = open_model(cfg, args.checkpoint)
     if args.onnx and hasattr(model, "roi_head"):
         raise UserError(
-            f"--onnx: {args.config} is a two-stage detector, whose number of proposals depends on the image: it "
-            "can't be exported. Leave --onnx out"
+            f"--onnx: {args.config} is a two-stage detector, whose proposals depend on the image: it can't "
+            "be exported. Leave --onnx out"
         )
     scope, shape = cfg.get("default_scope") or "mmengine", tuple(args.shape or input_shape(cfg))
     folded = copy.deepcopy(model)

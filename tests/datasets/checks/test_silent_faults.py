@@ -93,10 +93,8 @@ def test_other_categories_between_those_of_the_config(root):
     assert [item["bbox_label"] for item in dataset.get_data_info(1)["instances"]] == [0, 1]
 
 
-KEYPOINTS = (
-    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow".split()
-)
-KEYPOINTS += "left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle".split()
+SIDED = [("eye", "ear"), ("shoulder",), ("elbow",), ("wrist",), ("hip",), ("knee",), ("ankle",)]
+KEYPOINTS = ["nose", *(f"{side}_{part}" for parts in SIDED for part in parts for side in ("left", "right"))]
 
 
 @pytest.mark.parametrize(
@@ -298,10 +296,9 @@ def test_an_image_of_another_size(root, task):
     small.write_annotations(root, content)
     for split in ("train", "test"):
         line = small.refused(cfg(root), split)
-        assert (
-            line
-            == f"{root / 'images' / '0002.jpg'} is annotated as 48 x 64 pixels and loads as 64 x 48: correct the annotations"
-        )
+        path = root / "images" / "0002.jpg"
+        said = "is annotated as 48 x 64 pixels and loads as 64 x 48: correct the annotations"
+        assert line == f"{path} {said}"
 
 
 def test_an_image_of_another_size_is_never_loaded(root):
