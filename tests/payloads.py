@@ -99,6 +99,7 @@ HUB = name("mmengine.logging.message_hub", "MessageHub")
 CONFIG = name("mmengine.config.config", "ConfigDict")
 NAMESPACE = name("argparse", "Namespace")
 ORDERED = name("collections", "OrderedDict")
+PARAMETER = name("torch.nn.parameter", "Parameter")
 GETATTR = name("builtins", "getattr")
 FLOAT64 = build(call(DTYPE, "f8", False, True), (3, "<", b"N", b"N", b"N", -1, -1, 0))
 UNTYPED = name("torch.storage", "UntypedStorage")
@@ -228,6 +229,8 @@ def memory(marker: str) -> dict[str, bytes]:
         "negative strides": tensor((2,), (-1,)),
         "negative size": tensor((-1,)),
         "more strides than sizes": tensor((1,), (1, 1)),
+        "state of a parameter": build(new(PARAMETER), (tensor((2,)), None, hooks(), True, False)),
+        "hooks of a parameter": build(new(PARAMETER), (True, False, {0: PRINT})),
         "size of text": tensor(("a",)),
         "set on a tensor": build(tensor(), (storage(), 0, (10**9,), (1,))),
         "quantised": utils("_rebuild_qtensor", storage(), 0, (1,), (1,), (1, 2, 3), False),
@@ -297,6 +300,13 @@ def bombs(marker: str) -> dict[str, bytes]:
         "deep tuples": b"N" + b"\x85" * 100_000,
         "list in itself": b"]" + put + get + b"a",
         "copies of a list": value_of([0] * 10_000) + put + (make_set + get + b"\x85R") * 10_000,
+        "copies of a NumPy text": call(DTYPE, "S100000")
+        + put
+        + raw(b"a" * 100_000)
+        + b"q\x01"
+        + SCALAR
+        + b"q\x02"
+        + (b"h\x02" + get + b"h\x01\x86R") * 5_000,
         "copies of bytes": raw(b"a" * 10_000) + put + (make_array + get + b"\x85R") * 50_000,
         "tensor of a large storage": tensor((10**10,), of=storage(count=10**10)),
         "tensor that repeats one element": tensor((10**10,), (0,)),

@@ -11,11 +11,9 @@ be compressed a thousand times. Here each size is held against the file first.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import struct
 import sys
-import tarfile
 import zipfile
 from collections.abc import Callable
 from typing import IO, Any
@@ -83,13 +81,9 @@ def _read(file: IO[bytes], map_location: MapLocation, budget: Budget) -> Any:
     place = _get_restore_location(map_location)
     if head == b"PK\x03\x04":
         return _read_zip(file, place, budget)
-    with contextlib.ExitStack() as stack:
-        try:
-            archive = stack.enter_context(tarfile.open(fileobj=file, mode="r:"))
-        except tarfile.TarError:
-            file.seek(start)
-            return _read_legacy(file, place, budget)
-        return _read_tar(archive, place, budget)
+    members = _tar_members(file)
+    file.seek(start)
+    return _read_tar(file, members, place, budget) if members else _read_legacy(file, place, budget)
 
 
 class _Plain(Unpickler):
@@ -250,13 +244,36 @@ def _view(storage: TypedStorage, offset: Any, count: Any) -> TypedStorage:
 # --- tar
 
 
-def _read_tar(archive: tarfile.TarFile, place: Callable, budget: Budget) -> Any:
+_BLOCK = 512
+
+
+def _tar_members(file: IO[bytes]) -> dict[str, tuple[int, int]]:
+    """Where the plain files of a tar archive begin and how long they are; empty if it is no tar archive.
+
+    Python's ``tarfile`` follows links, sparse files and negative sizes, which torch never wrote.
+    """
+    members = {}
+    while len(header := file.read(_BLOCK)) == _BLOCK and any(header):
+        try:
+            checksum, size = (int(header[a:b].strip(b" \0") or b"0", 8) for a, b in ((148, 156), (124, 136)))
+        except ValueError:
+            return {}
+        if checksum != sum(header[:148]) + 8 * 32 + sum(header[156:]) or size < 0:
+            return {}
+        if header[156:157] in (b"0", b"\0"):
+            members[header[:100].rstrip(b"\0").decode("latin1")] = (file.tell(), size)
+        file.seek(-(-size // _BLOCK) * _BLOCK, io.SEEK_CUR)
+    return members
+
+
+def _read_tar(
+    archive: IO[bytes], members: dict[str, tuple[int, int]], place: Callable, budget: Budget
+) -> Any:
     def member(name: str) -> IO[bytes]:
-        info = archive.getmember(name)
-        expect(info.isreg() and not info.issparse() and info.size <= budget.size, "archive")
-        content = archive.extractfile(info)
-        assert content is not None
-        return content
+        start, size = members[name]
+        expect(size <= budget.size, "archive")
+        archive.seek(start)
+        return io.BytesIO(archive.read(size))
 
     found: dict[Any, Any] = {}
     file = member("storages")

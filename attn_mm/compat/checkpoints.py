@@ -108,7 +108,7 @@ def _without_program(content: Any) -> Any:
 
 def _unreadable(name: str, error: Exception) -> CheckpointError:
     explained = isinstance(error, (RuntimeError, OSError, pickle.UnpicklingError))
-    reason = f" ({textwrap.shorten(str(error), 200)})" if explained else ""
+    reason = f" ({textwrap.shorten(str(error)[:1000], 200)})" if explained else ""
     return CheckpointError(
         f"cannot read checkpoint {name}: it is damaged, or torch.save did not write it{reason}"
     )
@@ -149,7 +149,7 @@ def _with_weights(checkpoint: dict, name: str | os.PathLike) -> dict:
 
 
 def _cut(value: Any) -> str:
-    return textwrap.shorten(ascii(value), 60)
+    return textwrap.shorten(ascii(value[:80] if isinstance(value, str) else value), 60)
 
 
 def load_url(

@@ -20,7 +20,11 @@ from numpy.lib import format as npy
 
 from attn_mm.compat.file_handlers import load_pickle
 from attn_mm.compat.lazy import after_import
-from attn_mm.errors import UnreadableFile, UserError
+from attn_mm.errors import UnreadableFile, UnsafeFile, UserError
+
+# How far coordinates can be compressed, and zeros much further.
+_RATIO = 20
+_FREE = 64 << 20
 
 
 def load(path: Any, *_: Any, **__: Any) -> Any:
@@ -46,6 +50,11 @@ def load(path: Any, *_: Any, **__: Any) -> Any:
 
 def _archive(file: IO[bytes]) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
+        packed, unpacked = (
+            sum(getattr(info, size) for info in archive.infolist()) for size in ("compress_size", "file_size")
+        )
+        if unpacked > _FREE + _RATIO * packed:
+            raise UnsafeFile(f"refused {file.name}: its archive grows from {packed:,} to {unpacked:,} bytes")
         arrays = {}
         for name in archive.namelist():
             with archive.open(name) as member:

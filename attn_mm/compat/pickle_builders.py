@@ -40,7 +40,7 @@ class ForbiddenGlobal(Refused):
     """The pickle names a global that is not on the list, or calls one that is only data."""
 
     def __init__(self, name: str) -> None:
-        self.name = textwrap.shorten(ascii(name)[1:-1], 60)
+        self.name = textwrap.shorten(ascii(name[:80])[1:-1], 60)
         super().__init__(f"it names {self.name}, which could run code")
 
 
@@ -148,10 +148,25 @@ def _tensor(
 
 def _parameter(
     reader: Reader, data: Any, requires_grad: Any, hooks: Any = None, state: Any = None
-) -> torch.Tensor:
+) -> torch.nn.Parameter:
     expect(type(data) is torch.Tensor and type(requires_grad) is bool and not hooks, "parameter")
     expect(state is None or isinstance(state, (dict, tuple)), "parameter's state")
     return torch.nn.Parameter(data, requires_grad)
+
+
+def _old_parameter(reader: Reader, data: Any = None, requires_grad: Any = True) -> torch.nn.Parameter:
+    # As torch 0.1 to 0.3 wrote it, with a state. torchvision's weights of that time are still in use.
+    return _parameter(reader, torch.empty(0) if data is None else data, requires_grad)
+
+
+def _parameter_state(parameter: torch.nn.Parameter, state: Any, reader: Reader) -> None:
+    expect(type(state) is tuple and len(state) in (3, 5), "parameter's state")
+    if len(state) == 5:
+        expect(type(state[0]) is torch.Tensor and state[1] is None, "parameter's state")
+        parameter.data = state[0]
+        state = (state[3], state[4], state[2])
+    expect(type(state[0]) is bool and not state[2], "parameter's state")
+    parameter.requires_grad = state[0]
 
 
 def _from_type(reader: Reader, call: Any, kind: Any, args: Any, state: Any) -> torch.Tensor:
@@ -212,6 +227,7 @@ def _scalar(reader: Reader, dtype: Any, data: Any) -> np.generic:
     data = _bytes(data)
     expect(isinstance(dtype, np.dtype) and not dtype.hasobject and type(data) is bytes, "NumPy number")
     expect(len(data) == dtype.itemsize, "NumPy number")
+    reader.budget.take_objects(100 + 2 * len(data))
     return np.frombuffer(data, dtype, 1)[0] if data else dtype.type()
 
 
@@ -421,6 +437,7 @@ def _config_state(record: ConfigDict, state: Any, reader: Reader) -> None:
 _ELEMENTS = (BaseDataElement, InstanceData, LabelData, PixelData)
 
 STATES: dict[type, Callable[[Any, Any, Reader], None]] = {
+    torch.nn.Parameter: _parameter_state,
     np.ndarray: _array_state,
     np.dtype: _dtype_state,
     collections.OrderedDict: _ordered_state,
@@ -447,6 +464,7 @@ CLASSES: dict[type, Callable[..., Any]] = {
     datetime.date: _time(datetime.date),
     datetime.datetime: _time(datetime.datetime),
     datetime.timedelta: _time(datetime.timedelta),
+    torch.nn.Parameter: _old_parameter,
     torch.Size: _shape,
     torch.device: _device,
     np.dtype: _dtype,
@@ -484,7 +502,7 @@ METHODS = {
 
 _DATA = (
     *(bool, dict, float, int, list, str, tuple),
-    *(torch.Tensor, torch.nn.Parameter, np.ndarray, OneCycleParamScheduler),
+    *(torch.Tensor, np.ndarray, OneCycleParamScheduler),
 )
 
 

@@ -202,12 +202,22 @@ def test_a_compressed_archive_is_refused(tmp_path):
         load_checkpoint_file(path)
 
 
-def test_a_link_in_a_tar_is_refused(tmp_path):
+def test_a_link_in_a_tar_is_not_followed(tmp_path):
     path = tmp_path / "link.pth"
     with tarfile.open(path, "w") as archive:
         for name in ("storages", "tensors", "pickle"):
             info = tarfile.TarInfo(name)
             info.type, info.linkname = tarfile.SYMTYPE, "/dev/zero"
             archive.addfile(info)
-    with pytest.raises(UnsafeCheckpointError):
+    with pytest.raises(CheckpointError):
         load_checkpoint_file(path)
+
+
+def test_parameters_of_torch_0_1_to_0_3():
+    """As torchvision's first weights have them: a parameter without data, then its state."""
+    state = (payloads.tensor(), None, payloads.hooks(), True, False)
+    old = payloads.build(payloads.new(payloads.name("torch.nn.parameter", "Parameter")), state)
+    for write in (payloads.as_zip, payloads.as_legacy):
+        parameter = load_checkpoint_file(io.BytesIO(write(b"\x80\x02" + old + b".")))["meta"]
+        assert type(parameter) is torch.nn.Parameter and parameter.tolist() == [1.0]
+        assert parameter.requires_grad
