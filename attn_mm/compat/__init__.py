@@ -7,11 +7,20 @@ upstream doesn't have the bug. It imports no framework: it runs when the framewo
 from functools import cache
 
 from attn_mm.compat import (
+    canvas_rgb,
+    checkpoint_configs,
+    checkpoint_hook,
     checkpoints,
     coco_info,
+    color_jitter,
     drn,
+    file_handlers,
+    imgaug_bool,
+    local_writes,
     mmcv_ops,
+    multimodal,
     numpy_aliases,
+    object_arrays,
     pose_circles,
     ssd,
     sync_batchnorm,
@@ -21,6 +30,11 @@ from attn_mm.compat import (
 _PATCHED = (
     numpy_aliases,
     checkpoints,
+    local_writes,
+    checkpoint_hook,
+    checkpoint_configs,
+    file_handlers,
+    object_arrays,
     sync_batchnorm,
     mmcv_ops,
     drn,
@@ -28,6 +42,10 @@ _PATCHED = (
     ssd,
     coco_info,
     pose_circles,
+    canvas_rgb,
+    color_jitter,
+    imgaug_bool,
+    multimodal,
 )
 
 

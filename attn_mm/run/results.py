@@ -51,7 +51,7 @@ def write_results(runner: Runner, name: str, kept: KeepMetrics, **about) -> Path
 def read_metrics(path: Path) -> dict[str, float]:
     """Read the metrics from a file of :func:`write_results`; UserError if it is damaged or unreadable."""
     try:
-        metrics = json.loads(path.read_text())["metrics"]
+        metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
         if not (metrics and isinstance(metrics, dict)):
             raise ValueError
     except OSError as error:

@@ -38,7 +38,7 @@ class Partial(contextlib.AbstractContextManager):
         self.path, self._flag, self._advice = path, flag, f"remove it, or name another {flag}"
         self.found: dict[int | str, Any] = {}
         with writing(path):
-            self._file = self.path.open("a")
+            self._file = self.path.open("a", encoding="utf-8")
             try:
                 self._lock()
                 self._open(about)
