@@ -54,8 +54,10 @@ def read_metrics(path: Path) -> dict[str, float]:
         metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
         if not (metrics and isinstance(metrics, dict)):
             raise ValueError
+        if not all(isinstance(value, (int, float)) for value in metrics.values()):
+            raise ValueError
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: remove it and repeat the command") from error
     return metrics

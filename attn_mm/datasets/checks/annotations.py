@@ -220,7 +220,7 @@ def _check_keypoint_names(path: str, content: CocoPersons, keypoints: Sequence[s
         if moved:
             raise UserError(
                 f"{path}: category {category.name!r} has its keypoints in another order: "
-                f"{_around(category.keypoints or (), named.index(moved[0]))}; the config's metainfo: "
+                f"{_around(category.keypoints or (), named.index(moved[0]))}; config: "
                 f"{_around(keypoints, named.index(moved[0]))}"
             )
         if len(named) == len(expected) and named != expected:
@@ -238,7 +238,7 @@ def _spelled(name: str) -> str:
 
 def _around(names: Sequence[str], place: int) -> str:
     """A few of the names from ``place`` on, with their numbers."""
-    return ", ".join(f"{index} {name}" for index, name in [*enumerate(names)][place : place + 3])
+    return ", ".join(f"{index} {name}" for index, name in [*enumerate(names)][place : place + 2])
 
 
 def check_bbox_file(path: str, ann_file: str) -> None:
