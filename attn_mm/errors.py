@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeGuard
 
 EXIT_STATUS = 2
 
@@ -122,13 +123,18 @@ def check_current_folder() -> None:
         raise SystemExit(EXIT_STATUS) from None
 
 
+def is_disk_full(error: Exception) -> TypeGuard[OSError]:
+    """Whether a file can't be written for lack of space."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
 def _message(error: Exception) -> str | None:
     """What to tell the user, or None if the error is a bug."""
     if isinstance(error, (UserError, CheckpointError)):
         return str(error)
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or _NO_MEMORY in str(error):
         return "out of memory: use smaller batches or images, or a machine with more"
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if is_disk_full(error):
         return f"{error.filename or 'a file'} can't be written ({error.strerror}): free some space"
     return None
 

@@ -90,7 +90,8 @@ def _check_loader(loader: Any, name: str) -> None:
         )
     if not loader.get("num_workers", 0):
         for key in ("persistent_workers", "prefetch_factor"):
-            _check(not loader.get(key), f"{name}.{key} needs {name}.num_workers of at least 1")
+            unset = loader.get(key) is None or loader[key] is False
+            _check(unset, f"{name}.{key} needs {name}.num_workers of at least 1")
 
 
 def _numbers(node: Any, path: str = "") -> Iterator[tuple[str, float]]:

@@ -51,6 +51,7 @@ def test_what_is_fine_passes():
         ({"val_dataloader.batch_size": True}, r"val_dataloader\.batch_size is True"),
         ({"train_dataloader.num_workers": -1}, r"num_workers is -1: give .* at least 0"),
         ({"train_dataloader.persistent_workers": True}, "persistent_workers needs"),
+        ({"train_dataloader.prefetch_factor": 0}, "prefetch_factor needs"),
         ({"optim_wrapper.optimizer.lr": float("nan")}, r"optim_wrapper\.optimizer\.lr is not a number"),
         ({"optim_wrapper.optimizer.lr": float("inf")}, r"optim_wrapper\.optimizer\.lr is inf"),
         ({"param_scheduler": [{"gamma": float("nan")}]}, r"param_scheduler\.0\.gamma is not a number"),
