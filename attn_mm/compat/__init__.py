@@ -10,6 +10,7 @@ from attn_mm.compat import (
     checkpoints,
     coco_info,
     drn,
+    external_configs,
     mmcv_ops,
     numpy_aliases,
     pose_circles,
@@ -21,6 +22,7 @@ from attn_mm.compat import (
 _PATCHED = (
     numpy_aliases,
     checkpoints,
+    external_configs,
     sync_batchnorm,
     mmcv_ops,
     drn,
