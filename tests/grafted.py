@@ -147,7 +147,11 @@ def build(backbone, grafts, **options) -> nn.Module:
     )
 
 
-def build_short(backbone, grafts) -> nn.Module:
+TWO_STAGES = dict(num_stages=2, out_indices=(0, 1), dilations=(1, 1))
+"""Options of a ResNet that is left with its first half; :func:`build_short` adds the strides."""
+
+
+def build_short(backbone, grafts, **options) -> nn.Module:
     """The same with one block a stage, or some of a mobile net's."""
     kind, depth = backbone
     upstream = MODELS.get(kind)
@@ -160,8 +164,12 @@ def build_short(backbone, grafts) -> nn.Module:
         few = [settings[depth][i] for i in (0, 1, 3, 4, -1)]
         with mock.patch.dict(settings, {depth: few}):
             return build(backbone, grafts, out_indices=(len(few) + 1,))
+    with_26_layers(kind)
+    if "num_stages" in options:
+        names = ("spatial_strides", "temporal_strides") if is_3d(backbone) else ("strides",)
+        options |= dict.fromkeys(names, (1, 2))
     with mock.patch.dict(settings, {depth: (settings[depth][0], (1, 1, 1, 1))}):
-        return build(backbone, grafts)
+        return build(backbone, grafts, **options)
 
 
 def picture(backbone, batch: int = 2, dtype=torch.float32) -> torch.Tensor:
