@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os.path as osp
 import pickle
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 EXIT_STATUS = 2
-_INTERRUPTED = 130
 
 
 class UserError(Exception):
@@ -35,6 +37,14 @@ class UnreadableFile(UserError):
         return cls(f"{path} can't be read as {kind}: {_reason(error, path)}")
 
 
+class UnsuitableImage(UnreadableFile):
+    """An image is not what its annotations say, or has more than 8 bits per channel."""
+
+
+class UnsafeFile(UnreadableFile, pickle.UnpicklingError):
+    """A file of data asks for code, or for more memory than it needs; nothing of it was run."""
+
+
 def _reason(error: Exception, path: str) -> str:
     if "://" not in path and not osp.exists(path):
         return "there is no such file"
@@ -43,35 +53,93 @@ def _reason(error: Exception, path: str) -> str:
     return "it is damaged or of another format"
 
 
+class Terminated(BaseException):
+    """SIGTERM has arrived. Like KeyboardInterrupt it is no error; the message says how to continue."""
+
+
+_STOPS = {KeyboardInterrupt: ("interrupted", 130), Terminated: ("terminated", 143)}
+"""What a command says and its exit status when it is stopped, as a shell has them."""
+
+
+@contextmanager
+def handling_sigterm(handler: Callable) -> Iterator[None]:
+    """In this context ``handler`` handles SIGTERM; outside the main thread, which can't, nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _terminate(*_) -> None:
+    raise Terminated
+
+
 def reports_user_errors(main: Callable) -> Callable:
     """Decorate a command's ``main`` to report the user's mistakes without a traceback.
 
-    Catches :class:`UserError` and :class:`CheckpointError`, prints ``error: ...`` on stderr and raises
-    ``SystemExit(2)``. Ctrl-C prints ``interrupted`` and raises ``SystemExit(130)``. Any other exception is a
-    bug and keeps its traceback.
+    Catches :class:`UserError`, :class:`CheckpointError`, a full disk and a lack of memory, prints
+    ``error: ...`` in one line on stderr and raises ``SystemExit(2)``. Ctrl-C prints ``interrupted`` and
+    raises ``SystemExit(130)``; SIGTERM prints ``terminated`` and raises ``SystemExit(143)``. Any other
+    exception is a bug and keeps its traceback.
     """
 
     @functools.wraps(main)
     def run(*args, **kwargs):
         try:
-            return main(*args, **kwargs)
-        except (UserError, CheckpointError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            with handling_sigterm(_terminate):
+                return main(*args, **kwargs)
+        except Exception as error:
+            message = _message(error)
+            # Developers ask Python for more: python -X dev.
+            if message is None or sys.flags.dev_mode:
+                raise
+            print(f"error: {one_line(message)}", file=sys.stderr)
             raise SystemExit(EXIT_STATUS) from None
-        except KeyboardInterrupt as interrupt:
-            print(": ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
-            raise SystemExit(_INTERRUPTED) from None
+        except (KeyboardInterrupt, Terminated) as stop:
+            word, status = _STOPS[type(stop)]
+            print(": ".join([word, *map(str, stop.args)]), file=sys.stderr)
+            raise SystemExit(status) from None
 
     return run
 
 
+def _message(error: Exception) -> str | None:
+    """What to tell the user, or None if the error is a bug."""
+    if isinstance(error, (UserError, CheckpointError)):
+        return str(error)
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or _NO_MEMORY in str(error):
+        return "out of memory: use smaller batches or images, or a machine with more"
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return f"{error.filename or 'a file'} can't be written ({error.strerror}): free some space"
+    return None
+
+
+_NO_MEMORY = "can't allocate memory"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_LONGEST = 193
+
+
+def one_line(message: str) -> str:
+    """Put a message on one line: without control characters, and of a long one the beginning and the end."""
+    text = " ".join(message.split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if len(text) <= _LONGEST:
+        return text
+    # What to do is at the end.
+    return f"{text[: _LONGEST * 2 // 3]} ... {text[-(_LONGEST // 3 - 5) :]}"
+
+
 @contextmanager
 def resumable(advice: str = "repeat the command to continue where it stopped") -> Iterator[None]:
-    """In this context, Ctrl-C is reported with ``advice``."""
+    """In this context, Ctrl-C and SIGTERM are reported with ``advice``, unless they come with their own."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(advice) from None
+    except (KeyboardInterrupt, Terminated) as stop:
+        raise stop if stop.args else type(stop)(advice) from None
 
 
 class CheckpointError(RuntimeError):

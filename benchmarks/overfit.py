@@ -21,7 +21,6 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from attn_mm.datasets.checks.annotations import load_annotated
-from attn_mm.datasets.checks.guard import watch_data
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.frameworks.demo import to_demo
 from attn_mm.run.demo_summary import draw_predictions
@@ -145,7 +144,7 @@ def main(argv=None) -> None:
         raise UserError(f"--img-dir {args.img_dir} is not a folder")
     images = to_overfit(cfg, from_args(Recipe, args))
     merge_options(cfg, args.cfg_options or {})
-    runner = watch_data(build_runner(cfg))
+    runner = build_runner(cfg)
     losses, metrics = KeepLosses(), KeepMetrics()
     runner.register_hook(losses)
     runner.register_hook(metrics)

@@ -28,6 +28,19 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if not item.get_closest_marker("whole")]
 
 
+_seen = 0
+
+
+@pytest.fixture(autouse=True)
+def little_garbage():
+    """mmengine collects garbage whenever it builds a data set: slow among all imported objects."""
+    global _seen
+    if len(sys.modules) > _seen:
+        _seen = len(sys.modules)
+        gc.collect()
+        gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
     random.seed(0)

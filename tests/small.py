@@ -14,9 +14,14 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
 from mmengine.hub import get_config
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
 
+from attn_mm.datasets.checks.config_files import check_data
+from attn_mm.datasets.checks.guard import Watch
+from attn_mm.errors import UserError
 from attn_mm.utils.config import set_data_root, walk
 
 _config = cache(get_config)
@@ -230,6 +235,26 @@ def dump(cfg: Config, path: Path) -> str:
 def dump_numbered(cfg: Config, folder: Path, name: str = "config") -> str:
     """Under a name of its own: mmengine keeps what belongs to a run by the config's name and the second."""
     return dump(cfg, folder / f"{name}_{next(_numbers)}.py")
+
+
+def open_data(cfg: Config, *splits: str) -> None:
+    """Check and build the data sets and evaluators of the splits, as a run does before it begins."""
+    check_data(cfg, splits)
+    watch = Watch(cfg)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        for split in splits:
+            watch.dataloader(Runner.build_dataloader, cfg[f"{split}_dataloader"])
+            if split != "train":
+                watch.evaluator(Evaluator, cfg[f"{split}_evaluator"])
+
+
+def refused(cfg: Config, *splits: str) -> str:
+    """The one line with which the data of the splits are refused before a run."""
+    with pytest.raises(UserError) as stop:
+        open_data(cfg, *splits)
+    line = str(stop.value)
+    assert "\n" not in line
+    return line
 
 
 def stopped(capfd, run, *args) -> str:

@@ -158,3 +158,66 @@ def test_nobody_looks_at_its_caller_and_nothing_is_mocked():
         if word in text
     }
     assert found == set()
+
+
+def replaced_functions(tree: ast.Module) -> Iterator[ast.AST]:
+    """Where a file puts a function in the place of another object's method: ``x.f = g``."""
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))} | {
+        node.arg
+        for node in ast.walk(tree)
+        if isinstance(node, ast.arg) and node.annotation and "Callable" in ast.unparse(node.annotation)
+    }
+
+    def is_function(value: ast.AST) -> bool:
+        if isinstance(value, ast.Tuple):
+            return any(map(is_function, value.elts))
+        if isinstance(value, ast.Call):
+            # A partial, a wrapper made by a function of the file, or an object that takes calls.
+            return isinstance(value.func, ast.Name) and value.func.id in {"partial", "wraps"} | callers
+        return isinstance(value, ast.Lambda) or (isinstance(value, ast.Name) and value.id in defined)
+
+    callers = {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and any(f.name == "__call__" for f in functions(node))
+    } | {f.name for f in functions(tree) if any(isinstance(n, ast.FunctionDef) for n in f.body)}
+
+    def is_foreign(target: ast.AST) -> bool:
+        if isinstance(target, ast.Tuple):
+            return any(map(is_foreign, target.elts))
+        return isinstance(target, ast.Attribute) and ast.unparse(target.value) not in ("self", "cls")
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            if is_function(node.value) and any(map(is_foreign, node.targets)):
+                yield node
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "setattr":
+            target, _, value = node.args
+            if ast.unparse(target) != "self" and is_function(value):
+                yield node
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def f(): pass\nx.y = f",
+        "x.y, x.z = 1, lambda: 0",
+        "runner.build = partial(g, runner.build)",
+        "def outer(x):\n    def f(): pass\n    setattr(x.y, 'z', f)",
+        "def swap(x, name: str, f: Callable):\n    setattr(x, name, f)",
+        "class F:\n    def __call__(self): pass\nx.y = F(x)",
+    ],
+)
+def test_the_rule_about_methods_finds(code):
+    assert list(replaced_functions(ast.parse(code)))
+
+
+def test_no_method_of_another_object_is_replaced():
+    """A hook, a subclass or a wrapper does it; faults upstream are patched in ``compat``."""
+    found = [
+        f"{path}:{node.lineno}"
+        for path, (_, tree) in sources().items()
+        if path.startswith("attn_mm/") and not path.startswith("attn_mm/compat/")
+        for node in replaced_functions(tree)
+    ]
+    assert found == []

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
+
 import pytest
 
-from attn_mm.errors import UserError, reports_user_errors, resumable
+from attn_mm.errors import Terminated, UserError, one_line, reports_user_errors, resumable
+
+NO_MEMORY = "out of memory: use smaller batches or images, or a machine with more"
+FULL = "a.log can't be written (No space): free some space"
 
 
 def test_mistakes_and_interruptions_are_one_line_each(capsys):
@@ -22,6 +29,15 @@ def test_mistakes_and_interruptions_are_one_line_each(capsys):
         (lambda: main(UserError("no such file")), 2, "error: no such file"),
         (lambda: main(KeyboardInterrupt()), 130, "interrupted"),
         (main_that_goes_on, 130, goes_on),
+        (lambda: main(MemoryError()), 2, f"error: {NO_MEMORY}"),
+        (
+            lambda: main(RuntimeError("x: can't allocate memory: 9 bytes")),
+            2,
+            f"error: {NO_MEMORY}",
+        ),
+        (lambda: main(OSError(errno.ENOSPC, "No space", "a.log")), 2, f"error: {FULL}"),
+        (lambda: main(Terminated("saved")), 143, "terminated: saved"),
+        (lambda: main(UserError("a\nb\x1b[0m")), 2, "error: a b\\x1b[0m"),
     ):
         with pytest.raises(SystemExit) as end:
             run()
@@ -29,3 +45,22 @@ def test_mistakes_and_interruptions_are_one_line_each(capsys):
         assert capsys.readouterr().err == line + "\n"
     with pytest.raises(ZeroDivisionError):
         main(ZeroDivisionError())
+
+
+def test_sigterm_ends_a_command(capsys):
+    @reports_user_errors
+    def main():
+        with resumable():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit, match="143"):
+        main()
+    assert capsys.readouterr().err == "terminated: repeat the command to continue where it stopped\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_of_a_long_message_beginning_and_end_stay():
+    line = one_line("a/long/path: " + "x" * 500 + ": do this")
+    assert line.startswith("a/long/path: x") and line.endswith("x: do this") and len(line) <= 193
+    assert one_line("x" * 193) == "x" * 193

@@ -46,7 +46,15 @@ def test_default_set_lies_in_the_promised_ranges(project):
 
 def test_installing_attn_mm_brings_no_framework(project):
     names = {re.match(r"[\w-]+", text).group() for text in project["project"]["dependencies"]}
-    assert names == {"mmengine", "numpy", "opencv-python-headless", "setuptools", "torch", "torchvision"}
+    assert names == {
+        "mmengine",
+        "msgspec",
+        "numpy",
+        "opencv-python-headless",
+        "setuptools",
+        "torch",
+        "torchvision",
+    }
 
 
 def files(folder, suffixes):

@@ -7,12 +7,21 @@ upstream doesn't have the bug. It imports no framework: it runs when the framewo
 from functools import cache
 
 from attn_mm.compat import (
+    canvas_rgb,
+    checkpoint_configs,
+    checkpoint_hook,
     checkpoints,
     coco_info,
+    color_jitter,
     drn,
     external_configs,
+    file_handlers,
+    imgaug_bool,
+    local_writes,
     mmcv_ops,
+    multimodal,
     numpy_aliases,
+    object_arrays,
     pose_circles,
     ssd,
     sync_batchnorm,
@@ -23,6 +32,11 @@ _PATCHED = (
     numpy_aliases,
     checkpoints,
     external_configs,
+    local_writes,
+    checkpoint_hook,
+    checkpoint_configs,
+    file_handlers,
+    object_arrays,
     sync_batchnorm,
     mmcv_ops,
     drn,
@@ -30,6 +44,10 @@ _PATCHED = (
     ssd,
     coco_info,
     pose_circles,
+    canvas_rgb,
+    color_jitter,
+    imgaug_bool,
+    multimodal,
 )
 
 

@@ -8,10 +8,10 @@ NumPy arrays. mmdet, mmpose, mmaction2 and mmpretrain load feature banks and
 queues in the same way (mmaction/models/roi_heads/shared_heads/lfb.py:131,
 mmpretrain/engine/hooks/swav_hook.py:70).
 
-The patch makes ``torch.load`` use the unpickler of
-:mod:`attn_mm.compat.restricted_pickle`, unless the call says how to unpickle:
-with ``weights_only``, ``pickle_module`` or any other option it is torch's own.
-The frameworks pass none of these.
+The patch makes ``torch.load`` use :mod:`attn_mm.compat.checkpoint_formats`, unless the call
+says how to unpickle: with ``weights_only``, ``pickle_module`` or any other option it is
+torch's own, and safe unless it says ``weights_only=False``. The frameworks pass none of these.
+``torch.hub.load_state_dict_from_url`` says so by default, and is replaced too.
 """
 
 from __future__ import annotations
@@ -78,41 +78,33 @@ def _load(source: str | os.PathLike | IO[bytes], map_location: MapLocation) -> A
 
 def _read(file: IO[bytes], name: str, map_location: MapLocation) -> Any:
     # The list of what is allowed takes half of mmengine to import.
-    from attn_mm.compat import restricted_pickle
+    from attn_mm.compat import checkpoint_formats, pickle_budget, pickle_builders
 
-    _refuse_torchscript(file, name)
     try:
-        return torch.serialization.load(
-            file, map_location, pickle_module=restricted_pickle, weights_only=False
-        )
-    except restricted_pickle.ForbiddenGlobal as error:
+        content = checkpoint_formats.read(file, map_location)
+    except pickle_builders.ForbiddenGlobal as error:
         raise UnsafeCheckpointError(
-            f"refused {name}: it names {error.name}, which could run code. If you trust the file and that "
-            "name, allow it with torch.serialization.add_safe_globals([...])"
+            f"refused {name}: {error}. If you trust the file and that name, "
+            "allow it with torch.serialization.add_safe_globals([...])"
         ) from None
+    except pickle_budget.Refused as error:
+        raise UnsafeCheckpointError(f"refused {name}: {error}") from None
     # A damaged pickle can fail in any way.
     except Exception as error:
         raise _unreadable(name, error) from error
+    return _without_program(content)
 
 
-def _refuse_torchscript(file: IO[bytes], name: str) -> None:
-    # torch.load would hand such an archive to torch.jit.load, which runs its code.
-    # torch's own reader decides, so that both see the same archive.
-    start = file.tell()
-    if file.read(4) == b"PK\x03\x04":
-        file.seek(start)
-        try:
-            records = torch._C.PyTorchFileReader(file).get_all_records()
-        except (RuntimeError, OSError) as error:
-            raise _unreadable(name, error) from error
-        if "constants.pkl" in records:
-            raise UnsafeCheckpointError(f"refused {name}: it is a TorchScript program, not a checkpoint")
-    file.seek(start)
+def _without_program(content: Any) -> Any:
+    """Remove the config that mmcv 1.x saved, because mmengine runs it on resuming (runner/runner.py:2028)."""
+    if isinstance(content, dict) and isinstance(content.get("meta"), dict):
+        content["meta"].pop("config", None)
+    return content
 
 
 def _unreadable(name: str, error: Exception) -> CheckpointError:
     explained = isinstance(error, (RuntimeError, OSError, pickle.UnpicklingError))
-    reason = f" ({textwrap.shorten(str(error), 200)})" if explained else ""
+    reason = f" ({textwrap.shorten(str(error)[:1000], 200)})" if explained else ""
     return CheckpointError(
         f"cannot read checkpoint {name}: it is damaged, or torch.save did not write it{reason}"
     )
@@ -125,12 +117,45 @@ def _name(source: Any) -> str:
 
 
 def load_from_local(filename: str, map_location: MapLocation) -> dict:
-    """Load a local checkpoint, in place of mmengine's function of this name."""
-    return load_checkpoint_file(filename, map_location)
+    """Load a local checkpoint, in place of mmengine's function of this name.
+
+    Raises:
+        CheckpointError: as :func:`load_checkpoint_file`, or if what it has are no weights.
+    """
+    return _with_weights(load_checkpoint_file(filename, map_location), filename)
+
+
+def _with_weights(checkpoint: dict, name: str | os.PathLike) -> dict:
+    weights = checkpoint.get("state_dict", checkpoint)
+    if not isinstance(weights, dict):
+        raise CheckpointError(
+            f"{name} has no weights: its state_dict is a {type(weights).__name__}, not a dict of tensors"
+        )
+    if not weights:
+        raise CheckpointError(f"{name} has no weights: {'its state_dict' if checkpoint else 'it'} is empty")
+    for key, value in weights.items():
+        if not isinstance(key, str):
+            raise CheckpointError(
+                f"{name} has no weights: the names of weights are text, and one is {_cut(key)}"
+            )
+        # torch lets a module keep what it likes under this name.
+        if weights is not checkpoint and not isinstance(value, torch.Tensor) and "_extra_state" not in key:
+            raise CheckpointError(f"{name}: {_cut(key)} is a {type(value).__name__}, not a tensor of weights")
+    return checkpoint
+
+
+def _cut(value: Any) -> str:
+    return textwrap.shorten(ascii(value[:80] if isinstance(value, str) else value), 60)
 
 
 def load_url(
-    url: str, model_dir: str | None = None, map_location: MapLocation = None, progress: bool = True
+    url: str,
+    model_dir: str | None = None,
+    map_location: MapLocation = None,
+    progress: bool = True,
+    check_hash: bool = False,
+    file_name: str | None = None,
+    weights_only: bool = False,
 ) -> dict:
     """Load a checkpoint from ``url``, or from torch's download cache.
 
@@ -139,27 +164,34 @@ def load_url(
         model_dir: folder of the cache; torch's own by default.
         map_location: as in :func:`torch.load`.
         progress: whether to show the download's progress.
+        check_hash: whether the digits at the end of the file's name are the beginning of its SHA-256.
+        file_name: name in the cache; the URL's by default.
+        weights_only: of no effect: no file runs code.
 
     Raises:
         PretrainedUnavailableError: if it is not in the cache and can't be downloaded.
     """
     folder = Path(model_dir) if model_dir else Path(torch.hub.get_dir(), "checkpoints")
-    path = folder / Path(urlparse(url).path).name
+    path = folder / (file_name or Path(urlparse(url).path).name)
     if not path.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), progress=progress)
-        except (OSError, HTTPException) as error:
+            digits = torch.hub.HASH_REGEX.search(path.name) if check_hash else None
+            torch.hub.download_url_to_file(url, str(path), digits and digits[1], progress)
+        except (OSError, HTTPException, RuntimeError) as error:
             raise PretrainedUnavailableError(
                 f"cannot download {url} ({getattr(error, 'reason', error)}). Use a local file instead, "
                 f"save it as {path}, or train without it (--no-pretrained)"
             ) from error
-    return load_checkpoint_file(path, map_location)
+    return _with_weights(load_checkpoint_file(path, map_location), path)
 
 
 @wraps(torch.serialization.load)
 def _torch_load(f: Any, map_location: MapLocation = None, *args: Any, **kwargs: Any) -> Any:
     if any(option is not None for option in (*args, *kwargs.values())):
+        if not args and kwargs.get("pickle_module") is None and kwargs.get("weights_only") is None:
+            # The default of torch since 2.6.
+            kwargs["weights_only"] = True
         return torch.serialization.load(f, map_location, *args, **kwargs)
     return _load(f, map_location)
 
@@ -169,6 +201,14 @@ def _replace_loaders(module: Any) -> None:
     module.CheckpointLoader.register_scheme("", load_from_local, force=True)
 
 
+def _replace_hub(module: Any) -> None:
+    module.load_state_dict_from_url = load_url
+
+
 def patch() -> None:
     torch.load = _torch_load
+    _replace_hub(torch.hub)
+    after_import("torch.utils.model_zoo", lambda module: setattr(module, "load_url", load_url))
+    after_import("torchvision._internally_replaced_utils", _replace_hub)
+    after_import("torchvision.models._api", _replace_hub)
     after_import("mmengine.runner.checkpoint", _replace_loaders)

@@ -1,172 +1,252 @@
 """An unpickler that builds tensors, arrays and mmengine's records, and can't run code.
 
-``torch.load(pickle_module=...)`` needs a module with ``Unpickler`` and ``load``;
-this is one. A pickle is a program: it names globals, calls them, and sets the
-state of the results. All three are restricted:
-
-- A global must be on the list: torch's list for weights files, NumPy's arrays and
-  scalars, mmengine's records, plain values, and anything passed to
-  ``torch.serialization.add_safe_globals``.
-- ``getattr`` returns only the methods that mmengine's ``HistoryBuffer`` and
-  ``OneCycle`` scheduler refer to.
-- State may be set on built objects only, never on the listed classes and functions.
-
-NumPy's constructors are unsafe on hostile input: ``ndarray(1, 'O', raw)`` reads
-``raw`` as object pointers, and a dtype's state overrides the flags that prevent
-this. Arrays therefore start empty, and a dtype's state must be the one that NumPy
-itself writes for it.
+A pickle is a program: it names globals, calls them, and sets the state of the results. Here
+a name means only what :mod:`attn_mm.compat.pickle_builders` lists, and memory is charged to a
+:class:`~attn_mm.compat.pickle_budget.Budget` before it is taken. What the user has passed to
+``torch.serialization.add_safe_globals`` is called as pickle does.
 """
 
 from __future__ import annotations
 
-import argparse
 import collections
-import datetime
-import functools
 import pickle
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable
-from types import BuiltinFunctionType, FunctionType
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 import numpy as np
 import torch
 from mmengine.config import ConfigDict
-from mmengine.logging import HistoryBuffer, MessageHub
-from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
-from torch import _weights_only_unpickler
 
-_CLASSES = (
-    *(bool, bytearray, bytes, complex, dict, float, frozenset, int, list, range, set, slice, str, tuple),
-    collections.Counter,
-    collections.defaultdict,
-    collections.deque,
-    datetime.date,
-    datetime.datetime,
-    datetime.timedelta,
-    argparse.Namespace,
-    ConfigDict,
-    HistoryBuffer,
-    MessageHub,
-    OneCycleParamScheduler,
+from attn_mm.compat.pickle_budget import Budget, Refused
+from attn_mm.compat.pickle_builders import (
+    CLASSES,
+    STATES,
+    Call,
+    ForbiddenGlobal,
+    expect,
+    expect_keys,
+    is_key,
+    named,
+    path_of,
 )
 
-
-class ForbiddenGlobal(pickle.UnpicklingError):
-    """Raised if the pickle names a global that is not on the list."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is not allowed in a checkpoint")
-        self.name = name
-
-
-def _methods() -> dict[str, Any]:
-    # The class fills its table of methods when it is first instantiated.
-    functions = (
-        *HistoryBuffer()._statistics_methods.values(),
-        OneCycleParamScheduler._annealing_cos,
-        OneCycleParamScheduler._annealing_linear,
-    )
-    return {_path(function): function for function in functions}
-
-
-def _method(owner: Any, name: str) -> Any:
-    path = f"{_path(owner)}.{name}"
-    if path not in _methods():
-        raise ForbiddenGlobal(f"getattr(..., {name!r})")
-    return _methods()[path]
-
-
-def _path(item: Any) -> str:
-    return f"{getattr(item, '__module__', '')}.{getattr(item, '__qualname__', '')}"
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    # Protocol 2 writes bytes so; any other codec would be imported by its name.
-    if encoding != "latin1":
-        raise ForbiddenGlobal("_codecs.encode")
-    return text.encode("latin1")
-
-
-def _empty_array(*_: Any) -> np.ndarray:
-    return np.empty(0, np.int8)
-
-
-def _ndarray(*_: Any) -> None:
-    # The first argument of _reconstruct: to be named there, never to be called.
-    raise ForbiddenGlobal("numpy.ndarray(...)")
-
-
-def _dtype(code: str, *_: Any) -> np.dtype:
-    # A copy: a state with a byte order would otherwise change NumPy's one float64 for all.
-    dtype = np.dtype(str(code), copy=True)
-    if dtype.kind not in "biufcOSU":
-        raise ForbiddenGlobal(f"numpy.dtype({code!r})")
-    return dtype
-
-
-def _is_genuine(dtype: np.dtype, state: tuple) -> bool:
-    return state == dtype.newbyteorder(state[1]).__reduce__()[2]
-
-
-@functools.cache
-def _allowed() -> dict[str, Any]:
-    return {
-        **_weights_only_unpickler._get_allowed_globals(),
-        **{_path(cls): cls for cls in _CLASSES},
-        "builtins.getattr": _method,
-        "_codecs.encode": _latin1,
-        "numpy._core.multiarray._reconstruct": _empty_array,
-        "numpy._core.multiarray.scalar": np.float64().__reduce__()[0],
-        "numpy.dtype": _dtype,
-        "numpy.ndarray": _ndarray,
-    }
-
-
-def _named(path: str) -> Any:
-    for allowed in (_allowed(), _methods(), _trusted()):
-        if path in allowed:
-            return allowed[path]
-    raise ForbiddenGlobal(path)
+_DICTS = {
+    dict: dict.__setitem__,
+    collections.OrderedDict: collections.OrderedDict.__setitem__,
+    collections.defaultdict: dict.__setitem__,
+    collections.Counter: dict.__setitem__,
+    ConfigDict: dict.__setitem__,
+}
+_MOST_MARKS = 10_000
+_BUILDERS = {id(cls): build for cls, build in CLASSES.items()}
 
 
 def _trusted() -> dict[str, Any]:
+    """What the user has allowed, by name; torch's own entries there are not the user's."""
     pairs = (
-        item if isinstance(item, tuple) else (item, _path(item))
+        item if isinstance(item, tuple) else (item, path_of(item))
         for item in torch.serialization.get_safe_globals()
     )
-    return {path: item for item, path in pairs}
+    return {
+        path: item for item, path in pairs if not path.startswith(("torch.distributed.", "torch.nested."))
+    }
 
 
 class Unpickler(pickle._Unpickler):
-    """Python's own unpickler; the one in C has no hook for setting state."""
+    """Python's own unpickler with an allow-list in each instruction that names, calls or builds.
 
-    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
+    Args:
+        file: a binary file at the beginning of a pickle.
+        budget: what it may still ask for.
+        encoding: of the text that Python 2 wrote.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = {}
     stack: list[Any]
+    metastack: list[list[Any]]
+    memo: dict[int, Any]
+    append: Callable[[Any], None]
+    read: Callable[[int], bytes]
+    pop_mark: Callable[[], list[Any]]
+
+    def __init__(self, file: IO[bytes], budget: Budget, encoding: str = "utf-8") -> None:
+        super().__init__(file, encoding=encoding)
+        self.budget = budget
+
+    def torch_file(self, data: bytes) -> Any:
+        """Load the file that ``torch.save`` wrote into ``data``, as pickles of tensors have it."""
+        raise ForbiddenGlobal("torch.storage._load_from_bytes")
+
+    def storage(self, name: Any) -> Any:
+        """The storage that a persistent id names."""
+        raise Refused("it names a storage outside of it, which only files of torch.save have")
+
+    # --- names and calls
 
     def find_class(self, module: str, name: str) -> Any:
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         if module.startswith("numpy.core"):  # what NumPy 1 calls numpy._core
             module = module.replace("numpy.core", "numpy._core", 1)
-        return _named(f"{module}.{name}")
+        path = f"{module}.{name}"
+        known = named()
+        if path in known:
+            return known[path]
+        trusted = _trusted()
+        if path in trusted:
+            return trusted[path]
+        raise ForbiddenGlobal(path)
+
+    def _call(self, function: Any, args: Any) -> Any:
+        self.budget.take_objects(100)
+        expect(type(args) is tuple, "call")
+        if type(function) is Call:
+            return function.build(self, *args)
+        # By identity: what is called may be anything, also what can't be hashed.
+        if id(function) in _BUILDERS:
+            return _BUILDERS[id(function)](self, *args)
+        if any(function is item for item in _trusted().values()):
+            return function(*args)
+        raise ForbiddenGlobal(path_of(function) if hasattr(function, "__qualname__") else "a call of data")
+
+    def load_reduce(self) -> None:
+        args = self.stack.pop()
+        self.stack[-1] = self._call(self.stack[-1], args)
+
+    def load_newobj(self) -> None:
+        args, cls = self.stack.pop(), self.stack.pop()
+        if isinstance(cls, type) and any(cls is item for item in _trusted().values()):
+            self.append(cls.__new__(cls, *args))
+        else:
+            self.append(self._call(cls, args))
+
+    def load_newobj_ex(self) -> None:
+        options = self.stack.pop()
+        expect(type(options) is dict, "call")
+        if not options:
+            return self.load_newobj()
+        args, cls = self.stack.pop(), self.stack.pop()
+        if not (isinstance(cls, type) and any(cls is item for item in _trusted().values())):
+            raise ForbiddenGlobal(path_of(cls))
+        self.append(cls.__new__(cls, *args, **options))
 
     def load_build(self) -> None:
         target, state = self.stack[-2:]
-        if isinstance(target, (type, FunctionType, BuiltinFunctionType)):
-            raise ForbiddenGlobal(f"changing {target.__module__}.{target.__qualname__}")
-        if isinstance(target, np.dtype) and not _is_genuine(target, state):
-            raise ForbiddenGlobal(f"numpy.dtype of {target} with altered state")
-        if isinstance(target, np.ndarray) and target.size:
-            raise ForbiddenGlobal("refilling a numpy.ndarray")
+        # Each of NumPy's dtypes is of a class of its own.
+        update = STATES.get(np.dtype if isinstance(target, np.dtype) else type(target))
+        if update is not None:
+            update(target, state, self)
+            del self.stack[-1]
+            return
+        if not any(type(target) is item for item in _trusted().values()):
+            of = path_of(target) if hasattr(target, "__qualname__") else path_of(type(target))
+            raise ForbiddenGlobal(of)
         super().load_build()  # type: ignore[misc]  # typeshed has not this method
 
-    dispatch[pickle.BUILD[0]] = load_build
+    def load_binpersid(self) -> None:
+        self.append(self.storage(self.stack.pop()))
+
+    def _forbidden(self) -> None:
+        raise Refused("it has an instruction that no file of data has")
+
+    load_persid = load_inst = load_obj = load_ext1 = load_ext2 = load_ext4 = _forbidden
+    load_next_buffer = load_readonly_buffer = _forbidden
+
+    # --- containers, and what they cost where an instruction is shorter than a fortieth of it
+
+    def load_mark(self) -> None:
+        if len(self.metastack) > _MOST_MARKS:
+            raise Refused("its lists are nested more than 10,000 levels deep")
+        super().load_mark()  # type: ignore[misc]
+
+    def load_memoize(self) -> None:
+        self.budget.take_objects(100)
+        super().load_memoize()  # type: ignore[misc]
+
+    def load_empty_list(self) -> None:
+        self.budget.take_objects(80)
+        self.append([])
+
+    def load_list(self) -> None:
+        items = self.pop_mark()
+        self.budget.take_objects(80)
+        self.append(items)
+
+    def load_empty_dictionary(self) -> None:
+        self.budget.take_objects(80)
+        self.append({})
+
+    def load_empty_set(self) -> None:
+        self.budget.take_objects(230)
+        self.append(set())
+
+    def load_tuple1(self) -> None:
+        self.budget.take_objects(70)
+        super().load_tuple1()  # type: ignore[misc]
+
+    def load_tuple2(self) -> None:
+        self.budget.take_objects(80)
+        super().load_tuple2()  # type: ignore[misc]
+
+    def load_tuple3(self) -> None:
+        self.budget.take_objects(90)
+        super().load_tuple3()  # type: ignore[misc]
+
+    def load_frozenset(self) -> None:
+        items = self.pop_mark()
+        self.budget.take_objects(230 + 100 * len(items))
+        expect_keys(items)
+        self.append(frozenset(items))
+
+    def load_additems(self) -> None:
+        items = self.pop_mark()
+        target = self.stack[-1]
+        expect(type(target) is set, "set")
+        self.budget.take_objects(100 * len(items))
+        expect_keys(items)
+        target.update(items)
+
+    def load_bytearray8(self) -> None:
+        length = int.from_bytes(self.read(8), "little")
+        # Read first: the length may be any, and an array of it is memory.
+        self.append(bytearray(self.read(min(length, self.budget.size + 1))))
+
+    def load_append(self) -> None:
+        value = self.stack.pop()
+        self._expect_list().append(value)
+
+    def load_appends(self) -> None:
+        items = self.pop_mark()
+        self._expect_list().extend(items)
+
+    def _expect_list(self) -> Any:
+        target = self.stack[-1]
+        expect(type(target) in (list, collections.deque), "list")
+        return target
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._set_items([key, value])
+
+    def load_setitems(self) -> None:
+        self._set_items(self.pop_mark())
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self._set_items(items)
+
+    def _set_items(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        set_item = _DICTS.get(type(target))
+        if set_item is None or len(items) % 2:
+            raise Refused("its dict is not as any honest file has it")
+        self.budget.take_objects(50 * len(items))
+        for key, value in zip(items[::2], items[1::2]):
+            if type(key) is not str and not is_key(key):
+                raise Refused(f"a key in it is a {type(key).__name__} that no honest file has there")
+            set_item(target, key, value)
 
 
-def load(file: Any, **options: Any) -> Any:
-    """Read one pickle from ``file``; ``options`` are those of :class:`pickle.Unpickler`.
-
-    Raises:
-        ForbiddenGlobal: if the pickle uses more than the list above allows.
-    """
-    return Unpickler(file, **options).load()
+for _code, _method in pickle._Unpickler.dispatch.items():
+    Unpickler.dispatch[_code] = getattr(Unpickler, _method.__name__)

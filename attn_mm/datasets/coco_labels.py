@@ -5,13 +5,14 @@ Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014 (https://arxiv.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import ClassVar
 
 from mmpretrain.datasets import MultiLabelDataset
+from msgspec import Struct
 
+from attn_mm.datasets.coco_files import Category, Int, read_typed
 from attn_mm.errors import UserError
 from attn_mm.registry import DATASETS
 
@@ -29,11 +30,21 @@ CLASSES = (
 )
 # fmt: on
 
-_LISTS = {
-    "images": ("id", "file_name"),
-    "annotations": ("image_id", "category_id"),
-    "categories": ("id", "name"),
-}
+
+class _Image(Struct):
+    id: Int | str
+    file_name: str
+
+
+class _Label(Struct):
+    image_id: Int | str
+    category_id: Int
+
+
+class _Labels(Struct):
+    images: list[_Image]
+    annotations: list[_Label]
+    categories: list[Category]
 
 
 @DATASETS.register_module()
@@ -56,8 +67,8 @@ class CocoLabels(MultiLabelDataset):
     METAINFO: ClassVar = {"classes": CLASSES}
 
     def load_data_list(self) -> list[dict]:
-        content = _read(self.ann_file)
-        names = {category["id"]: category["name"] for category in content["categories"]}
+        content = read_typed(self.ann_file, _Labels, "a COCO annotation file")
+        names = {category.id: category.name for category in content.categories}
         labels = {name: label for label, name in enumerate(self.metainfo["classes"])}
         lacking = [name for name in labels if name not in names.values()]
         if lacking:
@@ -67,34 +78,16 @@ class CocoLabels(MultiLabelDataset):
                 + ": list its categories in metainfo=dict(classes=...)"
             )
         shown = defaultdict(set)
-        for annotation in content["annotations"]:
-            shown[annotation["image_id"]].add(names.get(annotation["category_id"]))
-        images = [image for image in content["images"] if image["id"] in shown]
+        for annotation in content.annotations:
+            shown[annotation.image_id].add(names.get(annotation.category_id))
+        images = [image for image in content.images if image.id in shown]
         if not images:
             raise UserError(f"{self.ann_file} has no annotated image")
         return [
             {
-                "img_id": image["id"],
-                "img_path": str(Path(self.img_prefix, image["file_name"])),
-                "gt_label": sorted(labels[name] for name in shown[image["id"]] if name in labels),
+                "img_id": image.id,
+                "img_path": str(Path(self.img_prefix, image.file_name)),
+                "gt_label": sorted(labels[name] for name in shown[image.id] if name in labels),
             }
             for image in images
         ]
-
-
-def _read(path: str) -> dict:
-    try:
-        content = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not a JSON file: {error}") from error
-    for name, keys in _LISTS.items():
-        entries = content.get(name) if isinstance(content, dict) else None
-        if not isinstance(entries, list):
-            raise UserError(f"{path} is not a COCO annotation file: it has no list of {name}")
-        for place, entry in enumerate(entries):
-            for key in keys:
-                if not isinstance(entry, dict) or key not in entry:
-                    raise UserError(f"{path}: {name}[{place}] has no {key}")
-    return content

@@ -39,9 +39,9 @@ def _read_boxes(root: Path) -> dict[str, list[float]]:
     path = root / "bounding_boxes.txt"
     if not path.is_file():
         raise UserError(f"{path} is missing: it is part of CUB-200-2011, see docs/data.md")
-    names = dict(line.split() for line in (root / "images.txt").read_text().splitlines())
+    names = dict(line.split() for line in (root / "images.txt").read_text(encoding="utf-8").splitlines())
     boxes = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         number, *sides = line.split()
         x, y, width, height = map(float, sides)
         boxes[names[number]] = [x, y, x + width, y + height]

@@ -10,27 +10,59 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from attn_mm.errors import UnreadableFile, UserError
+from attn_mm.errors import UnreadableFile, UnsuitableImage, UserError
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 DEFAULT_FRAME_RATE = 25.0
 
+_MAY_BE_DEEP = (".exr", ".hdr", ".jp2", ".pgm", ".pnm", ".ppm", ".tif", ".tiff")
+
 
 def read_image(path: Path) -> np.ndarray:
     """Read an image as uint8 BGR.
 
     Raises:
-        UserError: if it can't be decoded.
+        UserError: if it can't be decoded, is truncated, or has 16 bits per channel.
     """
     try:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        content = np.fromfile(os.fsencode(path), np.uint8)
+        # Of a truncated JPEG file, imread makes a whole picture; imdecode does not.
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror})") from error
     except cv2.error:
         image = None
     if image is None:
-        raise UserError(f"{path} can't be read as an image: it is damaged or of another format")
+        raise UserError(f"{path} can't be read as an image: it is damaged, truncated or of another format")
+    check_depth(path)
     return image
+
+
+def check_depth(path: str | Path) -> None:
+    """Check that an image has 8 bits per channel.
+
+    OpenCV divides 16 bits by 256: of a camera with 12 bits it makes a picture with values from 0 to 15.
+
+    Raises:
+        UnsuitableImage: it has more bits.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix == ".png":
+        with open(path, "rb") as file:
+            # The header: signature, length and name of the first chunk, width, height, depth.
+            bits = file.read(25)[24:]
+        deep = bits == b"\x10"
+    elif suffix in _MAY_BE_DEEP:
+        image = cv2.imdecode(np.fromfile(os.fsencode(path), np.uint8), cv2.IMREAD_UNCHANGED)
+        deep = image is not None and image.dtype != np.uint8
+    else:
+        return
+    if deep:
+        raise UnsuitableImage(
+            f"{path} has 16 bits per channel, which are read as dark 8-bit values: convert it to 8 bits"
+        )
 
 
 def write_image(path: Path, picture: np.ndarray) -> None:
@@ -156,7 +188,7 @@ def open_videos(path: Path) -> list[Path]:
 
 
 def _files(folder: Path, kind: str, suffixes: tuple[str, ...]) -> list[Path]:
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes)
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file())
     if not found:
         raise UserError(f"{folder} contains no {kind} ({' '.join(suffixes)})")
     return found

@@ -234,6 +234,11 @@ def main(argv=None) -> None:
         check_target(target, args.checkpoint, args.force)
 
     model, content = open_model(cfg, args.checkpoint)
+    if args.onnx and hasattr(model, "roi_head"):
+        raise UserError(
+            f"--onnx: {args.config} is a two-stage detector, whose proposals depend on the image: it can't "
+            "be exported. Leave --onnx out"
+        )
     scope, shape = cfg.get("default_scope") or "mmengine", tuple(args.shape or input_shape(cfg))
     folded = copy.deepcopy(model)
     fused = fuse(folded)

@@ -249,14 +249,17 @@ def _explore_clips(
         seen = clip.stop
         progress.update(task, completed=seen)
     progress.remove_task(task)
+    fault = breaks_off(path, seen, count)
+    if fault:
+        # An action may be in the part that is missing.
+        _say(progress, f"skipped: {fault}")
+        explorer.page.skipped.append(path.name)
+        return
     actions = predictor.best(np.mean(scores, axis=0))
     objects = [{"name": action["class"], "score": action["score"]} for action in actions]
     for place, shown in kept:
         picture = enlarged(shown.picture)[0]
         explorer.page.add(path.name, picture, objects, [shown], place, {"actions": actions})
-    warning = breaks_off(path, seen, count)
-    if warning:
-        _say(progress, f"warning: {warning}")
 
 
 def _wanted(clip: Clip, start: int, stride: int, most: int) -> list[tuple[int, int]]:

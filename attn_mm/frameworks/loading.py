@@ -73,9 +73,10 @@ def fill(model: BaseModel, weights: dict, complaint: str) -> None:
         complaint: how the error message begins.
 
     Raises:
-        UserError: the weights don't fit the model.
+        UserError: the weights don't fit the model, or are no finite numbers.
     """
     weights = {str(key).removeprefix("module."): value for key, value in weights.items()}
+    check_finite(model, weights, complaint)
     advice = "use the config that its training left beside it"
     try:
         report = model.load_state_dict(weights, strict=False)
@@ -99,6 +100,27 @@ def fill(model: BaseModel, weights: dict, complaint: str) -> None:
         )
 
 
+def check_finite(model: BaseModel, weights: dict, complaint: str) -> None:
+    """Raise UserError if a weight is not a number, or a parameter infinite.
+
+    Args:
+        model: the model that the weights are for.
+        weights: a checkpoint's ``state_dict``.
+        complaint: how the error message begins.
+    """
+    # A mask among the buffers may be infinite.
+    finite = {name for name, _ in model.named_parameters()}
+    for name, value in weights.items():
+        if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
+            continue
+        wrong = ~value.isfinite() if name in finite else value.isnan()
+        if wrong.any():
+            raise UserError(
+                f"{complaint}: {int(wrong.sum())} of {value.numel()} numbers in {name} are NaN or infinite: "
+                "the training diverged or the file is damaged; use an earlier checkpoint"
+            )
+
+
 def _predicts(name: str, value: Tensor | None) -> bool:
     """Whether a checkpoint's entry affects predictions: it is no counter and no part of a loss.
 
@@ -114,6 +136,9 @@ def _predicts(name: str, value: Tensor | None) -> bool:
 
 def _saved_meta(checkpoint: dict) -> dict:
     """The ``dataset_meta`` that a checkpoint holds, or an empty dict."""
-    saved = checkpoint.get("meta") or {}
+    saved = checkpoint.get("meta")
+    if not isinstance(saved, dict):
+        return {}
     # 'CLASSES' is how the versions before mmengine spelt it.
-    return {key.lower(): value for key, value in saved.get("dataset_meta", saved).items()}
+    about = saved.get("dataset_meta", saved)
+    return {str(key).lower(): value for key, value in about.items()} if isinstance(about, dict) else {}

@@ -7,6 +7,7 @@ import copy
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
+from attn_mm.errors import UserError
 from attn_mm.utils.config import walk
 
 
@@ -30,11 +31,23 @@ def image_size(cfg: Config) -> tuple[int, int]:
 
 
 def metainfo_of_test_set(cfg: Config) -> dict:
-    """The ``metainfo`` of a config's test set; none of its files is read."""
-    dataset = copy.deepcopy(cfg.test_dataloader.dataset)
+    """The ``metainfo`` of a config's test set; none of its files is read.
+
+    Raises:
+        UserError: the config has no test set.
+    """
+    loader = cfg.get("test_dataloader")
+    if not (isinstance(loader, dict) and isinstance(loader.get("dataset"), dict)):
+        raise UserError(f"{cfg.filename} has no test_dataloader with a dataset")
+    dataset = copy.deepcopy(loader["dataset"])
     dataset.update(lazy_init=True, pipeline=[])
     return DATASETS.build(dataset).metainfo
 
 
 def _loader(cfg: Config) -> dict:
-    return cfg.get("val_dataloader") or cfg.get("test_dataloader") or {}
+    loader = cfg.get("val_dataloader") or cfg.get("test_dataloader") or {}
+    if not isinstance(loader, dict):
+        raise UserError(
+            f"{cfg.filename}: its val_dataloader or test_dataloader is {loader!r}, but not a dict"
+        )
+    return loader

@@ -16,8 +16,8 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from torch.utils.data import DataLoader, Dataset
 
-from attn_mm.datasets.checks.annotations import load_coco
 from attn_mm.datasets.checks.unreadable import ReadFile
+from attn_mm.datasets.coco_files import Image, read_images
 from attn_mm.errors import UnreadableFile, UserError, reports_user_errors, resumable
 from attn_mm.frameworks.loading import load_model
 from attn_mm.frameworks.mmdet.predict import check_instances, inference_steps
@@ -90,7 +90,7 @@ class Images(Dataset):
         folder: of the image files.
     """
 
-    def __init__(self, cfg: Config, images: list[dict], folder: str) -> None:
+    def __init__(self, cfg: Config, images: list[Image], folder: str) -> None:
         with DefaultScope.overwrite_default_scope("mmdet"):
             load, *rest = Compose(inference_steps(cfg)).transforms
         self.pipeline = Compose([ReadFile(load, "img_path"), *rest])
@@ -99,13 +99,13 @@ class Images(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[int, dict | str]:
+    def __getitem__(self, index: int) -> tuple[int | str, dict | str]:
         image = self.images[index]
-        path = osp.join(self.folder, image["file_name"])
+        path = osp.join(self.folder, image.file_name)
         try:
-            return image["id"], self.pipeline({"img_path": path, "img_id": image["id"]})
+            return image.id, self.pipeline({"img_path": path, "img_id": image.id})
         except UnreadableFile as error:
-            return image["id"], str(error)
+            return image.id, str(error)
 
 
 def detect_persons(model: BaseModel, label: int, batch: list[dict], score_thr: float) -> Iterator[list[dict]]:
@@ -201,7 +201,7 @@ def make_bbox_file(
     ann_file, folder = image_set(cfg, ann_file, img_dir)
     if not osp.isdir(folder):
         raise UserError(f"{folder} is not a folder: name the folder of the images with --img-dir")
-    images = load_coco(ann_file)["images"]
+    images = read_images(ann_file)
     check_out(out)
     model = load_model(cfg, checkpoint, device)
     label = person_label(model, cfg)
@@ -214,14 +214,14 @@ def make_bbox_file(
     }
     unfinished = out.with_name(f"{out.name}.partial")
     with Partial(unfinished, about, flag="--out") as partial:
-        rest = [image for image in images if image["id"] not in partial.found]
+        rest = [image for image in images if image.id not in partial.found]
         loader = DataLoader(Images(cfg, rest, folder), batch_size, num_workers=num_workers, collate_fn=list)
         skipped = find_all(
             loader, partial, lambda batch: detect_persons(model, label, batch, score_thr), len(images)
         )
     if not partial.found:
         raise UserError(f"none of the {len(images)} images in {folder} can be read")
-    boxes = [{"image_id": i["id"], **person} for i in images for person in partial.found.get(i["id"], [])]
+    boxes = [{"image_id": i.id, **person} for i in images for person in partial.found.get(i.id, [])]
     write_atomically(out, json.dumps(boxes))
     unfinished.unlink()
     print(

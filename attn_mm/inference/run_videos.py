@@ -46,15 +46,19 @@ def run_videos(
                 sheets.limits = None
             attention = VideoFile(found.out / "attention" / name, frames.rate)
             scores, seen = _predict(path, frames.count, predictor, sheets, attention, progress)
-            warning = breaks_off(path, seen, frames.count)
-            if warning:
-                _say(progress, f"warning: {warning}")
+            fault = breaks_off(path, seen, frames.count)
+            if fault:
+                # An action may be in the part that is missing.
+                _say(progress, f"skipped: {fault}")
+                found.skipped.append(path.name)
+                (found.out / "attention" / name).unlink(missing_ok=True)
+                continue
             actions = predictor.best(scores)
             height, width = _draw(path, frames.rate, found.out / name, predictor, actions, seen, progress)
             record = dict(file=path.name, width=width, height=height, frames=seen, actions=actions)
             found.records.append(record)
     if not found.records:
-        raise UserError(f"none of the {len(paths)} videos in {paths[0].parent} can be read")
+        raise UserError(f"none of the {len(paths)} videos in {paths[0].parent} can be read whole")
 
 
 def _names(paths: list[Path]) -> list[str]:

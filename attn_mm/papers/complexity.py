@@ -14,7 +14,7 @@ from attn_mm.frameworks.forwards import input_shape
 from attn_mm.papers import paper_names
 from attn_mm.papers.counts import compare, paper_report
 from attn_mm.utils.config import load_config
-from attn_mm.utils.files import make_folder
+from attn_mm.utils.files import make_folder, write_atomically
 from attn_mm.utils.flags import add_options_flag
 
 _DESCRIPTION = """\
@@ -54,11 +54,8 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def write(out: Path, name: str, report: str, record: object) -> None:
     """Write ``name``.md and ``name``.json into the folder ``out``; UserError if that fails."""
-    try:
-        (out / f"{name}.md").write_text(report)
-        (out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-    except OSError as error:
-        raise UserError(f"{error.filename} can't be written ({error.strerror})") from error
+    write_atomically(out / f"{name}.md", report)
+    write_atomically(out / f"{name}.json", json.dumps(record, indent=1) + "\n")
 
 
 def compare_papers(papers: Sequence[str], out: Path | None = None) -> None:

@@ -122,7 +122,7 @@ def read_metafile(folder: str) -> Metafile:
         UserError: it has a field that none of its readers knows.
     """
     path = CONFIGS / folder / "metafile.yml"
-    content = yaml.load(path.read_text(), Loader=_Text)
+    content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Text)
     (collection,) = content["Collections"]
     paper = collection.get("Paper")
     return Metafile(

@@ -11,6 +11,7 @@ from mmengine.runner import find_latest_checkpoint
 
 from attn_mm.frameworks.demo import to_demo
 from attn_mm.run.launch import build_runner
+from attn_mm.run.resume import resume_from
 from attn_mm.utils.config import load_config
 
 NETWORK = "configs/tam/r18_plain_300e_cifar10.py"
@@ -54,8 +55,9 @@ def trained(cfg: Config, folder: Path, name: str) -> tuple[str, str]:
     config, done = folder / f"{name}.py", folder / "done"
     if not done.exists():
         print(f"training {folder.name} for the demo; later demos reuse it from {folder}")
-        cfg.work_dir, cfg.launcher, cfg.resume = str(folder), "none", True
+        cfg.work_dir, cfg.launcher = str(folder), "none"
         folder.mkdir(parents=True, exist_ok=True)
+        resume_from(cfg)
         build_runner(cfg).train()
         cfg.dump(config)
         done.touch()

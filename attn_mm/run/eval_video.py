@@ -22,12 +22,14 @@ from attn_mm.datasets.checks.unreadable import name_unreadable
 from attn_mm.errors import UnreadableFile, UserError, reports_user_errors, resumable
 from attn_mm.frameworks.loading import load_model
 from attn_mm.frameworks.mmaction.video_views import CROPS, set_views
+from attn_mm.run.check_config import check_config
 from attn_mm.run.launch import open_config
 from attn_mm.run.options import RunOptions, add_config_flags
 from attn_mm.utils.files import check_checkpoint, write_atomically, writing
 from attn_mm.utils.flags import add_device_flag, count, from_args, positive
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
+from attn_mm.utils.signals import init_worker
 
 _DESCRIPTION = """\
 Evaluate an mmaction2 action recogniser on its config's test set. Reports top-1 and top-5 accuracy for
@@ -188,6 +190,7 @@ def evaluate(
     cfg = open_config(config, options)
     if cfg.get("default_scope") != "mmaction":
         raise UserError(f"{config} is for {cfg.get('default_scope')}; use an mmaction2 config")
+    check_config(cfg, ("test",))
     check_data(cfg, ("test",))
     as_given = cfg.pretty_text
     set_views(cfg, clips, crops)
@@ -207,7 +210,9 @@ def evaluate(
     unfinished = results.with_name(f"{_RESULTS}.partial")
     with Partial(unfinished, about, flag="--work-dir") as partial:
         rest = [index for index in range(len(dataset)) if index not in partial.found]
-        loader = DataLoader(Videos(dataset, rest), num_workers=num_workers, collate_fn=list)
+        loader = DataLoader(
+            Videos(dataset, rest), num_workers=num_workers, collate_fn=list, worker_init_fn=init_worker
+        )
         skipped = judge_all(loader, model, partial, len(dataset))
     if not partial.found:
         raise none_readable(dataset, "filename")

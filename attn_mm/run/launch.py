@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import os.path as osp
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import init_dist, is_distributed
+from mmengine.dist import broadcast_object_list, get_rank, init_dist, is_distributed
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 
-from attn_mm.errors import UserError
+from attn_mm.datasets.checks.runner import checked
+from attn_mm.errors import CheckpointError, UserError
 from attn_mm.frameworks.demo import to_demo
 from attn_mm.run.cpu import keep_freed_memory, prefer_channels_last
 from attn_mm.run.options import RunOptions
+from attn_mm.run.runner import ResumableRunner
 from attn_mm.utils.config import load_config, merge_options, set_data_root
+
+T = TypeVar("T")
 
 
 def open_config(path: str, options: RunOptions) -> Config:
@@ -42,18 +48,23 @@ def open_config(path: str, options: RunOptions) -> Config:
         name = osp.splitext(osp.basename(path))[0] + ("_demo" if options.demo else "")
         cfg.work_dir = osp.join("work_dirs", name)
     merge_options(cfg, options.cfg_options or {})
+    if not isinstance(cfg.work_dir, str):
+        raise UserError(f"work_dir is {cfg.work_dir!r}: give a path")
     return cfg
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the config's runner for the available device and the launched processes."""
+    """Build the config's runner for the available device and the launched processes; it checks its data."""
     on_cpu = not torch.cuda.is_available()
     if on_cpu and cfg.launcher == "pytorch":
         join_processes(cfg)
         # mmengine's default wrapper names a CUDA device.
         wrapper = dict(type="MMDistributedDataParallel", broadcast_buffers=False, device_ids=None)
         cfg.setdefault("model_wrapper_cfg", wrapper)
-    runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    kind = RUNNERS.get(cfg.runner_type) if "runner_type" in cfg else Runner
+    if kind is None:
+        raise UserError(f"{cfg.filename}: there is no runner_type {cfg.runner_type!r}")
+    runner = checked(ResumableRunner if kind is Runner else kind).from_cfg(cfg)
     if on_cpu:
         keep_freed_memory()
         prefer_channels_last(runner.model)
@@ -72,3 +83,21 @@ def join_processes(cfg: Config) -> None:
         # As mmengine's runner does, which would find the start method changed by init_dist.
         set_multi_processing(**env.get("mp_cfg", {}), distributed=True)
         init_dist(cfg.launcher, **env.get("dist_cfg", {}))
+
+
+def in_first_process(decide: Callable[[], T]) -> T:
+    """Call a function in the first process of the run only; every process gets its result, or its error.
+
+    Raises:
+        UserError, CheckpointError: the function raised it.
+    """
+    outcome: list[Any] = [None]
+    if get_rank() == 0:
+        try:
+            outcome = [decide()]
+        except (UserError, CheckpointError) as error:
+            outcome = [error]
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]

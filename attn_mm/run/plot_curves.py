@@ -81,16 +81,21 @@ def read_log(path: Path) -> Run:
 def _records(path: Path) -> list[Record]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines if line.strip()]
+        records = [json.loads(line, parse_int=_whole) for line in lines if line.strip()]
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a scalars.json of mmengine: a line isn't JSON") from error
     if not all(isinstance(record, dict) and _is_number(record.get("step")) for record in records):
         raise UserError(f"{path} is not a scalars.json of mmengine: a line has no numeric step")
     if not all(_is_number(record.get("epoch", 1)) for record in records):
         raise UserError(f"{path} is not a scalars.json of mmengine: an epoch isn't a number")
     return records
+
+
+def _whole(digits: str) -> float:
+    """A whole number, which Python reads at any size; a float if it is larger than any step."""
+    return int(digits) if len(digits) < 18 else float(digits)
 
 
 def _is_number(value: object) -> bool:

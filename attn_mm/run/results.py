@@ -51,11 +51,13 @@ def write_results(runner: Runner, name: str, kept: KeepMetrics, **about) -> Path
 def read_metrics(path: Path) -> dict[str, float]:
     """Read the metrics from a file of :func:`write_results`; UserError if it is damaged or unreadable."""
     try:
-        metrics = json.loads(path.read_text())["metrics"]
+        metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
         if not (metrics and isinstance(metrics, dict)):
+            raise ValueError
+        if not all(isinstance(value, (int, float)) for value in metrics.values()):
             raise ValueError
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: remove it and repeat the command") from error
     return metrics

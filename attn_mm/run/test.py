@@ -8,10 +8,12 @@ import os.path as osp
 from mmengine.config import Config, ConfigDict
 
 from attn_mm.datasets.checks.config_files import check_data
-from attn_mm.datasets.checks.guard import watch_data
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.frameworks import framework_of
+from attn_mm.run.check_config import check_config
 from attn_mm.run.launch import build_runner, open_config
+from attn_mm.run.loaded import CheckLoaded
+from attn_mm.run.mistakes import mistakes_of
 from attn_mm.run.options import RunOptions, add_common_flags
 from attn_mm.run.results import KeepMetrics, write_results
 from attn_mm.utils.files import check_checkpoint
@@ -91,10 +93,14 @@ def main(argv=None) -> None:
         _show(cfg, args.config, args.show, args.show_dir, args.wait_time)
     if args.out:
         _dump(cfg, args.out)
+    check_config(cfg, ("test",))
     check_data(cfg, ("test",))
-    runner = watch_data(build_runner(cfg))
     metrics = KeepMetrics()
-    runner.register_hook(metrics)
-    runner.test()
+    with mistakes_of(cfg) as progress:
+        runner = build_runner(cfg)
+        runner.register_hook(progress)
+        runner.register_hook(metrics)
+        runner.register_hook(CheckLoaded(testing=True))
+        runner.test()
     if runner.rank == 0:
         write_results(runner, "test_results.json", metrics, checkpoint=args.checkpoint)

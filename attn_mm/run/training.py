@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from mmengine.config import Config
 
 from attn_mm.datasets.checks.config_files import check_data
-from attn_mm.datasets.checks.guard import watch_data
-from attn_mm.errors import UserError
+from attn_mm.errors import UserError, resumable
+from attn_mm.run.check_config import check_config
 from attn_mm.run.demo_summary import finish_demo, more_figures
-from attn_mm.run.launch import build_runner, open_config
+from attn_mm.run.finite_weights import FiniteWeights
+from attn_mm.run.launch import build_runner, in_first_process, join_processes, open_config
+from attn_mm.run.loaded import CheckLoaded
+from attn_mm.run.mistakes import mistakes_of
 from attn_mm.run.options import RunOptions
 from attn_mm.run.results import KeepMetrics, write_results
+from attn_mm.run.resume import resume_from
 from attn_mm.utils.config import drop_pretrained
-from attn_mm.utils.files import check_checkpoint
+from attn_mm.utils.files import check_checkpoint, make_folder, remove_parts
+from attn_mm.utils.locks import sole_user
+
+_INTERRUPTED = "repeat the command with --resume to continue from the last checkpoint"
 
 
 def _set_mixed_precision(cfg: Config) -> None:
@@ -33,9 +43,18 @@ def _scale_learning_rate(cfg: Config, name: str) -> None:
     cfg.auto_scale_lr.enable = True
 
 
-def _resume(cfg: Config, checkpoint: str) -> None:
-    cfg.resume = True
-    cfg.load_from = None if checkpoint == "auto" else checkpoint
+@contextlib.contextmanager
+def _sole_run(cfg: Config) -> Iterator[None]:
+    """Keep other runs out of the work dir; UserError if there is one already."""
+    folder, lock = Path(cfg.work_dir), contextlib.ExitStack()
+
+    def enter() -> None:
+        lock.enter_context(sole_user(make_folder(folder), "--work-dir"))
+        remove_parts(folder)
+
+    with lock:
+        in_first_process(enter)
+        yield
 
 
 def train(
@@ -67,18 +86,29 @@ def train(
         _set_mixed_precision(cfg)
     if auto_scale_lr:
         _scale_learning_rate(cfg, config)
-    if resume:
-        _resume(cfg, resume)
-    if cfg.get("load_from"):
+    if resume and resume != "auto":
+        check_checkpoint(resume)
+    elif cfg.get("load_from"):
         check_checkpoint(cfg.load_from)
+    check_config(cfg, ("train", "val"))
     check_data(cfg, ("train", "val"))
-    runner = watch_data(build_runner(cfg))
-    metrics = KeepMetrics()
-    runner.register_hook(metrics)
-    runner.train()
-    if runner.rank == 0 and metrics.latest is not None:
-        if options.demo:
-            metrics.latest.update(more_figures(runner))
-        write_results(runner, "results.json", metrics, epoch=runner.epoch, iteration=runner.iter)
-        if options.demo:
-            finish_demo(runner, metrics.latest, time.monotonic() - started)
+    join_processes(cfg)
+    with resumable(_INTERRUPTED), _sole_run(cfg):
+        if resume:
+            resume_from(cfg, None if resume == "auto" else resume)
+        elif cfg.get("resume"):
+            resume_from(cfg, cfg.get("load_from"))
+        metrics = KeepMetrics()
+        with mistakes_of(cfg) as progress:
+            runner = build_runner(cfg)
+            runner.register_hook(progress)
+            runner.register_hook(FiniteWeights())
+            runner.register_hook(metrics)
+            runner.register_hook(CheckLoaded())
+            runner.train()
+        if runner.rank == 0 and metrics.latest is not None:
+            if options.demo:
+                metrics.latest.update(more_figures(runner))
+            write_results(runner, "results.json", metrics, epoch=runner.epoch, iteration=runner.iter)
+            if options.demo:
+                finish_demo(runner, metrics.latest, time.monotonic() - started)

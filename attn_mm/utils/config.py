@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path as osp
+import re
 from argparse import ArgumentError
 from collections.abc import Iterator
 
@@ -11,18 +12,44 @@ from mmengine.config import Config, ConfigDict, DictAction
 from attn_mm.errors import UserError
 from attn_mm.utils.config_names import new_name, shipped_config
 
+_DICT = re.compile(r"(^|[\[(,])\s*(dict\(|{\s*['\"\w]+\s*:)")
+"""A dict as or inside an option's value, which mmengine would take as a text."""
+
 
 class ConfigOptions(DictAction):
     """Parse ``--cfg-options KEY=VALUE ...`` into a dict; anything else is a command line error."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        for value in values:
-            if "=" not in value:
-                raise ArgumentError(self, f"expected KEY=VALUE, got {value!r}")
+        for option in values:
+            key, separator, value = option.partition("=")
+            if not (separator and all(key.split("."))):
+                raise ArgumentError(self, f"expected KEY=VALUE, got {option!r}")
+            if _DICT.search(value):
+                raise ArgumentError(self, f"{option!r}: set a dict's entries one by one, {key}.NAME=VALUE")
         try:
             super().__call__(parser, namespace, values, option_string)
-        except AssertionError as error:
-            raise ArgumentError(self, f"expected KEY=VALUE: {error}") from error
+        # mmengine's parser looks for the end of a bracket for ever, or beyond the text.
+        except (AssertionError, IndexError, RecursionError, ValueError) as error:
+            what = "values are numbers, texts, lists and tuples, such as 'key=[(1,2),(3,4)]'"
+            raise ArgumentError(self, f"expected KEY=VALUE, got {' '.join(values)!r}: {what}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Why something that a config describes can't be built or run, in one short line.
+
+    Args:
+        error: what mmengine, a framework or a constructor raised.
+    """
+    text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    unknown = re.search(r"(\S+) is not in the (\S+) registry", text)
+    if unknown:
+        return f"there is no {unknown[2].rpartition('::')[2]} of the type {unknown[1]}"
+    option = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'", text)
+    if option:
+        # An inherited dict keeps the options of the type that it had.
+        return f"{option[1]} has no {option[2]!r}; if a base config sets that, add _delete_=True to the dict"
+    # mmengine names the class that it was building, and the class that was building that.
+    return f"{type(error).__name__}: {re.sub(r'(class `[^`]*` in [^ :]*: )+', '', text)}"[:150].rstrip(" .:")
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -37,11 +64,11 @@ def load_config(path: str, options: dict | None = None) -> Config:
         path = shipped_config(path)
     try:
         cfg = Config.fromfile(Config._get_cfg_path(path, "")[0] if "::" in path else path)
-    except Exception as error:
-        # A config is a program: whatever it raises is a fault in that file.
+    # A config is a program: whatever it raises is a fault in that file, and so is its end.
+    except (Exception, SystemExit) as error:
         base = new_name(str(error.filename)) if isinstance(error, FileNotFoundError) else None
         hint = f"; it is now {base}" if base else ""
-        raise UserError(f"config {path} can't be read: {type(error).__name__}: {error}{hint}") from error
+        raise UserError(f"config {path} can't be read: {reason(error)}{hint}") from error
     merge_options(cfg, options or {})
     return cfg
 
@@ -49,9 +76,33 @@ def load_config(path: str, options: dict | None = None) -> Config:
 def merge_options(cfg: Config, options: dict) -> None:
     """Merge ``--cfg-options`` into ``cfg``; UserError if one doesn't match its structure."""
     try:
+        for key, value in options.items():
+            _check_kind(cfg, key, value)
         cfg.merge_from_dict(options)
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"--cfg-options don't fit {cfg.filename}: {error}") from error
+
+
+def _check_kind(cfg: Config, key: str, value: object) -> None:
+    """UserError if a number or text would replace a dict, or a list of dicts."""
+    node: object = cfg._cfg_dict
+    for part in key.split("."):
+        if isinstance(node, dict) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        else:
+            return
+    if value is None or isinstance(value, (dict, list, tuple)):
+        return
+    if isinstance(node, dict):
+        raise UserError(
+            f"--cfg-options {key}={value}: {key} is a dict; set an entry of it, {key}.NAME={value}"
+        )
+    if isinstance(node, list) and node and isinstance(node[0], dict):
+        raise UserError(
+            f"--cfg-options {key}={value}: {key} is a list of dicts; set an entry of one, {key}.0.NAME"
+        )
 
 
 def walk(node) -> Iterator[ConfigDict]:

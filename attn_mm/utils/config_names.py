@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -21,16 +22,20 @@ def shipped_config(path: str) -> str:
     Raises:
         UserError: there is no config of that name.
     """
-    config = CONFIGS / path.removeprefix("configs/")
+    name = PurePosixPath(posixpath.normpath(path)).as_posix().removeprefix("configs/")
+    # An absolute path is nobody's name.
+    config = CONFIGS / name.lstrip("/")
     if config.is_file():
         return str(config)
+    if not name.endswith(".py") and Path(f"{config}.py").is_file():
+        raise UserError(f"config {path} does not exist: it is configs/{name}.py")
     new = new_name(path)
     raise UserError(f"config {path} " + (f"is now {new}" if new else "does not exist"))
 
 
 def new_name(path: str) -> str | None:
     """The current path, from ``configs/`` on, of a config of the previous release; None if unknown."""
-    parts = PurePosixPath(path).parts
+    parts = PurePosixPath(path if path.endswith(".py") else f"{path}.py").parts
     if "configs" in parts:
         parts = parts[len(parts) - parts[::-1].index("configs") :]
     new = _renamed().get("/".join(parts))
@@ -39,4 +44,4 @@ def new_name(path: str) -> str | None:
 
 @cache
 def _renamed() -> dict[str, str]:
-    return yaml.safe_load((CONFIGS / "renamed.yml").read_text())
+    return yaml.safe_load((CONFIGS / "renamed.yml").read_text(encoding="utf-8"))

@@ -38,7 +38,7 @@ class Partial(contextlib.AbstractContextManager):
         self.path, self._flag, self._advice = path, flag, f"remove it, or name another {flag}"
         self.found: dict[int | str, Any] = {}
         with writing(path):
-            self._file = self.path.open("a")
+            self._file = self.path.open("a", encoding="utf-8")
             try:
                 self._lock()
                 self._open(about)
@@ -74,9 +74,9 @@ class Partial(contextlib.AbstractContextManager):
                 break
             try:
                 lines.append(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{self.path} is damaged: {self._advice}") from error
-            if not isinstance(lines[-1], dict) or (intact and lines[-1].keys() != {"key", "found"}):
+            if not isinstance(lines[-1], dict) or (intact and not _is_item(lines[-1])):
                 raise UserError(f"{self.path} is damaged: {self._advice}")
             intact += len(line)
         return lines, intact
@@ -96,6 +96,10 @@ class Partial(contextlib.AbstractContextManager):
         if not self.found:
             # It would only stand in the way of a run with a mistake mended.
             self.path.unlink(missing_ok=True)
+
+
+def _is_item(line: dict) -> bool:
+    return line.keys() == {"key", "found"} and isinstance(line["key"], (int, str))
 
 
 def identity(path: str) -> list:

@@ -12,7 +12,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
-AT_THE_TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+AT_THE_TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
 PACKAGE = re.compile(r"^::: ([\w.]+)\.\*$", re.M)
 UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"

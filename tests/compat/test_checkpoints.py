@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.fileio.backends import LocalBackend
+from mmengine.infer import BaseInferencer
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.model import BaseModel
 from mmengine.runner import Runner, load_checkpoint
@@ -474,6 +475,44 @@ def test_every_way_in_is_guarded(way_in, good, evil, marker, tmp_path, monkeypat
     way_in(good, tmp_path / "b", monkeypatch)
 
 
+# --- configs inside checkpoints
+
+
+@pytest.fixture
+def with_program(good, tmp_path, marker):
+    """A good checkpoint with a config that makes ``marker`` where it is run."""
+    checkpoint = load_checkpoint_file(good)
+    program = f"open({str(marker)!r}, 'w').close()\nmodel = dict(type='Net')\ngpu_ids = [0]\n"
+    checkpoint["meta"] |= dict(config=program, cfg=program)
+    checkpoint["message_hub"]["runtime_info"]["cfg"] = program
+    path = tmp_path / "program.pth"
+    torch.save(checkpoint, path)
+    return str(path)
+
+
+def test_resuming_runs_no_config(with_program, marker, tmp_path):
+    runner = make_runner(tmp_path / "a", load_from=with_program, resume=True)
+    runner.train()
+    assert runner.iter == 6 and not marker.exists()
+    assert "cfg" in load_checkpoint_file(with_program)["meta"]
+
+
+def test_an_inferencer_runs_no_config(with_program, marker):
+    class Inferencer(BaseInferencer):
+        def visualize(self, *args, **kwargs):
+            pass
+
+        def postprocess(self, *args, **kwargs):
+            pass
+
+        def _init_pipeline(self, cfg):
+            return list
+
+    with pytest.raises(ValueError, match="Cannot find the config"):
+        Inferencer(weights=with_program, scope="mmengine")
+    assert not marker.exists()
+
+
 def test_torch_load_is_torchs_own_where_the_call_says_how_to_unpickle(evil, marker):
     with pytest.raises(pickle.UnpicklingError, match="weights_only"):
         torch.load(evil, weights_only=True)
@@ -562,6 +601,33 @@ def test_what_is_no_checkpoint_gets_one_line(write, good, tmp_path):
             load(path)
         assert len(str(caught.value).splitlines()) == 1
         assert len(str(caught.value)) < 350
+
+
+ODD = {
+    "none": (dict(state_dict=None), "its state_dict is a NoneType"),
+    "text": (dict(state_dict="weights"), "its state_dict is a str"),
+    "list": (dict(state_dict=[torch.ones(1)]), "its state_dict is a list"),
+    "empty": (dict(state_dict={}), "its state_dict is empty"),
+    "nothing": ({}, "it is empty"),
+    "numbers": (dict(state_dict={0: torch.ones(1)}), "one is 0"),
+    "numbers alone": ({0: torch.ones(1)}, "one is 0"),
+    "no tensors": (dict(state_dict={"backbone.0.weight": "x"}), "'backbone.0.weight' is a str"),
+    "shapes": (dict(state_dict={"backbone.0.weight": (3, 2)}), "is a tuple"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_checkpoint_without_weights_gets_one_line(name, tmp_path):
+    content, reason = ODD[name]
+    path = tmp_path / "odd.pth"
+    torch.save(content, path)
+    for load in (
+        lambda: load_checkpoint(Net(), str(path)),
+        Net(init_cfg=dict(type="Pretrained", checkpoint=str(path))).init_weights,
+    ):
+        with pytest.raises(CheckpointError, match=r"odd\.pth") as caught:
+            load()
+        assert reason in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
 # --- no network

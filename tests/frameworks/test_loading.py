@@ -31,7 +31,7 @@ from attn_mm.frameworks.loading import load_model
 )
 def test_a_config_whose_model_cannot_be_built_is_named(tmp_path, model, complaint):
     checkpoint = tmp_path / "c.pth"
-    torch.save({"state_dict": {}}, checkpoint)
+    torch.save({"state_dict": {"weight": torch.ones(1)}}, checkpoint)
     path = tmp_path / "c.py"
     Config({"default_scope": "mmpretrain", **model}).dump(path)
     cfg = Config.fromfile(path)

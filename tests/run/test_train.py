@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -66,36 +65,6 @@ def test_demo_trains_evaluates_and_shows(repo, tmp_path):
     assert tested["metrics"] == results["metrics"]
     assert tested["checkpoint"] == str(tmp_path / "epoch_1.pth")
     assert (again / "predictions.pkl").stat().st_size > 0
-
-
-def test_resumes_after_a_kill_in_the_middle_of_an_epoch(repo, coco_tiny, tmp_path):
-    args = [
-        CONFIG, "--data-root", coco_tiny, "--no-pretrained", "--work-dir", tmp_path, "--cfg-options",
-        *SMALL_FCOS, "train_cfg.max_epochs=2", "train_cfg.val_interval=2", "train_dataloader.num_workers=0",
-        "train_dataloader.persistent_workers=False", "train_dataloader.dataset.indices=24",
-        "train_dataloader.dataset.pipeline.2.scales=[(160,128),(160,144)]", "default_hooks.logger.interval=1",
-        "val_dataloader.num_workers=0", "val_dataloader.persistent_workers=False",
-        "val_dataloader.dataset.indices=8", "val_dataloader.dataset.pipeline.1.scale=(160,128)",
-    ]  # fmt: skip
-    process = start(repo, "train.py", *args)
-    try:
-        for line in process.stdout:
-            if "Epoch(train) [2][ 3/" in line.replace("  ", " "):
-                process.send_signal(signal.SIGKILL)
-                break
-        else:
-            pytest.fail("the second epoch never began")
-    finally:
-        process.kill()
-        process.wait()
-    assert not (tmp_path / "epoch_2.pth").exists()
-
-    code, output = run(repo, "train.py", *args[:6], "--resume", *args[6:])
-    assert code == 0, output
-    assert "resumed epoch: 1" in output
-    assert "Epoch(train) [1]" not in output.replace("  ", " ")
-    assert (tmp_path / "epoch_2.pth").exists()
-    assert "coco/bbox_mAP" in json.loads((tmp_path / "results.json").read_text())["metrics"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Adapting a config to the command line: data root, pretrained weights, options, missing files."""
 
+import argparse
 import importlib
 import warnings
 
@@ -15,6 +16,7 @@ from attn_mm.papers import complexity
 from attn_mm.run import test, train
 from attn_mm.utils import config as configs
 from attn_mm.utils import upstream_warnings as attn_engine
+from attn_mm.utils.flags import add_options_flag
 
 FCOS = "configs/fcos_tdaf_r50.py"
 
@@ -149,3 +151,64 @@ def test_warnings_that_concern_no_user():
         importlib.reload(attn_engine)
         HSigmoid()
         assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            KeyError("Nope is not in the mmdet::model registry. Please check"),
+            "there is no model of the type Nope",
+        ),
+        (
+            TypeError("class `A` in b/c.py: Net.__init__() got an unexpected keyword argument 'depth'"),
+            "Net has no 'depth'; if a base config sets that, add _delete_=True to the dict",
+        ),
+        (
+            ValueError("class `A` in b/c.py: class `D` in e.py: five\nis not four."),
+            "ValueError: five is not four",
+        ),
+        (ValueError("x" * 999), "ValueError: " + "x" * 138),
+    ],
+)
+def test_why_something_cannot_be_built(error, said):
+    assert configs.reason(error) == said
+
+
+@pytest.mark.parametrize(
+    "option", ["k=[dict(a=1,b=2)]", "k=dict(a=1)", "k={'a': 1}", "k=[(1,2", "=3", "a..b=3", "a"]
+)
+def test_options_that_are_none(option, capsys):
+    parser = argparse.ArgumentParser()
+    add_options_flag(parser)
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["--cfg-options", option])
+    assert "argument --cfg-options" in capsys.readouterr().err
+
+
+def test_options_with_brackets():
+    parser = argparse.ArgumentParser()
+    add_options_flag(parser)
+    values = ["a.b=[(1,2),(3,4)]", "name=epoch_{}.pth"]
+    assert parser.parse_args(["--cfg-options", *values]).cfg_options == {
+        "a.b": [(1, 2), (3, 4)],
+        "name": "epoch_{}.pth",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"a": 3}, "a is a dict"), ({"b": "x"}, "b is a list of dicts")]
+)
+def test_an_option_replaces_no_dict_by_a_value(options, said):
+    cfg = Config({"a": {"c": 1}, "b": [{"c": 1}], "d": (1, 2)})
+    with pytest.raises(UserError, match=said):
+        configs.merge_options(cfg, options)
+    configs.merge_options(cfg, {"a": None, "b": [], "d": 3, "e": 4})
+    assert cfg.a is None and cfg.d == 3
+
+
+def test_a_config_that_ends_the_program(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(UserError, match="can't be read: SystemExit"):
+        configs.load_config(str(path))

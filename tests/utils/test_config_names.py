@@ -7,7 +7,7 @@ import yaml
 
 from attn_mm.errors import UserError
 from attn_mm.utils.config import load_config
-from attn_mm.utils.config_names import CONFIGS, new_name
+from attn_mm.utils.config_names import CONFIGS, new_name, shipped_config
 
 RENAMED = yaml.safe_load((CONFIGS / "renamed.yml").read_text())
 
@@ -43,3 +43,24 @@ def test_the_new_name_of_a_base_is_in_the_message(tmp_path):
 def test_other_names_have_no_new_one():
     assert new_name("configs/fcos_tdaf_r50.py") is None
     assert new_name("configs") is None
+
+
+@pytest.mark.parametrize(
+    "path", ["configs/fcos_tdaf_r50.py", "./configs/fcos_tdaf_r50.py", "fcos_tdaf_r50.py"]
+)
+def test_a_shipped_config_is_found_from_anywhere(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    assert shipped_config(path) == str(CONFIGS / "fcos_tdaf_r50.py")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("configs/fcos_tdaf_r50", "does not exist: it is configs/fcos_tdaf_r50.py"),
+        ("classification/tam_r18_tam_cifar10", "is now configs/tam/r18_tam_300e_cifar10.py"),
+    ],
+)
+def test_a_name_without_its_suffix_gets_a_hint(path, said):
+    with pytest.raises(UserError) as error:
+        shipped_config(path)
+    assert str(error.value) == f"config {path} {said}"

@@ -3,10 +3,20 @@
 mmcv and torchvision agree on every layout: input ``(B, C, H, W)``, offsets
 ``(B, G * kh * kw * 2, H', W')`` with y before x, masks ``(B, G * kh * kw, H', W')``.
 ``im2col_step`` only splits the batch, so it does not change the result.
+
+torchvision's kernels differ from mmcv's in two points, in which this module follows mmcv:
+
+* Version 2 takes offsets and masks that are larger than the output (DyHead and GLIP hand over those of
+  a finer level). mmcv reads an image's offsets as flat memory, in the order in which it would read offsets
+  of the output's size, and leaves the gradient of the rest at 0.
+* A sampling point at exactly y = -1 or x = -1 reads nothing, so the gradient of its offset is 0.
+  torchvision takes the one-sided derivative towards the image.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from operator import itemgetter
 
 import torch
@@ -95,7 +105,9 @@ def modulated_deform_conv_forward(
     """Write version 2's result into ``output``."""
     if not with_bias:
         bias = weight.new_zeros(len(weight))
-    output.copy_(_forward(input, weight, offset, mask, bias, _geometry_v2(sizes), True))
+    geometry = _geometry_v2(sizes)
+    offset, mask = _as_read(offset, mask, weight, output, geometry)
+    output.copy_(_forward(input, weight, offset, mask, bias, geometry, True))
 
 
 def modulated_deform_conv_backward(
@@ -119,11 +131,13 @@ def modulated_deform_conv_backward(
     """Write version 2's gradients of all five arguments."""
     if not with_bias:
         bias = weight.new_zeros(len(weight))
-    grads = _backward(grad_output, input, weight, offset, mask, bias, _geometry_v2(sizes), True)
+    geometry = _geometry_v2(sizes)
+    offset, mask = _as_read(offset, mask, weight, grad_output, geometry)
+    grads = _backward(grad_output, input, weight, offset, mask, bias, geometry, True)
     grad_input.copy_(grads[0])
     grad_weight.copy_(grads[1])
-    grad_offset.copy_(grads[2])
-    grad_mask.copy_(grads[3])
+    _write_front(grad_offset, grads[2])
+    _write_front(grad_mask, grads[3])
     if with_bias:
         grad_bias.copy_(grads[4])
 
@@ -131,6 +145,35 @@ def modulated_deform_conv_backward(
 def _unmodulated(input: Tensor, weight: Tensor, offset: Tensor) -> _Five:
     """Version 2's arguments for version 1, which has neither mask nor bias."""
     return input, weight, offset, input.new_zeros(len(input), 1), weight.new_zeros(len(weight))
+
+
+def _as_read(offset: Tensor, mask: Tensor, weight: Tensor, output: Tensor, geometry) -> tuple[Tensor, Tensor]:
+    """Version 2's offsets and masks at the output's size, read as flat memory."""
+    taps = geometry[-1] * weight[0, 0].numel()
+    return _front("offsets", offset, 2 * taps, output), _front("masks", mask, taps, output)
+
+
+def _front(name: str, values: Tensor, channels: int, output: Tensor) -> Tensor:
+    """The first numbers of each image, as many as ``channels`` maps of the output's size hold.
+
+    Raises:
+        ValueError: If there are fewer. mmcv would read beyond the tensor.
+    """
+    shape = (channels, *output.shape[2:])
+    memory = values.flatten(1)
+    if memory.shape[1] < math.prod(shape):
+        raise ValueError(
+            f"deformable convolution: {name} of shape {tuple(values.shape[1:])} are too few for an output "
+            f"of {tuple(output.shape[2:])}, which needs {shape}"
+        )
+    return memory[:, : math.prod(shape)].reshape(-1, *shape)
+
+
+def _write_front(target: Tensor, values: Tensor) -> None:
+    """Write what :func:`_front` read, and 0 to the rest."""
+    memory = target.new_zeros(target.shape).flatten(1)
+    memory[:, : values[0].numel()] = values.flatten(1)
+    target.copy_(memory.view(target.shape))
 
 
 def _forward(input, weight, offset, mask, bias, geometry, use_mask) -> Tensor:
@@ -141,4 +184,22 @@ def _forward(input, weight, offset, mask, bias, geometry, use_mask) -> Tensor:
 def _backward(grad_output, input, weight, offset, mask, bias, geometry, use_mask) -> _Five:
     """Gradients of input, weight, offset, mask and bias."""
     tensors = promoted(grad_output, input, weight, offset, mask, bias)
-    return torch.ops.torchvision._deform_conv2d_backward(*tensors, *geometry, use_mask)
+    grads = torch.ops.torchvision._deform_conv2d_backward(*tensors, *geometry, use_mask)
+    outside = _before_the_image(tensors[3], weight.shape[2:], geometry)
+    return grads[0], grads[1], grads[2].masked_fill(outside, 0), grads[3], grads[4]
+
+
+def _before_the_image(offset: Tensor, kernel: Sequence[int], geometry) -> Tensor:
+    """Which offsets, in their shape, belong to sampling points at y <= -1 or x <= -1."""
+
+    def places(axis: int) -> Tensor:
+        """Where the kernel's taps lie without offsets along one axis: (kernel, output)."""
+        stride, padding, dilation = geometry[axis], geometry[2 + axis], geometry[4 + axis]
+        starts = torch.arange(offset.shape[2 + axis], device=offset.device) * stride - padding
+        return torch.arange(kernel[axis], device=offset.device)[:, None] * dilation + starts
+
+    # (B, groups, kernel height, kernel width, y and x, output's height, output's width)
+    shifts = offset.unflatten(1, (-1, *kernel, 2))
+    y = shifts.select(4, 0) + places(0)[:, None, :, None]
+    x = shifts.select(4, 1) + places(1)[:, None, :]
+    return ((y <= -1) | (x <= -1)).unsqueeze(4).expand_as(shifts).reshape(offset.shape)

@@ -1,151 +1,244 @@
 """Checks of annotation and detection files; a fault is reported in one line.
 
-COCO: https://cocodataset.org/#format-data and #format-results; Pascal VOC: one XML file per image.
-The frameworks don't check these files and crash somewhere inside. The checks read a whole file again, so they
-run only on small files, and on annotations only after a framework has failed on them.
+COCO: :mod:`attn_mm.datasets.coco_files`; Pascal VOC: one XML file per image.
+The frameworks number labels by the order of a file's categories, train on boxes that make no sense, or crash
+somewhere inside.
 """
 
 from __future__ import annotations
 
-import json
+import difflib
+import logging
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from mmengine.logging import print_log
+from msgspec import UNSET, Raw
+
+from attn_mm.datasets.coco_files import (
+    Annotation,
+    Category,
+    Coco,
+    CocoPersons,
+    Image,
+    Person,
+    PersonImage,
+    check_masks,
+    read_coco,
+    read_detections,
+    read_images,
+    read_persons,
+)
 from attn_mm.datasets.media import read_image
 from attn_mm.errors import UserError
 
+T = TypeVar("T")
 
-def load_json(path: str):
-    """Read a JSON file.
-
-    Raises:
-        UserError: if it can't be read or is not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text())
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not a JSON file: {error}") from error
+# Of the boxes that reach beyond their images, if read as x, y, width, height and in truth x1, y1, x2, y2.
+_BEYOND = 0.2
 
 
-def load_coco(path: str) -> dict:
-    """Read COCO annotations and check their ``images``.
+def check_coco_boxes(
+    path: str,
+    classes: Sequence[str],
+    needed: Sequence[str] = ("bbox", "area"),
+    masks: bool = False,
+    boxless: bool = False,
+) -> Coco:
+    """Check that mmdet reads COCO annotations with the right labels, and keeps at least one box.
 
-    Raises:
-        UserError: if the format is wrong, or there is no image.
-    """
-    content = load_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise UserError(f"{path} is not a COCO annotation file: it has no list of images")
-    if not content["images"]:
-        raise UserError(f"{path} lists no image")
-    _check_entries(path, "images", content["images"], ("id", "file_name", "width", "height"))
-    return content
+    mmdet numbers the classes by the order of the file's categories (mmdet/datasets/coco.py,
+    ``load_data_list``). It ignores boxes of other classes, outside the image, less than a pixel wide or
+    high, or with area 0 (``parse_data_info``).
 
-
-def load_annotated(path: str) -> dict:
-    """Read COCO annotations; also check that each of the ``annotations`` names its image."""
-    content = load_coco(path)
-    content.setdefault("annotations", [])
-    _check_entries(path, "annotations", content["annotations"], ("id", "image_id", "category_id"))
-    return content
-
-
-def load_boxed(path: str) -> dict:
-    """Like :func:`load_annotated`; also check the names of ``categories`` and every ``bbox``."""
-    content = load_annotated(path)
-    _check_entries(path, "categories", content.get("categories"), ("id", "name"))
-    for place, entry in enumerate(content["annotations"]):
-        if "bbox" in entry:
-            _check_box(path, f"annotations[{place}]", entry["bbox"])
-    return content
-
-
-def _check_entries(path: str, name: str, entries, keys: Sequence[str]) -> None:
-    if not isinstance(entries, list):
-        raise UserError(f"{path} is not a COCO file: it has no list of {name}")
-    for place, entry in enumerate(entries):
-        lacking = [key for key in keys if not isinstance(entry, dict) or key not in entry]
-        if lacking:
-            raise UserError(f"{path}: {name}[{place}] has no {lacking[0]}")
-        if "bbox" in keys:
-            _check_box(path, f"{name}[{place}]", entry["bbox"])
-        if "score" in keys and not _is_number(entry["score"]):
-            raise UserError(f"{path}: {name}[{place}].score is not a number: {entry['score']}")
-
-
-def _check_box(path: str, entry: str, box) -> None:
-    if not _are_numbers(box, 4):
-        raise UserError(f"{path}: {entry}.bbox is not [x, y, width, height]: {box}")
-
-
-def _are_numbers(value, count: int) -> bool:
-    return isinstance(value, list) and len(value) == count and all(map(_is_number, value))
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def check_coco_boxes(path: str, classes: Sequence[str]) -> None:
-    """Check that mmdet can read COCO annotations and keeps at least one box.
-
-    mmdet ignores boxes of other classes, outside the image, less than a pixel wide or high, or with area 0
-    (mmdet/datasets/coco.py, ``parse_data_info``).
+    Args:
+        path: the annotations.
+        classes: the config's classes.
+        needed: what every annotation must have.
+        masks: whether masks are read, too.
+        boxless: whether the file may lack boxes to learn from.
 
     Raises:
-        UserError: if it can't, or keeps no box.
+        UserError: the file has a fault.
     """
-    content = load_coco(path)
-    _check_entries(path, "categories", content.get("categories"), ("id", "name"))
-    boxes = content.get("annotations", [])
-    _check_entries(path, "annotations", boxes, ("id", "image_id", "category_id", "bbox", "area"))
-    if len({box["id"] for box in boxes}) < len(boxes):
-        raise UserError(f"{path}: several annotations have the same id")
-    names = {category["id"]: category["name"] for category in content["categories"]}
-    if not any(names.get(box["category_id"]) in classes for box in boxes):
-        raise UserError(
-            f"{path} has no box of the config's classes ({_few(classes)}); its categories are "
-            f"{_few(list(names.values())) or 'none'}: select some with metainfo=dict(classes=...)"
-        )
-    sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
-    if not any(_usable(box, *sizes.get(box["image_id"], (0, 0))) for box in boxes):
+    content = read_coco(path)
+    names = _check_ids(path, content, needed)
+    _check_order(path, names, classes)
+    known = {category.id for category in content.categories or () if category.name in classes}
+    boxes = [box for box in content.annotations if box.category_id in known]
+    if masks:
+        for place, box in enumerate(content.annotations):
+            if box.segmentation is not UNSET and not _is_empty(box.segmentation):
+                check_masks(path, place, box.segmentation)
+    sizes = {image.id: (image.width, image.height) for image in content.images}
+    _check_corners(path, boxes, sizes)
+    if boxless:
+        return content
+    if not boxes:
+        raise UserError(f"{path} has no box of the config's classes ({_few(classes)})")
+    usable = [box for box in boxes if _usable(box, *sizes.get(box.image_id, (0, 0)))]
+    if not usable:
         raise UserError(f"{path}: every box is empty or outside its image")
+    if all(box.iscrowd is not UNSET and box.iscrowd for box in usable):
+        raise UserError(f"{path}: every box has iscrowd 1, which nothing is learned from or judged by")
+    return content
 
 
-def _usable(box: dict, width: float, height: float) -> bool:
-    x, y, w, h = box["bbox"]
+def _check_ids(path: str, content: Coco | CocoPersons, needed: Sequence[str]) -> list[str]:
+    """Check the ids of a file, and that its annotations have what is needed; return its categories' names."""
+    images: Sequence[Image | PersonImage] = content.images
+    annotations: Sequence[Annotation | Person] = content.annotations
+    categories: list[Category] | None = None if content.categories is UNSET else content.categories
+    if categories is None:
+        raise UserError(f"{path} is not a COCO file: it has no list of categories")
+    for what, ids in (
+        ("images", [image.id for image in images]),
+        ("annotations", [annotation.id for annotation in annotations]),
+        ("categories", [category.id for category in categories]),
+    ):
+        if len(set(ids)) < len(ids):
+            raise UserError(f"{path}: several {what} have the same id, such as {_repeated(ids)}")
+    names = [category.name for category in categories]
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: several categories have the same name, {_repeated(names)}")
+    known = {category.id for category in categories}
+    for place, annotation in enumerate(annotations):
+        for key in needed:
+            value = getattr(annotation, key)
+            if value is UNSET or (isinstance(value, Raw) and _is_empty(value)):
+                raise UserError(f"{path}: annotations[{place}] has no {key}")
+        if annotation.category_id not in known:
+            raise UserError(
+                f"{path}: annotations[{place}].category_id is {annotation.category_id}, but the categories "
+                f"have the ids {_few(sorted(map(str, known))) or 'none'}"
+            )
+    return names
+
+
+def _is_empty(segmentation: Raw) -> bool:
+    """Whether there is no mask."""
+    return bytes(segmentation) in (b"[]", b"null")
+
+
+def _repeated(values: Iterable[T]) -> T:
+    return Counter(values).most_common(1)[0][0]
+
+
+def _check_order(path: str, names: Sequence[str], classes: Sequence[str]) -> None:
+    """Check that a file's categories are the config's classes in their order, perhaps with others between."""
+    shared = [name for name in names if name in classes]
+    if shared == list(classes):
+        return
+    lists = f"config: {_few(classes)}; file: {_few(names) or 'none'}. Correct metainfo=dict(classes=...)"
+    lacking = [name for name in classes if name not in names]
+    if lacking:
+        raise UserError(f"{path} has no category {lacking[0]!r}; {lists} or add the category")
+    raise UserError(f"{path} has its categories in another order; {lists}")
+
+
+def _check_corners(path: str, boxes: Sequence[Annotation | Person], sizes: dict) -> None:
+    """Check that boxes are not x1, y1, x2, y2: all would be in their images, and as they are many aren't."""
+    beyond = 0
+    for box in boxes:
+        if box.bbox is UNSET or box.image_id not in sizes:
+            continue
+        x, y, w, h = box.bbox
+        width, height = sizes[box.image_id]
+        if not (0 <= x < w <= width + 1 and 0 <= y < h <= height + 1):
+            return
+        beyond += x + w > width + 1 or y + h > height + 1
+    if beyond and beyond >= _BEYOND * len(boxes):
+        raise UserError(
+            f"{path}: its boxes seem to be x1, y1, x2, y2: {beyond} of {len(boxes)} reach beyond their "
+            "images. Write x, y, width, height"
+        )
+
+
+def _usable(box: Annotation, width: float, height: float) -> bool:
+    assert box.bbox is not UNSET
+    x, y, w, h = box.bbox
     inside = min(x + w, width) > max(x, 0) and min(y + h, height) > max(y, 0)
-    return inside and w >= 1 and h >= 1 and box["area"] > 0
+    return inside and w >= 1 and h >= 1 and (box.area is UNSET or box.area > 0)
 
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def check_coco_persons(path: str, num_keypoints: int) -> None:
+def check_coco_persons(
+    path: str, keypoints: Sequence[str] | None, needed: Sequence[str] = (), personless: bool = False
+) -> CocoPersons:
     """Check that mmpose can read COCO keypoint annotations.
 
     mmpose ignores crowds, persons without a visible keypoint, and boxes that are empty inside the image
     (mmpose/datasets/datasets/base/base_coco_style_dataset.py, ``_is_valid_instance``).
 
+    Args:
+        path: the annotations.
+        keypoints: the names of the config's keypoints, in order; None if a converter changes them.
+        needed: what every annotation must have.
+        personless: whether the file may lack persons.
+
     Raises:
-        UserError: if it can't.
+        UserError: it can't, or reads other keypoints.
     """
-    persons = load_annotated(path)["annotations"]
-    persons = {place: p for place, p in enumerate(persons) if "keypoints" in p and "bbox" in p}
-    if not persons:
+    content = read_persons(path)
+    _check_ids(path, content, needed)
+    if keypoints is not None:
+        _check_keypoint_names(path, content, keypoints)
+    posed = {place: p for place, p in enumerate(content.annotations) if p.keypoints is not UNSET}
+    if not posed and not personless:
         raise UserError(f"{path} has no keypoints: use a file like person_keypoints_train2017.json")
-    for place, person in persons.items():
-        _check_box(path, f"annotations[{place}]", person["bbox"])
-        nobody = person["keypoints"] == [] and not person.get("num_keypoints")
-        if not nobody and not _are_numbers(person["keypoints"], 3 * num_keypoints):
+    persons = {place: p for place, p in posed.items() if p.bbox is not UNSET}
+    if posed and not persons:
+        raise UserError(f"{path}: no annotation with keypoints has a bbox, which mmpose needs: add them")
+    number = len(keypoints or ())
+    for place, person in persons.items() if number else ():
+        nobody = person.keypoints == [] and not (person.num_keypoints or 0)
+        if not nobody and len(person.keypoints or ()) != 3 * number:
             raise UserError(
-                f"{path}: annotations[{place}].keypoints is not {num_keypoints} times x, y, visibility"
+                f"{path}: annotations[{place}].keypoints is not {number} times x, y, visibility, as many as "
+                "the data set's metainfo has: correct one of them"
             )
+    sizes = {image.id: (image.width, image.height) for image in content.images}
+    _check_corners(path, list(persons.values()), sizes)
+    return content
+
+
+def _check_keypoint_names(path: str, content: CocoPersons, keypoints: Sequence[str]) -> None:
+    """Check that the keypoints that a file names are in the config's order."""
+    expected = [_spelled(name) for name in keypoints]
+    for category in content.categories or ():
+        named = [_spelled(name) for name in category.keypoints or ()]
+        moved = [
+            name for place, name in enumerate(named) if name in expected and expected.index(name) != place
+        ]
+        if moved:
+            raise UserError(
+                f"{path}: category {category.name!r} has its keypoints in another order: "
+                f"{_around(category.keypoints or (), named.index(moved[0]))}; config: "
+                f"{_around(keypoints, named.index(moved[0]))}"
+            )
+        if len(named) == len(expected) and named != expected:
+            print_log(
+                f"{path}: category {category.name!r} has other names of keypoints than the config: "
+                f"{_few(category.keypoints or ())} and {_few(keypoints)}; they are taken in this order",
+                logger="current",
+                level=logging.WARNING,
+            )
+
+
+def _spelled(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
+
+
+def _around(names: Sequence[str], place: int) -> str:
+    """A few of the names from ``place`` on, with their numbers."""
+    return ", ".join(f"{index} {name}" for index, name in [*enumerate(names)][place : place + 2])
 
 
 def check_bbox_file(path: str, ann_file: str) -> None:
@@ -158,46 +251,90 @@ def check_bbox_file(path: str, ann_file: str) -> None:
     Raises:
         UserError: if it doesn't.
     """
-    persons = load_json(path)
-    if not isinstance(persons, list):
-        raise UserError(f"{path} is not a detection file: it must be a list of boxes")
-    _check_entries(path, "detections", persons, ("image_id", "category_id", "bbox", "score"))
-    known = {image["id"] for image in load_coco(ann_file)["images"]}
-    unknown = [person["image_id"] for person in persons if person["image_id"] not in known]
+    persons = read_detections(path)
+    known = {image.id for image in read_images(ann_file)}
+    unknown = [person.image_id for person in persons if person.image_id not in known]
     if unknown:
         raise UserError(
             f"{path} is for other images: {len(unknown)} of its {len(persons)} boxes are in images that "
             f"{ann_file} doesn't list, such as {unknown[0]}. Create one with tools/make_bbox_file.py"
         )
     # mmpose treats category 1 as persons, as in COCO.
-    if not any(person["category_id"] == 1 for person in persons):
+    if not any(person.category_id == 1 for person in persons):
         raise UserError(f"{path} has no box of category 1 (persons)")
 
 
-def check_voc(ann_file: str, annotations: str, images: str) -> None:
-    """Check that Pascal VOC annotations can be read.
+def check_voc(ann_file: str, annotations: str, images: str, classes: Sequence[str], test_mode: bool) -> None:
+    """Check that Pascal VOC annotations can be read, and have objects of the config's classes.
+
+    mmdet ignores objects of other names.
 
     Args:
         ann_file: text file with one image name per line.
         annotations: folder of the annotations, ``NAME.xml``.
         images: folder of the images, ``NAME.jpg``.
+        classes: the config's classes.
+        test_mode: whether the set is evaluated on; classes may be missing then.
 
     Raises:
         UserError: if an annotation is missing or broken.
     """
-    names = Path(ann_file).read_text().split()
+    names = read_lines(ann_file)
     if not names:
         raise UserError(f"{ann_file} lists no image")
-    for name in names:
+    found: Counter[str] = Counter()
+    for number, name in enumerate(names, 1):
+        if not name.strip():
+            raise UserError(f"{ann_file}, line {number}: the line is empty; remove it")
         path = Path(annotations, f"{name}.xml")
         try:
-            fault = next(_voc_faults(ET.parse(path).getroot(), Path(images, f"{name}.jpg")), None)
+            root = ET.parse(path).getroot()
+            fault = next(_voc_faults(root, Path(images, f"{name}.jpg")), None)
         except OSError as error:
             raise UserError(f"{path}, which {ann_file} lists, can't be read ({error.strerror})") from error
-        except ET.ParseError as error:
+        except (ET.ParseError, ValueError, LookupError) as error:
             raise UserError(f"{path} is not an XML file: {error}") from error
         if fault:
             raise UserError(f"{path}: {fault}")
+        found.update(item.findtext("name", "") for item in root.findall("object"))
+    _check_voc_names(ann_file, found, classes, test_mode)
+
+
+def read_lines(path: str) -> list[str]:
+    """The lines of a text file.
+
+    Raises:
+        UserError: it can't be read, or is not UTF-8 without a byte order mark.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file in UTF-8: byte {error.start} is no character") from error
+    if text.startswith("\ufeff"):
+        raise UserError(f"{path} begins with a byte order mark: save it as UTF-8 without one")
+    # What ends a line for the frameworks, too.
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def _check_voc_names(ann_file: str, found: Counter[str], classes: Sequence[str], test_mode: bool) -> None:
+    others = [name for name in found if name not in classes]
+    absent = [name for name in classes if name not in found]
+    if not others or not absent or len(absent) == len(classes):
+        return
+    spelled = {_spelled(name): name for name in others}
+    for name in absent:
+        close = difflib.get_close_matches(_spelled(name), spelled, n=1, cutoff=0.75)
+        if close:
+            raise UserError(
+                f"{ann_file}: no object is named {name!r}, but {found[spelled[close[0]]]} are named "
+                f"{spelled[close[0]]!r}; config: {_few(classes)}; objects: {_few(sorted(found))}"
+            )
+    lists = f"{ann_file}: no object is of the classes {_few(absent)}, and others are named {_few(others)}"
+    if not test_mode:
+        raise UserError(f"{lists}. Correct metainfo=dict(classes=...); config: {_few(classes)}")
+    print_log(lists, logger="current", level=logging.WARNING)
 
 
 def _voc_faults(root: ET.Element, image: Path) -> Iterator[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os.path as osp
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from attn_mm.datasets.checks.annotations import check_bbox_file
+from attn_mm.datasets.checks.classes import check_names
 from attn_mm.datasets.checks.video_lists import check_video_list
 from attn_mm.errors import UserError
-from attn_mm.utils.config import datasets, evaluators
+from attn_mm.utils.config import datasets, evaluators, walk
 
 
 def check_data(cfg: Config, splits) -> None:
@@ -19,6 +20,8 @@ def check_data(cfg: Config, splits) -> None:
         UserError: if an annotation file, image folder or detection file is missing, or if the detection file
             or the list of videos doesn't match.
     """
+    for node in walk([cfg.get(f"{split}_dataloader") or {} for split in splits]):
+        _check_classes(node)
     num_classes = (cfg.model.get("cls_head") or {}).get("num_classes")
     for node in datasets(cfg, splits):
         root = node.get("data_root") or ""
@@ -36,6 +39,15 @@ def check_data(cfg: Config, splits) -> None:
             check_video_list(osp.join(root, node.ann_file), node.get("delimiter", " "), several, num_classes)
     for node in evaluators(cfg, splits):
         _check_exists(node.ann_file)
+
+
+def _check_classes(node: ConfigDict) -> None:
+    """Check the classes of a data set's config; a text is the name of a file that lists them."""
+    meta = node.get("metainfo")
+    for owner, where in ((node, "the data set's config"), (meta, "metainfo")):
+        names = owner.get("classes") if isinstance(owner, dict) else None
+        if names is not None and not (isinstance(names, str) and osp.isfile(names)):
+            check_names(names, where)
 
 
 def _is_missing(path: str) -> bool:

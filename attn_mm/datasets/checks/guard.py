@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os.path as osp
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
@@ -18,13 +17,17 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
-from attn_mm.datasets.checks.annotations import load_coco
-from attn_mm.datasets.checks.labels import check_files, check_labels
-from attn_mm.datasets.checks.skipped_files import StandIn, leave_out_stand_ins
+from attn_mm.datasets.checks.annotations import check_coco_boxes, check_coco_persons
+from attn_mm.datasets.checks.classes import check_heads, check_metainfo, check_same_classes
+from attn_mm.datasets.checks.image_files import Sizes, check_images
+from attn_mm.datasets.checks.labels import check_files, check_labels, image_sizes, keypoint_names
+from attn_mm.datasets.checks.skipped_files import StandIns, WithoutStandIns
 from attn_mm.datasets.checks.unreadable import (
     KINDS,
+    ReadFile,
     SkipUnreadable,
     Unread,
     flags_of_files,
@@ -38,22 +41,8 @@ from attn_mm.utils.config import walk
 _SAMPLES = 32
 
 
-def watch_data(runner: Runner) -> Runner:
-    """Make ``runner`` check each data set and evaluator that it builds, and handle unreadable files.
-
-    Raises:
-        UserError: from the runner's ``train``, ``val`` and ``test``, before they begin, if annotations are
-            incomplete or files are missing.
-    """
-    watch = _Watch(runner.cfg)
-    runner.build_dataloader = partial(watch.dataloader, runner.build_dataloader)
-    runner.build_evaluator = partial(watch.evaluator, runner.build_evaluator)
-    runner.register_hook(watch.guard)
-    return runner
-
-
 def open_test_set(cfg: Config, pipeline: list[dict] | None = None) -> BaseDataset:
-    """Build a config's test set, checked as in :func:`watch_data`.
+    """Build a config's test set, with a runner's checks of its data.
 
     Args:
         cfg: the config.
@@ -65,8 +54,9 @@ def open_test_set(cfg: Config, pipeline: list[dict] | None = None) -> BaseDatase
     node = dict(cfg.test_dataloader.dataset, test_mode=True)
     if pipeline is not None:
         node["pipeline"] = pipeline
-    watch = _Watch(cfg)
+    watch = Watch(cfg)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        watch.check_before(node)
         with _explained(node, _explain_dataset):
             dataset = DATASETS.build(node)
         if not len(dataset):
@@ -76,12 +66,12 @@ def open_test_set(cfg: Config, pipeline: list[dict] | None = None) -> BaseDatase
 
 
 def open_evaluation(cfg: Config) -> tuple[DataLoader, Evaluator]:
-    """Build a config's test set and evaluator without a runner, checked as in :func:`watch_data`.
+    """Build a config's test set and evaluator without a runner, with a runner's checks of its data.
 
     Raises:
         UserError: if annotations are incomplete or files are missing.
     """
-    watch = _Watch(cfg)
+    watch = Watch(cfg)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         loader = watch.dataloader(Runner.build_dataloader, cfg.test_dataloader)
         evaluator = watch.evaluator(Evaluator, cfg.test_evaluator)
@@ -89,24 +79,39 @@ def open_evaluation(cfg: Config) -> tuple[DataLoader, Evaluator]:
     return loader, evaluator
 
 
-class _Watch:
-    """Builds the data sets and evaluators of a config and checks them."""
+class Watch:
+    """Builds the data sets and evaluators of a config and checks them.
 
-    def __init__(self, cfg: Config) -> None:
-        evaluators = [cfg.get(f"{split}_evaluator") or {} for split in ("val", "test")]
+    Args:
+        cfg: the config.
+        model: the network, or None where none is built.
+    """
+
+    def __init__(self, cfg: Config, model: nn.Module | None = None) -> None:
+        self._nodes = [cfg.get(f"{split}_evaluator") or {} for split in ("val", "test")]
         # A set without labels has no boxes; its results are only written to a file.
-        self._unlabelled = any(node.get("format_only") for node in walk(evaluators))
+        self._unlabelled = any(node.get("format_only") for node in walk(self._nodes))
+        self._model = model
         # Of the last data set; a loop builds it before its evaluator.
         self._metainfo: dict = {}
+        self._first: BaseDataset | None = None
         self._has_stand_ins = False
         self.guard = _Guard()
 
     def dataloader(self, build: Callable[..., DataLoader], cfg, *args, **kwargs) -> DataLoader:
+        self.check_before(cfg)
         with _explained(cfg, _explain_dataset):
             loader = build(cfg, *args, **kwargs)
         self.look_at(loader.dataset)
         self._metainfo.update(getattr(loader.dataset, "metainfo", {}))
         return loader
+
+    def check_before(self, cfg) -> None:
+        """Check the annotation files of each data set in ``cfg``, which need not have boxes each."""
+        for node in walk(cfg):
+            dataset = _unloaded(node)
+            if dataset is not None:
+                check_files(dataset, boxless=True)
 
     def look_at(self, dataset) -> None:
         """Check a built data set, and handle its unreadable files."""
@@ -115,20 +120,64 @@ class _Watch:
         for source in sources:
             check_labels(source)
             check_missing(source)
+        self._check_classes(dataset)
         self.guard.take(dataset)
         nodes = _tree(dataset)
-        self._has_stand_ins = any(isinstance(getattr(n, "prepare_data", None), StandIn) for n in nodes)
+        self._has_stand_ins = any(isinstance(getattr(n, "pipeline", None), StandIns) for n in nodes)
+
+    def _check_classes(self, dataset) -> None:
+        check_metainfo(dataset)
+        if self._model is not None and not any(_converts(node) for node in walk(self._nodes)):
+            check_heads(self._model, dataset)
+        if self._first is None:
+            self._first = dataset
+        check_same_classes(self._first, dataset)
 
     def evaluator(self, build: Callable[..., Evaluator], cfg) -> Evaluator:
-        with _explained(cfg, _explain_metric):
-            built = build(cfg)
-        for node, metric in zip(cfg if isinstance(cfg, list) else [cfg], built.metrics):
-            if type(metric).__name__ == "CocoMetric" and node.get("ann_file"):
-                _check_metric(metric, node["ann_file"], self._metainfo)
+        for node in walk(cfg):
+            if _kind(node) == "CocoMetric" and node.get("ann_file") and "://" not in node["ann_file"]:
+                self._check_judge(node)
+        built = build(cfg)
         if self._has_stand_ins:
-            for metric in built.metrics:
-                leave_out_stand_ins(metric)
+            built.metrics[:] = map(WithoutStandIns, built.metrics)
         return built
+
+    def _check_judge(self, node: ConfigDict) -> None:
+        """Check that the annotations have what pycocotools needs; it would crash after all predictions."""
+        path = node["ann_file"]
+        metrics = node.get("metric") or "bbox"
+        if "num_keypoints" in self._metainfo:
+            needed = ["bbox", "keypoints", *(["area"] if node.get("use_area", True) else [])]
+            names = None if _converts(node) else keypoint_names(self._metainfo)
+            check_coco_persons(path, names, needed, personless=self._unlabelled)
+        elif self._metainfo.get("classes") and not node.get("sort_categories"):
+            masks = "segm" in ([metrics] if isinstance(metrics, str) else metrics)
+            needed = ["bbox", "area", "iscrowd", *(["segmentation"] if masks else [])]
+            check_coco_boxes(path, self._metainfo["classes"], needed, masks, boxless=self._unlabelled)
+
+
+def _kind(node: dict) -> str:
+    kind = node.get("type")
+    return getattr(kind, "__name__", str(kind)).rpartition(".")[2]
+
+
+def _converts(node: dict) -> bool:
+    """Whether a metric has its own choice of keypoints."""
+    return bool(node.get("gt_converter") or node.get("pred_converter"))
+
+
+def _unloaded(node: dict) -> BaseDataset | None:
+    """The data set of a config without its annotations; None if it is of no kind that names a file."""
+    if not node.get("ann_file") or "type" not in node:
+        return None
+    try:
+        dataset = DATASETS.build(dict(node, lazy_init=True, serialize_data=False))
+        return dataset if isinstance(dataset, BaseDataset) else None
+    except UserError:
+        raise
+    except Exception:
+        # The fault of other options is met again when the set is built with its annotations.
+        return None
 
 
 @contextlib.contextmanager
@@ -159,40 +208,11 @@ def _explain_dataset(cfg: ConfigDict) -> None:
         raise _nothing_left(dataset)
 
 
-def _explain_metric(cfg: ConfigDict) -> None:
-    # Another metric's file may be of another format.
-    kind = cfg.get("type")
-    if getattr(kind, "__name__", str(kind)).rpartition(".")[2] == "CocoMetric":
-        load_coco(cfg.ann_file)
-
-
 def _nothing_left(dataset: BaseDataset) -> UserError:
     return UserError(
         f"{dataset.ann_file} has nothing to use: it is empty, has no box of the config's classes or no "
-        "visible keypoint inside an image, or the config's filter_cfg removes all"
+        "visible keypoint inside an image, only crowds, or the config's filter_cfg removes all"
     )
-
-
-def _check_metric(metric, ann_file: str, metainfo: dict) -> None:
-    """Check that the annotations have what pycocotools needs; it would crash only after all predictions."""
-    coco = getattr(metric, "_coco_api", None) or getattr(metric, "coco", None)
-    of_poses = hasattr(metric, "use_area")
-    if of_poses:
-        needed = ["bbox", "keypoints", *(["area"] if metric.use_area else [])]
-    else:
-        needed = ["bbox", "area", "iscrowd", *(["segmentation"] if "segm" in metric.metrics else [])]
-    number = metainfo.get("num_keypoints") if of_poses and not metric.gt_converter else None
-    for annotation in coco.anns.values() if coco else []:
-        which = f"{ann_file}: the annotation with id {annotation['id']}"
-        for key in needed:
-            value = annotation.get(key)
-            if value is None or (key == "segmentation" and not value):
-                raise UserError(f"{which} has no {key}, which the evaluation needs")
-        if number and len(annotation["keypoints"]) not in (0, 3 * number):
-            raise UserError(
-                f"{which} has {len(annotation['keypoints'])} numbers as its keypoints, but the evaluation "
-                f"needs 3 for each of the {number} keypoints in the data set's metainfo"
-            )
 
 
 def _inner(dataset) -> list:
@@ -227,7 +247,12 @@ def _check_boxes(datasets: list[BaseDataset], unlabelled: bool) -> None:
 
 def _has_box(dataset: BaseDataset) -> bool:
     infos = (BaseDataset.get_data_info(dataset, index) for index in range(len(dataset)))
-    return any(info.get("instances", True) for info in infos)
+    return any(_counts(info.get("instances", True)) for info in infos)
+
+
+def _counts(instances: list[dict] | bool) -> bool:
+    """Whether something is learned from the objects of an image: one is no crowd and not difficult."""
+    return instances is True or any(not instance.get("ignore_flag") for instance in instances or ())
 
 
 def check_missing(dataset: BaseDataset) -> None:
@@ -276,16 +301,22 @@ class _Guard(Hook):
         """Handle the unreadable files of a data set and of all data sets inside it."""
         for node in _tree(dataset):
             steps = getattr(getattr(node, "pipeline", None), "transforms", [])
+            loading = next(
+                (steps[place] for place, key, _ in reading_steps(steps) if key == "img_path"), None
+            )
+            sizes = image_sizes(node) if loading and isinstance(node, BaseDataset) else {}
+            if loading and isinstance(node, BaseDataset) and not _inner(node):
+                check_images(node, ReadFile(loading, "img_path", sizes), sizes)
             # A data set with its own __getitem__ may not replace None by another sample.
             if type(node).__getitem__ is BaseDataset.__getitem__:
-                self._let_skip(node, steps)
-            name_unreadable(steps)
+                self._let_skip(node, steps, sizes)
+            name_unreadable(steps, sizes)
 
-    def _let_skip(self, dataset: BaseDataset, steps: list[Callable]) -> None:
+    def _let_skip(self, dataset: BaseDataset, steps: list[Callable], sizes: Sizes) -> None:
         evaluated = dataset.test_mode
         unread = Unread(self._named, "evaluation" if evaluated else "training", limited=not evaluated)
         reading = [step for step in reading_steps(steps) if step[1] == "filename" or not evaluated]
         for place, key, last in reading:
-            steps[place] = SkipUnreadable(steps[place], key, unread, last)
+            steps[place] = SkipUnreadable(steps[place], key, unread, last, sizes)
         if evaluated and reading:
-            dataset.prepare_data = StandIn(dataset, "filename")
+            dataset.pipeline = StandIns(dataset, "filename")

@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from attn_mm.datasets.checks.annotations import check_coco_boxes, check_coco_persons, check_voc
+from attn_mm.datasets.coco_files import read_persons
 from attn_mm.errors import UserError
 
 _VOC = "mmdet.datasets.xml_style.XMLDataset"
@@ -16,22 +17,43 @@ _COCO_BOXES = "mmdet.datasets.coco.CocoDataset"
 _COCO_PERSONS = "mmpose.datasets.datasets.base.base_coco_style_dataset.BaseCocoStyleDataset"
 
 
-def check_files(dataset: BaseDataset) -> None:
+def check_files(dataset: BaseDataset, boxless: bool = False) -> None:
     """Check the annotation files of a data set, which need not be loaded yet.
 
+    Args:
+        dataset: the data set.
+        boxless: whether it may lack boxes to learn from.
+
     Raises:
-        UserError: if the files explain why the data set can't be built.
+        UserError: the files can't be used, or have other classes or keypoints than the config.
     """
+    if "://" in (dataset.ann_file or ""):
+        return
+    meta = dataset.metainfo
     if _reads_like(dataset, _VOC, "load_data_list"):
         check_voc(
             dataset.ann_file,
             annotations=osp.join(dataset.sub_data_root, dataset.ann_subdir),
             images=osp.join(dataset.sub_data_root, dataset.img_subdir),
+            classes=meta["classes"],
+            test_mode=dataset.test_mode,
         )
     elif _reads_like(dataset, _COCO_BOXES, "load_data_list"):
-        check_coco_boxes(dataset.ann_file, dataset.metainfo["classes"])
+        check_coco_boxes(dataset.ann_file, meta["classes"], masks=_loads_masks(dataset), boxless=boxless)
     elif _reads_like(dataset, _COCO_PERSONS, "_load_annotations"):
-        check_coco_persons(dataset.ann_file, dataset.metainfo["num_keypoints"])
+        check_coco_persons(dataset.ann_file, keypoint_names(meta), personless=bool(dataset.bbox_file))
+
+
+def image_sizes(dataset: BaseDataset) -> dict[int | str, tuple[float, float]]:
+    """The width and height that annotations give each image id of a keypoint set; empty for other sets."""
+    if "://" in (dataset.ann_file or "") or not _reads_like(dataset, _COCO_PERSONS, "_load_annotations"):
+        return {}
+    return {image.id: (image.width, image.height) for image in read_persons(dataset.ann_file).images}
+
+
+def keypoint_names(meta: dict) -> list[str]:
+    """The names of the keypoints of a data set's metainfo, in order."""
+    return [meta["keypoint_id2name"][index] for index in range(meta["num_keypoints"])]
 
 
 def check_labels(dataset: BaseDataset) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, Compose
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
@@ -18,11 +18,11 @@ from attn_mm.errors import UnreadableFile
 _MARK = "stands_in_for"
 
 
-class StandIn:
-    """``prepare_data`` of a data set that replaces an unreadable file by another, marked sample.
+class StandIns(Compose):
+    """The pipeline of a data set, which replaces an unreadable file by another, marked sample.
 
     This keeps the batch size and, in a distributed run, each process's share of the set.
-    :func:`leave_out_stand_ins` removes the predictions of marked samples.
+    :class:`WithoutStandIns` removes the predictions of marked samples.
 
     Args:
         dataset: a data set whose pipeline returns None for an unreadable file.
@@ -33,14 +33,15 @@ class StandIn:
     """
 
     def __init__(self, dataset: BaseDataset, key: str) -> None:
+        super().__init__(None)
+        self.transforms = dataset.pipeline.transforms
         self.dataset, self.key = dataset, key
-        self._prepare = dataset.prepare_data
         self._readable: int | None = None
 
-    def __call__(self, index: int) -> dict:
-        sample = self._prepare(index)
+    def __call__(self, data: dict) -> dict:
+        path, index = data[self.key], data["sample_idx"]
+        sample = super().__call__(data)
         if sample is None:
-            path = self.dataset.get_data_info(index)[self.key]
             sample = self._other(index)
             sample["data_samples"].set_metainfo({_MARK: path})
         else:
@@ -51,7 +52,7 @@ class StandIn:
         number = len(self.dataset)
         known = [] if self._readable is None else [self._readable]
         for other in itertools.chain(known, range(index + 1, number), range(index)):
-            sample = self._prepare(other)
+            sample = super().__call__(self.dataset.get_data_info(other))
             if sample is not None:
                 self._readable = other
                 return sample
@@ -65,34 +66,53 @@ def none_readable(dataset: BaseDataset, key: str) -> UnreadableFile:
     )
 
 
-def leave_out_stand_ins(metric: BaseMetric) -> None:
-    """Make a metric ignore the samples that replace unreadable files; ``metric.skipped`` lists these files.
+class WithoutStandIns(BaseMetric):
+    """A metric that ignores the samples which replace unreadable files.
+
+    Args:
+        metric: the metric of the other samples.
+
+    Attributes:
+        skipped: the unreadable files, after an evaluation.
 
     Raises:
-        UnreadableFile: from ``metric.process``, if it doesn't keep one result per sample.
+        UnreadableFile: from ``process``, if ``metric`` doesn't keep one result per sample.
     """
-    process, compute = metric.process, metric.compute_metrics
 
-    def process_marked(data_batch: Any, data_samples: Sequence[dict]) -> None:
-        before = len(metric.results)
-        process(data_batch, data_samples)
+    def __init__(self, metric: BaseMetric) -> None:
+        self.metric = metric
+        self.default_prefix = metric.default_prefix
+        self.skipped: list[str] = []
+        super().__init__(metric.collect_device, metric.prefix, metric.collect_dir)
+
+    @property
+    def dataset_meta(self) -> dict | None:
+        return self.metric.dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, meta: dict) -> None:
+        self.metric.dataset_meta = meta
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        self.metric.process(data_batch, data_samples)
+        results = [*self.metric.results]
+        self.metric.results.clear()
         for place, sample in enumerate(data_samples):
             if _MARK in sample:
-                if len(metric.results) - before != len(data_samples):
+                if len(results) != len(data_samples):
                     raise UnreadableFile(
-                        f"{sample[_MARK]} can't be read, but {type(metric).__name__} needs it"
+                        f"{sample[_MARK]} can't be read, but {type(self.metric).__name__} needs it"
                     )
-                metric.results[before + place] = _Missing(sample[_MARK])
+                results[place] = _Missing(sample[_MARK])
+        self.results += results
 
-    def compute_rest(results: list) -> dict:
+    def compute_metrics(self, results: list) -> dict:
         missing = [result for result in results if isinstance(result, _Missing)]
-        metric.skipped = sorted({str(name) for name in missing})
+        self.skipped = sorted({str(name) for name in missing})
         if missing:
-            counted = f"{type(metric).__name__}: {len(missing)} of {len(results)} samples can't be read"
+            counted = f"{type(self.metric).__name__}: {len(missing)} of {len(results)} samples can't be read"
             print_log(f"{counted} and don't count", logger="current", level=logging.WARNING)
-        return compute([result for result in results if not isinstance(result, _Missing)])
-
-    metric.process, metric.compute_metrics, metric.skipped = process_marked, compute_rest, []
+        return self.metric.compute_metrics([result for result in results if not isinstance(result, _Missing)])
 
 
 class _Missing(str):

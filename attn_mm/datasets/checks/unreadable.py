@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -10,7 +11,9 @@ import torch
 from mmengine.dist import get_rank
 from mmengine.logging import print_log
 
-from attn_mm.errors import UnreadableFile
+from attn_mm.datasets.checks.image_files import Sizes, annotated_size, check_size
+from attn_mm.datasets.media import check_depth
+from attn_mm.errors import UnreadableFile, one_line
 
 # More of them in a row mean a wrong folder.
 MAX_IN_A_ROW = 50
@@ -40,17 +43,24 @@ class ReadFile:
     Args:
         load: the transform; it adds the file's content to the sample.
         key: the sample's key with the file name, one of ``KINDS``.
+        sizes: the annotated width and height of each image id, if the samples don't have them.
 
     Raises:
-        UnreadableFile: when called, if ``load`` fails.
+        UnreadableFile: when called, if ``load`` fails, or an image is not what its annotations say.
     """
 
-    def __init__(self, load: Callable[[dict], dict], key: str) -> None:
-        self.load, self.key = load, key
+    def __init__(self, load: Callable[[dict], dict], key: str, sizes: Sizes | None = None) -> None:
+        self.load, self.key, self.sizes = load, key, sizes or {}
 
     def __call__(self, results: dict) -> dict | None:
+        path, size = results[self.key], annotated_size(results, self.sizes)
         try:
-            return self.load(results)
+            loaded = self.load(results)
+            if self.key == "img_path" and "://" not in path:
+                if getattr(self.load, "color_type", "color") != "unchanged":
+                    check_depth(path)
+                check_size(path, loaded["img"].shape, size)
+            return loaded
         except UnreadableFile:
             raise
         except Exception as error:
@@ -61,10 +71,10 @@ class ReadFile:
         return repr(self.load)
 
 
-def name_unreadable(steps: list[Callable]) -> None:
+def name_unreadable(steps: list[Callable], sizes: Sizes | None = None) -> None:
     """Wrap the steps of a pipeline that read a file in :class:`ReadFile`."""
     for place, key, _ in list(reading_steps(steps)):
-        steps[place] = ReadFile(steps[place], key)
+        steps[place] = ReadFile(steps[place], key, sizes)
 
 
 def flags_of_files() -> torch.Tensor:
@@ -96,12 +106,14 @@ class Unread:
             raise UnreadableFile(
                 f"{self.in_a_row} {KINDS[key][1]} in a row can't be read; {error}"
             ) from error
-        place = zlib.crc32(path.encode()) % len(self.named)
+        place = zlib.crc32(os.fsencode(path)) % len(self.named)
         if not self.named[place]:
             self.named[place] = True
             # Processes other than the first print only errors.
             level = logging.WARNING if get_rank() == 0 else logging.ERROR
-            print_log(f"{error}; {self.run} continues without it", logger="current", level=level)
+            print_log(
+                f"{one_line(str(error))}; {self.run} continues without it", logger="current", level=level
+            )
 
 
 class SkipUnreadable(ReadFile):
@@ -114,13 +126,21 @@ class SkipUnreadable(ReadFile):
         key: the sample's key with the file name.
         unread: shared by the steps that read the same files.
         last: whether reading is complete after ``load``.
+        sizes: as of :class:`ReadFile`.
 
     Raises:
         UnreadableFile: when called, if too many files in a row can't be read.
     """
 
-    def __init__(self, load: Callable[[dict], dict], key: str, unread: Unread, last: bool) -> None:
-        super().__init__(load, key)
+    def __init__(
+        self,
+        load: Callable[[dict], dict],
+        key: str,
+        unread: Unread,
+        last: bool,
+        sizes: Sizes | None = None,
+    ) -> None:
+        super().__init__(load, key, sizes)
         self.unread, self.last = unread, last
 
     def __call__(self, results: dict) -> dict | None:

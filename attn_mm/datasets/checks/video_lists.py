@@ -6,8 +6,7 @@ mmaction reads an empty line as a video without a name, and a label beyond the c
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from attn_mm.datasets.checks.annotations import read_lines
 from attn_mm.errors import UserError
 
 
@@ -23,12 +22,7 @@ def check_video_list(path: str, delimiter: str, several: bool, num_classes: int 
     Raises:
         UserError: if the list can't be read, is empty, or has a line that isn't ``path label``.
     """
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file") from error
+    lines = read_lines(path)
     if not lines:
         raise UserError(f"{path} lists no video")
     for number, line in enumerate(lines, 1):
@@ -49,4 +43,4 @@ def check_video_list(path: str, delimiter: str, several: bool, num_classes: int 
 
 
 def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()
+    return text.removeprefix("-").isdecimal() and len(text) < 19

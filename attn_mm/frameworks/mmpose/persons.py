@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -13,7 +12,8 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.model import BaseModel
 
-from attn_mm.datasets.checks.annotations import check_bbox_file, load_coco
+from attn_mm.datasets.checks.annotations import check_bbox_file
+from attn_mm.datasets.coco_files import read_detections, read_images
 from attn_mm.errors import UserError
 from attn_mm.frameworks.mmdet.predict import detection
 
@@ -79,21 +79,21 @@ def listed_persons(bbox_file: str, ann_file: str, images: Sequence[Path]) -> Per
             persons have the same name.
     """
     check_bbox_file(bbox_file, ann_file)
-    files = {image["id"]: image["file_name"] for image in load_coco(ann_file)["images"]}
+    files = {image.id: image.file_name for image in read_images(ann_file)}
     _check_listed(images, ann_file, {Path(file).name for file in files.values()})
     found: dict[str, list[list[float]]] = defaultdict(list)
     owners: dict[str, int | str] = {}
-    for item in json.loads(Path(bbox_file).read_text()):
-        if item["category_id"] == 1:
-            file = files[item["image_id"]]
+    for item in read_detections(bbox_file):
+        if item.category_id == 1:
+            file = files[item.image_id]
             name = Path(file).name
-            if owners.setdefault(name, item["image_id"]) != item["image_id"]:
+            if owners.setdefault(name, item.image_id) != item.image_id:
                 raise UserError(
                     f"{ann_file}: the images {files[owners[name]]} and {file} have the same name, by which "
                     "their persons are found: name a file with the images of one folder only"
                 )
-            x, y, width, height = item["bbox"]
-            found[name].append([x, y, x + width, y + height, item["score"]])
+            x, y, width, height = item.bbox
+            found[name].append([x, y, x + width, y + height, item.score])
 
     def find(image: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
         rows = np.array(sorted(found[name], key=lambda row: -row[4]), np.float32).reshape(-1, 5)

@@ -20,7 +20,6 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import find_latest_checkpoint
 
 from attn_mm.datasets.checks.config_files import check_data
-from attn_mm.datasets.checks.guard import watch_data
 from attn_mm.describe.counting import weightless
 from attn_mm.errors import ConfigError, UserError, reports_user_errors, resumable
 from attn_mm.frameworks.demo_schedule import set_schedule
@@ -174,7 +173,7 @@ def train_variant(cfg: Config, folder: Path) -> dict[str, float]:
     if not results.exists():
         cfg.work_dir = str(folder)
         cfg.resume = find_latest_checkpoint(str(folder)) is not None
-        runner, metrics = watch_data(build_runner(cfg)), KeepMetrics()
+        runner, metrics = build_runner(cfg), KeepMetrics()
         runner.register_hook(metrics)
         runner.train()
         if metrics.latest is None:

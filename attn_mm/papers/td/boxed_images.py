@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from attn_mm.datasets.checks.annotations import load_boxed
+from attn_mm.datasets.coco_files import UNSET, read_boxed
 from attn_mm.errors import UserError
 
 Objects = dict[int, list[list[float]]]
@@ -126,21 +126,19 @@ def _of_xml(path: Path) -> list[tuple[str | None, list[float]]]:
 def _of_coco(
     path: Path, infos: list[dict], classes: dict[str, int]
 ) -> list[list[tuple[str | None, list[float]]]]:
-    content = load_boxed(str(path))
-    names = {category["id"]: category["name"] for category in content["categories"]}
+    content = read_boxed(str(path))
+    names = {category.id: category.name for category in content.categories}
     if not classes.keys() & set(names.values()):
         raise UserError(
             f"--boxes {path}: none of its categories, such as {next(iter(names.values()), None)!r}, is one "
             f"of the test set's classes, such as {next(iter(classes), None)!r}"
         )
-    files = {image["id"]: Path(image["file_name"]) for image in content["images"]}
-    boxed = defaultdict(list)
-    for item in content["annotations"]:
-        if "bbox" in item and not item.get("iscrowd") and item["category_id"] in names:
-            x, y, width, height = item["bbox"]
-            boxed[files.get(item["image_id"])].append(
-                (names[item["category_id"]], [x, y, x + width, y + height])
-            )
+    files = {image.id: Path(image.file_name) for image in content.images}
+    boxed: dict[Path | None, list[tuple[str | None, list[float]]]] = defaultdict(list)
+    for item in content.annotations:
+        if item.bbox is not UNSET and item.iscrowd in (UNSET, 0) and item.category_id in names:
+            x, y, width, height = item.bbox
+            boxed[files.get(item.image_id)].append((names[item.category_id], [x, y, x + width, y + height]))
     images = [Path(info["img_path"]) if "img_path" in info else None for info in infos]
     matched = _matched(filter(None, images), dict.fromkeys(files.values()))
     return [boxed[matched[image]] if image in matched else [] for image in images]

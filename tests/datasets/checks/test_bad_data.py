@@ -15,7 +15,9 @@ from small import (
     coco_set,
     detection_config,
     dump_numbered,
+    open_data,
     pose_config,
+    refused,
     stopped,
     voc_config,
     voc_set,
@@ -23,7 +25,9 @@ from small import (
 )
 
 from attn_mm.datasets.checks import unreadable
+from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.labels import check_labels
+from attn_mm.errors import UserError
 from attn_mm.run import test, train
 from attn_mm.utils.config import walk
 
@@ -95,7 +99,8 @@ def remove(key, place, name):
 ANNOTATIONS = [
     ("both", lambda content: "not json", "is not a JSON file"),
     ("both", lambda content: "", "is not a JSON file"),
-    ("both", lambda content: [], "is not a COCO annotation file: it has no list of images"),
+    ("both", lambda content: [], "is not a COCO annotation file: expected object, got array"),
+    ("both", lambda content: {}, "is not a COCO annotation file: it has no list of images"),
     ("both", lambda content: dict(content, images=[]), "lists no image"),
     ("both", remove("images", 1, "file_name"), ": images[1] has no file_name"),
     ("both", remove("images", 0, "height"), ": images[0] has no height"),
@@ -113,20 +118,20 @@ ANNOTATIONS = [
     ("pose", set_all("annotations", bbox=[5, 5, 0, 9]), "has nothing to use: it is empty, has no box of"),
     ("pose", lambda content: dict(content, annotations=[]), "has no keypoints"),
     ("detection", remove("annotations", 3, "area"), ": annotations[3] has no area"),
-    ("detection", lambda content: {"images": content["images"]}, "has no list of categories"),
-    ("detection", set_all("annotations", id=7), "several annotations have the same id"),
+    ("both", lambda content: {"images": content["images"]}, "has no list of categories"),
+    ("both", set_all("annotations", id=7), "several annotations have the same id, such as 7"),
     (
         "detection",
         changed(lambda content: [category.update(name="cat") for category in content["categories"]]),
-        "has no box of the config's classes (person, dog); its categories are cat, cat",
+        "several categories have the same name, cat",
     ),
     ("pose", set_all("annotations", keypoints=[0] * 51, num_keypoints=0), "no visible keypoint"),
     ("pose", set_first(keypoints=[9] * 50), ": annotations[0].keypoints is not 17 times x, y, visibility"),
-    ("pose", set_first(keypoints=None), ": annotations[0].keypoints is not 17 times x, y, visibility"),
+    ("pose", set_first(keypoints=None), ": annotations[0].keypoints: expected array, got null"),
     (
         "pose",
         set_first(keypoints=[9] * 48),
-        ": the annotation with id 1 has 16 keypoints, but the data set's",
+        ": annotations[0].keypoints is not 17 times x, y, visibility",
     ),
     (
         "pose",
@@ -140,28 +145,28 @@ CASES = [
 
 
 @pytest.mark.parametrize(("task", "make", "said"), CASES)
-def test_annotations_that_training_cannot_use(root, capfd, task, make, said):
+def test_annotations_that_cannot_be_used(root, task, make, said):
     path = write_annotations(root, make(coco_set(root)))
-    line = fails(capfd, run_train, root, CONFIGS[task](root))
-    assert line.startswith(f"error: {path}") and said in line
-    assert not list((root / "work").glob("*.pth"))
-
-
-@pytest.mark.parametrize(("task", "make", "said"), CASES[::4] + CASES[-2:])
-def test_annotations_that_evaluation_cannot_use(root, checkpoints, capfd, task, make, said):
-    path = write_annotations(root, make(coco_set(root)))
-    line = fails(capfd, run_test, root, CONFIGS[task](root), checkpoints / task)
-    assert line.startswith(f"error: {path}") and said in line
+    for splits in (("train", "val"), ("test",)):
+        line = refused(CONFIGS[task](root), *splits)
+        assert line.startswith(str(path)) and said in line
 
 
 @both_tasks
-def test_an_evaluators_annotations(root, checkpoints, capfd, task):
+def test_a_run_is_refused_before_it_begins(root, checkpoints, capfd, task):
+    path = write_annotations(root, dict(coco_set(root), images=[]))
+    for run, *args in ((run_train,), (run_test, checkpoints / task)):
+        assert fails(capfd, run, root, CONFIGS[task](root), *args) == f"error: {path} lists no image"
+    assert not list((root / "work").glob("*.pth"))
+
+
+@both_tasks
+def test_an_evaluators_annotations(root, task):
     cfg = CONFIGS[task](root)
     cfg.val_evaluator.ann_file = str(root / "absent.json")
-    assert f"{root / 'absent.json'} is missing" in fails(capfd, run_train, root, cfg)
+    assert f"{root / 'absent.json'} is missing" in refused(cfg, "train", "val")
     cfg.test_evaluator.ann_file = str(write_annotations(root, "not json", "broken.json"))
-    line = fails(capfd, run_test, root, cfg, checkpoints / task)
-    assert f"{root / 'broken.json'} is not a JSON file" in line
+    assert f"{root / 'broken.json'} is not a JSON file" in refused(cfg, "test")
 
 
 @pytest.mark.parametrize(
@@ -174,30 +179,28 @@ def test_an_evaluators_annotations(root, checkpoints, capfd, task):
         ("pose", "area"),
     ],
 )
-def test_what_an_evaluation_would_miss_at_its_end(root, capfd, task, key):
+def test_what_an_evaluation_would_miss_at_its_end(root, task, key):
     content = with_masks(coco_set(root))
     del content["annotations"][4][key]
     cfg = CONFIGS[task](root)
     if key == "segmentation":
         cfg.val_evaluator.metric = ["bbox", "segm"]
     cfg.val_evaluator.ann_file = str(write_annotations(root, content, "judge.json"))
-    complaint = f"error: {root / 'judge.json'}: the annotation with id 5 has no {key}"
-    assert fails(capfd, run_train, root, cfg).startswith(complaint)
-    assert not list((root / "work").glob("*.pth"))
+    complaint = f"{root / 'judge.json'}: annotations[4] has no {key}"
+    assert refused(cfg, "train", "val").startswith(complaint)
     if key == "segmentation":
         content["annotations"][4][key] = []
         write_annotations(root, content, "judge.json")
-        assert fails(capfd, run_train, root, cfg).startswith(complaint)
+        assert refused(cfg, "train", "val").startswith(complaint)
 
 
-def test_keypoints_that_an_evaluation_could_not_compare(root, capfd):
+def test_keypoints_that_an_evaluation_could_not_compare(root):
     content = coco_set(root)
     content["annotations"][4]["keypoints"] = [9] * 48
     cfg = pose_config(root)
     cfg.val_evaluator.ann_file = str(write_annotations(root, content, "judge.json"))
-    line = fails(capfd, run_train, root, cfg)
-    assert "judge.json: the annotation with id 5 has 48 numbers as its keypoints" in line
-    assert not list((root / "work").glob("*.pth"))
+    line = refused(cfg, "train", "val")
+    assert "judge.json: annotations[4].keypoints is not 17 times x, y, visibility" in line
 
 
 def test_a_metric_of_another_format_keeps_its_own_error(root):
@@ -216,33 +219,32 @@ def with_masks(content):
 
 
 @pytest.mark.parametrize("segmentation", [None, []])
-def test_masks_that_are_missing(root, checkpoints, capfd, segmentation):
+def test_masks_that_are_missing(root, segmentation):
     content = with_masks(coco_set(root))
     cfg = detection_config(root)
     for node in walk([cfg.train_dataloader, cfg.test_dataloader]):
         if node.get("type") == "LoadAnnotations":
             node.with_mask = True
     path = write_annotations(root, content)
-    run_train(root, cfg)
+    open_data(cfg, "train", "val")
     content["annotations"][4]["segmentation"] = segmentation
     write_annotations(root, content)
-    said = f"error: {path}: the box [6, 6, 42, 42] (x1, y1, x2, y2) in {root / 'images' / '0002.jpg'} has "
-    assert fails(capfd, run_train, root, cfg).startswith(said)
-    assert fails(capfd, run_test, root, cfg, checkpoints / "detection").startswith(said)
+    said = f"{path}: the box [6, 6, 42, 42] (x1, y1, x2, y2) in {root / 'images' / '0002.jpg'} has "
+    assert refused(cfg, "train", "val").startswith(said)
+    assert refused(cfg, "test").startswith(said)
 
 
-def test_images_without_boxes_beside_those_with(root, capfd):
+def test_images_without_boxes_beside_those_with(root):
     """Semi-supervised learning, or backgrounds; alone they are nothing to learn from."""
     write_annotations(root, dict(coco_set(root), annotations=[]), "unlabelled.json")
     cfg = detection_config(root)
     labelled = cfg.train_dataloader.dataset
     unlabelled = dict(labelled, ann_file="unlabelled.json", filter_cfg=dict(filter_empty_gt=False))
     cfg.train_dataloader.dataset = dict(type="ConcatDataset", datasets=[labelled, unlabelled])
-    run_train(root, cfg)
-    assert (root / "work" / "epoch_1.pth").exists()
+    open_data(cfg, "train")
     for alone in (unlabelled, dict(type="ConcatDataset", datasets=[unlabelled, unlabelled])):
         cfg.train_dataloader.dataset = alone
-        assert "has no box of the config's classes" in fails(capfd, run_train, root, cfg)
+        assert "has no box of the config's classes" in refused(cfg, "train")
 
 
 def test_a_set_without_labels_is_predicted(root, checkpoints):
@@ -268,8 +270,7 @@ def test_mmdet_leaves_out_boxes_that_cannot_be_learned(root):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
     instances = dataset.get_data_info(0)["instances"]
     assert [item["bbox"] for item in instances] == [[-5, -5, 15, 15], [6, 6, 42, 42]]
-    run_train(root, cfg)
-    assert (root / "work" / "epoch_1.pth").exists()
+    open_data(cfg, "train", "val")
 
 
 def test_mmpose_leaves_out_persons_that_cannot_be_learned(root):
@@ -285,8 +286,7 @@ def test_mmpose_leaves_out_persons_that_cannot_be_learned(root):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
     kept = [dataset.get_data_info(index)["id"] for index in range(len(dataset))]
     assert kept == [item["id"] for item in (persons[2], *persons[5:])]
-    run_train(root, cfg)
-    assert (root / "work" / "epoch_1.pth").exists()
+    open_data(cfg, "train", "val")
 
 
 def spoil(root, missing=(), damaged=(), empty=()):
@@ -381,15 +381,14 @@ def test_evaluation_names_the_image_that_cannot_be_read(root, checkpoints, capfd
 
 
 @both_tasks
-def test_images_missing_in_evaluation_are_named_before_training(root, capfd, task):
+def test_images_missing_in_evaluation_are_named_before_training(root, task):
     cfg = CONFIGS[task](root)
     for name in os.listdir(root / "images"):
         shutil.copy(root / "images" / name, root / name)
     (root / "0005.jpg").unlink()
     cfg.val_dataloader.dataset.data_prefix = dict(img="")
-    line = fails(capfd, run_train, root, cfg)
-    assert line.startswith(f"error: {root / '0005.jpg'} that {root / 'annotations.json'} lists: no such file")
-    assert not list((root / "work").glob("*.pth"))
+    line = refused(cfg, "train", "val")
+    assert line.startswith(f"{root / '0005.jpg'} that {root / 'annotations.json'} lists: no such file")
 
 
 def test_what_is_no_fault_of_the_data_keeps_its_traceback(root, monkeypatch):
@@ -404,13 +403,13 @@ PERSON = dict(image_id=100, category_id=1, bbox=[6, 6, 36, 36], score=0.9)
 BBOX_FILES = [
     (None, "is missing: create it with tools/make_bbox_file.py"),
     ("not json", "is not a JSON file"),
-    ({"boxes": []}, "is not a detection file: it must be a list of boxes"),
-    (["a box"], "detections[0] has no image_id"),
+    ({"boxes": []}, "is not a detection file, a list of boxes: expected array, got object"),
+    (["a box"], "detections[0]: expected object, got str"),
     ([PERSON, {key: PERSON[key] for key in PERSON if key != "score"}], "detections[1] has no score"),
     ([dict(PERSON, bbox=[1, 2])], "detections[0].bbox is not [x, y, width, height]"),
     ([dict(PERSON, bbox=[1, 2, None, 4])], "detections[0].bbox is not [x, y, width, height]"),
     ([dict(PERSON, bbox=[6, 6, 36, 36, 0.9])], "detections[0].bbox is not [x, y, width, height]"),
-    ([PERSON, dict(PERSON, score=None)], "detections[1].score is not a number: None"),
+    ([PERSON, dict(PERSON, score=None)], "detections[1].score: expected float, got null"),
     (
         [PERSON, dict(PERSON, image_id=7), dict(PERSON, image_id=8)],
         "doesn't list, such as 7. Create one with tools/make_bbox_file.py",
@@ -421,17 +420,16 @@ BBOX_FILES = [
 
 
 @pytest.mark.parametrize(("content", "said"), BBOX_FILES)
-@pytest.mark.parametrize("tool", ["train", "test"])
-def test_detection_files(root, checkpoints, capfd, content, said, tool):
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_detection_files(root, content, said, split):
     cfg = pose_config(root)
     path = root / "boxes.json"
     if content is not None:
         write_annotations(root, content, "boxes.json")
-    cfg["val_dataloader" if tool == "train" else "test_dataloader"].dataset.bbox_file = str(path)
-    args = (run_train, root, cfg) if tool == "train" else (run_test, root, cfg, checkpoints / "pose")
-    line = fails(capfd, *args)
-    assert str(path) in line and said in line
-    assert not (root / "work").exists(), "something ran before"
+    cfg[f"{split}_dataloader"].dataset.bbox_file = str(path)
+    with pytest.raises(UserError) as stop:
+        check_data(cfg, (split,))
+    assert str(path) in str(stop.value) and said in str(stop.value)
 
 
 @pytest.mark.parametrize(
@@ -517,25 +515,24 @@ VOC_FAULTS = [
 
 
 @pytest.mark.parametrize(("path", "content", "said"), VOC_FAULTS)
-def test_voc_sets_that_cannot_be_used(voc, capfd, path, content, said):
+def test_voc_sets_that_cannot_be_used(voc, path, content, said):
     if content is not None:
         (voc / path).write_text(content)
     elif (voc / path).is_dir():
         shutil.rmtree(voc / path)
     else:
         (voc / path).unlink()
-    line = fails(capfd, run_train, voc, voc_config(voc))
-    assert line.startswith(f"error: {voc}") and said in line
-    assert not list((voc / "work").glob("*.pth"))
+    line = refused(voc_config(voc), "train", "val")
+    assert line.startswith(str(voc)) and said in line
 
 
-def test_a_voc_image_whose_size_nothing_tells(voc, capfd):
+def test_a_voc_image_whose_size_nothing_tells(voc):
     annotation = voc / "VOC2007/Annotations/000003.xml"
     annotation.write_text(annotation.read_text().replace("size>", "extent>"))
     image = voc / "VOC2007/JPEGImages/000003.jpg"
     image.write_bytes(b"not an image")
-    line = fails(capfd, run_train, voc, voc_config(voc))
-    assert line.startswith(f"error: {annotation}: it has no size, and {image} can't be read as an image")
+    line = refused(voc_config(voc), "train", "val")
+    assert line.startswith(f"{annotation}: it has no size, and {image} can't be read as an image")
 
 
 @pytest.mark.parametrize(("difficult", "test_mode"), [(1, False), (0, True)])
@@ -546,10 +543,10 @@ def test_empty_boxes_of_voc_that_nothing_learns_from(voc, difficult, test_mode):
         check_labels(DATASETS.build(dict(cfg, test_mode=test_mode)))
 
 
-def test_a_voc_set_without_the_classes(voc, capfd):
+def test_a_voc_set_without_the_classes(voc):
     for path in (voc / "VOC2012" / "Annotations").iterdir():
         path.write_text(path.read_text().replace("person", "unicorn"))
-    line = fails(capfd, run_train, voc, voc_config(voc))
+    line = refused(voc_config(voc), "train", "val")
     assert "VOC2012/ImageSets/Main/trainval.txt has nothing to use: it is empty, has no box of" in line
 
 

@@ -10,12 +10,15 @@ import shutil
 import pytest
 import small
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.registry import DATASETS, METRICS, DefaultScope
 from small_videos import action_config, damaged, video_set, write_list
 
 from attn_mm.datasets.checks import guard as bad_data
 from attn_mm.datasets.checks import skipped_files as stand_ins
 from attn_mm.datasets.checks import unreadable
+from attn_mm.datasets.checks.config_files import check_data
+from attn_mm.errors import UserError
 from attn_mm.run import test, train
 
 pytest.importorskip("mmaction")
@@ -145,7 +148,7 @@ def test_stand_ins(root):
         dataset = DATASETS.build(dataset)
         metric = METRICS.build(dict(type="AccMetric"))
     bad_data._Guard().take(dataset)
-    stand_ins.leave_out_stand_ins(metric)
+    metric = stand_ins.WithoutStandIns(metric)
     names = []
     for index in range(len(dataset)):
         sample = dataset[index]["data_samples"].to_dict()
@@ -190,16 +193,13 @@ def test_an_evaluation_of_nothing(root, checkpoint, capfd, num_workers):
     assert line == f"error: none of the 6 videos that {root / 'videos.txt'} lists can be read"
 
 
-@pytest.mark.parametrize("tool", ["train", "test"])
-def test_all_videos_missing(root, checkpoint, capfd, tool):
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_all_videos_missing(root, split):
     shutil.rmtree(root / "videos")
     (root / "videos").mkdir()
-    args = (run_train, root, config(root)) if tool == "train" else (run_test, root, config(root), checkpoint)
-    line = fails(capfd, *args)
+    line = small.refused(config(root), split)
     first = root / "videos" / "0.mp4"
-    assert line.startswith(
-        f"error: {first} and 5 more of the videos that {root / 'videos.txt'} lists: no such"
-    )
+    assert line.startswith(f"{first} and 5 more of the videos that {root / 'videos.txt'} lists: no such")
 
 
 def test_names_without_a_suffix(root, checkpoint):
@@ -224,13 +224,15 @@ LISTS = [
         "line 2: the label 8 is not in 0..7: correct it or the config's model.cls_head",
     ),
     ("0.mp4 -1\n", "line 1: the label -1 is negative"),
-    (b"\xff\xfe\x00", "videos.txt is not a text file"),
+    (b"\xff\xfe\x00", "videos.txt is not a text file in UTF-8"),
+    (b"\xef\xbb\xbf0.mp4 1\n", "videos.txt begins with a byte order mark: save it as UTF-8 without one"),
+    ("0.mp4 " + "9" * 5000, "line 1: expected a path and a label"),
 ]
 
 
 @pytest.mark.parametrize(("content", "said"), LISTS)
-@pytest.mark.parametrize("tool", ["train", "test"])
-def test_lists(root, checkpoint, capfd, content, said, tool):
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_lists(root, content, said, split):
     path = root / "videos.txt"
     if content is None:
         path.unlink()
@@ -238,10 +240,9 @@ def test_lists(root, checkpoint, capfd, content, said, tool):
         path.write_text(content)
     else:
         path.write_bytes(content)
-    args = (run_train, root, config(root)) if tool == "train" else (run_test, root, config(root), checkpoint)
-    line = fails(capfd, *args)
-    assert str(path) in line and said in line
-    assert not list(root.glob("*/*.pth")), "something ran before"
+    with pytest.raises(UserError) as stop:
+        check_data(config(root), (split,))
+    assert str(path) in str(stop.value) and said in str(stop.value)
 
 
 def test_lists_that_are_right(root, checkpoint):
@@ -252,21 +253,19 @@ def test_lists_that_are_right(root, checkpoint):
     assert run_test(root, cfg, checkpoint)["skipped"] == []
 
 
-def test_a_metric_that_needs_all(root):
-    class Sum:
-        def __init__(self):
-            self.results = []
+def test_a_metric_that_needs_all():
+    class Sum(BaseMetric):
+        default_prefix = "sum"
 
         def process(self, data_batch, data_samples):
             self.results.append(len(data_samples))
 
         def compute_metrics(self, results):
-            return dict(sum=sum(results))
+            return {"sum": sum(results)}
 
-    metric = Sum()
-    stand_ins.leave_out_stand_ins(metric)
+    metric = stand_ins.WithoutStandIns(Sum())
     metric.process(None, [{}, {}])
-    assert metric.compute_metrics(metric.results) == dict(sum=2)
+    assert metric.evaluate(2) == {"sum/sum": 2}
     with pytest.raises(unreadable.UnreadableFile, match=r"a\.mp4 can't be read, but Sum needs it"):
         metric.process(None, [{}, {"stands_in_for": "a.mp4"}])
 

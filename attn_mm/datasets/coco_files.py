@@ -1,0 +1,260 @@
+"""Read COCO annotation and result files; a fault is one line that names the file, the entry and the fault.
+
+Format: https://cocodataset.org/#format-data and #format-results. The frameworks don't check these files and
+crash somewhere inside. msgspec decodes them into the classes below: it is some ten times faster than the
+frameworks' own reading, and reports the place of the first value of another type.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from msgspec import UNSET, DecodeError, Meta, Raw, Struct, UnsetType, ValidationError
+from msgspec import json as typed_json
+
+from attn_mm.errors import UserError
+
+T = TypeVar("T")
+
+Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+# In pixels; what is larger overflows in the networks.
+Pixels = Annotated[float, Meta(ge=-1e9, le=1e9)]
+Size = Annotated[float, Meta(ge=1, le=1e9)]
+Box = tuple[Pixels, Pixels, Pixels, Pixels]
+Flag = Literal[0, 1] | bool
+
+
+class Image(Struct, gc=False):
+    """An entry of ``images``; sizes are in pixels."""
+
+    id: Int | str
+    file_name: str
+    width: Size
+    height: Size
+
+
+class Category(Struct):
+    """An entry of ``categories``; ``keypoints`` are names."""
+
+    id: Int
+    name: str
+    keypoints: list[str] | UnsetType = UNSET
+
+
+class Annotation(Struct, gc=False):
+    """An object of an image; ``bbox`` is x, y, width, height in pixels."""
+
+    id: Int
+    image_id: Int | str
+    category_id: Int
+    bbox: Box | UnsetType = UNSET
+    area: float | UnsetType = UNSET
+    iscrowd: Flag | UnsetType = UNSET
+    # Undecoded: the masks are most of a file.
+    segmentation: Raw | UnsetType = UNSET
+
+
+class Coco(Struct):
+    """The annotations of a detection set."""
+
+    images: list[Image]
+    annotations: list[Annotation] = []
+    categories: list[Category] | UnsetType = UNSET
+
+
+class CocoImages(Struct):
+    """The images of a file with annotations of any kind."""
+
+    images: list[Image]
+
+
+class BoxedCoco(Struct):
+    """Annotations with categories."""
+
+    images: list[Image]
+    categories: list[Category]
+    annotations: list[Annotation] = []
+
+
+class PersonImage(Struct, gc=False):
+    """An entry of ``images`` of a keypoint set; mmpose calculates with the ids."""
+
+    id: Int
+    file_name: str
+    width: Size
+    height: Size
+
+
+class Person(Struct, gc=False):
+    """A person of an image; ``keypoints`` are x, y and visibility of each."""
+
+    id: Int
+    image_id: Int
+    category_id: Int
+    bbox: Box | UnsetType = UNSET
+    area: float | UnsetType = UNSET
+    iscrowd: Flag | UnsetType = UNSET
+    keypoints: list[Pixels] | UnsetType = UNSET
+    num_keypoints: Int | UnsetType = UNSET
+
+
+class CocoPersons(Struct):
+    """The annotations of a keypoint set."""
+
+    images: list[PersonImage]
+    annotations: list[Person] = []
+    categories: list[Category] | UnsetType = UNSET
+
+
+class RunLengths(Struct):
+    """A mask as run lengths; ``size`` is height, width in pixels."""
+
+    counts: str | list[int]
+    size: tuple[int, int]
+
+
+class Detection(Struct, gc=False):
+    """An entry of a result file."""
+
+    image_id: Int | str
+    category_id: Int
+    bbox: Box
+    score: Annotated[float, Meta(ge=-1e9, le=1e9)]
+
+
+Polygons = list[list[float]]
+_EXPECTED = {"bbox": "[x, y, width, height] in pixels", "segmentation": "a list of polygons, or run lengths"}
+
+
+def read_coco(path: str) -> Coco:
+    """Read the annotations of a detection set; see :func:`read_typed`."""
+    return _with_images(path, read_typed(path, Coco, "a COCO annotation file"))
+
+
+def read_persons(path: str) -> CocoPersons:
+    """Read the annotations of a keypoint set; see :func:`read_typed`."""
+    return _with_images(path, read_typed(path, CocoPersons, "a COCO annotation file"))
+
+
+def read_images(path: str) -> list[Image]:
+    """Read the images that a file with annotations of any kind lists; see :func:`read_typed`."""
+    return _with_images(path, read_typed(path, CocoImages, "a COCO annotation file")).images
+
+
+def read_boxed(path: str) -> BoxedCoco:
+    """Read annotations with categories, of any names; see :func:`read_typed`."""
+    return _with_images(path, read_typed(path, BoxedCoco, "a COCO annotation file"))
+
+
+def read_detections(path: str) -> list[Detection]:
+    """Read COCO results; see :func:`read_typed`."""
+    return read_typed(path, list[Detection], "a detection file, a list of boxes")
+
+
+def _with_images(path: str, content):
+    if not content.images:
+        raise UserError(f"{path} lists no image")
+    return content
+
+
+def read_typed(path: str, kind: type[T], what: str) -> T:
+    """Read a JSON file of known types.
+
+    Args:
+        path: the file.
+        kind: the type of its content.
+        what: what the file should be, for the message.
+
+    Raises:
+        UserError: the file can't be read, is no JSON, or has a value of another type.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path!r} is no file name: {error}") from error
+    try:
+        # Of what it skips, msgspec doesn't check the encoding.
+        content.isascii() or content.decode()
+        return typed_json.decode(content, type=kind)
+    except ValidationError as error:
+        raise UserError(f"{path}{_fault(str(error), what)}") from error
+    except (DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}{_why_no_json(content, error)}") from error
+
+
+def check_masks(path: str, place: int, segmentation: Raw) -> None:
+    """Check that pycocotools can read a mask.
+
+    Raises:
+        UserError: it can't.
+    """
+    try:
+        mask = typed_json.decode(segmentation, type=Polygons | RunLengths)
+    except DecodeError as error:
+        fault = str(error).partition(" - at")[0]
+        raise UserError(
+            f"{path}: annotations[{place}].segmentation is not {_EXPECTED['segmentation']}: {fault}"
+        ) from error
+    if isinstance(mask, list) and not all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in mask):
+        raise UserError(
+            f"{path}: annotations[{place}].segmentation has a polygon without x and y of three or more points"
+        )
+
+
+def _fault(error: str, what: str) -> str:
+    """msgspec's message about a place, in the words of this package."""
+    reason, _, place = error.partition(" - at `")
+    place = re.sub(r"^\$(\.|(?=\[))", "", place.rstrip("`").replace("[...]", ""))
+    key = place.rpartition(".")[2]
+    lacking = re.search(r"missing required field `(\w+)`", reason)
+    if place in ("$", "") or (lacking and "[" not in place):
+        return f" is not {what}" + (f": it has no list of {lacking[1]}" if lacking else f": {_plain(reason)}")
+    if place.startswith("["):
+        place = f"detections{place}"
+    if lacking:
+        return f": {place} has no {lacking[1]}"
+    key = key.partition("[")[0]
+    if key in _EXPECTED:
+        place = place[: place.rindex(key) + len(key)]
+        return f": {place} is not {_EXPECTED[key]}: {_plain(reason)}"
+    return f": {place}: {_plain(reason)}"
+
+
+def _plain(reason: str) -> str:
+    return (reason[:1].lower() + reason[1:]).replace("`", "")
+
+
+def _why_no_json(content: bytes, error: Exception) -> str:
+    if content.startswith(b"\xef\xbb\xbf"):
+        return " begins with a byte order mark: save it as UTF-8 without one"
+    if isinstance(error, RecursionError):
+        return " is nested too deeply for a data set"
+    if isinstance(error, UnicodeDecodeError):
+        return f" is not a JSON file in UTF-8: byte {error.start} is {content[error.start]:#x}"
+    try:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError) as other:
+        return f" is not a JSON file: {other}"
+    for place, number in _not_finite(parsed):
+        return f": {place} is {number}, not a finite number"
+    return f" is not a JSON file: {error}"
+
+
+def _not_finite(parsed: object) -> Iterator[tuple[str, float]]:
+    """The numbers that Python's JSON has and the standard doesn't, with their places."""
+    stack: list[tuple[str, object]] = [("", parsed)]
+    while stack:
+        place, value = stack.pop()
+        if isinstance(value, dict):
+            stack += [(f"{place}.{key}".lstrip("."), inner) for key, inner in reversed(value.items())]
+        elif isinstance(value, list):
+            stack += [(f"{place}[{index}]", inner) for index, inner in reversed([*enumerate(value)])]
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield place, value

@@ -1,0 +1,123 @@
+"""Check the values of a config that would fail late, silently or with a misleading message."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmengine.config import Config
+
+from attn_mm.errors import UserError
+from attn_mm.utils.config import walk
+
+_LOG_LEVELS = ("CRITICAL", "FATAL", "ERROR", "WARNING", "WARN", "INFO", "DEBUG", "NOTSET")
+_MAX_SEED = 2**32 - 1
+
+
+def check_config(cfg: Config, splits: Sequence[str]) -> None:
+    """Check a config's model, loaders, numbers, seed, log level and classes before a run.
+
+    Args:
+        cfg: the config.
+        splits: the splits that are used, of ``"train"``, ``"val"`` and ``"test"``.
+
+    Raises:
+        UserError: a value is missing or invalid.
+    """
+    for key in ("model", *[f"{split}_dataloader" for split in splits if split != "val"]):
+        _check(isinstance(cfg.get(key), dict), f"{cfg.filename} has no {key}")
+    for split in splits:
+        loader = cfg.get(f"{split}_dataloader")
+        if loader is not None:
+            _check_loader(loader, f"{split}_dataloader")
+    for path, value in _numbers(cfg._cfg_dict):
+        _check(not math.isnan(value), f"{path} is not a number: give a finite one")
+    for path, value in _numbers(cfg.get("optim_wrapper") or {}, "optim_wrapper"):
+        _check(math.isfinite(value), f"{path} is {value}: give a finite number")
+    seed = (_as_dict(cfg.get("randomness"), "randomness")).get("seed")
+    _check(
+        seed is None or (type(seed) is int and 0 <= seed <= _MAX_SEED),
+        f"randomness.seed is {seed!r}: give a whole number from 0 to {_MAX_SEED}",
+    )
+    level = cfg.get("log_level", "INFO")
+    _check(
+        type(level) is int or level in _LOG_LEVELS,
+        f"log_level is {level!r}: give one of {', '.join(_LOG_LEVELS)}",
+    )
+    schedule = _as_dict(cfg.get("train_cfg"), "train_cfg")
+    for key in ("max_epochs", "max_iters", "val_interval"):
+        number = schedule.get(key, 1)
+        _check(
+            isinstance(number, (int, float)) and number >= 1 and number == int(number),
+            f"train_cfg.{key} is {number!r}: give a whole number of at least 1",
+        )
+    for owner in (cfg.model.get("data_preprocessor"), cfg.get("data_preprocessor")):
+        deviations = owner.get("std") if isinstance(owner, dict) else None
+        if isinstance(deviations, (list, tuple)):
+            _check(0 not in deviations, f"data_preprocessor.std is {deviations}: 0 can't be divided by")
+    _check_top_k(cfg)
+
+
+def _check(fine: bool, message: str) -> None:
+    if not fine:
+        raise UserError(message)
+
+
+def _as_dict(value: Any, name: str) -> dict:
+    _check(value is None or isinstance(value, dict), f"{name} must be a dict, not {value!r}")
+    return value or {}
+
+
+def _check_loader(loader: Any, name: str) -> None:
+    if isinstance(loader, (list, tuple)):
+        # Some loops read several sets.
+        for index, one in enumerate(loader):
+            _check_loader(one, f"{name}.{index}")
+        return
+    loader = _as_dict(loader, name)
+    _check(isinstance(loader.get("dataset"), dict), f"{name}.dataset must be a dict")
+    for node in walk(loader["dataset"]):
+        for key in ("ann_file", "data_root"):
+            value = node.get(key) or ""
+            _check(isinstance(value, str), f"{key} of {name}.dataset is {value!r}: give a path")
+    for key, least in (("batch_size", 1), ("num_workers", 0)):
+        number = loader.get(key, least)
+        _check(
+            type(number) is int and number >= least,
+            f"{name}.{key} is {number!r}: give a whole number of at least {least}",
+        )
+    if not loader.get("num_workers", 0):
+        for key in ("persistent_workers", "prefetch_factor"):
+            _check(not loader.get(key), f"{name}.{key} needs {name}.num_workers of at least 1")
+
+
+def _numbers(node: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Every float inside a config with its path."""
+    if isinstance(node, float):
+        yield path, node
+    elif isinstance(node, (dict, list, tuple)):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, value in items:
+            yield from _numbers(value, f"{path}.{key}" if path else str(key))
+
+
+def _check_top_k(cfg: Config) -> None:
+    """Top-k accuracy needs k classes; it would fail in the first step, or only after an epoch."""
+    model = cfg.model
+    head = model.get("head") or model.get("cls_head") or {}
+    number = head.get("num_classes") if isinstance(head, dict) else None
+    if type(number) is not int:
+        return
+    evaluators = cfg.get("val_evaluator") or []
+    named = [("model.head.topk", head.get("topk"))]
+    named += [
+        ("val_evaluator.topk", node.get("topk"))
+        for node in (evaluators if isinstance(evaluators, (list, tuple)) else [evaluators])
+        if isinstance(node, dict) and str(node.get("type")).rpartition(".")[2] == "Accuracy"
+    ]
+    for name, top in named:
+        highest = max(
+            [k for k in (top if isinstance(top, (list, tuple)) else [top]) if type(k) is int] or [1]
+        )
+        _check(highest <= number, f"{name} asks for the best {highest} of {number} classes: lower it")

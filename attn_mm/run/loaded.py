@@ -1,0 +1,46 @@
+"""Check the checkpoint that a runner has loaded before it fills the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner
+
+from attn_mm.errors import UserError
+from attn_mm.frameworks.loading import check_finite, fill
+
+
+class CheckLoaded(Hook):
+    """Refuses a checkpoint that does not fit: mmengine fills in what it finds, and goes on.
+
+    A test and a resumed training need all of the model's weights. A training that starts from other
+    weights (``load_from``) needs one at least.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, testing: bool = False) -> None:
+        self._testing = testing
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check ``checkpoint``; UserError if the run can't use it."""
+        name = runner._load_from or f"the latest checkpoint in {runner.work_dir}"
+        model = _unwrapped(runner.model)
+        weights = checkpoint.get("state_dict", checkpoint)
+        if runner._resume or self._testing:
+            fill(model, weights, f"{name} does not fit {runner.cfg.filename}")
+            return
+        names = {str(key).removeprefix("module.") for key in weights}
+        if names.isdisjoint(model.state_dict()):
+            raise UserError(
+                f"none of the {len(names)} weights in {name} is the model's, whose names are like "
+                f"{next(iter(model.state_dict()))}: load_from needs a checkpoint of the same kind of model"
+            )
+        check_finite(model, weights, name)
+
+
+def _unwrapped(model: Any) -> Any:
+    inner = is_model_wrapper(model) or isinstance(model, BaseTTAModel)
+    return _unwrapped(model.module) if inner else model

@@ -1,0 +1,59 @@
+"""Files are written completely or not at all, and checkpoints are looked for before a run."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from attn_mm.errors import UserError
+from attn_mm.utils.files import check_checkpoint, remove_parts, replacing, write_atomically
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_one(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    write_atomically(link, "ü")
+    assert link.is_symlink() and target.read_bytes() == "ü".encode()
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    with replacing(tmp_path / "x.pth"):
+        assert len(list(tmp_path.glob(".x.pth.*"))) == 1
+        remove_parts(tmp_path)
+        assert not list(tmp_path.iterdir())
+        (tmp_path / f".x.pth.{os.getpid()}.part").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pth"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("nowhere.pth", "nowhere.pth does not exist"),
+        ("/", "/ is a folder"),
+        ("torchvision://nope", "torchvision has no model 'nope'"),
+        ("open-mmlab://nope", "open-mmlab has no model 'nope'"),
+        ("s3://bucket/x.pth", "needs the package petrel_client"),
+        ("cluster:s3://bucket/x.pth", "needs the package petrel_client"),
+        ("ftp://host/x.pth", "ftp:// is unknown"),
+        (3, "not by 3"),
+    ],
+)
+def test_checkpoints_that_can_t_be_loaded(path, said):
+    with pytest.raises(UserError, match=said):
+        check_checkpoint(path)
+
+
+@pytest.mark.parametrize("path", ["torchvision://resnet50", "open-mmlab://detectron2/resnet50_caffe"])
+def test_known_models(path):
+    check_checkpoint(path)
