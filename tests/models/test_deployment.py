@@ -122,8 +122,7 @@ def test_runs_in_onnx_runtime_with_any_batch(case, program, tmp_path):
     net, backbone = case
     path, x = str(tmp_path / "net.onnx"), picture(backbone, batch=3)
     with torch.no_grad():
-        # What torch simplifies by itself is in the test below: it takes half of the time.
-        torch.onnx.export(program, (), path, dynamo=True, verbose=False, optimize=False)
+        torch.onnx.export(program, (), path, dynamo=True, verbose=False)
         expected = outputs(net, x)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     maps = session.run(None, {session.get_inputs()[0].name: x.numpy()})
