@@ -20,7 +20,7 @@ from attn_mm.frameworks.demo import to_demo
 from attn_mm.run.cpu import keep_freed_memory, prefer_channels_last
 from attn_mm.run.options import RunOptions
 from attn_mm.run.runner import ResumableRunner
-from attn_mm.utils.config import load_config, merge_options, set_data_root
+from attn_mm.utils.config import load_config, merge_options, reason, set_data_root
 
 T = TypeVar("T")
 
@@ -72,7 +72,21 @@ def build_runner(cfg: Config) -> Runner:
 
 
 def join_processes(cfg: Config) -> None:
-    """Initialise distributed training for the config's launcher, once per process."""
+    """Initialise distributed training for the config's launcher, once per process.
+
+    Raises:
+        UserError: the launcher is unknown, or didn't start this process.
+    """
+    try:
+        _join(cfg)
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"--launcher {cfg.launcher}: {reason(error)}; start the command with tools/dist_train.sh or "
+            "tools/slurm_train.sh"
+        ) from error
+
+
+def _join(cfg: Config) -> None:
     if cfg.launcher == "none" or is_distributed():
         return
     if cfg.launcher == "pytorch" and not torch.cuda.is_available():

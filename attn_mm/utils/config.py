@@ -41,7 +41,7 @@ def reason(error: BaseException) -> str:
         error: what mmengine, a framework or a constructor raised.
     """
     text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    unknown = re.search(r"(\S+) is not in the (\S+) registry", text)
+    unknown = re.search(r"(\S+) is not in the (.+?) registry", text)
     if unknown:
         return f"there is no {unknown[2].rpartition('::')[2]} of the type {unknown[1]}"
     option = re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'", text)
@@ -49,7 +49,7 @@ def reason(error: BaseException) -> str:
         # An inherited dict keeps the options of the type that it had.
         return f"{option[1]} has no {option[2]!r}; if a base config sets that, add _delete_=True to the dict"
     # mmengine names the class that it was building, and the class that was building that.
-    return f"{type(error).__name__}: {re.sub(r'(class `[^`]*` in [^ :]*: )+', '', text)}"[:150].rstrip(" .:")
+    return f"{type(error).__name__}: {re.sub(r'(class `[^`]*` in [^ :]*: )+', '', text)}"[:130].rstrip(" .:")
 
 
 def load_config(path: str, options: dict | None = None) -> Config:

@@ -130,3 +130,13 @@ def test_no_network_names_the_way_out(repo, coco_tiny, tmp_path):
     assert code == 2, output
     assert "--no-pretrained" in output.splitlines()[-1] and "Traceback" not in output
     assert time.monotonic() - started < 120
+
+
+@pytest.mark.parametrize("launcher", ["pytorch", "slurm"])
+def test_a_launcher_that_did_not_start_the_process_is_named(repo, tmp_path, launcher, capsys, monkeypatch):
+    monkeypatch.chdir(repo)
+    for name in ("RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SystemExit, match="2"):
+        train.main([CONFIG, "--demo", "--work-dir", str(tmp_path), "--launcher", launcher])
+    assert f"error: --launcher {launcher}: " in capsys.readouterr().err
