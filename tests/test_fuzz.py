@@ -64,41 +64,25 @@ junk = st.one_of(
 )
 
 
-def places(content, place=()):
-    """Every place in a nested content, from the inside out."""
-    pairs = (
-        content.items()
-        if isinstance(content, dict)
-        else enumerate(content)
-        if isinstance(content, list)
-        else ()
-    )
-    for key, inner in pairs:
-        yield from places(inner, (*place, key))
-        yield (*place, key)
-
-
 @st.composite
 def spoiled(draw, good):
-    """Good content with one or two places replaced, removed or repeated."""
+    """Good content with one or two places replaced, removed, repeated or in another order, at any depth."""
     content = copy.deepcopy(good)
     for _ in range(draw(st.integers(1, 2))):
-        known = [*places(content)]
-        if not known:
-            break
-        *way, last = draw(st.sampled_from(known))
         owner = content
-        for key in way:
-            owner = owner[key]
-        how = draw(st.sampled_from(["replace", "replace", "replace", "remove", "repeat", "swap"]))
-        if how == "replace":
-            owner[last] = draw(junk)
-        elif how == "remove":
-            del owner[last]
-        elif how == "repeat" and isinstance(owner, list):
-            owner.append(copy.deepcopy(owner[last]))
-        elif isinstance(owner, list):
-            owner.reverse()
+        while owner:
+            key = draw(st.sampled_from([*owner] if isinstance(owner, dict) else range(len(owner))))
+            if isinstance(owner[key], (dict, list)) and owner[key] and draw(st.integers(0, 3)):
+                owner = owner[key]
+                continue
+            how = draw(st.sampled_from(["replace", "replace", "replace", "remove", "repeat", "turn"]))
+            if how == "replace":
+                owner[key] = draw(junk)
+            elif how == "remove":
+                del owner[key]
+            elif isinstance(owner, list):
+                owner[:] = [*owner, copy.deepcopy(owner[key])] if how == "repeat" else owner[::-1]
+            break
     return content
 
 
@@ -154,6 +138,8 @@ def annotated(tmp_path, config, masks=False):
         category.update(keypoints=[f"point {i}" for i in range(17)], supercategory="animal")
     for item in content["annotations"] if masks else ():
         item["segmentation"] = [[6, 6, 42, 6, 42, 42]]
+    for item in content["annotations"] if config is small.detection_config else ():
+        del item["keypoints"]
     small.write_annotations(tmp_path, content)
     return content, config(tmp_path)
 
