@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import yaml
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
 
 from attn_mm.compat import file_handlers, object_arrays
 from attn_mm.datasets.checks.guard import open_test_set
@@ -59,7 +61,8 @@ def test_nothing_runs(evil, marker):
 
 @pytest.mark.parametrize("ending", ["pkl", "yaml"])
 def test_a_data_set_names_the_file_that_it_refuses(evil, marker, ending):
-    dataset = dict(type="mmengine.BaseDataset", ann_file=str(evil / f"evil.{ending}"))
+    DATASETS.register_module(name="PlainSet", module=BaseDataset, force=True)
+    dataset = dict(type="PlainSet", ann_file=str(evil / f"evil.{ending}"))
     cfg = Config(dict(default_scope="mmengine", test_dataloader=dict(dataset=dataset)))
     with pytest.raises(UserError, match=rf"evil\.{ending}: refused"):
         open_test_set(cfg)
