@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
+import os
 import os.path as osp
 import pickle
 import signal
@@ -11,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeGuard
 
 EXIT_STATUS = 2
 
@@ -89,6 +92,10 @@ def reports_user_errors(main: Callable) -> Callable:
 
     @functools.wraps(main)
     def run(*args, **kwargs):
+        for stream in (sys.stdout, sys.stderr):
+            # A locale may lack the letters of a name; that is no reason to fail.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             with handling_sigterm(_terminate):
                 return main(*args, **kwargs)
@@ -107,30 +114,49 @@ def reports_user_errors(main: Callable) -> Callable:
     return run
 
 
+def check_current_folder() -> None:
+    """End Python with one line if the current folder was deleted: oneMKL would abort it with a wrong one."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        print("error: the current folder no longer exists: change to another one", file=sys.stderr)
+        raise SystemExit(EXIT_STATUS) from None
+
+
+def is_disk_full(error: Exception) -> TypeGuard[OSError]:
+    """Whether a file can't be written for lack of space."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
 def _message(error: Exception) -> str | None:
     """What to tell the user, or None if the error is a bug."""
     if isinstance(error, (UserError, CheckpointError)):
         return str(error)
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or _NO_MEMORY in str(error):
         return "out of memory: use smaller batches or images, or a machine with more"
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if is_disk_full(error):
         return f"{error.filename or 'a file'} can't be written ({error.strerror}): free some space"
     return None
 
 
 _NO_MEMORY = "can't allocate memory"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-_LONGEST = 193
+_LONGEST, _LONGEST_WITH_PATHS = 193, 493
 
 
 def one_line(message: str) -> str:
-    """Put a message on one line: without control characters, and of a long one the beginning and the end."""
-    text = " ".join(message.split())
+    """Put a message on one line, without control characters; of a long one, keep the beginning and the end.
+
+    Long are 200 characters beside the paths in it, or 500 with them.
+    """
+    words = message.split()
+    text = " ".join(words)
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    if len(text) <= _LONGEST:
+    longest = min(_LONGEST + sum(len(word) for word in words if "/" in word), _LONGEST_WITH_PATHS)
+    if len(text) <= longest:
         return text
     # What to do is at the end.
-    return f"{text[: _LONGEST * 2 // 3]} ... {text[-(_LONGEST // 3 - 5) :]}"
+    return f"{text[: longest * 2 // 3]} ... {text[-(longest // 3 - 5) :]}"
 
 
 @contextmanager

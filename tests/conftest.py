@@ -88,7 +88,7 @@ def coco_tiny(real_data: Path) -> Path:
     return real_data / "coco_tiny"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def quick_runs(monkeypatch):
     """Runs without what takes most of a short one's time: the config's layout, the report of the machine."""
     monkeypatch.setattr("mmengine.config.config.FormatCode", lambda text, **_: (text, False))

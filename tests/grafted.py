@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from unittest import mock
 
 import pytest
 import torch
 from mmengine.registry import MODELS
 from torch import nn
+
+BOTTLENECKS = 50 if "ATTN_MM_WHOLE_MATRIX" in os.environ else 26
+"""The depth of the ResNets of bottlenecks: 26 layers have two of them a stage, as 18 have basic blocks."""
 
 NARROW = dict(base_channels=16, stem_channels=16)
 GROUPED = {
@@ -17,25 +21,25 @@ GROUPED = {
 }
 RESNETS = [
     ("mmdet.ResNet", 18),
-    ("mmdet.ResNet", 50),
-    ("mmdet.ResNetV1d", 50),
-    ("mmdet.ResNeXt", 50),
+    ("mmdet.ResNet", BOTTLENECKS),
+    ("mmdet.ResNetV1d", BOTTLENECKS),
+    ("mmdet.ResNeXt", BOTTLENECKS),
     ("mmpose.ResNet", 18),
-    ("mmpose.ResNet", 50),
-    ("mmpose.ResNetV1d", 50),
-    ("mmpose.ResNeXt", 50),
+    ("mmpose.ResNet", BOTTLENECKS),
+    ("mmpose.ResNetV1d", BOTTLENECKS),
+    ("mmpose.ResNeXt", BOTTLENECKS),
     ("mmpretrain.ResNet", 18),
-    ("mmpretrain.ResNet", 50),
-    ("mmpretrain.ResNetV1c", 50),
-    ("mmpretrain.ResNetV1d", 50),
-    ("mmpretrain.ResNeXt", 50),
+    ("mmpretrain.ResNet", BOTTLENECKS),
+    ("mmpretrain.ResNetV1c", BOTTLENECKS),
+    ("mmpretrain.ResNetV1d", BOTTLENECKS),
+    ("mmpretrain.ResNeXt", BOTTLENECKS),
     ("mmpretrain.ResNet_CIFAR", 18),
     ("attn_mm.WideResNet", 10),
     ("mmaction.ResNet", 18),
-    ("mmaction.ResNet", 50),
+    ("mmaction.ResNet", BOTTLENECKS),
     ("mmaction.ResNet3d", 18),
-    ("mmaction.ResNet3d", 50),
-    ("mmaction.ResNet3dSlowOnly", 50),
+    ("mmaction.ResNet3d", BOTTLENECKS),
+    ("mmaction.ResNet3dSlowOnly", BOTTLENECKS),
     ("mmaction.ResNet2Plus1d", 18),
 ]
 MOBILE_NETS = [
@@ -48,9 +52,9 @@ MOBILE_NETS = [
 ]
 ONE_OF_EACH = [
     ("mmdet.ResNet", 18),
-    ("mmdet.ResNet", 50),
+    ("mmdet.ResNet", BOTTLENECKS),
     ("mmpose.ResNet", 18),
-    ("mmpretrain.ResNet", 50),
+    ("mmpretrain.ResNet", BOTTLENECKS),
     ("mmaction.ResNet", 18),
     ("mmaction.ResNet3d", 18),
 ]
@@ -83,7 +87,11 @@ MATRIX = [(b, g) for b in RESNETS for g in GRAFTS] + [(b, g) for b in MOBILE_NET
 """Every backbone with every graft; no MobileNetV2 has an SE."""
 MATRIX = [(b, g) for b, g in MATRIX if not (b[0].endswith("V2") and g == "SE-slot")]
 
-WITH_EVERY_GRAFT = [("mmdet.ResNet", 50), ("mmaction.ResNet3d", 18), ("mmpretrain.MobileNetV3", "small")]
+WITH_EVERY_GRAFT = [
+    ("mmdet.ResNet", BOTTLENECKS),
+    ("mmaction.ResNet3d", 18),
+    ("mmpretrain.MobileNetV3", "small"),
+]
 """The blocks that a graft tells apart: two or three convolutions, bare or mmcv's, 2D or 3D; mobile ones."""
 ON_EVERY_BACKBONE = ("all", "TD-m3")
 """Grafts of every kind at once, and the longest feedback of the mobile blocks."""
@@ -102,6 +110,12 @@ def is_3d(backbone) -> bool:
     return "3d" in backbone[0] or "2Plus1d" in backbone[0]
 
 
+def with_26_layers(kind: str) -> None:
+    """Let the ResNets of this kind, and those made of it, have 26 layers."""
+    settings = MODELS.get("mmaction.ResNet3d" if kind == "attn_mm.HaraResNet3d" else kind).arch_settings
+    settings.setdefault(26, (settings[50][0], (2, 2, 2, 2)))
+
+
 def config(backbone, **options) -> dict:
     """A narrow backbone, where it can be; all of its norms train."""
     kind, depth = backbone
@@ -112,6 +126,7 @@ def config(backbone, **options) -> dict:
     elif kind == "attn_mm.WideResNet":
         cfg |= dict(depth=depth, widen_factor=1, out_indices=(0, 1, 2))
     else:
+        with_26_layers(kind)
         cfg |= dict(depth=depth, out_indices=(0, 1, 2, 3))
         if kind.startswith("mmaction."):
             cfg |= dict(pretrained=None)
@@ -132,7 +147,11 @@ def build(backbone, grafts, **options) -> nn.Module:
     )
 
 
-def build_short(backbone, grafts) -> nn.Module:
+TWO_STAGES = dict(num_stages=2, out_indices=(0, 1), dilations=(1, 1))
+"""Options of a ResNet that is left with its first half; :func:`build_short` adds the strides."""
+
+
+def build_short(backbone, grafts, **options) -> nn.Module:
     """The same with one block a stage, or some of a mobile net's."""
     kind, depth = backbone
     upstream = MODELS.get(kind)
@@ -145,8 +164,12 @@ def build_short(backbone, grafts) -> nn.Module:
         few = [settings[depth][i] for i in (0, 1, 3, 4, -1)]
         with mock.patch.dict(settings, {depth: few}):
             return build(backbone, grafts, out_indices=(len(few) + 1,))
+    with_26_layers(kind)
+    if "num_stages" in options:
+        names = ("spatial_strides", "temporal_strides") if is_3d(backbone) else ("strides",)
+        options |= dict.fromkeys(names, (1, 2))
     with mock.patch.dict(settings, {depth: (settings[depth][0], (1, 1, 1, 1))}):
-        return build(backbone, grafts)
+        return build(backbone, grafts, **options)
 
 
 def picture(backbone, batch: int = 2, dtype=torch.float32) -> torch.Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -61,6 +63,17 @@ def test_sigterm_ends_a_command(capsys):
 
 
 def test_of_a_long_message_beginning_and_end_stay():
-    line = one_line("a/long/path: " + "x" * 500 + ": do this")
-    assert line.startswith("a/long/path: x") and line.endswith("x: do this") and len(line) <= 193
+    line = one_line("what is wrong: " + "x" * 500 + ": do this")
+    assert line.startswith("what is wrong: x") and line.endswith("x: do this") and len(line) <= 193
     assert one_line("x" * 193) == "x" * 193
+    assert one_line("x/" * 90 + " " + "x" * 190) == "x/" * 90 + " " + "x" * 190
+    assert len(one_line("x/" * 300)) <= 493
+
+
+def test_a_deleted_folder_is_named(tmp_path, repo):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    code = f"import os, sys; os.rmdir({str(folder)!r}); sys.path.insert(0, {str(repo)!r}); import attn_mm"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: the current folder no longer exists: change to another one\n"

@@ -14,6 +14,7 @@ from attn_mm.compat import (
     coco_info,
     color_jitter,
     drn,
+    external_configs,
     file_handlers,
     imgaug_bool,
     local_writes,
@@ -30,6 +31,7 @@ from attn_mm.compat import (
 _PATCHED = (
     numpy_aliases,
     checkpoints,
+    external_configs,
     local_writes,
     checkpoint_hook,
     checkpoint_configs,

@@ -84,13 +84,16 @@ def _read(file: IO[bytes], name: str, map_location: MapLocation) -> Any:
         content = checkpoint_formats.read(file, map_location)
     except pickle_builders.ForbiddenGlobal as error:
         raise UnsafeCheckpointError(
-            f"refused {name}: {error}. If you trust the file and that name, "
-            "allow it with torch.serialization.add_safe_globals([...])"
+            f"refused {name}: {error}; if you trust it, allow it: torch.serialization.add_safe_globals([...])"
         ) from None
     except pickle_budget.Refused as error:
         raise UnsafeCheckpointError(f"refused {name}: {error}") from None
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     # A damaged pickle can fail in any way.
     except Exception as error:
+        if "can't allocate memory" in str(error):
+            raise MemoryError from error
         raise _unreadable(name, error) from error
     return _without_program(content)
 

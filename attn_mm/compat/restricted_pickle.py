@@ -24,6 +24,7 @@ from attn_mm.compat.pickle_builders import (
     STATES,
     Call,
     ForbiddenGlobal,
+    StorageKind,
     expect,
     expect_keys,
     is_key,
@@ -51,6 +52,12 @@ def _trusted() -> dict[str, Any]:
     return {
         path: item for item, path in pairs if not path.startswith(("torch.distributed.", "torch.nested."))
     }
+
+
+def _described(item: Any) -> str:
+    if type(item) is StorageKind:
+        return "the constructor of a torch storage"
+    return path_of(item) if hasattr(item, "__qualname__") else f"a call or change of a {type(item).__name__}"
 
 
 class Unpickler(pickle._Unpickler):
@@ -100,14 +107,16 @@ class Unpickler(pickle._Unpickler):
     def _call(self, function: Any, args: Any) -> Any:
         self.budget.take_objects(100)
         expect(type(args) is tuple, "call")
-        if type(function) is Call:
-            return function.build(self, *args)
         # By identity: what is called may be anything, also what can't be hashed.
-        if id(function) in _BUILDERS:
-            return _BUILDERS[id(function)](self, *args)
+        build = function.build if type(function) is Call else _BUILDERS.get(id(function))
+        if build is not None:
+            try:
+                return build(self, *args)
+            except TypeError:
+                raise Refused("a call in it has other arguments than in any honest file") from None
         if any(function is item for item in _trusted().values()):
             return function(*args)
-        raise ForbiddenGlobal(path_of(function) if hasattr(function, "__qualname__") else "a call of data")
+        raise ForbiddenGlobal(_described(function))
 
     def load_reduce(self) -> None:
         args = self.stack.pop()
@@ -127,7 +136,7 @@ class Unpickler(pickle._Unpickler):
             return self.load_newobj()
         args, cls = self.stack.pop(), self.stack.pop()
         if not (isinstance(cls, type) and any(cls is item for item in _trusted().values())):
-            raise ForbiddenGlobal(path_of(cls))
+            raise ForbiddenGlobal(_described(cls))
         self.append(cls.__new__(cls, *args, **options))
 
     def load_build(self) -> None:
@@ -139,8 +148,7 @@ class Unpickler(pickle._Unpickler):
             del self.stack[-1]
             return
         if not any(type(target) is item for item in _trusted().values()):
-            of = path_of(target) if hasattr(target, "__qualname__") else path_of(type(target))
-            raise ForbiddenGlobal(of)
+            raise ForbiddenGlobal(_described(target))
         super().load_build()  # type: ignore[misc]  # typeshed has not this method
 
     def load_binpersid(self) -> None:

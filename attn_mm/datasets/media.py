@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from attn_mm.errors import UnreadableFile, UnsuitableImage, UserError
+from attn_mm.utils.files import writing
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -71,8 +72,24 @@ def write_image(path: Path, picture: np.ndarray) -> None:
     Raises:
         UserError: if writing fails.
     """
-    if not cv2.imwrite(str(path), picture):
-        raise UserError(f"{path} can't be written")
+    # imwrite takes no name that isn't UTF-8.
+    try:
+        encoded, content = cv2.imencode(path.suffix, picture)
+    except cv2.error:
+        encoded = False
+    if not encoded:
+        raise UserError(f"{path} can't be written: OpenCV can't encode {path.suffix} of this size")
+    with writing(path):
+        path.write_bytes(content.tobytes())
+
+
+def _opencv_name(path: Path) -> str:
+    """The name of a video for OpenCV, which would crash if it isn't UTF-8; UserError then."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UnreadableFile(f"{path}: rename the video; OpenCV opens UTF-8 names only") from error
+    return str(path)
 
 
 class VideoFrames:
@@ -89,7 +106,7 @@ class VideoFrames:
     def __init__(self, path: Path) -> None:
         # Otherwise FFmpeg prints its own message about a damaged file as well.
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        self._capture = cv2.VideoCapture(str(path))
+        self._capture = cv2.VideoCapture(_opencv_name(path))
         decoded, self._first = self._capture.read()
         if not decoded:
             raise UnreadableFile(
@@ -141,7 +158,7 @@ class VideoFile(AbstractContextManager):
 
     def _begun(self, picture: np.ndarray) -> cv2.VideoWriter:
         codec = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(self._path), codec, self._rate, picture.shape[1::-1])
+        writer = cv2.VideoWriter(_opencv_name(self._path), codec, self._rate, picture.shape[1::-1])
         if not writer.isOpened():
             raise UserError(f"{self._path} can't be written: this OpenCV has no MP4 encoder, or no access")
         self._blank = np.full_like(picture, 255)

@@ -133,6 +133,9 @@ def multiply_adds(operations: Mapping) -> tuple[int, int]:
     return full - sum(n for op, n in operations.items() if op in _FULL) // 2, full
 
 
+_RANDOM = frozenset({Tensor.normal_, Tensor.uniform_})
+
+
 class _MetaStorage(TorchFunctionMode):
     """Give no storage to weights, which layers make with ``torch.empty``; other tensors keep their values."""
 
@@ -140,6 +143,9 @@ class _MetaStorage(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func is torch.empty and kwargs.get("device") is None:
             kwargs["device"] = "meta"
+        # What torch does to initialise nothing takes half of a network's time.
+        if func in _RANDOM and args[0].is_meta:
+            return args[0]
         return func(*args, **kwargs)
 
 

@@ -20,6 +20,7 @@ from attn_mm.explorer.cams import Cams
 from attn_mm.explorer.page import FOLDERS, INDEX, Page, Shown
 from attn_mm.frameworks.framework import Framework, ImageFramework, VideoFramework
 from attn_mm.frameworks.loading import load_model
+from attn_mm.frameworks.pipelines import processing
 from attn_mm.frameworks.prediction import Clip, ClipView, Prediction, Predictor, VideoPredictor, View
 from attn_mm.inference.inputs import (
     Request,
@@ -188,11 +189,13 @@ def explore_images(paths: list[Path], explorer: ImageExplorer, predictor: Predic
         for path in progress.track(paths, description="images"):
             try:
                 image = read_image(path)
+                with processing(path, image):
+                    prediction = predictor(image, path.name)
             except UserError as error:
                 _say(progress, f"skipped: {error}")
                 page.skipped.append(path.name)
                 continue
-            explorer.add(path.name, image, predictor(image, path.name))
+            explorer.add(path.name, image, prediction)
     if not page.items:
         raise UserError(f"none of the {len(paths)} images in {paths[0].parent} can be read")
 

@@ -190,7 +190,8 @@ def _at_most(picture: np.ndarray, side: int) -> np.ndarray:
     zoom = side / max(picture.shape[:2])
     if zoom >= 1:
         return picture
-    return cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+    size = [max(1, round(zoom * length)) for length in picture.shape[1::-1]]
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def _thumb(picture: np.ndarray) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from attn_mm.errors import CheckpointError, UserError
 from attn_mm.frameworks import framework_of
+from attn_mm.utils.config import reason
 
 
 def load_model(cfg: Config, checkpoint: str, device: str) -> BaseModel:
@@ -38,8 +40,10 @@ def load_model(cfg: Config, checkpoint: str, device: str) -> BaseModel:
         fill(model, content.get("state_dict", content), f"{checkpoint} does not fit {cfg.filename}")
         model.dataset_meta = framework_of(cfg).dataset_meta(cfg, _saved_meta(content))
     try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it computes nothing")
         model.to(device)
-    except (AssertionError, RuntimeError) as error:
+    except (AssertionError, ModuleNotFoundError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
     return model.eval()
 
@@ -58,10 +62,7 @@ def _build(cfg: Config, defaults: dict) -> BaseModel:
         raise
     except Exception as error:
         # A constructor raises whatever it likes where the config's options don't fit it.
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"the model of {cfg.filename} can't be built: {type(error).__name__}: {reason}"
-        ) from error
+        raise UserError(f"the model of {cfg.filename} can't be built: {reason(error)}") from error
 
 
 def fill(model: BaseModel, weights: dict, complaint: str) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
+from pathlib import Path
 
+import cv2
+import numpy as np
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
@@ -28,6 +33,19 @@ def image_size(cfg: Config) -> tuple[int, int]:
     # -1 stands for a side that follows from the image's.
     sides = [side for side in sides if side > 0]
     return sides[0], sides[-1]
+
+
+@contextlib.contextmanager
+def processing(path: Path, image: np.ndarray) -> Iterator[None]:
+    """In this context, OpenCV's refusal of an image is a UserError that names it and its size.
+
+    A pipeline that keeps the aspect ratio makes no picture of a very narrow one.
+    """
+    try:
+        yield
+    except (cv2.error, ZeroDivisionError) as error:
+        height, width = image.shape[:2]
+        raise UserError(f"{path}: the config can't process an image of {width} x {height} pixels") from error
 
 
 def metainfo_of_test_set(cfg: Config) -> dict:

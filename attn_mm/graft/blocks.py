@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from attn_mm.graft.swap import swap_class
-from attn_mm.graft.units import Family, GraftedBlock, Unit, record_of_block
+from attn_mm.graft.units import Family, GraftedBlock, Unit, other_forwards, record_of_block
 from attn_mm.layers.forms.td import pooled_conv_norm
 from attn_mm.layers.ops.closing import ClosesBranch
 from attn_mm.layers.ops.execution import is_watched
@@ -32,11 +32,12 @@ class AttendedMixin(nn.Module):
         return self.attn_mm.family
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.family.finish(self, self._sum(x))
+
+    def _sum(self, x: Tensor) -> Tensor:
         if getattr(self, "with_cp", False) and x.requires_grad:
-            out = checkpoint(self._with_shortcut, x, use_reentrant=False)
-        else:
-            out = self._with_shortcut(x)
-        return self.family.finish(self, out)
+            return checkpoint(self._with_shortcut, x, use_reentrant=False)
+        return self._with_shortcut(x)
 
     def _with_shortcut(self, x: Tensor) -> Tensor:
         gate = self._closing_gate()
@@ -98,14 +99,40 @@ class AttendedMixin(nn.Module):
         return layers(x) if gate is None or layers[-1] is not gate else layers[:-1](x)
 
 
+class RecursiveMixin(AttendedMixin):
+    """Mixin of DetectoRS's blocks: the layers run in its recursive pyramid's pass over the backbone, too."""
+
+    prefix = "Attended"
+    rfp_inplanes: int | None
+    rfp_conv: nn.Module
+    """Only in blocks that get features of the pyramid."""
+
+    def rfp_forward(self, x: Tensor, rfp_feat: Tensor | None) -> Tensor:
+        """The block's second forward, which adds the pyramid's features of the pass before."""
+        out = self._sum(x)
+        if self.rfp_inplanes:
+            out = out + self.rfp_conv(rfp_feat)
+        return self.family.finish(self, out)
+
+
 def attend(block: Any) -> Any:
-    """Make ``block``, in place, run its units in turn. No layers follow them yet."""
-    if not isinstance(block, AttendedMixin):
-        record = record_of_block(block)
-        record.last_unit = record.family.units(block)[-1].name
-        block.attn = nn.ModuleDict()
-        swap_class(block, AttendedMixin)
-    return block
+    """Make ``block``, in place, run its units in turn. No layers follow them yet.
+
+    Raises:
+        TypeError: the block has a further forward, in which the layers would not run.
+    """
+    if isinstance(block, AttendedMixin):
+        return block
+    ways = set(other_forwards(block))
+    if unknown := ways - {"rfp_forward"}:
+        raise TypeError(
+            f"{type(block).__name__} also runs by {', '.join(sorted(unknown))}, which grafts don't reach: "
+            "graft onto a backbone without it"
+        )
+    record = record_of_block(block)
+    record.last_unit = record.family.units(block)[-1].name
+    block.attn = nn.ModuleDict()
+    return swap_class(block, RecursiveMixin if ways else AttendedMixin)
 
 
 class TopDown(nn.Module):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain, takewhile
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -188,6 +189,16 @@ def forward_owner(module: nn.Module) -> str:
     """The full name of the class that defines ``module``'s forward."""
     cls = next(cls for cls in type(module).__mro__ if "forward" in vars(cls))
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def other_forwards(module: nn.Module) -> list[str]:
+    """Further forwards of ``module``: those of the classes derived from the one that defines ``forward``.
+
+    A graft that replaces the forward does not reach them. A class's own helpers of its forward don't count.
+    """
+    derived = takewhile(lambda cls: "forward" not in vars(cls), type(module).__mro__)
+    names = chain.from_iterable(map(vars, derived))
+    return [name for name in names if name.endswith("_forward") or name.startswith("forward_")]
 
 
 def find_family(block: nn.Module) -> Family | None:

@@ -13,6 +13,7 @@ from attn_mm.datasets.media import (
     write_image,
 )
 from attn_mm.errors import UserError
+from attn_mm.frameworks.pipelines import processing
 from attn_mm.frameworks.prediction import Predictor
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.predictions import Predictions
@@ -27,11 +28,12 @@ def run_images(
         for path in progress.track(paths, description="images"):
             try:
                 image = read_image(path)
+                with processing(path, image):
+                    prediction = predictor(image, path.name)
             except UserError as error:
                 progress.console.print(f"skipped: {error}", markup=False, highlight=False, soft_wrap=True)
                 found.skipped.append(path.name)
                 continue
-            prediction = predictor(image, path.name)
             write_image(found.out / path.name, prediction.picture)
             if sheets:
                 for view in prediction.views:

@@ -12,6 +12,7 @@ from torch import nn
 from attn_mm.errors import ConfigError
 from attn_mm.graft.blocks import FeedbackMixin
 from attn_mm.graft.grafted import Grafted, find_flows, record_of
+from attn_mm.graft.new_norms import synchronize_like, thaw_norms
 from attn_mm.graft.options import check_options
 from attn_mm.graft.own_init import OwnStart
 from attn_mm.graft.state import LoadReport, reports_copies
@@ -41,11 +42,13 @@ class AttnMixin(LoadReport):
 
     def train(self, mode: bool = True):
         super().train(mode)
-        # norm_eval keeps pretrained statistics, but the norms of new modules have none.
+        # norm_eval and partial_bn keep pretrained statistics, but the norms of new modules have none.
         for name in self.attn_mm.modules:
             module = self.get_submodule(name)
             if any(parameter.requires_grad for parameter in module.parameters()):
                 module.train(mode)
+                if getattr(self, "partial_bn", False):
+                    thaw_norms(module)
         return self
 
     def init_weights(self, *args, **kwargs) -> None:
@@ -113,6 +116,7 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
             modules += _function(kind, options)(net, **options)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"graft {kind}: {error}") from error
+    synchronize_like(net, modules)
     names = {module: name for name, module in net.named_modules()}
     record_of(net).modules += [names[module] for module in modules]
     if not isinstance(net, AttnMixin):

@@ -26,7 +26,8 @@ def check_config(cfg: Config, splits: Sequence[str]) -> None:
         UserError: a value is missing or invalid.
     """
     for key in ("model", *[f"{split}_dataloader" for split in splits if split != "val"]):
-        _check(isinstance(cfg.get(key), dict), f"{cfg.filename} has no {key}")
+        kinds = dict if key == "model" else (dict, list)
+        _check(isinstance(cfg.get(key), kinds), f"{cfg.filename} has no {key}")
     for split in splits:
         loader = cfg.get(f"{split}_dataloader")
         if loader is not None:
@@ -49,14 +50,14 @@ def check_config(cfg: Config, splits: Sequence[str]) -> None:
     for key in ("max_epochs", "max_iters", "val_interval"):
         number = schedule.get(key, 1)
         _check(
-            isinstance(number, (int, float)) and number >= 1 and number == int(number),
+            isinstance(number, (int, float)) and 1 <= number < math.inf and number == int(number),
             f"train_cfg.{key} is {number!r}: give a whole number of at least 1",
         )
     for owner in (cfg.model.get("data_preprocessor"), cfg.get("data_preprocessor")):
         deviations = owner.get("std") if isinstance(owner, dict) else None
         if isinstance(deviations, (list, tuple)):
             _check(0 not in deviations, f"data_preprocessor.std is {deviations}: 0 can't be divided by")
-    _check_top_k(cfg)
+    _check_top_k(cfg, splits)
 
 
 def _check(fine: bool, message: str) -> None:
@@ -80,7 +81,7 @@ def _check_loader(loader: Any, name: str) -> None:
     for node in walk(loader["dataset"]):
         for key in ("ann_file", "data_root"):
             value = node.get(key) or ""
-            _check(isinstance(value, str), f"{key} of {name}.dataset is {value!r}: give a path")
+            _check(not isinstance(value, (int, float)), f"{key} of {name}.dataset is {value!r}: give a path")
     for key, least in (("batch_size", 1), ("num_workers", 0)):
         number = loader.get(key, least)
         _check(
@@ -89,7 +90,8 @@ def _check_loader(loader: Any, name: str) -> None:
         )
     if not loader.get("num_workers", 0):
         for key in ("persistent_workers", "prefetch_factor"):
-            _check(not loader.get(key), f"{name}.{key} needs {name}.num_workers of at least 1")
+            unset = loader.get(key) is None or loader[key] is False
+            _check(unset, f"{name}.{key} needs {name}.num_workers of at least 1")
 
 
 def _numbers(node: Any, path: str = "") -> Iterator[tuple[str, float]]:
@@ -102,22 +104,19 @@ def _numbers(node: Any, path: str = "") -> Iterator[tuple[str, float]]:
             yield from _numbers(value, f"{path}.{key}" if path else str(key))
 
 
-def _check_top_k(cfg: Config) -> None:
-    """Top-k accuracy needs k classes; it would fail in the first step, or only after an epoch."""
-    model = cfg.model
-    head = model.get("head") or model.get("cls_head") or {}
+def _check_top_k(cfg: Config, splits: Sequence[str]) -> None:
+    """Top-k accuracy needs k classes; mmpretrain fails in the first step, or only after an epoch."""
+    head = cfg.model.get("head")
     number = head.get("num_classes") if isinstance(head, dict) else None
     if type(number) is not int:
         return
-    evaluators = cfg.get("val_evaluator") or []
-    named = [("model.head.topk", head.get("topk"))]
-    named += [
-        ("val_evaluator.topk", node.get("topk"))
-        for node in (evaluators if isinstance(evaluators, (list, tuple)) else [evaluators])
-        if isinstance(node, dict) and str(node.get("type")).rpartition(".")[2] == "Accuracy"
-    ]
+    named = [("model.head.topk", head.get("topk"))] if head.get("cal_acc") else []
+    for split in splits:
+        evaluators = cfg.get(f"{split}_evaluator") or []
+        for node in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+            if isinstance(node, dict) and str(node.get("type")).rpartition(".")[2] == "Accuracy":
+                named.append((f"{split}_evaluator.topk", node.get("topk")))
     for name, top in named:
-        highest = max(
-            [k for k in (top if isinstance(top, (list, tuple)) else [top]) if type(k) is int] or [1]
-        )
+        numbers = [k for k in (top if isinstance(top, (list, tuple)) else [top]) if type(k) is int]
+        highest = max(numbers, default=1)
         _check(highest <= number, f"{name} asks for the best {highest} of {number} classes: lower it")

@@ -6,7 +6,7 @@ import ctypes
 import sys
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -28,26 +28,36 @@ def keep_freed_memory() -> None:
 def prefer_channels_last(model: nn.Module) -> None:
     """Store the weights of every 2D convolution in the layout that oneDNN's kernels prefer.
 
-    ``Module.to(memory_format=...)`` would fail on the 5-D weights of 3D convolutions. A network with a
-    convolution of :func:`_corrupts_memory` keeps its layout.
+    ``Module.to(memory_format=...)`` would fail on the 5-D weights of 3D convolutions. The convolutions of
+    :func:`_corrupts_memory` stay contiguous, and so does their input.
     """
-    if any(_corrupts_memory(module) for module in model.modules()):
-        return
+    contiguous = [module for module in model.modules() if _corrupts_memory(module)]
+    for conv in contiguous:
+        conv.register_forward_pre_hook(_make_contiguous)
+    kept = {id(parameter) for conv in contiguous for parameter in conv.parameters(recurse=False)}
     for parameter in model.parameters():
-        if parameter.dim() == 4:
+        if parameter.dim() == 4 and id(parameter) not in kept:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def _corrupts_memory(module: nn.Module) -> bool:
-    """Whether oneDNN's backward pass of torch 2.11 writes past this convolution's memory in that layout.
+    """Whether oneDNN may write past the memory of this convolution's backward pass in that layout.
 
-    It does on AVX-512 for kernels of 1x1 with a stride, of at most 8 input and 16 output channels. The
-    layout of the input decides as well as that of the weights, so the rest of the network has to follow.
+    oneDNN 3.10 (torch 2.11) copies the pixels that a strided 1x1 convolution reads to a buffer of (pixels x
+    input channels), but starts each part of the pixels at a multiple of the vector's length instead of the
+    channels (``jit_avx2_1x1_convolution.cpp`` and ``jit_avx512_common_1x1_convolution.cpp``, backward by
+    weights). With fewer channels than a vector holds, 8 in AVX2 and 16 in AVX-512, it writes beyond the
+    buffer: into another thread's part, which makes gradients wrong, or into memory of others.
     """
     return (
         isinstance(module, nn.Conv2d)
         and module.kernel_size == (1, 1)
         and max(module.stride) > 1
-        and module.in_channels <= 8
-        and module.out_channels <= 16
+        and module.groups == 1
+        and module.in_channels < 16
     )
+
+
+def _make_contiguous(conv: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    # Not contiguous(), which returns a map of one channel as it is, with strides that mean channels_last.
+    return (inputs[0].clone(memory_format=torch.contiguous_format), *inputs[1:])

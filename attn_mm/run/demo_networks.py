@@ -57,7 +57,8 @@ def trained(cfg: Config, folder: Path, name: str) -> tuple[str, str]:
         print(f"training {folder.name} for the demo; later demos reuse it from {folder}")
         cfg.work_dir, cfg.launcher = str(folder), "none"
         folder.mkdir(parents=True, exist_ok=True)
-        resume_from(cfg)
+        if any(folder.glob("*.pth")):
+            resume_from(cfg)
         build_runner(cfg).train()
         cfg.dump(config)
         done.touch()

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from attn_mm.errors import CheckpointError, UserError
+from attn_mm.errors import CheckpointError, UserError, is_disk_full
 from attn_mm.utils.config import reason
 
 
@@ -75,11 +75,6 @@ def mistakes_of(cfg: Config) -> Iterator[Progress]:
     except (UserError, CheckpointError, MemoryError):
         raise
     except Exception as error:
-        if progress.untried is None or _is_system(error):
+        if progress.untried is None or is_disk_full(error):
             raise
         raise UserError(f"the {progress.untried} of {cfg.filename} fails: {reason(error)}") from error
-
-
-def _is_system(error: Exception) -> bool:
-    """Whether the machine is to blame, not the config."""
-    return isinstance(error, OSError) and error.errno is not None

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import torch
 from mmengine.dataset import worker_init_fn
 from mmengine.dist import all_reduce, get_backend, get_rank, is_distributed, is_main_process
+from mmengine.logging import MMLogger
 from mmengine.registry import FUNCTIONS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
@@ -55,6 +56,11 @@ class ResumableRunner(Runner):
         self.register_hook(StopValidation())
         with stop_request() as self.stop:
             return super().train()
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        # Without a size to rotate at it is the plain handler, but one that takes an encoding.
+        handler = {"type": "RotatingFileHandler", "encoding": "utf-8", "errors": "backslashreplace"}
+        return super().build_logger(*args, **{"file_handler_cfg": handler, **kwargs})
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         if not isinstance(loop, dict) or ("type" in loop) == ("by_epoch" in loop):

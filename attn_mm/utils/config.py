@@ -62,11 +62,8 @@ def load_config(path: str, options: dict | None = None) -> Config:
     """
     if "::" not in path and not osp.isfile(path):
         path = shipped_config(path)
-    # The hub takes as long to import as torch, which a command's --help should not cost.
-    from mmengine.hub import get_config
-
     try:
-        cfg = get_config(path) if "::" in path else Config.fromfile(path)
+        cfg = Config.fromfile(Config._get_cfg_path(path, "")[0] if "::" in path else path)
     # A config is a program: whatever it raises is a fault in that file, and so is its end.
     except (Exception, SystemExit) as error:
         base = new_name(str(error.filename)) if isinstance(error, FileNotFoundError) else None

@@ -15,7 +15,10 @@ from attn_mm.frameworks.loading import load_model
     [
         ({}, "c.py has no model"),
         ({"model": 3}, "c.py has no model"),
-        ({"model": {"type": "NoSuchModel"}}, "the model of c.py can't be built: KeyError: 'NoSuchModel"),
+        (
+            {"model": {"type": "NoSuchModel"}},
+            "the model of c.py can't be built: there is no model of the type NoSuchModel",
+        ),
         ({"model": {"backbone": {}}}, "the model of c.py can't be built: KeyError"),
         (
             {
@@ -25,7 +28,7 @@ from attn_mm.frameworks.loading import load_model
                     "backbone": {"type": "VGG", "depth": 11},
                 }
             },
-            "the model of c.py can't be built: TypeError",
+            "the model of c.py can't be built: ImageClassifier has no 'no_such_option'; if a base",
         ),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 from math import ceil
 from pathlib import Path
@@ -667,3 +668,18 @@ def test_attention_that_never_runs_is_named():
     view = View(picture(), torch.rand(1, 3, 8, 8))
     with pytest.raises(UserError, match="none of the attention layers of SeesItsInput runs"):
         sheets(view)
+
+
+def test_odd_files_of_a_folder_are_named_and_skipped(plain, photos, tmp_path, capfd):
+    """A name that isn't UTF-8 is read; a pipe, and a picture that is too narrow for the config, are not."""
+    (odd,) = (Path(os.fsdecode(os.fsencode(photos) + name)) for name in (b"/na\xffme.png",))
+    odd.write_bytes((photos / "b.png").read_bytes())
+    cv2.imwrite(str(photos / "narrow.png"), picture(2000, 5)[:, :1])
+    os.mkfifo(photos / "pipe.png")
+    infer(plain, photos, tmp_path / "out")
+    found = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert [record["file"] for record in found["results"]] == ["b.png", "c.PNG", odd.name]
+    assert (tmp_path / "out" / odd.name).stat().st_size > 0
+    said = capfd.readouterr().err
+    assert "narrow.png: the config can't process an image of 1 x 2000 pixels" in said
+    assert {"narrow.png", "a [1].jpg"} <= set(found["skipped"])

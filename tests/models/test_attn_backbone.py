@@ -8,6 +8,7 @@ import itertools
 import pytest
 import torch
 from grafted import (
+    BOTTLENECKS,
     GRAFTS,
     MATRIX,
     MOBILE_GRAFTS,
@@ -157,7 +158,7 @@ class TestIdentity:
         if "MobileNetV3" in backbone[0]:
             blocks = stage_blocks(MODELS.build(config(backbone)))
             stages = tuple(i for i, (block,) in enumerate(blocks) if not block.with_se)
-        for distance in (1, 2, 3) if backbone[1] == 50 else (1, 2):
+        for distance in (1, 2, 3) if backbone[1] == BOTTLENECKS else (1, 2):
             net, upstream = self.pair(
                 backbone, [dict(type="attn_mm.TD", distance=distance, steps=3, stages=stages)]
             )
@@ -217,7 +218,7 @@ class TestFeedback:
     @pytest.mark.parametrize("steps", [2, 3])
     @EACH
     def test_is_the_formula(self, backbone, steps):
-        for distance in (1, 2, 3) if backbone[1] == 50 else (1, 2):
+        for distance in (1, 2, 3) if backbone[1] == BOTTLENECKS else (1, 2):
             grafts = [dict(type="attn_mm.TD", steps=steps, distance=distance, stages=(2, 3))]
             net = shake(build(backbone, grafts)).double()
             for block, training in itertools.product((net.layer3[0], net.layer4[1]), (False, True)):
@@ -279,7 +280,7 @@ class TestUpstreamOptions:
     @pytest.mark.parametrize("graft", ["all", "TD-top-3-steps"])
     @pytest.mark.parametrize(
         "backbone",
-        [b for b in ONE_OF_EACH if b != ("mmaction.ResNet", 18)] + [("mmaction.ResNet", 50)],
+        [b for b in ONE_OF_EACH if b != ("mmaction.ResNet", 18)] + [("mmaction.ResNet", BOTTLENECKS)],
         ids=name,
     )
     def test_with_cp_changes_nothing_but_memory(self, backbone, graft):
@@ -407,7 +408,9 @@ class TestUpstreamOptions:
         net(picture(("mmaction.ResNet", 18)))
         assert len(seen) == 1
 
-    @pytest.mark.parametrize("backbone", [("mmdet.ResNet", 50), ("mmaction.ResNet", 50)], ids=name)
+    @pytest.mark.parametrize(
+        "backbone", [("mmdet.ResNet", BOTTLENECKS), ("mmaction.ResNet", BOTTLENECKS)], ids=name
+    )
     def test_with_cp_under_flows_and_layers(self, backbone):
         grafts = [dict(type="attn_mm.TDAF", width=64), dict(type="attn_mm.SE"), dict(type="attn_mm.TD")]
         plain, saving = (build(backbone, grafts, with_cp=with_cp).double() for with_cp in (False, True))
@@ -422,7 +425,7 @@ class TestUpstreamOptions:
 
 class TestTogether:
     @pytest.mark.parametrize("kind", ["SE", "CBAM", "TAM"])
-    @pytest.mark.parametrize("backbone", [("mmdet.ResNet", 18), ("mmpretrain.ResNet", 50)], ids=name)
+    @pytest.mark.parametrize("backbone", [("mmdet.ResNet", 18), ("mmpretrain.ResNet", BOTTLENECKS)], ids=name)
     def test_tdaf_over_a_layer(self, backbone, kind):
         layer, flows = dict(type=f"attn_mm.{kind}"), dict(type="attn_mm.TDAF", flows=3, width=64)
         net = build(backbone, [flows, layer])
@@ -535,7 +538,7 @@ class TestMobileNetV1:
 class TestTDAFOnMMAction:
     BACKBONES = pytest.mark.parametrize(
         "backbone",
-        [("mmaction.ResNet", 18), ("mmaction.ResNet3d", 18), ("mmaction.ResNet3dSlowOnly", 50)],
+        [("mmaction.ResNet", 18), ("mmaction.ResNet3d", 18), ("mmaction.ResNet3dSlowOnly", BOTTLENECKS)],
         ids=name,
     )
 

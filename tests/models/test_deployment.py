@@ -7,7 +7,20 @@ import inspect
 
 import pytest
 import torch
-from grafted import GRAFTS, MATRIX, MOBILE_GRAFTS, build, build_short, name, outputs, picture, settle, shake
+from grafted import (
+    BOTTLENECKS,
+    GRAFTS,
+    MATRIX,
+    MOBILE_GRAFTS,
+    TWO_STAGES,
+    build,
+    build_short,
+    name,
+    outputs,
+    picture,
+    settle,
+    shake,
+)
 
 FLOWS = {"TDAF": [dict(type="attn_mm.TDAF", width=64)], "FlowPyramid": [dict(type="attn_mm.FlowPyramid")]}
 # A stage for each graft that "all" lacks.
@@ -27,8 +40,8 @@ MOBILE_ALL = [
 TABLE = GRAFTS | FLOWS | {"others": OTHERS}
 MOBILE_TABLE = MOBILE_GRAFTS | {"all": MOBILE_ALL}
 SHORT = [
-    (("mmdet.ResNet", 50), "all"),
-    (("mmdet.ResNet", 50), "others"),
+    (("mmdet.ResNet", BOTTLENECKS), "all"),
+    (("mmdet.ResNet", BOTTLENECKS), "others"),
     (("mmdet.ResNet", 18), "FlowPyramid"),
     (("mmpretrain.ResNet", 18), "TDAF"),
     (("mmaction.ResNet", 18), "TDAF"),
@@ -39,7 +52,7 @@ SHORT = [
 """Every family of backbones, with few blocks."""
 TOGETHER = {graft["type"] for graft in [*GRAFTS["all"], *OTHERS]}
 SHORT += [
-    (("mmdet.ResNet", 50), key)
+    (("mmdet.ResNet", BOTTLENECKS), key)
     for key, grafts in GRAFTS.items()
     if not {graft["type"] for graft in grafts} <= TOGETHER
 ]
@@ -64,7 +77,9 @@ def assert_close(maps, expected, share=1e-4):
 def network(backbone, graft, short):
     """A narrow network in eval mode."""
     table = MOBILE_TABLE if "Mobile" in backbone[0] else TABLE
-    net = (build_short if short else build)(backbone, copy.deepcopy(table[graft]))
+    # The grafts of "all" are in two stages.
+    options = TWO_STAGES if short and graft == "all" and table is TABLE else {}
+    net = (build_short if short else build)(backbone, copy.deepcopy(table[graft]), **options)
     return settle(shake(net), picture(backbone, batch=4))
 
 
@@ -144,7 +159,7 @@ def test_exports_with_the_older_exporter(graft, tmp_path):
 @pytest.mark.parametrize("first", [pytest.param(3, marks=pytest.mark.whole), 4])
 def test_compiles_to_machine_code(first):
     """The stages from the ``first`` on; the compiler takes a minute for both."""
-    net = network(("mmdet.ResNet", 50), "all", short=True)
+    net = shake(build_short(("mmdet.ResNet", 50), copy.deepcopy(GRAFTS["all"]))).eval()
     torch._dynamo.reset()
     stages = torch.nn.Sequential(*(net.get_submodule(f"layer{number}") for number in range(first, 5)))
     x = torch.randn(2, 16 * 2**first, 9, 7)

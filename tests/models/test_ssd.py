@@ -306,6 +306,7 @@ class TestVOC:
 
     def test_trains_and_evaluates(self, voc, tmp_path):
         cfg = voc_config("aw/ssd300-vgg16_aw-neck-aw_voc", voc, tmp_path)
+        cfg.model.backbone.backbone.update(depth=11, out_feature_indices=(14, 24))
         cfg.train_dataloader.dataset.times = 1
         cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = 1
         cfg.default_hooks.checkpoint.save_last = False

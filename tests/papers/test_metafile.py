@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
-from attn_mm.describe.build import build
-from attn_mm.describe.counting import count_parameters
 from attn_mm.errors import UserError
 from attn_mm.papers import metafile, paper_names
-from attn_mm.papers.metafile import Entry, folders, read_metafile
-from attn_mm.utils.config import load_config
+from attn_mm.papers.metafile import folders, read_metafile
 from attn_mm.utils.config_names import CONFIGS
 
 ENTRIES = [entry for folder in folders() for entry in read_metafile(folder).entries]
-BUILT: dict[str, int] = {}
-
-
-@cache
-def config(path: str):
-    pytest.importorskip("mmdet.models")
-    pytest.importorskip("mmpose.models")
-    pytest.importorskip("mmaction.models")
-    pytest.importorskip("mmpretrain.models")
-    return load_config(str(CONFIGS.parent / path))
-
-
-def parameters(entry: Entry) -> int:
-    """The parameters of a config's network; configs with the same network are counted once."""
-    cfg = config(entry.config)
-    network = json.dumps(cfg.model.to_dict(), default=str, sort_keys=True)
-    if network not in BUILT:
-        BUILT[network] = count_parameters(build(cfg, "meta")).params
-    return BUILT[network]
 
 
 def test_every_config_is_in_one_metafile():
@@ -86,11 +62,6 @@ def test_every_result_is_in_a_table(folder):
     found = {(result.where, result.dataset) for entry in content.entries for result in entry.results}
     assert found == set(tables)
     assert not content.paper or all(entry.results for entry in content.entries)
-
-
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-def test_parameters(entry):
-    assert parameters(entry) == entry.parameters
 
 
 def test_digits_stay_as_printed():

@@ -11,7 +11,7 @@ from attn_mm.errors import UserError
 from attn_mm.run.check_config import check_config
 
 FINE = {
-    "model": {"type": "ImageClassifier", "head": {"num_classes": 4, "topk": (1,)}},
+    "model": {"type": "ImageClassifier", "head": {"num_classes": 4, "topk": (1, 5)}},
     "train_dataloader": {"batch_size": 2, "num_workers": 0, "dataset": {"ann_file": "a.json"}},
     "val_dataloader": {"batch_size": 2, "num_workers": 2, "dataset": {}, "persistent_workers": True},
     "val_evaluator": {"type": "Accuracy", "topk": 1},
@@ -51,6 +51,7 @@ def test_what_is_fine_passes():
         ({"val_dataloader.batch_size": True}, r"val_dataloader\.batch_size is True"),
         ({"train_dataloader.num_workers": -1}, r"num_workers is -1: give .* at least 0"),
         ({"train_dataloader.persistent_workers": True}, "persistent_workers needs"),
+        ({"train_dataloader.prefetch_factor": 0}, "prefetch_factor needs"),
         ({"optim_wrapper.optimizer.lr": float("nan")}, r"optim_wrapper\.optimizer\.lr is not a number"),
         ({"optim_wrapper.optimizer.lr": float("inf")}, r"optim_wrapper\.optimizer\.lr is inf"),
         ({"param_scheduler": [{"gamma": float("nan")}]}, r"param_scheduler\.0\.gamma is not a number"),
@@ -63,7 +64,7 @@ def test_what_is_fine_passes():
         ({"train_cfg.max_epochs": 1.5}, r"train_cfg\.max_epochs is 1\.5"),
         ({"train_cfg.val_interval": 0}, r"train_cfg\.val_interval is 0"),
         ({"model.data_preprocessor": {"std": [1, 0, 1]}}, "0 can't be divided by"),
-        ({"model.head.topk": (1, 5)}, r"model\.head\.topk asks for the best 5 of 4 classes"),
+        ({"model.head.cal_acc": True}, r"model\.head\.topk asks for the best 5 of 4 classes"),
         ({"val_evaluator.topk": (1, 5)}, r"val_evaluator\.topk asks for the best 5 of 4 classes"),
     ],
 )

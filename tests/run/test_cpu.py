@@ -1,5 +1,13 @@
 """CPU settings change the layout and no value."""
 
+import copy
+import ctypes.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
@@ -15,12 +23,32 @@ def test_two_and_three_dimensional_convolutions():
         assert torch.equal(parameter, before[name])
 
 
-def test_networks_whose_backward_pass_would_corrupt_memory_keep_their_layout():
-    narrow = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 1, stride=2))
-    wider = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 32, 1, stride=2))
-    for net, moved in ((narrow, False), (wider, True)):
-        prefer_channels_last(net)
-        assert net[0].weight.is_contiguous(memory_format=torch.channels_last) == moved
+@pytest.mark.parametrize("channels", [1, 8, 15, 16])
+def test_convolutions_whose_backward_pass_would_corrupt_memory_stay_contiguous(channels):
+    net = nn.Sequential(nn.Conv2d(3, channels, 3), nn.Conv2d(channels, 32, 1, stride=2, bias=False))
+    x = torch.randn(2, 3, 10, 9)
+    expected = net(x)
+    prefer_channels_last(net)
+    assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
+    inputs = []
+    net[1].register_forward_hook(lambda module, args, y: inputs.append(args[0]))
+    torch.testing.assert_close(copy.deepcopy(net)(x), expected)
+    in_channels_last = (56 * channels, 1, 7 * channels, channels)
+    assert (inputs[0].stride() == in_channels_last) == (channels == 16)
+
+
+@pytest.mark.parametrize("cases", ["thin", pytest.param("whole", marks=pytest.mark.whole)])
+def test_gradients_are_right_and_no_memory_is_corrupted(cases):
+    debug = ctypes.util.find_library("c_malloc_debug") if sys.platform == "linux" else None
+    # glibc then looks at every block of memory that is freed.
+    check = dict(LD_PRELOAD=debug, MALLOC_CHECK_="3") if debug else {}
+    run = subprocess.run(
+        [sys.executable, Path(__file__).with_name("layout_sweep.py"), cases],
+        env=os.environ | check,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout[-300:] + run.stderr[-300:]
 
 
 def test_memory_setting_can_be_repeated():

@@ -53,3 +53,5 @@ def test_a_bug_stays_one(events, error):
 def test_a_full_disk_is_not_the_configs_fault():
     with pytest.raises(OSError, match="full"):
         failing([], OSError(errno.ENOSPC, "full"))
+    with pytest.raises(UserError, match="No such file: 'x'"):
+        failing([], FileNotFoundError(errno.ENOENT, "No such file", "x"))

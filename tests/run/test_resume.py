@@ -104,37 +104,48 @@ def is_saving(folder):
     return any(folder.glob(".*.pth.*"))
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.whole)])
-def test_kills(config, uninterrupted, tmp_path, kills):
-    folder = tmp_path / "run"
-    chance = random.Random(kills)
-    during_saves = 0
-    options = ["--resume", "--cfg-options", "randomness.seed=1"]
-    for kill in range(kills):
-        process = run_in_child(config, folder, *options, before=slow_disk)
-        # Every second one while it saves.
-        end = time.monotonic() + (60 if kill % 2 else chance.uniform(0.1, 2))
-        while process.is_alive() and time.monotonic() < end and not (kill % 2 and is_saving(folder)):
-            time.sleep(0.005)
-        saved = list(folder.glob("*.pth"))
-        during_saves += is_saving(folder)
-        process.kill()
-        process.join()
-        # What has been saved before is never lost.
-        assert not saved or list(folder.glob("*.pth"))
-        if process.exitcode == 0:
-            assert same(weights(folder), uninterrupted)
-            shutil.rmtree(folder)
-    assert finished(run_in_child(config, folder, *options)) == 0
-    assert same(weights(folder), uninterrupted)
-    assert during_saves >= kills // 2 - 1
-    print(f"{kills} kills, {during_saves} of them during a save")
-
-
 def wait_for(condition, process):
     end = time.monotonic() + 60
     while process.is_alive() and time.monotonic() < end and not condition():
         time.sleep(0.005)
+
+
+def epoch_of(folder):
+    return max((int(path.stem[len("epoch_") :]) for path in folder.glob("epoch_*.pth")), default=0)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.whole)])
+def test_kills(config, uninterrupted, tmp_path, kills):
+    """Every second kill comes while a checkpoint is saved, the others any time after a random one."""
+    folder = tmp_path / "run"
+    chance = random.Random(kills)
+    kill = during_saves = finished_runs = 0
+    options = ["--resume", "--cfg-options", "randomness.seed=1"]
+    while kill < kills:
+        goal = epoch_of(folder) + (kill if kills == 2 else chance.choice((0, 0, 1, 2)))
+        process = run_in_child(config, folder, *options, before=slow_disk)
+        wait_for(lambda goal=goal: epoch_of(folder) >= goal, process)
+        if kill % 2:
+            wait_for(lambda: is_saving(folder), process)
+        else:
+            time.sleep(chance.uniform(0, 2))
+        saved = epoch_of(folder)
+        saving = is_saving(folder)
+        process.kill()
+        process.join()
+        # What has been saved before is never lost.
+        assert epoch_of(folder) >= saved
+        if process.exitcode == 0:
+            finished_runs += 1
+            assert same(weights(folder), uninterrupted)
+            shutil.rmtree(folder)
+        else:
+            kill += 1
+            during_saves += saving
+    assert finished(run_in_child(config, folder, *options)) == 0
+    assert same(weights(folder), uninterrupted)
+    assert during_saves > 0
+    print(f"{kills} kills, {during_saves} of them during a save; {finished_runs + 1} runs came to their end")
 
 
 def last_line(folder):
@@ -184,7 +195,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(config, uninterrupted, tmp_path):
 def work_dir(tmp_path):
     """Checkpoints of two epochs, named in the order of their saving, and the best one."""
     for index, name in enumerate(("epoch_1", "epoch_2", "best_accuracy")):
-        content = {key: {} for key in ("state_dict", "message_hub", "optimizer")}
+        content = {"state_dict": {"w": torch.ones(1)}, "message_hub": {}, "optimizer": {}}
         content["meta"] = {"epoch": index + 1, "iter": 3, "seed": 40 + index}
         if name.startswith("best"):
             del content["optimizer"]

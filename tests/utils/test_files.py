@@ -1,8 +1,10 @@
-"""Files are written completely or not at all, and checkpoints are looked for before a run."""
+"""Files are written completely or not at all, and text is UTF-8 in every locale."""
 
 from __future__ import annotations
 
+import ast
 import os
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +59,22 @@ def test_checkpoints_that_can_t_be_loaded(path, said):
 @pytest.mark.parametrize("path", ["torchvision://resnet50", "open-mmlab://detectron2/resnet50_caffe"])
 def test_known_models(path):
     check_checkpoint(path)
+
+
+def text_calls(tree):
+    """Calls that read or write text in the encoding of the locale."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)):
+            name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+            named = any(keyword.arg == "encoding" for keyword in node.keywords)
+            if name in ("read_text", "write_text") and isinstance(node.func, ast.Attribute) and not named:
+                yield node
+
+
+def test_every_text_file_is_utf_8(repo):
+    found = [
+        f"{path.relative_to(repo)}:{node.lineno}"
+        for path in repo.glob("attn_mm/**/*.py")
+        for node in text_calls(ast.parse(Path(path).read_text(encoding="utf-8")))
+    ]
+    assert found == []

@@ -34,7 +34,7 @@ from attn_mm.datasets.checks.unreadable import (
     name_unreadable,
     reading_steps,
 )
-from attn_mm.errors import UserError
+from attn_mm.errors import UnsafeFile, UserError
 from attn_mm.utils.config import walk
 
 # The number of a training set's files that are checked before training; of a test set, all are.
@@ -185,6 +185,10 @@ def _explained(cfg, explain: Callable[[ConfigDict], object]) -> Iterator[None]:
     """If building ``cfg`` fails, let ``explain`` check each part that names an annotation file."""
     try:
         yield
+    except UnsafeFile as error:
+        # mmengine hands a file's content on without its name.
+        files = [node["ann_file"] for node in walk(cfg) if node.get("ann_file")]
+        raise UserError(f"{', '.join(map(str, files)) or 'a file of the data set'}: {error}") from error
     except UserError:
         raise
     except Exception:

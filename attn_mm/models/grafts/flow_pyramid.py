@@ -57,9 +57,12 @@ def flow_pyramid(backbone: Any, flows: int = 3) -> list[nn.Module]:
 
     Raises:
         ValueError: ``flows`` is below 2.
-        TypeError: a batch norm's class has no known multi-flow form.
+        TypeError: a batch norm's class has no known multi-flow form, or the backbone is DetectoRS's, which a
+            neck runs again in another way.
     """
     check_whole("flows", flows, 2, why=" (one flow is the plain backbone)")
+    if hasattr(backbone, "rfp_forward"):
+        raise TypeError(f"{type(backbone).__name__} also runs by rfp_forward, which has no flows")
     record_of(backbone).flows = Flows("FlowPyramid", flows)
     convert_multi_flow(backbone, flows)
     checkpoint_by_flow(_checkpointed(backbone))

@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from attn_mm.layers import ANAR, MFBN, R2DNS, MFBN2d, MFSyncBN, convert_multi_flow, flow
+from attn_mm.layers.ops.sync_norm import sync_batch_norm
+from attn_mm.registry import MODELS
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-10)
 PARTS = (slice(0, 3), slice(3, 5))  # unequal on purpose
@@ -92,6 +94,41 @@ def run_network(net, part, scale=1.0):
     return result
 
 
+GRAFTS = {
+    "AWConv and CBAM": [
+        dict(type="attn_mm.AWConv", convs=("conv1",)),
+        dict(type="attn_mm.CBAM", reduction=2),
+    ],
+    "TDAF": [dict(type="attn_mm.TDAF", flows=2, width=32)],
+}
+
+
+def run_grafted(name, norm, part):
+    """Output, gradients and statistics of a grafted backbone after one step on ``part`` of two images."""
+    torch.manual_seed(4)
+    backbone = dict(
+        type="attn_mm.WideResNet", depth=10, widen_factor=1, base_channels=4, norm_cfg=dict(type=norm)
+    )
+    net = MODELS.build(dict(type="attn_mm.AttnBackbone", backbone=backbone, grafts=GRAFTS[name])).double()
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64) * torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)
+    (y,) = net.train()(x[part])
+    weights = torch.randn(2, *y.shape[1:], dtype=torch.float64)
+    (y * weights[part]).sum().backward()
+    return {
+        "outputs": [y.detach()],
+        "grads": {key: p.grad for key, p in net.named_parameters()},
+        "state": net.state_dict(),
+    }
+
+
+def on_any_device(norm, x):
+    """What torch's own SyncBatchNorm computes, which refuses tensors on a CPU."""
+    norm.num_batches_tracked += 1
+    return sync_batch_norm(
+        x, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.momentum, norm.eps
+    )
+
+
 def one_of_two_processes(rank, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
@@ -112,6 +149,10 @@ def one_of_two_processes(rank, folder):
     # DDP averages over the processes where the joint batch's loss sums.
     ddp = DistributedDataParallel(net, broadcast_buffers=False)
     result["network"] = run_network(ddp, PARTS[rank], scale=2.0)
+
+    nn.SyncBatchNorm.forward = on_any_device
+    for name in GRAFTS:
+        result[name] = run_grafted(name, "SyncBN", slice(rank, rank + 1))
     torch.save(result, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -180,6 +221,17 @@ def test_network_with_ddp_equals_the_joint_batch(two_processes):
         for name, grad in expected["grads"].items():
             torch.testing.assert_close(grads[name], grad, **TOLERANCE, msg=lambda m, n=name: f"{n}: {m}")
     assert_same_state([process["network"]["state"] for process in two_processes], expected["state"])
+
+
+@pytest.mark.parametrize("name", GRAFTS)
+def test_grafted_norms_follow_a_synchronized_backbone(two_processes, name):
+    """An image per process: alone, a norm of an AW-convolution would see nine values of it, or one."""
+    expected = run_grafted(name, "BN", slice(None))
+    torch.testing.assert_close(joined(two_processes, name, "outputs"), expected["outputs"], **TOLERANCE)
+    for key, grad in expected["grads"].items():
+        both = sum(process[name]["grads"][key] for process in two_processes)
+        torch.testing.assert_close(both, grad, **TOLERANCE, msg=lambda m, k=key: f"{k}: {m}")
+    assert_same_state([process[name]["state"] for process in two_processes], expected["state"])
 
 
 def torch_convert(net):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from grafted import BOTTLENECKS, with_26_layers
 from layers import reference
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS, DefaultScope
@@ -27,31 +28,31 @@ GROUPS = {
 }
 BACKBONES = [
     ("mmdet.ResNet", 18),
-    ("mmdet.ResNet", 50),
-    ("mmdet.ResNeXt", 50),
-    ("mmdet.ResNetV1d", 50),
-    ("mmdet.Res2Net", 50),
-    ("mmdet.ResNeSt", 50),
+    ("mmdet.ResNet", BOTTLENECKS),
+    ("mmdet.ResNeXt", BOTTLENECKS),
+    ("mmdet.ResNetV1d", BOTTLENECKS),
+    ("mmdet.Res2Net", BOTTLENECKS),
+    ("mmdet.ResNeSt", BOTTLENECKS),
     ("mmpose.ResNet", 18),
-    ("mmpose.ResNet", 50),
-    ("mmpose.ResNeXt", 50),
-    ("mmpose.ResNetV1d", 50),
-    ("mmpose.SEResNet", 50),
+    ("mmpose.ResNet", BOTTLENECKS),
+    ("mmpose.ResNeXt", BOTTLENECKS),
+    ("mmpose.ResNetV1d", BOTTLENECKS),
+    ("mmpose.SEResNet", BOTTLENECKS),
     ("mmpretrain.ResNet", 18),
     ("mmpretrain.ResNet", 34),
-    ("mmpretrain.ResNet", 50),
-    ("mmpretrain.ResNeXt", 50),
-    ("mmpretrain.ResNetV1c", 50),
-    ("mmpretrain.ResNetV1d", 50),
-    ("mmpretrain.SEResNet", 50),
+    ("mmpretrain.ResNet", BOTTLENECKS),
+    ("mmpretrain.ResNeXt", BOTTLENECKS),
+    ("mmpretrain.ResNetV1c", BOTTLENECKS),
+    ("mmpretrain.ResNetV1d", BOTTLENECKS),
+    ("mmpretrain.SEResNet", BOTTLENECKS),
     ("mmpretrain.ResNet_CIFAR", 18),
 ]
 VIDEO = [
     ("mmaction.ResNet3d", 18),
-    ("mmaction.ResNet3d", 50),
-    ("mmaction.ResNet3dSlowOnly", 50),
+    ("mmaction.ResNet3d", BOTTLENECKS),
+    ("mmaction.ResNet3dSlowOnly", BOTTLENECKS),
     ("mmaction.ResNet2Plus1d", 18),
-    ("attn_mm.HaraResNet3d", 50),
+    ("attn_mm.HaraResNet3d", BOTTLENECKS),
 ]
 """Of mmaction; its 2D ResNet can't be narrow, and is in the matrix of the configs."""
 ALL_BACKBONES = pytest.mark.parametrize("backbone", BACKBONES, ids=lambda b: f"{b[0]}-{b[1]}")
@@ -64,6 +65,7 @@ def config(backbone, **options):
     """A narrow backbone that gives the maps of all four stages and trains all of its norms."""
     kind, depth = backbone
     pytest.importorskip(f"{kind.split('.')[0]}.models")
+    with_26_layers(kind)
     common = dict(SMALL, out_indices=(0, 1, 2, 3), norm_eval=False, frozen_stages=-1)
     if backbone in VIDEO:
         conv = pytest.importorskip("mmaction.models").Conv2plus1d if "2Plus1d" in kind else nn.Conv3d
@@ -300,7 +302,7 @@ def test_eta_and_first_mask_reach_the_recursion():
 
 def test_synchronized_and_group_norms_are_understood():
     net = build(("mmdet.ResNet", 18), norm_cfg=dict(type="SyncBN"))
-    assert {type(m).__name__ for m in multi_flow_norms(net).values()} == {"MFSyncBN", "MFBN2d"}
+    assert {type(m).__name__ for m in multi_flow_norms(net).values()} == {"MFSyncBN"}
     backward(net(image()))
     net = build(("mmdet.ResNet", 18), norm_cfg=dict(type="GN", num_groups=4))
     assert not any(m.__module__.startswith("torch.nn.modules.batchnorm") for m in net.modules())
@@ -392,11 +394,11 @@ class TestGradientCheckpointing:
         "backbone",
         [
             ("mmdet.ResNet", 18),
-            ("mmdet.ResNet", 50),
+            ("mmdet.ResNet", BOTTLENECKS),
             ("mmpose.ResNet", 18),
-            ("mmpose.SEResNet", 50),
-            ("mmpretrain.ResNet", 50),
-            ("mmpretrain.SEResNet", 50),
+            ("mmpose.SEResNet", BOTTLENECKS),
+            ("mmpretrain.ResNet", BOTTLENECKS),
+            ("mmpretrain.SEResNet", BOTTLENECKS),
             ("mmpretrain.ResNet_CIFAR", 18),
         ],
         ids=lambda b: f"{b[0]}-{b[1]}",
@@ -537,7 +539,7 @@ class TestNumericFormats:
             torch.testing.assert_close(ours, norm.running_var, rtol=0.05, atol=0.01)
 
     @pytest.mark.parametrize(
-        "backbone", [("mmdet.ResNet", 18), ("mmpretrain.ResNeXt", 50)], ids=lambda b: b[0]
+        "backbone", [("mmdet.ResNet", 18), ("mmpretrain.ResNeXt", BOTTLENECKS)], ids=lambda b: b[0]
     )
     def test_channels_last_changes_the_layout_only(self, backbone):
         net, x = shake(build(backbone)).double(), image(dtype=torch.float64)
