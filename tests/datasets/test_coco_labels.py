@@ -51,7 +51,7 @@ def test_of_some_classes_an_annotated_image_may_have_none(tmp_path):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        (dict(annotations=None), "is not a COCO annotation file: it has no list of annotations"),
+        (dict(annotations=None), "annotations: expected array, got null"),
         (dict(images=[{"id": 1}]), r"images\[0\] has no file_name"),
         (dict(annotations=[{"image_id": 1}]), r"annotations\[0\] has no category_id"),
         (dict(annotations=[]), "has no annotated image"),
