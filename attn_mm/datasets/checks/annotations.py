@@ -19,6 +19,7 @@ from typing import TypeVar
 from mmengine.logging import print_log
 from msgspec import UNSET, Raw
 
+from attn_mm.datasets.checks.classes import few
 from attn_mm.datasets.coco_files import (
     Annotation,
     Category,
@@ -79,7 +80,7 @@ def check_coco_boxes(
     if boxless:
         return content
     if not boxes:
-        raise UserError(f"{path} has no box of the config's classes ({_few(classes)})")
+        raise UserError(f"{path} has no box of the config's classes ({few(classes)})")
     usable = [box for box in boxes if _usable(box, *sizes.get(box.image_id, (0, 0)))]
     if not usable:
         raise UserError(f"{path}: every box is empty or outside its image")
@@ -114,7 +115,7 @@ def _check_ids(path: str, content: Coco | CocoPersons, needed: Sequence[str]) ->
         if annotation.category_id not in known:
             raise UserError(
                 f"{path}: annotations[{place}].category_id is {annotation.category_id}, but the categories "
-                f"have the ids {_few(sorted(map(str, known))) or 'none'}"
+                f"have the ids {few(sorted(map(str, known)))}"
             )
     return names
 
@@ -133,7 +134,7 @@ def _check_order(path: str, names: Sequence[str], classes: Sequence[str]) -> Non
     shared = [name for name in names if name in classes]
     if shared == list(classes):
         return
-    lists = f"config: {_few(classes)}; file: {_few(names) or 'none'}. Correct metainfo=dict(classes=...)"
+    lists = f"config: {few(classes)}; file: {few(names)}. Correct metainfo=dict(classes=...)"
     lacking = [name for name in classes if name not in names]
     if lacking:
         raise UserError(f"{path} has no category {lacking[0]!r}; {lists} or add the category")
@@ -163,10 +164,6 @@ def _usable(box: Annotation, width: float, height: float) -> bool:
     x, y, w, h = box.bbox
     inside = min(x + w, width) > max(x, 0) and min(y + h, height) > max(y, 0)
     return inside and w >= 1 and h >= 1 and (box.area is UNSET or box.area > 0)
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def check_coco_persons(
@@ -226,7 +223,7 @@ def _check_keypoint_names(path: str, content: CocoPersons, keypoints: Sequence[s
         if len(named) == len(expected) and named != expected:
             print_log(
                 f"{path}: category {category.name!r} has other names of keypoints than the config: "
-                f"{_few(category.keypoints or ())} and {_few(keypoints)}; they are taken in this order",
+                f"{few(category.keypoints or ())} and {few(keypoints)}; they are taken in this order",
                 logger="current",
                 level=logging.WARNING,
             )
@@ -329,11 +326,11 @@ def _check_voc_names(ann_file: str, found: Counter[str], classes: Sequence[str],
         if close:
             raise UserError(
                 f"{ann_file}: no object is named {name!r}, but {found[spelled[close[0]]]} are named "
-                f"{spelled[close[0]]!r}; config: {_few(classes)}; objects: {_few(sorted(found))}"
+                f"{spelled[close[0]]!r}; config: {few(classes)}; objects: {few(sorted(found))}"
             )
-    lists = f"{ann_file}: no object is of the classes {_few(absent)}, and others are named {_few(others)}"
+    lists = f"{ann_file}: no object is of the classes {few(absent)}, and others are named {few(others)}"
     if not test_mode:
-        raise UserError(f"{lists}. Correct metainfo=dict(classes=...); config: {_few(classes)}")
+        raise UserError(f"{lists}. Correct metainfo=dict(classes=...); config: {few(classes)}")
     print_log(lists, logger="current", level=logging.WARNING)
 
 
