@@ -147,3 +147,8 @@ def _named(dataset) -> str:
 def few(names: Sequence[str]) -> str:
     """The first of many names, for a message."""
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") or "none"
+
+
+def spelled(name: str) -> str:
+    """The letters and digits of a name in lower case."""
+    return "".join(filter(str.isalnum, name.casefold()))
