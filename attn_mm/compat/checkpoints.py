@@ -67,6 +67,8 @@ def _load(source: str | os.PathLike | IO[bytes], map_location: MapLocation) -> A
     if not isinstance(source, (str, os.PathLike)):
         return _read(source, _name(source), map_location)
     path = Path(source).expanduser()
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise CheckpointError(f"cannot open checkpoint {path}: it is a pipe or a device, not a file")
     try:
         file = path.open("rb")
     except FileNotFoundError as error:

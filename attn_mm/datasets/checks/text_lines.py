@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from attn_mm.errors import UserError
+from attn_mm.utils.files import check_regular
 
 
 def read_lines(path: str) -> list[str]:
@@ -13,6 +14,7 @@ def read_lines(path: str) -> list[str]:
     Raises:
         UserError: it can't be read, or is not UTF-8 without a byte order mark.
     """
+    check_regular(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:

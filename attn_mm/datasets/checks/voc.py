@@ -16,6 +16,7 @@ from attn_mm.datasets.checks.classes import few, spelled
 from attn_mm.datasets.checks.text_lines import read_lines
 from attn_mm.datasets.media import read_image
 from attn_mm.errors import UserError
+from attn_mm.utils.files import check_regular
 
 
 def check_voc(ann_file: str, annotations: str, images: str, classes: Sequence[str], test_mode: bool) -> None:
@@ -42,6 +43,7 @@ def check_voc(ann_file: str, annotations: str, images: str, classes: Sequence[st
             raise UserError(f"{ann_file}, line {number}: the line is empty; remove it")
         path = Path(annotations, f"{name}.xml")
         try:
+            check_regular(path)
             root = ET.parse(path).getroot()
             fault = next(_voc_faults(root, Path(images, f"{name}.jpg")), None)
         except OSError as error:
