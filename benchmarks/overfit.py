@@ -20,7 +20,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
-from attn_mm.datasets.checks.annotations import load_annotated
+from attn_mm.datasets.coco_files import read_coco
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.frameworks.demo import to_demo
 from attn_mm.run.demo_summary import draw_predictions
@@ -85,7 +85,8 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def write_subset(ann_file: Path, out: Path, count: int) -> int:
     """Write the annotations of the first ``count`` annotated images; return their number."""
-    content = load_annotated(str(ann_file))
+    read_coco(str(ann_file))  # refuses other files
+    content = json.loads(ann_file.read_text(encoding="utf-8"))
     annotated = {annotation["image_id"] for annotation in content["annotations"]}
     content["images"] = [image for image in content["images"] if image["id"] in annotated][:count]
     if not content["images"]:

@@ -189,6 +189,10 @@ def save_weights(cfg: Config, path: Path, spread: float = 0.0, meta: dict | None
     torch.manual_seed(1)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model)
+    for module in model.modules():
+        if type(module).__name__ == "L2Norm":
+            # mmdet leaves its weight to an initialisation that these tests don't need.
+            torch.nn.init.constant_(module.weight, module.scale)
     for name, parameter in model.named_parameters():
         if spread and "head" in name:
             torch.nn.init.normal_(parameter, std=spread)

@@ -97,9 +97,11 @@ def shorten(cfg, monkeypatch) -> None:
         return
     with MODELS.switch_scope_and_registry(cfg.default_scope) as models:
         for node in nodes:
-            kind = "ResNet3d" if node.get("type") == "attn_mm.HaraResNet3d" else node.get("type", "")
+            if node.get("depth") not in (50, 101, 152):
+                continue
+            kind = "ResNet3d" if node.type == "attn_mm.HaraResNet3d" else node.type
             settings = getattr(models.get(kind), "arch_settings", {})
-            if node.get("depth") in settings and node.depth >= 50:
+            if node.depth in settings:
                 monkeypatch.setitem(settings, node.depth, (settings[node.depth][0], (2, 1, 1, 1)))
 
 
