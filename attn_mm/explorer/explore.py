@@ -191,7 +191,7 @@ def explore_images(paths: list[Path], explorer: ImageExplorer, predictor: Predic
                 image = read_image(path)
                 with processing(path, image):
                     prediction = predictor(image, path.name)
-            except UserError as error:
+            except UnreadableFile as error:
                 _say(progress, f"skipped: {error}")
                 page.skipped.append(path.name)
                 continue
