@@ -128,18 +128,23 @@ def is_disk_full(error: Exception) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on a CPU, where torch raises a RuntimeError, or on a GPU."""
+    named = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+    return named or "can't allocate memory" in str(error)
+
+
 def _message(error: Exception) -> str | None:
     """What to tell the user, or None if the error is a bug."""
     if isinstance(error, (UserError, CheckpointError)):
         return str(error)
-    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or _NO_MEMORY in str(error):
+    if is_out_of_memory(error):
         return "out of memory: use smaller batches or images, or a machine with more"
     if is_disk_full(error):
         return f"{error.filename or 'a file'} can't be written ({error.strerror}): free some space"
     return None
 
 
-_NO_MEMORY = "can't allocate memory"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _LONGEST, _LONGEST_WITH_PATHS = 193, 493
 

@@ -85,9 +85,8 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def write_subset(ann_file: Path, out: Path, count: int) -> int:
     """Write the annotations of the first ``count`` annotated images; return their number."""
-    read_coco(str(ann_file))  # refuses other files
-    content = json.loads(ann_file.read_text(encoding="utf-8"))
-    annotated = {annotation["image_id"] for annotation in content["annotations"]}
+    annotated = {annotation.image_id for annotation in read_coco(str(ann_file)).annotations}
+    content = json.loads(ann_file.read_bytes())
     content["images"] = [image for image in content["images"] if image["id"] in annotated][:count]
     if not content["images"]:
         raise UserError(f"--ann-file {ann_file} has no annotated image")

@@ -34,6 +34,7 @@ from attn_mm.errors import (
     MissingCheckpointError,
     PretrainedUnavailableError,
     UnsafeCheckpointError,
+    is_out_of_memory,
 )
 
 MapLocation = str | torch.device | dict | Callable | None
@@ -66,6 +67,8 @@ def _load(source: str | os.PathLike | IO[bytes], map_location: MapLocation) -> A
     if not isinstance(source, (str, os.PathLike)):
         return _read(source, _name(source), map_location)
     path = Path(source).expanduser()
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise CheckpointError(f"cannot open checkpoint {path}: it is a pipe or a device, not a file")
     try:
         file = path.open("rb")
     except FileNotFoundError as error:
@@ -88,12 +91,10 @@ def _read(file: IO[bytes], name: str, map_location: MapLocation) -> Any:
         ) from None
     except pickle_budget.Refused as error:
         raise UnsafeCheckpointError(f"refused {name}: {error}") from None
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
     # A damaged pickle can fail in any way.
     except Exception as error:
-        if "can't allocate memory" in str(error):
-            raise MemoryError from error
+        if is_out_of_memory(error):
+            raise
         raise _unreadable(name, error) from error
     return _without_program(content)
 

@@ -18,6 +18,7 @@ from msgspec import UNSET, DecodeError, Meta, Raw, Struct, UnsetType, Validation
 from msgspec import json as typed_json
 
 from attn_mm.errors import UserError
+from attn_mm.utils.files import check_regular
 
 T = TypeVar("T")
 
@@ -174,6 +175,7 @@ def read_typed(path: str, kind: type[T], what: str) -> T:
         UserError: the file can't be read, is no JSON, or has a value of another type.
     """
     try:
+        check_regular(path)
         content = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from attn_mm.errors import UnreadableFile, UnsuitableImage, UserError
-from attn_mm.utils.files import writing
+from attn_mm.utils.files import check_regular, writing
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -27,6 +27,7 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         UnreadableFile: if it can't be decoded, is truncated, or has 16 bits per channel.
     """
+    check_regular(path)
     try:
         content = np.fromfile(os.fsencode(path), np.uint8)
         # Of a truncated JPEG file, imread makes a whole picture; imdecode does not.

@@ -76,7 +76,7 @@ def fill(model: BaseModel, weights: dict, complaint: str) -> None:
     Raises:
         UserError: the weights don't fit the model, or are no finite numbers.
     """
-    weights = {str(key).removeprefix("module."): value for key, value in weights.items()}
+    weights = without_wrapper(weights)
     check_finite(model, weights, complaint)
     advice = "use the config that its training left beside it"
     try:
@@ -101,6 +101,11 @@ def fill(model: BaseModel, weights: dict, complaint: str) -> None:
         )
 
 
+def without_wrapper(weights: dict) -> dict:
+    """Weights by the names that they have without a wrapper for distributed training."""
+    return {str(key).removeprefix("module."): value for key, value in weights.items()}
+
+
 def check_finite(model: BaseModel, weights: dict, complaint: str) -> None:
     """Raise UserError if a weight is not a number, or a parameter infinite.
 
@@ -109,6 +114,15 @@ def check_finite(model: BaseModel, weights: dict, complaint: str) -> None:
         weights: a checkpoint's ``state_dict``.
         complaint: how the error message begins.
     """
+    wrong = not_finite(model, weights)
+    if wrong:
+        raise UserError(
+            f"{complaint}: {wrong}: the training diverged or the file is damaged; use an earlier checkpoint"
+        )
+
+
+def not_finite(model: BaseModel, weights: dict) -> str | None:
+    """Say which weight is not a number, or which parameter infinite; None if none is."""
     # A mask among the buffers may be infinite.
     finite = {name for name, _ in model.named_parameters()}
     for name, value in weights.items():
@@ -116,10 +130,8 @@ def check_finite(model: BaseModel, weights: dict, complaint: str) -> None:
             continue
         wrong = ~value.isfinite() if name in finite else value.isnan()
         if wrong.any():
-            raise UserError(
-                f"{complaint}: {int(wrong.sum())} of {value.numel()} numbers in {name} are NaN or infinite: "
-                "the training diverged or the file is damaged; use an earlier checkpoint"
-            )
+            return f"{int(wrong.sum())} of {value.numel()} numbers in {name} are NaN or infinite"
+    return None
 
 
 def _predicts(name: str, value: Tensor | None) -> bool:

@@ -10,10 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import DATASETS
+from mmengine.dataset import Compose
+from mmengine.registry import DATASETS, DefaultScope
 
-from attn_mm.errors import UnsuitableImage, UserError
-from attn_mm.utils.config import walk
+from attn_mm.errors import ConfigError, UnsuitableImage, UserError
+from attn_mm.utils.config import reason, walk
 
 # A side of less than a pixel is left of such an image, if the other becomes one of a network's usual size.
 _NARROW = 20
@@ -36,6 +37,47 @@ def image_size(cfg: Config) -> tuple[int, int]:
     # -1 stands for a side that follows from the image's.
     sides = [side for side in sides if side > 0]
     return sides[0], sides[-1]
+
+
+def test_pipeline(cfg: Config) -> list[dict]:
+    """The steps of a config's test pipeline, copied; those of the data set inside a wrapper.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    for node in walk(cfg.get("test_dataloader") or {}):
+        if isinstance(node.get("pipeline"), (list, tuple)) and node["pipeline"]:
+            return [dict(step) for step in node["pipeline"]]
+    raise ConfigError(f"{cfg.filename} has no steps in test_dataloader.dataset.pipeline")
+
+
+class Pipeline:
+    """Steps of a config's test pipeline, built.
+
+    Args:
+        cfg: the config.
+        steps: the steps.
+
+    Raises:
+        ConfigError: a step can't be built, or the steps make no input of the network.
+    """
+
+    def __init__(self, cfg: Config, steps: list[dict]) -> None:
+        self._name = f"the test pipeline of {cfg.filename}"
+        try:
+            with DefaultScope.overwrite_default_scope(cfg.default_scope):
+                self.compose = Compose(steps)
+        except UserError:
+            raise
+        except Exception as error:
+            # A constructor raises whatever it likes where the config's options don't fit it.
+            raise ConfigError(f"{self._name} can't be built: {reason(error)}") from error
+
+    def __call__(self, sample: dict) -> dict:
+        data = self.compose(sample)
+        if not isinstance(data, dict) or "inputs" not in data:
+            raise ConfigError(f"{self._name} makes no inputs: its last step must be the framework's Pack...")
+        return data
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseModel
-from mmengine.registry import DefaultScope
 from torch.utils.data import DataLoader, Dataset
 
 from attn_mm.datasets.checks.unreadable import ReadFile
@@ -22,6 +21,7 @@ from attn_mm.errors import UnreadableFile, UserError, reports_user_errors, resum
 from attn_mm.frameworks.loading import load_model
 from attn_mm.frameworks.mmdet.predict import check_instances, inference_steps
 from attn_mm.frameworks.mmpose.persons import person_label
+from attn_mm.frameworks.pipelines import Pipeline
 from attn_mm.utils.config import load_config
 from attn_mm.utils.files import check_checkpoint, write_atomically, writing
 from attn_mm.utils.flags import add_device_flag, add_options_flag, count, positive, score
@@ -91,8 +91,7 @@ class Images(Dataset):
     """
 
     def __init__(self, cfg: Config, images: list[Image], folder: str) -> None:
-        with DefaultScope.overwrite_default_scope("mmdet"):
-            load, *rest = Compose(inference_steps(cfg)).transforms
+        load, *rest = Pipeline(cfg, inference_steps(cfg)).compose.transforms
         self.pipeline = Compose([ReadFile(load, "img_path"), *rest])
         self.images, self.folder = images, folder
 

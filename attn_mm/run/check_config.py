@@ -12,6 +12,7 @@ from attn_mm.errors import UserError
 from attn_mm.utils.config import walk
 
 _LOG_LEVELS = ("CRITICAL", "FATAL", "ERROR", "WARNING", "WARN", "INFO", "DEBUG", "NOTSET")
+_IMAGE_LOADERS = ("LoadImageFromFile", "LoadImage")
 _MAX_SEED = 2**32 - 1
 
 
@@ -57,6 +58,9 @@ def check_config(cfg: Config, splits: Sequence[str]) -> None:
         deviations = owner.get("std") if isinstance(owner, dict) else None
         if isinstance(deviations, (list, tuple)):
             _check(0 not in deviations, f"data_preprocessor.std is {deviations}: 0 can't be divided by")
+        means = owner.get("mean") if isinstance(owner, dict) else None
+        if isinstance(means, (list, tuple)) and len(means) == 1:
+            _check_gray(cfg, splits, means)
     _check_top_k(cfg, splits)
 
 
@@ -102,6 +106,20 @@ def _numbers(node: Any, path: str = "") -> Iterator[tuple[str, float]]:
         items = node.items() if isinstance(node, dict) else enumerate(node)
         for key, value in items:
             yield from _numbers(value, f"{path}.{key}" if path else str(key))
+
+
+def _check_gray(cfg: Config, splits: Sequence[str], means: Sequence[float]) -> None:
+    """One mean is for one channel; subtracted from three it would make another network's input in silence."""
+    for split in splits:
+        steps = [node for node in walk(cfg.get(f"{split}_dataloader") or {}) if "type" in node]
+        kinds = [str(step["type"]).rpartition(".")[2] for step in steps]
+        for step, kind in zip(steps, kinds):
+            colours = kind in _IMAGE_LOADERS and step.get("color_type", "color").startswith("color")
+            _check(
+                not colours or any("gray" in other.lower() for other in kinds),
+                f"data_preprocessor.mean is {list(means)}, and {kind} of the {split} set loads three "
+                "channels: give three values, or set color_type='grayscale'",
+            )
 
 
 def _check_top_k(cfg: Config, splits: Sequence[str]) -> None:

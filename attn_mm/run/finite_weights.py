@@ -6,15 +6,16 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from attn_mm.errors import UserError
+from attn_mm.frameworks.loading import not_finite
 
 
 class FiniteWeights(Hook):
     """Ends a training whose weights have become infinite or NaN, before they are saved."""
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        for name, weight in runner.model.named_parameters():
-            if not weight.isfinite().all():
-                raise UserError(
-                    f"{name} is no longer finite after step {runner.iter + 1}: nothing was saved. Lower "
-                    "the learning rate or clip gradients"
-                )
+        wrong = not_finite(runner.model, runner.model.state_dict())
+        if wrong:
+            raise UserError(
+                f"after step {runner.iter + 1}, {wrong}: nothing was saved. Lower the learning rate or clip "
+                "gradients"
+            )

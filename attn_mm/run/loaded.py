@@ -9,7 +9,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from attn_mm.errors import UserError
-from attn_mm.frameworks.loading import check_finite, fill
+from attn_mm.frameworks.loading import check_finite, fill, without_wrapper
 
 
 class CheckLoaded(Hook):
@@ -32,10 +32,10 @@ class CheckLoaded(Hook):
         if runner._resume or self._testing:
             fill(model, weights, f"{name} does not fit {runner.cfg.filename}")
             return
-        names = {str(key).removeprefix("module.") for key in weights}
-        if names.isdisjoint(model.state_dict()):
+        weights = without_wrapper(weights)
+        if weights.keys().isdisjoint(model.state_dict()):
             raise UserError(
-                f"none of the {len(names)} weights in {name} is the model's, whose names are like "
+                f"none of the {len(weights)} weights in {name} is the model's, whose names are like "
                 f"{next(iter(model.state_dict()))}: load_from needs a checkpoint of the same kind of model"
             )
         check_finite(model, weights, name)

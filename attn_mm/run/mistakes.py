@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from attn_mm.errors import CheckpointError, UserError, is_disk_full
+from attn_mm.errors import CheckpointError, UserError, is_disk_full, is_out_of_memory
 from attn_mm.utils.config import reason
 
 
@@ -72,10 +72,10 @@ def mistakes_of(cfg: Config) -> Iterator[Progress]:
     progress = Progress()
     try:
         yield progress
-    except (UserError, CheckpointError, MemoryError):
+    except (UserError, CheckpointError):
         raise
     except Exception as error:
-        if progress.untried is None or is_disk_full(error):
+        if progress.untried is None or is_disk_full(error) or is_out_of_memory(error):
             raise
         said = f"{reason(error)} (for the traceback: python -X dev)"
         raise UserError(f"the {progress.untried} of {cfg.filename} fails: {said}") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.run.curves import Curve, Record, Run, join, read_curves
 from attn_mm.utils.extras import require
-from attn_mm.utils.files import make_folder, write_atomically, writing
+from attn_mm.utils.files import check_regular, make_folder, write_atomically, writing
 
 _DESCRIPTION = """\
 Compare training runs: plot the loss and a validation metric by epoch, one line per run.
@@ -79,6 +79,7 @@ def read_log(path: Path) -> Run:
 
 
 def _records(path: Path) -> list[Record]:
+    check_regular(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         records = [json.loads(line, parse_int=_whole) for line in lines if line.strip()]
@@ -86,10 +87,10 @@ def _records(path: Path) -> list[Record]:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a scalars.json of mmengine: a line isn't JSON") from error
-    if not all(isinstance(record, dict) and _is_number(record.get("step")) for record in records):
-        raise UserError(f"{path} is not a scalars.json of mmengine: a line has no numeric step")
-    if not all(_is_number(record.get("epoch", 1)) for record in records):
-        raise UserError(f"{path} is not a scalars.json of mmengine: an epoch isn't a number")
+    if not all(isinstance(record, dict) and _is_count(record.get("step")) for record in records):
+        raise UserError(f"{path} is not a scalars.json of mmengine: a line's step is no whole number")
+    if not all(_is_count(record.get("epoch", 1)) for record in records):
+        raise UserError(f"{path} is not a scalars.json of mmengine: an epoch is no whole number")
     return records
 
 
@@ -98,8 +99,9 @@ def _whole(digits: str) -> float:
     return int(digits) if len(digits) < 18 else float(digits)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+def _is_count(value: object) -> bool:
+    """Whether a value is a whole number that a float holds exactly; Matplotlib can't draw any."""
+    return isinstance(value, (int, float)) and abs(value) < 2**53 and value == int(value)
 
 
 def names_of(paths: Sequence[Path], names: Sequence[str] | None) -> list[str]:

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from attn_mm.errors import UserError
-from attn_mm.utils.files import write_atomically
+from attn_mm.utils.files import check_regular, write_atomically
 
 
 class KeepMetrics(Hook):
@@ -50,6 +50,7 @@ def write_results(runner: Runner, name: str, kept: KeepMetrics, **about) -> Path
 
 def read_metrics(path: Path) -> dict[str, float]:
     """Read the metrics from a file of :func:`write_results`; UserError if it is damaged or unreadable."""
+    check_regular(path)
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
         if not (metrics and isinstance(metrics, dict)):

@@ -11,6 +11,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from attn_mm.errors import CheckpointError, UserError
 from attn_mm.run.launch import in_first_process
+from attn_mm.utils.files import check_regular
 
 _NEEDED = ("meta", "state_dict", "message_hub", "optimizer")
 
@@ -83,7 +84,10 @@ def _named(cfg: Config) -> tuple[str | None, str | None]:
     """The checkpoint that ``last_checkpoint`` names, or what is wrong with that file."""
     path = Path(cfg.work_dir, "last_checkpoint")
     try:
+        check_regular(path)
         name = path.read_bytes().decode(errors="surrogateescape").strip()
+    except UserError as error:
+        return None, str(error)
     except OSError:
         return None, f"{path} is missing" if any(_by_age(cfg)) else None
     if "://" in name:

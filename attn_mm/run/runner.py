@@ -38,7 +38,7 @@ class ResumableRunner(Runner):
 
     Beside the weights and the optimizer a checkpoint has the random number generators' state of every
     process, the place in the epoch, and whether its validation was done. A config's own training loop is
-    used as it is.
+    used as it is, and SIGTERM ends it at once.
 
     Attributes:
         stop: whether SIGTERM has arrived.
@@ -50,6 +50,8 @@ class ResumableRunner(Runner):
         super().__init__(*args, **kwargs)
 
     def train(self) -> nn.Module:
+        if not isinstance(self.train_loop, (EpochLoop, IterLoop)):
+            return super().train()
         if is_distributed() and get_backend() != "gloo":
             # The processes agree to stop without waiting for a GPU.
             self._group = torch.distributed.new_group(backend="gloo")

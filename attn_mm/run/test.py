@@ -16,7 +16,7 @@ from attn_mm.run.loaded import CheckLoaded
 from attn_mm.run.mistakes import mistakes_of
 from attn_mm.run.options import RunOptions, add_common_flags
 from attn_mm.run.results import KeepMetrics, write_results
-from attn_mm.utils.files import check_checkpoint
+from attn_mm.utils.files import check_checkpoint, make_folder
 from attn_mm.utils.flags import from_args
 
 _DESCRIPTION = """\
@@ -75,7 +75,7 @@ def _show(cfg: Config, name: str, in_window: bool, folder: str | None, wait_time
         needed = known.type if known else "visualization hook"
         raise UserError(f"--show and --show-dir need a {needed}, and {name} has none")
     # The hooks put a relative folder into itself, once more for each batch.
-    out = osp.abspath(folder) if folder else None
+    out = str(make_folder(osp.abspath(folder))) if folder else None
     hook.update({known.switch: True, known.folder: out, "show": in_window, "wait_time": wait_time})
     if known.has_interval:
         hook.interval = 1

@@ -18,6 +18,13 @@ PART = ".part"
 """How the names of the temporary files of :func:`replacing` end."""
 
 
+def check_regular(path: str | os.PathLike) -> None:
+    """Raise UserError if ``path`` is a pipe or a device: reading one may wait or go on for ever."""
+    # A missing file and a folder have errors of their own.
+    if osp.exists(path) and not osp.isfile(path) and not osp.isdir(path):
+        raise UserError(f"{path} is a pipe or a device, not a file")
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn an OSError inside this context into a UserError that names ``path``."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attn_mm.errors import UserError
-from attn_mm.utils.files import writing
+from attn_mm.utils.files import check_regular, writing
 
 try:
     import fcntl
@@ -37,6 +37,7 @@ class Partial(contextlib.AbstractContextManager):
     def __init__(self, path: Path, about: dict, flag: str) -> None:
         self.path, self._flag, self._advice = path, flag, f"remove it, or name another {flag}"
         self.found: dict[int | str, Any] = {}
+        check_regular(path)
         with writing(path):
             self._file = self.path.open("a", encoding="utf-8")
             try:

@@ -46,7 +46,7 @@ def test_what_was_learnt_is_drawn(overfit, flags, small_demos, tmp_path):
         ("--ann-file", "absent.json", "absent.json can't be read"),
         ("--ann-file", "config.py", "config.py is not a JSON file"),
         ("--ann-file", "bare.json", "bare.json has no annotated image"),
-        ("--ann-file", "odd.json", "odd.json: annotations[0]: expected object"),
+        ("--ann-file", "odd.json", "odd.json: annotations[0]: expected object, got str"),
         ("--img-dir", "absent", "absent is not a folder"),
     ],
 )

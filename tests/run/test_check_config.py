@@ -76,3 +76,12 @@ def test_what_is_wrong_is_named(options, said):
 def test_a_test_needs_its_loader():
     with pytest.raises(UserError, match="has no test_dataloader"):
         check({}, ("test",))
+
+
+def test_one_mean_on_coloured_images():
+    loads = [{"type": "LoadImageFromFile"}, {"type": "PackInputs"}]
+    gray = {"model.data_preprocessor": {"mean": [128.0], "std": [64.0]}}
+    with pytest.raises(UserError, match="LoadImageFromFile of the train set loads three channels"):
+        check({**gray, "train_dataloader.dataset.pipeline": loads})
+    check({**gray, "train_dataloader.dataset.pipeline": [{**loads[0], "color_type": "grayscale"}]})
+    check({**gray, "train_dataloader.dataset.pipeline": [loads[0], {"type": "mmcv.ImageToGray"}]})

@@ -6,6 +6,7 @@ import errno
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from attn_mm.errors import UserError
@@ -43,6 +44,7 @@ def test_what_never_worked_is_the_configs_fault(events, part):
         (["before_train_iter", "after_train_iter", "before_train_iter"], ValueError),
         (["before_val_epoch", "after_val_epoch", "before_val_epoch"], ValueError),
         ([], MemoryError),
+        (["before_train_iter"], torch.OutOfMemoryError),
     ],
 )
 def test_a_bug_stays_one(events, error):

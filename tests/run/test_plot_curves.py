@@ -119,11 +119,13 @@ def test_what_is_no_log(tmp_path, capsys):
     assert "contains no */vis_data/scalars.json" in fails(capsys, str(tmp_path))
     for text, said in (
         ("{", "a line isn't JSON"),
-        ("[1]\n", "a line has no numeric step"),
+        ("[1]\n", "a line's step is no whole number"),
         ("", "no loss is logged"),
-        ('{"loss": 1, "step": "one"}', "a line has no numeric step"),
-        ('{"loss": 1, "step": null}', "a line has no numeric step"),
-        ('{"loss": 1, "step": 2, "epoch": "one"}', "an epoch isn't a number"),
+        ('{"loss": 1, "step": "one"}', "a line's step is no whole number"),
+        ('{"loss": 1, "step": null}', "a line's step is no whole number"),
+        ('{"loss": 1, "step": 2, "epoch": "one"}', "an epoch is no whole number"),
+        ('{"loss": 1, "step": 2, "epoch": 1e308}', "an epoch is no whole number"),
+        ('{"loss": 1, "step": 1e-300}', "a line's step is no whole number"),
         ('{"loss": 1, "step": 2, "epoch": 1}\n{"loss": 1, "step": 2, "epoch": 2}', "its steps do not grow"),
     ):
         (tmp_path / "scalars.json").write_text(text)

@@ -62,3 +62,11 @@ def test_a_config_without_the_hook(root, tmp_path, capsys):
     assert stopped.value.code == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert "need a PoseVisualizationHook, and" in line
+
+
+def test_a_file_in_the_folders_place(root, tmp_path, capsys):
+    cfg = small.detection_config(root)
+    model = small.dump(cfg, tmp_path / "config.py"), small.save_weights(cfg, tmp_path / "x.pth")
+    with pytest.raises(SystemExit):
+        test.main([*model, "--show-dir", model[1]])
+    assert f"the folder {model[1]} can't be made (File exists)" in capsys.readouterr().err

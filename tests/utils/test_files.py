@@ -8,8 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from attn_mm.errors import UserError
-from attn_mm.utils.files import check_checkpoint, remove_parts, replacing, write_atomically
+from attn_mm.compat.checkpoints import load_checkpoint_file
+from attn_mm.datasets.checks.annotations import read_lines
+from attn_mm.datasets.coco_files import read_coco, read_detections
+from attn_mm.datasets.media import read_image
+from attn_mm.errors import CheckpointError, UserError
+from attn_mm.frameworks.mmaction import read_classes
+from attn_mm.run.plot_curves import read_log
+from attn_mm.run.results import read_metrics
+from attn_mm.utils.files import check_checkpoint, check_regular, remove_parts, replacing, write_atomically
+from attn_mm.utils.resumable import Partial
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -78,3 +86,36 @@ def test_every_text_file_is_utf_8(repo):
         for node in text_calls(ast.parse(Path(path).read_text(encoding="utf-8")))
     ]
     assert found == []
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    return path
+
+
+READERS = {
+    "annotations": lambda path: read_coco(str(path)),
+    "bboxes": lambda path: read_detections(str(path)),
+    "list": lambda path: read_lines(str(path)),
+    "log": read_log,
+    "metrics": read_metrics,
+    "image": read_image,
+    "classes": read_classes,
+    "partial": lambda path: Partial(path, {}, "--out"),
+    "checkpoint": load_checkpoint_file,
+}
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+def test_no_reader_waits_for_a_pipe(reader, pipe):
+    with pytest.raises((UserError, CheckpointError), match="a pipe or a device"):
+        reader(pipe)
+
+
+def test_a_device_is_no_file(tmp_path):
+    with pytest.raises(UserError, match="a pipe or a device"):
+        check_regular("/dev/zero")
+    for path in (tmp_path, tmp_path / "missing", __file__):
+        check_regular(path)

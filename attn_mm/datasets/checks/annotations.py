@@ -35,6 +35,7 @@ from attn_mm.datasets.coco_files import (
 )
 from attn_mm.datasets.media import read_image
 from attn_mm.errors import UserError
+from attn_mm.utils.files import check_regular
 
 T = TypeVar("T")
 
@@ -290,6 +291,7 @@ def check_voc(ann_file: str, annotations: str, images: str, classes: Sequence[st
             raise UserError(f"{ann_file}, line {number}: the line is empty; remove it")
         path = Path(annotations, f"{name}.xml")
         try:
+            check_regular(path)
             root = ET.parse(path).getroot()
             fault = next(_voc_faults(root, Path(images, f"{name}.jpg")), None)
         except OSError as error:
@@ -308,6 +310,7 @@ def read_lines(path: str) -> list[str]:
     Raises:
         UserError: it can't be read, or is not UTF-8 without a byte order mark.
     """
+    check_regular(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:

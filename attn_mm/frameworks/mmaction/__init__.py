@@ -19,6 +19,7 @@ from attn_mm.frameworks.mmaction.demo import examine, to_demo
 from attn_mm.frameworks.mmaction.predict import Recogniser
 from attn_mm.frameworks.pipelines import pipeline_steps
 from attn_mm.frameworks.prediction import ClipView, Target, VideoPredictor
+from attn_mm.utils.files import check_regular
 
 
 class MMAction(VideoFramework):
@@ -81,6 +82,7 @@ class MMAction(VideoFramework):
 
 def read_classes(path: Path) -> list[str]:
     """The lines of a text file; UserError where it can't be read."""
+    check_regular(path)
     try:
         return path.read_text(encoding="utf-8").rstrip().splitlines()
     except OSError as error:

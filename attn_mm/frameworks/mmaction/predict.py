@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dataset import pseudo_collate
 from mmengine.model import BaseModel
-from mmengine.registry import TRANSFORMS, DefaultScope
 from torch import Tensor
 
 from attn_mm.datasets.media import VideoFrames
 from attn_mm.errors import UserError
 from attn_mm.frameworks.mmaction.clips import chosen_frames, consecutive_clips
 from attn_mm.frameworks.mmaction.draw import draw_actions
+from attn_mm.frameworks.pipelines import Pipeline, test_pipeline
 from attn_mm.frameworks.prediction import Clip, ClipView
 
 NUM_ACTIONS = 5
@@ -49,8 +49,7 @@ class Recogniser:
         model.cls_head.average_clips = "prob"
         self.classes = _named(model, cfg, classes)
         sampler, steps = _split(cfg)
-        with DefaultScope.overwrite_default_scope("mmaction"):
-            self._sampler, self._steps = TRANSFORMS.build(sampler), Compose(steps)
+        self._sampler, self._steps = Pipeline(cfg, [sampler]).compose.transforms[0], Pipeline(cfg, steps)
         self._spread = self._sampler.clip_len == 1 or "Uniform" in type(self._sampler).__name__
 
     def clips(self, path: Path) -> Iterator[Clip]:
@@ -116,12 +115,12 @@ def _split(cfg: Config) -> tuple[dict, list[dict]]:
 
     As in mmaction's inferencer, one centre crop replaces three or ten crops.
     """
-    pipeline = [dict(step) for step in cfg.test_dataloader.dataset.pipeline]
-    samplers = [place for place, step in enumerate(pipeline) if "Sample" in str(step["type"])]
+    pipeline = test_pipeline(cfg)
+    samplers = [place for place, step in enumerate(pipeline) if "Sample" in str(step.get("type"))]
     if not samplers:
         raise UserError(f"{cfg.filename}: no step of the test pipeline samples frames, as SampleFrames does")
     for step in pipeline:
-        if str(step["type"]).rpartition(".")[2] in ("ThreeCrop", "TenCrop"):
+        if str(step.get("type")).rpartition(".")[2] in ("ThreeCrop", "TenCrop"):
             step["type"] = "CenterCrop"
     return pipeline[samplers[0]], pipeline[samplers[0] + 2 :]
 

@@ -7,12 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose
 from mmengine.model import BaseModel
-from mmengine.registry import DefaultScope
 
 from attn_mm.errors import UserError
 from attn_mm.frameworks.mmdet.draw import box_drawer
+from attn_mm.frameworks.pipelines import Pipeline, test_pipeline
 from attn_mm.frameworks.prediction import Prediction, Predictor, View
 
 
@@ -48,8 +47,7 @@ def detector(model: BaseModel, cfg: Config, score_thr: float) -> Predictor:
 def detection(model: BaseModel, cfg: Config) -> Callable[[np.ndarray], tuple]:
     """A function from an image, (H, W, 3), uint8, BGR, to mmdet's data sample and the network's input."""
     load, *rest = inference_steps(cfg)
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        pipeline = Compose([dict(load, type="mmdet.LoadImageFromNDArray"), *rest])
+    pipeline = Pipeline(cfg, [dict(load, type="mmdet.LoadImageFromNDArray"), *rest])
 
     @torch.no_grad()
     def detect(image: np.ndarray) -> tuple:
@@ -65,10 +63,7 @@ def detection(model: BaseModel, cfg: Config) -> Callable[[np.ndarray], tuple]:
 
 def inference_steps(cfg: Config) -> list[dict]:
     """The steps of a config's test pipeline without those that load annotations."""
-    from mmdet.utils import get_test_pipeline_cfg
-
-    steps = [dict(step) for step in get_test_pipeline_cfg(cfg)]
-    return [step for step in steps if not str(step["type"]).endswith("Annotations")]
+    return [step for step in test_pipeline(cfg) if not str(step.get("type")).endswith("Annotations")]
 
 
 def check_instances(sample, model: BaseModel) -> None:

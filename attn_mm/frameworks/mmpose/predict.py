@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import DefaultScope
+from mmengine.dataset import pseudo_collate
 from torch import nn
 
 from attn_mm.errors import UserError
 from attn_mm.frameworks.mmpose.draw import skeleton_drawer
 from attn_mm.frameworks.mmpose.persons import PersonFinder, whole_image
+from attn_mm.frameworks.pipelines import Pipeline, test_pipeline
 from attn_mm.frameworks.prediction import Prediction, Predictor, View
 from attn_mm.maps.overlay import enlarged
 
@@ -42,8 +42,7 @@ def pose_estimator(
             f"{cfg.filename}: {type(model).__name__} is no top-down pose estimator, and only these are served"
         )
     draw = skeleton_drawer(model.dataset_meta, score_thr)
-    with DefaultScope.overwrite_default_scope("mmpose"):
-        pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
+    pipeline = Pipeline(cfg, test_pipeline(cfg))
 
     @torch.no_grad()
     def predict(image: np.ndarray, name: str = "") -> Prediction:

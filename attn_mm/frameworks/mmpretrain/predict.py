@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dataset import pseudo_collate
 from mmengine.model import BaseModel
-from mmengine.registry import DefaultScope
 
 from attn_mm.errors import UserError
 from attn_mm.frameworks.mmpretrain.draw import class_drawer
+from attn_mm.frameworks.pipelines import Pipeline, test_pipeline
 from attn_mm.frameworks.prediction import Prediction, Predictor, View
 from attn_mm.maps.overlay import enlarged
 
@@ -42,8 +42,7 @@ def classifier(model: BaseModel, cfg: Config, score_thr: float) -> Predictor:
     classes = model.dataset_meta["classes"]
     top = len(classes) if is_multilabel(model) else min(TOP, len(classes))
     draw = class_drawer(model.dataset_meta)
-    with DefaultScope.overwrite_default_scope("mmpretrain"):
-        pipeline = Compose(inference_steps(cfg))
+    pipeline = Pipeline(cfg, inference_steps(cfg))
 
     @torch.no_grad()
     def predict(image: np.ndarray, name: str = "") -> Prediction:
@@ -71,9 +70,7 @@ def classifier(model: BaseModel, cfg: Config, score_thr: float) -> Predictor:
 def inference_steps(cfg: Config) -> list[dict]:
     """The steps of a config's test pipeline after the image is loaded, uint8, BGR."""
     return [
-        step
-        for step in cfg.test_dataloader.dataset.pipeline
-        if not str(step["type"]).rpartition(".")[2].startswith("Load")
+        step for step in test_pipeline(cfg) if not str(step.get("type")).rpartition(".")[2].startswith("Load")
     ]
 
 

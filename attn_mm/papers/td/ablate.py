@@ -17,7 +17,6 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.runner import find_latest_checkpoint
 
 from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.describe.counting import weightless
@@ -27,6 +26,7 @@ from attn_mm.run.demo_networks import TD, demo_config
 from attn_mm.run.launch import build_runner, join_processes, open_config
 from attn_mm.run.options import RunOptions, add_common_flags
 from attn_mm.run.results import KeepMetrics, read_metrics, write_results
+from attn_mm.run.resume import resume_from
 from attn_mm.utils.config import drop_pretrained, load_config, walk
 from attn_mm.utils.extras import require
 from attn_mm.utils.figures import pyplot
@@ -172,7 +172,8 @@ def train_variant(cfg: Config, folder: Path) -> dict[str, float]:
     results = folder / "results.json"
     if not results.exists():
         cfg.work_dir = str(folder)
-        cfg.resume = find_latest_checkpoint(str(folder)) is not None
+        if any(folder.glob("*.pth")):
+            resume_from(cfg)
         runner, metrics = build_runner(cfg), KeepMetrics()
         runner.register_hook(metrics)
         runner.train()
