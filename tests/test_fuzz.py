@@ -24,9 +24,10 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
-from attn_mm.datasets.checks.annotations import check_bbox_file, check_voc
+from attn_mm.datasets.checks.annotations import check_bbox_file
 from attn_mm.datasets.checks.guard import Watch
 from attn_mm.datasets.checks.video_lists import check_video_list
+from attn_mm.datasets.checks.voc import check_voc
 from attn_mm.datasets.coco_labels import CocoLabels
 from attn_mm.errors import UserError, one_line
 from attn_mm.run.plot_curves import read_log
