@@ -95,6 +95,8 @@ def _check_ids(path: str, content: Coco | CocoPersons, needed: Sequence[str]) ->
         ("annotations", [annotation.id for annotation in annotations]),
         ("categories", [category.id for category in categories]),
     ):
+        if len({type(one) for one in ids}) > 1:
+            raise UserError(f"{path}: some ids of {what} are numbers and some are texts: write one kind")
         if len(set(ids)) < len(ids):
             raise UserError(f"{path}: several {what} have the same id, such as {_repeated(ids)}")
     names = [category.name for category in categories]
