@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-import cv2
 import numpy as np
 
 from attn_mm.compat.lazy import after_import
@@ -17,6 +16,9 @@ from attn_mm.compat.lazy import after_import
 
 def adjust_hue(img: np.ndarray, factor: float) -> np.ndarray:
     """Shift the hue of an RGB image, (height, width, 3) from 0 to 255, by ``factor * 255`` steps."""
+    # Importing attn_mm must not take the time of importing OpenCV.
+    import cv2
+
     hsv = cv2.cvtColor(np.clip(img, 0, 255).astype(np.uint8), cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0].astype(np.int16) + int(factor * 255)) % 180
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB).astype(np.float32)

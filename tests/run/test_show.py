@@ -40,7 +40,7 @@ def root(tmp_path):
 def test_pictures_are_in_the_named_folder(config, spread, names, threshold, root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = config(root)
-    model = small.dump(cfg, tmp_path / "config.py"), small.save_weights(cfg, tmp_path / "x.pth", spread)
+    model = small.dump_numbered(cfg, tmp_path), small.save_weights(cfg, tmp_path / "x.pth", spread)
     options = "--cfg-options", f"default_hooks.visualization.{threshold}"
     test.main([*model, "--work-dir", "work", "--show-dir", "shown", *options])
     drawn = sorted((tmp_path / "shown").rglob("*"))
@@ -56,7 +56,7 @@ def test_pictures_are_in_the_named_folder(config, spread, names, threshold, root
 def test_a_config_without_the_hook(root, tmp_path, capsys):
     cfg = small.pose_config(root)
     cfg.default_hooks.visualization = dict(type="mmengine.NaiveVisualizationHook")
-    model = small.dump(cfg, tmp_path / "config.py"), small.save_weights(cfg, tmp_path / "x.pth")
+    model = small.dump_numbered(cfg, tmp_path), small.save_weights(cfg, tmp_path / "x.pth")
     with pytest.raises(SystemExit) as stopped:
         test.main([*model, "--show-dir", "shown"])
     assert stopped.value.code == 2
@@ -66,7 +66,7 @@ def test_a_config_without_the_hook(root, tmp_path, capsys):
 
 def test_a_file_in_the_folders_place(root, tmp_path, capsys):
     cfg = small.detection_config(root)
-    model = small.dump(cfg, tmp_path / "config.py"), small.save_weights(cfg, tmp_path / "x.pth")
+    model = small.dump_numbered(cfg, tmp_path), small.save_weights(cfg, tmp_path / "x.pth")
     with pytest.raises(SystemExit):
         test.main([*model, "--show-dir", model[1]])
     assert f"the folder {model[1]} can't be made (File exists)" in capsys.readouterr().err
