@@ -115,7 +115,7 @@ class CocoPersons(Struct):
 class RunLengths(Struct):
     """A mask as run lengths; ``size`` is height, width in pixels."""
 
-    counts: str | list[int]
+    counts: Annotated[str, Meta(min_length=1)] | list[Annotated[int, Meta(ge=0, le=2**31)]]
     size: tuple[int, int]
 
 
@@ -128,7 +128,8 @@ class Detection(Struct, gc=False):
     score: Annotated[float, Meta(ge=-1e9, le=1e9)]
 
 
-Polygons = list[list[float]]
+# pycocotools takes memory for each pixel along an edge.
+Polygons = list[list[Annotated[float, Meta(ge=-1e5, le=1e5)]]]
 _EXPECTED = {"bbox": "[x, y, width, height] in pixels", "segmentation": "a list of polygons, or run lengths"}
 
 
@@ -191,11 +192,17 @@ def read_typed(path: str, kind: type[T], what: str) -> T:
         raise UserError(f"{path}{_why_no_json(content, error)}") from error
 
 
-def check_masks(path: str, place: int, segmentation: Raw) -> None:
-    """Check that pycocotools can read a mask.
+def check_masks(path: str, place: int, segmentation: Raw, size: tuple[float, float] | None) -> None:
+    """Check that pycocotools can read a mask, and that it is in its image.
+
+    Args:
+        path: the annotation file.
+        place: index of the annotation.
+        segmentation: the mask.
+        size: width and height of the image; None if the file lacks it.
 
     Raises:
-        UserError: it can't.
+        UserError: it can't, or it isn't.
     """
     try:
         mask = typed_json.decode(segmentation, type=Polygons | RunLengths)
@@ -208,6 +215,27 @@ def check_masks(path: str, place: int, segmentation: Raw) -> None:
         raise UserError(
             f"{path}: annotations[{place}].segmentation has a polygon without x and y of three or more points"
         )
+    fault = size and (_outside(mask, *size) if isinstance(mask, list) else _of_other_size(mask, *size))
+    if fault:
+        raise UserError(f"{path}: annotations[{place}].segmentation {fault}")
+
+
+def _outside(polygons: list[list[float]], width: float, height: float) -> str | None:
+    """What is wrong if none of the polygons touches the image."""
+    for polygon in polygons:
+        xs, ys = polygon[::2], polygon[1::2]
+        if min(xs) < width and max(xs) > 0 and min(ys) < height and max(ys) > 0:
+            return None
+    return f"is outside its image of {width:g} x {height:g} pixels" if polygons else None
+
+
+def _of_other_size(mask: RunLengths, width: float, height: float) -> str | None:
+    """What is wrong if run lengths are not those of the image's pixels."""
+    if mask.size != (height, width):
+        return f"has the size {list(mask.size)}, but its image has [{height:g}, {width:g}] (height, width)"
+    if isinstance(mask.counts, list) and sum(mask.counts) != height * width:
+        return f"has counts of {sum(mask.counts)} pixels in all, but its image has {height * width:g}"
+    return None
 
 
 def _fault(error: str, what: str) -> str:
