@@ -233,9 +233,36 @@ def _of_other_size(mask: RunLengths, width: float, height: float) -> str | None:
     """What is wrong if run lengths are not those of the image's pixels."""
     if mask.size != (height, width):
         return f"has the size {list(mask.size)}, but its image has [{height:g}, {width:g}] (height, width)"
-    if isinstance(mask.counts, list) and sum(mask.counts) != height * width:
-        return f"has counts of {sum(mask.counts)} pixels in all, but its image has {height * width:g}"
+    counts = _decoded(mask.counts) if isinstance(mask.counts, str) else mask.counts
+    if counts is None or min(counts, default=0) < 0:
+        return "has counts that are no compressed run lengths of COCO"
+    if sum(counts) != height * width:
+        return f"has counts of {sum(counts)} pixels in all, but its image has {height * width:g}"
     return None
+
+
+def _decoded(text: str) -> list[int] | None:
+    """The run lengths in a compressed text; None if it isn't one.
+
+    pycocotools' ``rleFrString`` (common/maskApi.c) doesn't check it, and leaves a mask that is too short
+    uninitialised. A character has five bits and says whether more follow; from the fourth run on, the
+    difference to the run before the last one is written.
+    """
+    counts: list[int] = []
+    run = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            return None
+        run |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            run -= 1 << shift
+        counts.append(run + counts[-2] if len(counts) > 2 else run)
+        run = shift = 0
+    return None if shift else counts
 
 
 def _fault(error: str, what: str) -> str:

@@ -16,6 +16,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
 from msgspec import Raw
 from PIL import Image
+from pycocotools import mask as mask_utils
 from small_videos import action_config
 
 from attn_mm.datasets.checks.classes import check_folders, check_heads, check_metainfo
@@ -397,6 +398,9 @@ def test_boxes_that_make_no_sense(root, change, said):
         dict(counts=[24 * 128], size=[64, 48]),
         dict(counts=[100], size=[10, 10]),
         dict(counts=[5, 5], size=[48, 64]),
+        dict(counts="\0~~~~", size=[48, 64]),
+        dict(counts="PPYo", size=[48, 64]),
+        dict(counts="1", size=[48, 64]),
         [[70, 6, 90, 6, 90, 42]],
         [[6, -42, 42, -42, 42, -6]],
         [[6, 6, 1e9, 6, 1e9, 1e9]],
@@ -417,12 +421,23 @@ def test_masks_that_cannot_be_read(root, mask):
     "mask",
     [
         dict(counts=[48 * 30, 48 * 34], size=[48, 64]),
-        dict(counts="PPYo1", size=[48, 64]),
         [[60, 6, 90, 6, 90, 42], [70, 6, 90, 6, 90, 42]],
     ],
 )
 def test_masks_in_their_image(mask):
     check_masks("x.json", 0, Raw(msgspec.json.encode(mask)), (64, 48))
+
+
+def test_compressed_run_lengths_are_read_as_pycocotools_does():
+    def check(counts):
+        check_masks("x.json", 0, Raw(msgspec.json.encode(dict(counts=counts, size=[48, 64]))), (64, 48))
+
+    for seed in range(20):
+        picture = np.random.default_rng(seed).random((48, 64)) < seed / 20
+        text = mask_utils.encode(np.asfortranarray(picture.astype(np.uint8)))["counts"].decode()
+        check(text)
+        with pytest.raises(UserError, match="has counts"):
+            check(text[:-1])
 
 
 def test_persons_without_boxes(root):
