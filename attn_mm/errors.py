@@ -41,7 +41,7 @@ class UnreadableFile(UserError):
 
 
 class UnsuitableImage(UnreadableFile):
-    """An image is not what its annotations say, or has more than 8 bits per channel."""
+    """An image is not what its annotations say, has more than 8 bits per channel, or is too narrow."""
 
 
 class UnsafeFile(UnreadableFile, pickle.UnpicklingError):

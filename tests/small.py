@@ -189,6 +189,10 @@ def save_weights(cfg: Config, path: Path, spread: float = 0.0, meta: dict | None
     torch.manual_seed(1)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model)
+    for module in model.modules():
+        if type(module).__name__ == "L2Norm":
+            # mmdet leaves its weight to an initialisation that these tests don't need.
+            torch.nn.init.constant_(module.weight, module.scale)
     for name, parameter in model.named_parameters():
         if spread and "head" in name:
             torch.nn.init.normal_(parameter, std=spread)
@@ -225,6 +229,22 @@ def pose_config(root: Path) -> Config:
             if step.type == "GenerateTarget":
                 step.encoder = codec
     return cfg
+
+
+def shorten(model: dict, scope: str, monkeypatch) -> None:
+    """Give a config's deep ResNets a block with a projection and one without: all kinds that they have."""
+    nodes = list(walk(model))
+    # These options name blocks by their place.
+    if any("blocks" in node or "inflate" in node for node in nodes):
+        return
+    with MODELS.switch_scope_and_registry(scope) as models:
+        for node in nodes:
+            if node.get("depth") not in (50, 101, 152):
+                continue
+            kind = "ResNet3d" if node["type"] == "attn_mm.HaraResNet3d" else node["type"]
+            settings = getattr(models.get(kind), "arch_settings", {})
+            if node["depth"] in settings:
+                monkeypatch.setitem(settings, node["depth"], (settings[node["depth"]][0], (2, 1, 1, 1)))
 
 
 def dump(cfg: Config, path: Path) -> str:

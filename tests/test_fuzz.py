@@ -24,9 +24,10 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
-from attn_mm.datasets.checks.annotations import check_bbox_file, check_voc
+from attn_mm.datasets.checks.annotations import check_bbox_file
 from attn_mm.datasets.checks.guard import Watch
 from attn_mm.datasets.checks.video_lists import check_video_list
+from attn_mm.datasets.checks.voc import check_voc
 from attn_mm.datasets.coco_labels import CocoLabels
 from attn_mm.errors import UserError, one_line
 from attn_mm.run.plot_curves import read_log
@@ -39,8 +40,8 @@ pytest.importorskip("mmpose")
 pytest.importorskip("mmpretrain")
 
 # Examples of a run that builds data sets, and of one that only reads a file.
-SLOW, FAST = 40, 120
-thin_and_whole = pytest.mark.parametrize("times", [1, pytest.param(40, marks=pytest.mark.whole)])
+SLOW, FAST = 20, 50
+thin_and_whole = pytest.mark.parametrize("times", [1, pytest.param(80, marks=pytest.mark.whole)])
 
 numbers = st.one_of(
     st.integers(-3, 300),

@@ -1,7 +1,8 @@
 """Patches of bugs that make the published OpenMMLab wheels crash on today's torch, NumPy and Python.
 
 Each file names one upstream bug, patches it in ``patch()``, and can be deleted alone. A patch does nothing if
-upstream doesn't have the bug. It imports no framework: it runs when the framework is imported.
+upstream doesn't have the bug. What several patches share is in :mod:`attn_mm.compat.lazy` and
+:mod:`attn_mm.compat.safe_files`. It imports no framework: it runs when the framework is imported.
 """
 
 from functools import cache

@@ -8,7 +8,7 @@ NumPy arrays. mmdet, mmpose, mmaction2 and mmpretrain load feature banks and
 queues in the same way (mmaction/models/roi_heads/shared_heads/lfb.py:131,
 mmpretrain/engine/hooks/swav_hook.py:70).
 
-The patch makes ``torch.load`` use :mod:`attn_mm.compat.checkpoint_formats`, unless the call
+The patch makes ``torch.load`` use :mod:`attn_mm.compat.safe_files`, unless the call
 says how to unpickle: with ``weights_only``, ``pickle_module`` or any other option it is
 torch's own, and safe unless it says ``weights_only=False``. The frameworks pass none of these.
 ``torch.hub.load_state_dict_from_url`` says so by default, and is replaced too.
@@ -81,15 +81,15 @@ def _load(source: str | os.PathLike | IO[bytes], map_location: MapLocation) -> A
 
 def _read(file: IO[bytes], name: str, map_location: MapLocation) -> Any:
     # The list of what is allowed takes half of mmengine to import.
-    from attn_mm.compat import checkpoint_formats, pickle_budget, pickle_builders
+    from attn_mm.compat.safe_files import arguments, budget, torch_files
 
     try:
-        content = checkpoint_formats.read(file, map_location)
-    except pickle_builders.ForbiddenGlobal as error:
+        content = torch_files.read(file, map_location)
+    except arguments.ForbiddenGlobal as error:
         raise UnsafeCheckpointError(
             f"refused {name}: {error}; if you trust it, allow it: torch.serialization.add_safe_globals([...])"
         ) from None
-    except pickle_budget.Refused as error:
+    except budget.Refused as error:
         raise UnsafeCheckpointError(f"refused {name}: {error}") from None
     # A damaged pickle can fail in any way.
     except Exception as error:

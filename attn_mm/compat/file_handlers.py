@@ -6,7 +6,7 @@ Both run any code in the file. mmaction's skeletons, mmdet's proposals and the p
 of ``tools/test.py --out`` are pickles.
 
 The patch registers handlers of the same formats: pickles go through
-:mod:`attn_mm.compat.restricted_pickle`, YAML through the safe loader. mmpretrain's RAM reads
+:mod:`attn_mm.compat.safe_files`, YAML through the safe loader. mmpretrain's RAM reads
 a pickle by itself (models/multimodal/ram/ram.py:120, :126); it gets the same function.
 """
 
@@ -30,12 +30,12 @@ def load_pickle(file: Any, encoding: str = "ASCII", **_: Any) -> Any:
         UnsafeFile: if it asks for code, or for more memory than it needs.
         UnreadableFile: if it is damaged.
     """
-    from attn_mm.compat import checkpoint_formats, pickle_budget
+    from attn_mm.compat.safe_files import budget, torch_files
 
     name = getattr(file, "name", "the pickle")
     try:
-        return checkpoint_formats.load(file, encoding)
-    except pickle_budget.Refused as error:
+        return torch_files.load(file, encoding)
+    except budget.Refused as error:
         raise UnsafeFile(f"refused {name}: {error}; save it as JSON, or as plain values and arrays") from None
     # A damaged pickle can fail in any way.
     except Exception as error:
@@ -52,7 +52,7 @@ def _register(handlers: Any) -> None:
     class Yaml(handlers.YamlHandler):
         def load_from_fileobj(self, file: Any, **_: Any) -> Any:
             # PyYAML is mmengine's requirement, not ours.
-            from attn_mm.compat.safe_yaml import load_yaml
+            from attn_mm.compat.safe_files.yaml_files import load_yaml
 
             return load_yaml(file)
 

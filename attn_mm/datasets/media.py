@@ -25,7 +25,7 @@ def read_image(path: Path) -> np.ndarray:
     """Read an image as uint8 BGR.
 
     Raises:
-        UserError: if it can't be decoded, is truncated, or has 16 bits per channel.
+        UnreadableFile: if it can't be decoded, is truncated, or has 16 bits per channel.
     """
     check_regular(path)
     try:
@@ -33,11 +33,13 @@ def read_image(path: Path) -> np.ndarray:
         # Of a truncated JPEG file, imread makes a whole picture; imdecode does not.
         image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
     except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror})") from error
+        raise UnreadableFile(f"{path} can't be read ({error.strerror})") from error
     except cv2.error:
         image = None
     if image is None:
-        raise UserError(f"{path} can't be read as an image: it is damaged, truncated or of another format")
+        raise UnreadableFile(
+            f"{path} can't be read as an image: it is damaged, truncated or of another format"
+        )
     check_depth(path)
     return image
 

@@ -15,7 +15,7 @@ from mmengine.model import BaseModel
 from rich.progress import Progress
 
 from attn_mm.datasets.media import VideoFrames, breaks_off, open_input, open_videos, read_image
-from attn_mm.errors import ConfigError, UnreadableFile, UserError, reports_user_errors
+from attn_mm.errors import UnreadableFile, UserError, reports_user_errors
 from attn_mm.explorer.cams import Cams
 from attn_mm.explorer.page import FOLDERS, INDEX, Page, Shown
 from attn_mm.frameworks.framework import Framework, ImageFramework, VideoFramework
@@ -191,9 +191,7 @@ def explore_images(paths: list[Path], explorer: ImageExplorer, predictor: Predic
                 image = read_image(path)
                 with processing(path, image):
                     prediction = predictor(image, path.name)
-            except ConfigError:
-                raise
-            except UserError as error:
+            except UnreadableFile as error:
                 _say(progress, f"skipped: {error}")
                 page.skipped.append(path.name)
                 continue

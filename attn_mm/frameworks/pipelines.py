@@ -13,8 +13,11 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, DefaultScope
 
-from attn_mm.errors import ConfigError, UserError
+from attn_mm.errors import ConfigError, UnsuitableImage, UserError
 from attn_mm.utils.config import reason, walk
+
+# A side of less than a pixel is left of such an image, if the other becomes one of a network's usual size.
+_NARROW = 20
 
 
 def pipeline_steps(cfg: Config) -> list[ConfigDict]:
@@ -79,15 +82,18 @@ class Pipeline:
 
 @contextlib.contextmanager
 def processing(path: Path, image: np.ndarray) -> Iterator[None]:
-    """In this context, OpenCV's refusal of an image is a UserError that names it and its size.
+    """In this context, OpenCV's refusal of a very narrow image is an UnsuitableImage with its name and size.
 
-    A pipeline that keeps the aspect ratio makes no picture of a very narrow one.
+    A pipeline that keeps the aspect ratio makes no picture of it.
     """
     try:
         yield
     except (cv2.error, ZeroDivisionError) as error:
         height, width = image.shape[:2]
-        raise UserError(f"{path}: the config can't process an image of {width} x {height} pixels") from error
+        if max(height, width) < _NARROW * min(height, width):
+            raise
+        text = f"{path}: the config can't process an image of {width} x {height} pixels"
+        raise UnsuitableImage(text) from error
 
 
 def metainfo_of_test_set(cfg: Config) -> dict:

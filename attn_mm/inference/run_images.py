@@ -12,7 +12,7 @@ from attn_mm.datasets.media import (
     read_image,
     write_image,
 )
-from attn_mm.errors import ConfigError, UserError
+from attn_mm.errors import UnreadableFile, UserError
 from attn_mm.frameworks.pipelines import processing
 from attn_mm.frameworks.prediction import Predictor
 from attn_mm.inference.attention_sheets import AttentionSheets
@@ -30,9 +30,7 @@ def run_images(
                 image = read_image(path)
                 with processing(path, image):
                     prediction = predictor(image, path.name)
-            except ConfigError:
-                raise
-            except UserError as error:
+            except UnreadableFile as error:
                 progress.console.print(f"skipped: {error}", markup=False, highlight=False, soft_wrap=True)
                 found.skipped.append(path.name)
                 continue

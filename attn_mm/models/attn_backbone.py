@@ -18,21 +18,7 @@ from attn_mm.graft.own_init import OwnStart
 from attn_mm.graft.state import LoadReport, reports_copies
 from attn_mm.graft.swap import swap_class
 from attn_mm.models.grafts.layer import FILLED_IN, layer_class, put_layer
-from attn_mm.registry import GRAFTS, MODELS, attention_around
-
-ORDER = (
-    "attn_mm.AWConv",
-    "layers",
-    "attn_mm.TD",
-    "attn_mm.TDAF",
-    "attn_mm.FlowPyramid",
-    "attn_mm.MultiScale",
-    "attn_mm.CUDAGraph",
-)
-"""Grafts are applied in this order, whatever their order in the config; layers keep their own order."""
-
-FLOWS = ORDER[-4:-1]
-"""Grafts that run the whole backbone in flows; a backbone can have only one of them."""
+from attn_mm.registry import MODELS, Turn, attention_around, find_graft
 
 
 class AttnMixin(LoadReport):
@@ -86,8 +72,8 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
             :mod:`attn_mm.models.grafts`) or a layer that accepts ``in_channels=`` (``attn_mm.SE``,
             ``attn_mm.CBAM``, ``attn_mm.ECA``, ``attn_mm.FCA``, ``attn_mm.TAM``, any mmcv plugin),
             see :func:`attn_mm.models.grafts.layer.put_layer`.
-            They are applied in the order AWConv, layers as listed, TD, one of TDAF, FlowPyramid and
-            MultiScale, CUDAGraph.
+            They are applied by their :class:`attn_mm.registry.Turn`: AWConv, layers as listed, TD, one
+            of TDAF, FlowPyramid and MultiScale, CUDAGraph.
 
     Returns:
         The grafted backbone.
@@ -103,10 +89,11 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
         raise ConfigError(
             f"the backbone already has {has}, which must be the outermost graft: list all grafts together"
         )
-    grafts = sorted(grafts, key=_rank)
-    if sum(graft["type"] in FLOWS for graft in grafts) > 1:
+    grafts = sorted(grafts, key=_turn)
+    in_flows = [graft["type"] for graft in grafts if _turn(graft) == Turn.FLOWS]
+    if len(in_flows) > 1:
         raise ConfigError(
-            "grafts may have only one of TDAF, FlowPyramid and MultiScale: each runs the backbone in flows"
+            f"grafts may have only one of {', '.join(in_flows)}: each runs the backbone in flows"
         )
     modules = []
     for graft in grafts:
@@ -125,16 +112,16 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
     return net
 
 
-def _rank(graft: dict) -> int:
+def _turn(graft: dict) -> Turn:
     if not isinstance(graft, dict) or "type" not in graft:
         raise ConfigError(f"each graft must be a dict with a type, got {graft!r}")
-    return ORDER.index(graft["type"] if graft["type"] in ORDER else "layers")
+    return getattr(find_graft(graft["type"]), "turn", Turn.LAYERS)
 
 
 def _function(kind: str | type, options: dict) -> Callable[..., list[nn.Module]]:
     """The function that applies the graft ``kind``; raises ValueError if it doesn't have an option."""
-    if kind in ORDER:
-        function = GRAFTS.get(kind)
+    function = find_graft(kind)
+    if function is not None:
         check_options(options, function, "backbone")
         return function
     layer = layer_class(kind)

@@ -77,4 +77,5 @@ def mistakes_of(cfg: Config) -> Iterator[Progress]:
     except Exception as error:
         if progress.untried is None or is_disk_full(error) or is_out_of_memory(error):
             raise
-        raise UserError(f"the {progress.untried} of {cfg.filename} fails: {reason(error)}") from error
+        said = f"{reason(error)} (for the traceback: python -X dev)"
+        raise UserError(f"the {progress.untried} of {cfg.filename} fails: {said}") from error

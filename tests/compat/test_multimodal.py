@@ -4,23 +4,54 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("mmpretrain")
+from attn_mm.compat import multimodal
 
 # As version 5: no apply_chunking_to_forward and its like in modeling_utils.
-PACKAGE = {
+VERSION_5 = {
     "__init__.py": "class AutoConfig: pass\n",
     "modeling_utils.py": "class PreTrainedModel: pass\nclass GenerationMixin: pass\n",
 }
+VERSION_4 = {
+    "__init__.py": "",
+    "modeling_utils.py": "\n".join(f"class {name}: pass" for name in multimodal._NEEDED),
+}
 
 
-def test_the_models_can_be_imported(tmp_path):
-    package = tmp_path / "transformers"
+def install(folder, files):
+    package = folder / "transformers"
     package.mkdir()
-    for name, text in PACKAGE.items():
+    for name, text in files.items():
         (package / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("files", "usable"),
+    [
+        (VERSION_4, True),
+        (VERSION_5, False),
+        ({"__init__.py": "raise RuntimeError"}, False),
+    ],
+)
+def test_a_transformers_without_the_names_counts_as_missing(tmp_path, monkeypatch, files, usable):
+    install(tmp_path, files)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "transformers"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    dependency = SimpleNamespace(WITH_MULTIMODAL=True)
+    multimodal._leave_out(dependency)
+    assert dependency.WITH_MULTIMODAL is usable
+    for name in [name for name in sys.modules if name.partition(".")[0] == "transformers"]:
+        del sys.modules[name]
+
+
+@pytest.mark.whole
+def test_the_models_can_be_imported(tmp_path):
+    pytest.importorskip("mmpretrain")
+    install(tmp_path, VERSION_5)
     about = tmp_path / "transformers-5.0.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: transformers\nVersion: 5.0.0\n")

@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 
 import pytest
-from mmengine.registry import MODELS
 from mmengine.runner import Runner
+from small import shorten
 
 from attn_mm.describe.build import build
 from attn_mm.describe.counting import count_parameters
@@ -89,20 +89,6 @@ def to_its_demo(cfg):
     return cfg
 
 
-def shorten(cfg, monkeypatch) -> None:
-    """Give deep ResNets a block with a projection and one without: all kinds of block that they have."""
-    nodes = list(walk(cfg.model))
-    # These options name blocks by their place.
-    if any("blocks" in node or "inflate" in node for node in nodes):
-        return
-    with MODELS.switch_scope_and_registry(cfg.default_scope) as models:
-        for node in nodes:
-            kind = "ResNet3d" if node.get("type") == "attn_mm.HaraResNet3d" else node.get("type", "")
-            settings = getattr(models.get(kind), "arch_settings", {})
-            if node.get("depth") in settings and node.depth >= 50:
-                monkeypatch.setitem(settings, node.depth, (settings[node.depth][0], (2, 1, 1, 1)))
-
-
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.config)
 def test_builds_and_trains_if_it_is_new(
     entry, tmp_path, session_folder, small_demos, quick_runs, monkeypatch
@@ -112,7 +98,7 @@ def test_builds_and_trains_if_it_is_new(
     to_its_demo(cfg)
     known = [seen_before(session_folder, part, content) for part, content in parts(cfg).items()]
     if not all(known):
-        shorten(cfg, monkeypatch)
+        shorten(cfg.model, cfg.default_scope, monkeypatch)
         train_and_evaluate(cfg, tmp_path)
 
 

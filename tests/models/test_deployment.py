@@ -156,7 +156,8 @@ def test_exports_with_the_older_exporter(graft, tmp_path):
     assert_close(maps, expected, share=1e-3)
 
 
-@pytest.mark.parametrize("first", [pytest.param(3, marks=pytest.mark.whole), 4])
+@pytest.mark.whole
+@pytest.mark.parametrize("first", [3, 4])
 def test_compiles_to_machine_code(first):
     """The stages from the ``first`` on; the compiler takes a minute for both."""
     net = shake(build_short(("mmdet.ResNet", 50), copy.deepcopy(GRAFTS["all"]))).eval()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from small import shorten
 from torch import nn
 
 GRAFTS = """[
@@ -63,7 +64,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize("grafts", [GRAFTS, FLOWS], ids=["TD-CBAM-AW", "TDAF-TAM"])
 @pytest.mark.parametrize("base", CONFIGS, ids=lambda base: Path(base).stem.split("_8xb")[0])
-def test_trains_one_step(base, grafts, tmp_path):
+def test_trains_one_step(base, grafts, tmp_path, monkeypatch):
     scope = base.partition("::")[0]
     pytest.importorskip(f"{scope}.models")
     path = tmp_path / "config.py"
@@ -74,6 +75,7 @@ def test_trains_one_step(base, grafts, tmp_path):
     )
     model = Config.fromfile(path).model
     model.backbone.backbone.pop("pretrained", None)
+    shorten(model, scope, monkeypatch)
     with DefaultScope.overwrite_default_scope(scope):
         net = MODELS.build(model)
         assert isinstance(net.backbone, nn.Module) and net.backbone.attn_mm.modules

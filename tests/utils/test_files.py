@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from attn_mm.compat.checkpoints import load_checkpoint_file
-from attn_mm.datasets.checks.annotations import read_lines
+from attn_mm.datasets.checks.text_lines import read_lines
 from attn_mm.datasets.coco_files import read_coco, read_detections
 from attn_mm.datasets.media import read_image
 from attn_mm.errors import CheckpointError, UserError

@@ -1,24 +1,20 @@
-"""Checks of annotation and detection files; a fault is reported in one line.
+"""Checks of COCO annotation and detection files; a fault is reported in one line.
 
-COCO: :mod:`attn_mm.datasets.coco_files`; Pascal VOC: one XML file per image.
 The frameworks number labels by the order of a file's categories, train on boxes that make no sense, or crash
 somewhere inside.
 """
 
 from __future__ import annotations
 
-import difflib
 import logging
-import math
-import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from mmengine.logging import print_log
 from msgspec import UNSET, Raw
 
+from attn_mm.datasets.checks.classes import few, spelled
 from attn_mm.datasets.coco_files import (
     Annotation,
     Category,
@@ -33,9 +29,7 @@ from attn_mm.datasets.coco_files import (
     read_images,
     read_persons,
 )
-from attn_mm.datasets.media import read_image
 from attn_mm.errors import UserError
-from attn_mm.utils.files import check_regular
 
 T = TypeVar("T")
 
@@ -83,7 +77,7 @@ def check_coco_boxes(
     if boxless:
         return content
     if not boxes:
-        raise UserError(f"{path} has no box of the config's classes ({_few(classes)})")
+        raise UserError(f"{path} has no box of the config's classes ({few(classes)})")
     usable = [box for box in boxes if _usable(box, *sizes.get(box.image_id, (0, 0)))]
     if not usable:
         raise UserError(f"{path}: every box is empty or outside its image")
@@ -104,6 +98,8 @@ def _check_ids(path: str, content: Coco | CocoPersons, needed: Sequence[str]) ->
         ("annotations", [annotation.id for annotation in annotations]),
         ("categories", [category.id for category in categories]),
     ):
+        if len({type(one) for one in ids}) > 1:
+            raise UserError(f"{path}: some ids of {what} are numbers and some are texts: write one kind")
         if len(set(ids)) < len(ids):
             raise UserError(f"{path}: several {what} have the same id, such as {_repeated(ids)}")
     names = [category.name for category in categories]
@@ -118,7 +114,7 @@ def _check_ids(path: str, content: Coco | CocoPersons, needed: Sequence[str]) ->
         if annotation.category_id not in known:
             raise UserError(
                 f"{path}: annotations[{place}].category_id is {annotation.category_id}, but the categories "
-                f"have the ids {_few(sorted(map(str, known))) or 'none'}"
+                f"have the ids {few(sorted(map(str, known)))}"
             )
     return names
 
@@ -137,7 +133,7 @@ def _check_order(path: str, names: Sequence[str], classes: Sequence[str]) -> Non
     shared = [name for name in names if name in classes]
     if shared == list(classes):
         return
-    lists = f"config: {_few(classes)}; file: {_few(names) or 'none'}. Correct metainfo=dict(classes=...)"
+    lists = f"config: {few(classes)}; file: {few(names)}. Correct metainfo=dict(classes=...)"
     lacking = [name for name in classes if name not in names]
     if lacking:
         raise UserError(f"{path} has no category {lacking[0]!r}; {lists} or add the category")
@@ -167,10 +163,6 @@ def _usable(box: Annotation, width: float, height: float) -> bool:
     x, y, w, h = box.bbox
     inside = min(x + w, width) > max(x, 0) and min(y + h, height) > max(y, 0)
     return inside and w >= 1 and h >= 1 and (box.area is UNSET or box.area > 0)
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def check_coco_persons(
@@ -215,9 +207,9 @@ def check_coco_persons(
 
 def _check_keypoint_names(path: str, content: CocoPersons, keypoints: Sequence[str]) -> None:
     """Check that the keypoints that a file names are in the config's order."""
-    expected = [_spelled(name) for name in keypoints]
+    expected = [spelled(name) for name in keypoints]
     for category in content.categories or ():
-        named = [_spelled(name) for name in category.keypoints or ()]
+        named = [spelled(name) for name in category.keypoints or ()]
         moved = [
             name for place, name in enumerate(named) if name in expected and expected.index(name) != place
         ]
@@ -230,14 +222,10 @@ def _check_keypoint_names(path: str, content: CocoPersons, keypoints: Sequence[s
         if len(named) == len(expected) and named != expected:
             print_log(
                 f"{path}: category {category.name!r} has other names of keypoints than the config: "
-                f"{_few(category.keypoints or ())} and {_few(keypoints)}; they are taken in this order",
+                f"{few(category.keypoints or ())} and {few(keypoints)}; they are taken in this order",
                 logger="current",
                 level=logging.WARNING,
             )
-
-
-def _spelled(name: str) -> str:
-    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def _around(names: Sequence[str], place: int) -> str:
@@ -266,104 +254,3 @@ def check_bbox_file(path: str, ann_file: str) -> None:
     # mmpose treats category 1 as persons, as in COCO.
     if not any(person.category_id == 1 for person in persons):
         raise UserError(f"{path} has no box of category 1 (persons)")
-
-
-def check_voc(ann_file: str, annotations: str, images: str, classes: Sequence[str], test_mode: bool) -> None:
-    """Check that Pascal VOC annotations can be read, and have objects of the config's classes.
-
-    mmdet ignores objects of other names.
-
-    Args:
-        ann_file: text file with one image name per line.
-        annotations: folder of the annotations, ``NAME.xml``.
-        images: folder of the images, ``NAME.jpg``.
-        classes: the config's classes.
-        test_mode: whether the set is evaluated on; classes may be missing then.
-
-    Raises:
-        UserError: if an annotation is missing or broken.
-    """
-    names = read_lines(ann_file)
-    if not names:
-        raise UserError(f"{ann_file} lists no image")
-    found: Counter[str] = Counter()
-    for number, name in enumerate(names, 1):
-        if not name.strip():
-            raise UserError(f"{ann_file}, line {number}: the line is empty; remove it")
-        path = Path(annotations, f"{name}.xml")
-        try:
-            check_regular(path)
-            root = ET.parse(path).getroot()
-            fault = next(_voc_faults(root, Path(images, f"{name}.jpg")), None)
-        except OSError as error:
-            raise UserError(f"{path}, which {ann_file} lists, can't be read ({error.strerror})") from error
-        except (ET.ParseError, ValueError, LookupError) as error:
-            raise UserError(f"{path} is not an XML file: {error}") from error
-        if fault:
-            raise UserError(f"{path}: {fault}")
-        found.update(item.findtext("name", "") for item in root.findall("object"))
-    _check_voc_names(ann_file, found, classes, test_mode)
-
-
-def read_lines(path: str) -> list[str]:
-    """The lines of a text file.
-
-    Raises:
-        UserError: it can't be read, or is not UTF-8 without a byte order mark.
-    """
-    check_regular(path)
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file in UTF-8: byte {error.start} is no character") from error
-    if text.startswith("\ufeff"):
-        raise UserError(f"{path} begins with a byte order mark: save it as UTF-8 without one")
-    # What ends a line for the frameworks, too.
-    return text.removesuffix("\n").split("\n") if text else []
-
-
-def _check_voc_names(ann_file: str, found: Counter[str], classes: Sequence[str], test_mode: bool) -> None:
-    others = [name for name in found if name not in classes]
-    absent = [name for name in classes if name not in found]
-    if not others or not absent or len(absent) == len(classes):
-        return
-    spelled = {_spelled(name): name for name in others}
-    for name in absent:
-        close = difflib.get_close_matches(_spelled(name), spelled, n=1, cutoff=0.75)
-        if close:
-            raise UserError(
-                f"{ann_file}: no object is named {name!r}, but {found[spelled[close[0]]]} are named "
-                f"{spelled[close[0]]!r}; config: {_few(classes)}; objects: {_few(sorted(found))}"
-            )
-    lists = f"{ann_file}: no object is of the classes {_few(absent)}, and others are named {_few(others)}"
-    if not test_mode:
-        raise UserError(f"{lists}. Correct metainfo=dict(classes=...); config: {_few(classes)}")
-    print_log(lists, logger="current", level=logging.WARNING)
-
-
-def _voc_faults(root: ET.Element, image: Path) -> Iterator[str]:
-    if root.find("size") is None:
-        try:
-            read_image(image)
-        except UserError as error:
-            yield f"it has no size, and {error}"
-    elif not all(_is_text_of(int, root, f"size/{side}") for side in ("width", "height")):
-        yield "the width or height in its size is not a whole number"
-    for place, item in enumerate(root.findall("object")):
-        if item.findtext("name") is None:
-            yield f"object {place} has no name"
-        if item.find("difficult") is not None and not _is_text_of(int, item, "difficult"):
-            yield f"the difficult of object {place} is not a whole number"
-        for side in ("xmin", "ymin", "xmax", "ymax"):
-            if not _is_text_of(float, item, f"bndbox/{side}"):
-                yield f"the bndbox/{side} of object {place} is not a number"
-
-
-def _is_text_of(kind: type, element: ET.Element, path: str) -> bool:
-    """Whether the text at ``path`` is a finite number of type ``kind``."""
-    try:
-        return math.isfinite(kind(element.findtext(path, "")))
-    except ValueError:
-        return False

@@ -86,7 +86,7 @@ def check_heads(model: nn.Module, dataset) -> None:
             if number not in (things, len(meta["classes"])):
                 raise UserError(
                     f"model.{name}.num_classes is {number}, but {_named(dataset)} has {len(meta['classes'])} "
-                    f"classes ({_few(meta['classes'])}): make them the same"
+                    f"classes ({few(meta['classes'])}): make them the same"
                 )
 
 
@@ -140,7 +140,7 @@ def check_same_classes(first, other) -> None:
         )
         raise UserError(
             f"the classes of {_named(first)} and {_named(other)} differ from number {place} on: "
-            f"{_few(one[place:])}; {_few(two[place:])} ({len(one)} and {len(two)} classes)"
+            f"{few(one[place:])}; {few(two[place:])} ({len(one)} and {len(two)} classes)"
         )
 
 
@@ -163,5 +163,11 @@ def _named(dataset) -> str:
     return str(getattr(inner, "ann_file", None) or next(iter(folders), None) or type(dataset).__name__)
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """The first of many names, for a message."""
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") or "none"
+
+
+def spelled(name: str) -> str:
+    """The letters and digits of a name in lower case."""
+    return "".join(filter(str.isalnum, name.casefold()))

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from attn_mm.datasets.checks.annotations import check_coco_boxes, check_coco_persons, check_voc
+from attn_mm.datasets.checks.annotations import check_coco_boxes, check_coco_persons
+from attn_mm.datasets.checks.voc import check_voc
 from attn_mm.datasets.coco_files import read_persons
 from attn_mm.errors import UserError
 

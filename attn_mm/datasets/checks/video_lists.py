@@ -6,7 +6,7 @@ mmaction reads an empty line as a video without a name, and a label beyond the c
 
 from __future__ import annotations
 
-from attn_mm.datasets.checks.annotations import read_lines
+from attn_mm.datasets.checks.text_lines import read_lines
 from attn_mm.errors import UserError
 
 

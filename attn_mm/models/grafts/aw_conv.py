@@ -14,10 +14,10 @@ from attn_mm.graft.swap import as_torch
 from attn_mm.layers import AWConv2d, AWConv3d
 from attn_mm.layers.aw_attention import AWAttention
 from attn_mm.models.grafts.layer import Blocks, Stages
-from attn_mm.registry import GRAFTS
+from attn_mm.registry import Turn, graft
 
 
-@GRAFTS.register_module(name="AWConv")
+@graft("AWConv", Turn.CONVOLUTIONS)
 def aw_conv(
     backbone: Any,
     convs: Sequence[str] = ("conv2",),

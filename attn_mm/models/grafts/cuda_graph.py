@@ -11,10 +11,10 @@ from attn_mm.graft.grafted import record_of
 from attn_mm.graft.graph_cache import Graphs
 from attn_mm.graft.options import check_whole
 from attn_mm.graft.swap import swap_class
-from attn_mm.registry import GRAFTS
+from attn_mm.registry import Turn, graft
 
 
-@GRAFTS.register_module(name="CUDAGraph")
+@graft("CUDAGraph", Turn.NETWORK)
 def cuda_graph(backbone: Any, sizes: int = 4) -> list[nn.Module]:
     """Make ``backbone``, in place, replay CUDA graphs of itself when it runs without gradients on a GPU.
 

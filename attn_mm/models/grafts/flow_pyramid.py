@@ -21,7 +21,7 @@ from attn_mm.graft.swap import swap_class
 from attn_mm.layers import MFBN, convert_multi_flow
 from attn_mm.layers.ops.execution import run_in_flow
 from attn_mm.layers.r2dns import pyramid
-from attn_mm.registry import GRAFTS
+from attn_mm.registry import Turn, graft
 
 
 class FlowPyramidMixin(nn.Module):
@@ -40,7 +40,7 @@ class FlowPyramidMixin(nn.Module):
         return maps if isinstance(maps, Tensor) else maps[-1]
 
 
-@GRAFTS.register_module(name="FlowPyramid")
+@graft("FlowPyramid", Turn.FLOWS)
 def flow_pyramid(backbone: Any, flows: int = 3) -> list[nn.Module]:
     """Make ``backbone``, in place, run on a pyramid of its input and return the last map of each size.
 

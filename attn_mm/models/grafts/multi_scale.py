@@ -22,7 +22,7 @@ from attn_mm.graft.units import forward_owner
 from attn_mm.layers import convert_multi_flow
 from attn_mm.layers.ops.execution import run_in_flow
 from attn_mm.layers.r2dns import pyramid
-from attn_mm.registry import GRAFTS
+from attn_mm.registry import Turn, graft
 
 
 class MultiScaleMixin(RunsStagesInFlows):
@@ -44,7 +44,7 @@ class MultiScaleMixin(RunsStagesInFlows):
         return tuple(maps)
 
 
-@GRAFTS.register_module(name="MultiScale")
+@graft("MultiScale", Turn.FLOWS)
 def multi_scale(backbone: Any, flows: int = 3) -> list[nn.Module]:
     """Make ``backbone``, in place, run in TDAF's flows (eqs. 1 and 2) without attention between them.
 

@@ -13,10 +13,10 @@ from attn_mm.graft.swap import as_torch, swap_class
 from attn_mm.graft.units import family_of, record_of_block
 from attn_mm.layers import TopDownAttention
 from attn_mm.models.grafts.layer import Blocks, Stages
-from attn_mm.registry import GRAFTS
+from attn_mm.registry import Turn, graft
 
 
-@GRAFTS.register_module(name="TD")
+@graft("TD", Turn.BLOCKS)
 def top_down(
     backbone: nn.Module,
     mode: Literal["joint", "top"] = "joint",

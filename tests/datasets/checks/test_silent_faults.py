@@ -368,6 +368,7 @@ def to_corners(item):
             lambda c: c["annotations"][2]["bbox"].__setitem__(0, 1e300),
             ": annotations[2].bbox is not [x, y, width, ",
         ),
+        (lambda c: c["images"][4].update(id="4"), ": some ids of images are numbers and some are texts"),
         (lambda c: c["images"][4].update(id=100), ": several images have the same id, such as 100"),
         (lambda c: c["categories"][1].update(id=1), ": several categories have the same id, such as 1"),
         (lambda c: c["annotations"][1].update(iscrowd="0"), ": annotations[1].iscrowd: "),

@@ -203,7 +203,9 @@ class TestWithOtherGrafts:
 
     @pytest.mark.parametrize("other", ["attn_mm.TDAF", "attn_mm.FlowPyramid"])
     def test_a_backbone_runs_in_flows_once(self, other):
-        with pytest.raises(ConfigError, match="grafts may have only one of TDAF, FlowPyramid and MultiScale"):
+        with pytest.raises(
+            ConfigError, match=f"grafts may have only one of attn_mm.FlowPyramid, {other}: each"
+        ):
             build(grafts=[PYRAMID, dict(type=other)])
 
     @pytest.mark.parametrize("outer", ["attn_mm.SE", "attn_mm.TDAF", "attn_mm.FlowPyramid"])

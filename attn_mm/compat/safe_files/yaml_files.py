@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from attn_mm.compat import pickle_budget
+from attn_mm.compat.safe_files.budget import Refused, check_tree
 from attn_mm.errors import UnreadableFile, UnsafeFile
 
 # In C where PyYAML has it.
@@ -23,10 +23,10 @@ def load_yaml(file: Any) -> Any:
     name = getattr(file, "name", "the YAML file")
     try:
         content = yaml.load(file, Loader=_LOADER)
-        pickle_budget.check_tree(content)
+        check_tree(content)
     except yaml.constructor.ConstructorError as error:
         raise UnsafeFile(f"refused {name}: {error.problem}, and only plain data is read") from None
-    except pickle_budget.Refused as error:
+    except Refused as error:
         raise UnsafeFile(f"refused {name}: {error}") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UnreadableFile(f"{name} can't be read as YAML: it is damaged or of another format") from error

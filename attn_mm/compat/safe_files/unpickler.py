@@ -1,8 +1,8 @@
 """An unpickler that builds tensors, arrays and mmengine's records, and can't run code.
 
 A pickle is a program: it names globals, calls them, and sets the state of the results. Here
-a name means only what :mod:`attn_mm.compat.pickle_builders` lists, and memory is charged to a
-:class:`~attn_mm.compat.pickle_budget.Budget` before it is taken. What the user has passed to
+a name means only what :mod:`attn_mm.compat.safe_files.allowed` lists, and memory is charged to a
+:class:`~attn_mm.compat.safe_files.budget.Budget` before it is taken. What the user has passed to
 ``torch.serialization.add_safe_globals`` is called as pickle does.
 """
 
@@ -18,19 +18,16 @@ import numpy as np
 import torch
 from mmengine.config import ConfigDict
 
-from attn_mm.compat.pickle_budget import Budget, Refused
-from attn_mm.compat.pickle_builders import (
-    CLASSES,
-    STATES,
+from attn_mm.compat.safe_files.allowed import CLASSES, STATES, named, path_of
+from attn_mm.compat.safe_files.arguments import (
     Call,
     ForbiddenGlobal,
     StorageKind,
     expect,
     expect_keys,
     is_key,
-    named,
-    path_of,
 )
+from attn_mm.compat.safe_files.budget import Budget, Refused
 
 _DICTS = {
     dict: dict.__setitem__,
@@ -113,7 +110,7 @@ class Unpickler(pickle._Unpickler):
             try:
                 return build(self, *args)
             except TypeError:
-                raise Refused("a call in it has other arguments than in any honest file") from None
+                raise Refused("a call in it has unexpected arguments") from None
         if any(function is item for item in _trusted().values()):
             return function(*args)
         raise ForbiddenGlobal(_described(function))
@@ -155,7 +152,7 @@ class Unpickler(pickle._Unpickler):
         self.append(self.storage(self.stack.pop()))
 
     def _forbidden(self) -> None:
-        raise Refused("it has an instruction that no file of data has")
+        raise Refused("it has an instruction that files of data never have")
 
     load_persid = load_inst = load_obj = load_ext1 = load_ext2 = load_ext4 = _forbidden
     load_next_buffer = load_readonly_buffer = _forbidden
@@ -248,11 +245,11 @@ class Unpickler(pickle._Unpickler):
         target = self.stack[-1]
         set_item = _DICTS.get(type(target))
         if set_item is None or len(items) % 2:
-            raise Refused("its dict is not as any honest file has it")
+            raise Refused("its dict is malformed")
         self.budget.take_objects(50 * len(items))
         for key, value in zip(items[::2], items[1::2]):
             if type(key) is not str and not is_key(key):
-                raise Refused(f"a key in it is a {type(key).__name__} that no honest file has there")
+                raise Refused(f"a key in it is a {type(key).__name__}, which is not allowed there")
             set_item(target, key, value)
 
 

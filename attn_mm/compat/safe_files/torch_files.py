@@ -22,9 +22,10 @@ import torch
 from torch.serialization import MAGIC_NUMBER, PROTOCOL_VERSION, _get_restore_location
 from torch.storage import TypedStorage
 
-from attn_mm.compat.pickle_budget import Budget, Refused, check_tree
-from attn_mm.compat.pickle_builders import REBUILD_TENSOR, StorageKind, expect
-from attn_mm.compat.restricted_pickle import Unpickler
+from attn_mm.compat.safe_files.arguments import StorageKind, expect
+from attn_mm.compat.safe_files.budget import Budget, Refused, check_tree
+from attn_mm.compat.safe_files.tensors import REBUILD_TENSOR
+from attn_mm.compat.safe_files.unpickler import Unpickler
 
 MapLocation = str | torch.device | dict | Callable | None
 
