@@ -66,8 +66,8 @@ def check_folders(dataset: BaseDataset) -> None:
     for name, number in folders.items():
         if name in classes and classes.index(name) != number:
             raise UserError(
-                f"{_named(dataset)} numbers its folders alphabetically, {_few(sorted(folders))}, but the "
-                f"config's classes are {_few(classes)}: write them in the order of the folders"
+                f"{_named(dataset)} numbers its folders alphabetically, {few(sorted(folders))}, but the "
+                f"config's classes are {few(classes)}: write them in the order of the folders"
             )
 
 
