@@ -215,9 +215,9 @@ def check_masks(path: str, place: int, segmentation: Raw, size: tuple[float, flo
         raise UserError(
             f"{path}: annotations[{place}].segmentation has a polygon without x and y of three or more points"
         )
-    fault = size and (_outside(mask, *size) if isinstance(mask, list) else _of_other_size(mask, *size))
-    if fault:
-        raise UserError(f"{path}: annotations[{place}].segmentation {fault}")
+    wrong = size and (_outside(mask, *size) if isinstance(mask, list) else _of_other_size(mask, *size))
+    if wrong:
+        raise UserError(f"{path}: annotations[{place}].segmentation {wrong}")
 
 
 def _outside(polygons: list[list[float]], width: float, height: float) -> str | None:
