@@ -115,7 +115,7 @@ class CocoPersons(Struct):
 class RunLengths(Struct):
     """A mask as run lengths; ``size`` is height, width in pixels."""
 
-    counts: str | list[int]
+    counts: Annotated[str, Meta(min_length=1)] | list[Annotated[int, Meta(ge=0, le=2**31)]]
     size: tuple[int, int]
 
 
@@ -128,7 +128,8 @@ class Detection(Struct, gc=False):
     score: Annotated[float, Meta(ge=-1e9, le=1e9)]
 
 
-Polygons = list[list[float]]
+# pycocotools takes memory for each pixel along an edge.
+Polygons = list[list[Annotated[float, Meta(ge=-1e5, le=1e5)]]]
 _EXPECTED = {"bbox": "[x, y, width, height] in pixels", "segmentation": "a list of polygons, or run lengths"}
 
 
@@ -191,11 +192,17 @@ def read_typed(path: str, kind: type[T], what: str) -> T:
         raise UserError(f"{path}{_why_no_json(content, error)}") from error
 
 
-def check_masks(path: str, place: int, segmentation: Raw) -> None:
-    """Check that pycocotools can read a mask.
+def check_masks(path: str, place: int, segmentation: Raw, size: tuple[float, float] | None) -> None:
+    """Check that pycocotools can read a mask, and that it is in its image.
+
+    Args:
+        path: the annotation file.
+        place: index of the annotation.
+        segmentation: the mask.
+        size: width and height of the image; None if the file lacks it.
 
     Raises:
-        UserError: it can't.
+        UserError: it can't, or it isn't.
     """
     try:
         mask = typed_json.decode(segmentation, type=Polygons | RunLengths)
@@ -208,6 +215,54 @@ def check_masks(path: str, place: int, segmentation: Raw) -> None:
         raise UserError(
             f"{path}: annotations[{place}].segmentation has a polygon without x and y of three or more points"
         )
+    wrong = size and (_outside(mask, *size) if isinstance(mask, list) else _of_other_size(mask, *size))
+    if wrong:
+        raise UserError(f"{path}: annotations[{place}].segmentation {wrong}")
+
+
+def _outside(polygons: list[list[float]], width: float, height: float) -> str | None:
+    """What is wrong if none of the polygons touches the image."""
+    for polygon in polygons:
+        xs, ys = polygon[::2], polygon[1::2]
+        if min(xs) < width and max(xs) > 0 and min(ys) < height and max(ys) > 0:
+            return None
+    return f"is outside its image of {width:g} x {height:g} pixels" if polygons else None
+
+
+def _of_other_size(mask: RunLengths, width: float, height: float) -> str | None:
+    """What is wrong if run lengths are not those of the image's pixels."""
+    if mask.size != (height, width):
+        return f"has the size {list(mask.size)}, but its image has [{height:g}, {width:g}] (height, width)"
+    counts = _decoded(mask.counts) if isinstance(mask.counts, str) else mask.counts
+    if counts is None or min(counts, default=0) < 0:
+        return "has counts that are no compressed run lengths of COCO"
+    if sum(counts) != height * width:
+        return f"has counts of {sum(counts)} pixels in all, but its image has {height * width:g}"
+    return None
+
+
+def _decoded(text: str) -> list[int] | None:
+    """The run lengths in a compressed text; None if it isn't one.
+
+    pycocotools' ``rleFrString`` (common/maskApi.c) doesn't check it, and leaves a mask that is too short
+    uninitialised. A character has five bits and says whether more follow; from the fourth run on, the
+    difference to the run before the last one is written.
+    """
+    counts: list[int] = []
+    run = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            return None
+        run |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            run -= 1 << shift
+        counts.append(run + counts[-2] if len(counts) > 2 else run)
+        run = shift = 0
+    return None if shift else counts
 
 
 def _fault(error: str, what: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def read_log(path: Path) -> Run:
         UserError: there is no log, or mmengine didn't write it.
     """
     files = [path]
-    if path.is_dir():
+    if os.path.isdir(path):
         files = sorted(path.glob(LOGS))
         if not files:
             raise UserError(f"{path} contains no {LOGS}: name a run's work dir, or its scalars.json")
@@ -187,8 +188,8 @@ def plot(names: Sequence[str], runs: Sequence[Run], loss: str, figure: str | Non
 @reports_user_errors
 def main(argv=None) -> None:
     args = parse_args(argv)
-    names = names_of(args.logs, args.names)
     runs = [read_log(path) for path in args.logs]
+    names = names_of(args.logs, args.names)
     if len({run.unit for run in runs}) > 1:
         raise UserError("some runs count epochs and others only iterations: plot them separately")
     for path, run in zip(args.logs, runs):

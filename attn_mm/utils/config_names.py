@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path as osp
 import posixpath
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -25,9 +26,9 @@ def shipped_config(path: str) -> str:
     name = PurePosixPath(posixpath.normpath(path)).as_posix().removeprefix("configs/")
     # An absolute path is nobody's name.
     config = CONFIGS / name.lstrip("/")
-    if config.is_file():
+    if osp.isfile(config):
         return str(config)
-    if not name.endswith(".py") and Path(f"{config}.py").is_file():
+    if not name.endswith(".py") and osp.isfile(f"{config}.py"):
         raise UserError(f"config {path} does not exist: it is configs/{name}.py")
     new = new_name(path)
     raise UserError(f"config {path} " + (f"is now {new}" if new else "does not exist"))

@@ -131,6 +131,8 @@ def test_what_is_no_log(tmp_path, capsys):
         (tmp_path / "scalars.json").write_text(text)
         assert said in fails(capsys, str(tmp_path / "scalars.json"), "--names", "x")
     assert "can't be read" in fails(capsys, str(tmp_path / "missing.json"), "--names", "x")
+    assert "can't be read" in fails(capsys, "x" * 5000)
+    assert "isn't JSON" in fails(capsys, "a\0b")
 
 
 def fails(capsys, *flags) -> str:

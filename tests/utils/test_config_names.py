@@ -64,3 +64,9 @@ def test_a_name_without_its_suffix_gets_a_hint(path, said):
     with pytest.raises(UserError) as error:
         shipped_config(path)
     assert str(error.value) == f"config {path} {said}"
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_a_name_that_no_system_takes(name):
+    with pytest.raises(UserError, match="does not exist"):
+        shipped_config(name)

@@ -65,11 +65,14 @@ def check_coco_boxes(
     _check_order(path, names, classes)
     known = {category.id for category in content.categories or () if category.name in classes}
     boxes = [box for box in content.annotations if box.category_id in known]
+    sizes = {image.id: (image.width, image.height) for image in content.images}
     if masks:
         for place, box in enumerate(content.annotations):
             if box.segmentation is not UNSET and not _is_empty(box.segmentation):
-                check_masks(path, place, box.segmentation)
-    sizes = {image.id: (image.width, image.height) for image in content.images}
+                size = sizes.get(box.image_id)
+                # mmdet ignores an object whose box is outside.
+                seen = size if size and _usable(box, *size) else None
+                check_masks(path, place, box.segmentation, seen)
     _check_corners(path, boxes, sizes)
     if boxless:
         return content

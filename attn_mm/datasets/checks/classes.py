@@ -52,6 +52,25 @@ def check_metainfo(dataset) -> None:
             )
 
 
+def check_folders(dataset: BaseDataset) -> None:
+    """Check a classification set whose classes are folders, which mmpretrain numbers alphabetically.
+
+    It takes the config's classes for their names without comparing them (mmpretrain/datasets/custom.py,
+    ``_find_samples``). Folders may have other names, such as ImageNet's identifiers.
+
+    Raises:
+        UserError: a folder has the name of a class with another number.
+    """
+    folders = getattr(dataset, "folder_to_idx", None) or {}
+    classes = list(_meta(dataset).get("classes") or ())
+    for name, number in folders.items():
+        if name in classes and classes.index(name) != number:
+            raise UserError(
+                f"{_named(dataset)} numbers its folders alphabetically, {few(sorted(folders))}, but the "
+                f"config's classes are {few(classes)}: write them in the order of the folders"
+            )
+
+
 def check_heads(model: nn.Module, dataset) -> None:
     """Check that a network predicts as many classes or keypoints as a data set has.
 

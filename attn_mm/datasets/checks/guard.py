@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from attn_mm.datasets.checks.annotations import check_coco_boxes, check_coco_persons
-from attn_mm.datasets.checks.classes import check_heads, check_metainfo, check_same_classes
+from attn_mm.datasets.checks.classes import check_folders, check_heads, check_metainfo, check_same_classes
 from attn_mm.datasets.checks.image_files import Sizes, check_images
 from attn_mm.datasets.checks.labels import check_files, check_labels, image_sizes, keypoint_names
 from attn_mm.datasets.checks.skipped_files import StandIns, WithoutStandIns
@@ -118,6 +118,7 @@ class Watch:
         sources = list(_sources(dataset))
         _check_boxes(sources, self._unlabelled)
         for source in sources:
+            check_folders(source)
             check_labels(source)
             check_missing(source)
         self._check_classes(dataset)

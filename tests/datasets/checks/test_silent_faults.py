@@ -7,19 +7,23 @@ import io
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import small
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
+from msgspec import Raw
 from PIL import Image
+from pycocotools import mask as mask_utils
 from small_videos import action_config
 
-from attn_mm.datasets.checks.classes import check_heads, check_metainfo
+from attn_mm.datasets.checks.classes import check_folders, check_heads, check_metainfo
 from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.guard import Watch
 from attn_mm.datasets.checks.unreadable import ReadFile
+from attn_mm.datasets.coco_files import check_masks
 from attn_mm.errors import UnreadableFile, UserError
 
 pytest.importorskip("mmdet")
@@ -382,7 +386,26 @@ def test_boxes_that_make_no_sense(root, change, said):
 
 
 @pytest.mark.parametrize(
-    "mask", [[dict(counts=[1, 2], size=[48, 64])], [[1, 2, 3, 4]], [1, 2, 3, 4, 5, 6], "x", dict(counts=[1])]
+    "mask",
+    [
+        [dict(counts=[1, 2], size=[48, 64])],
+        [[1, 2, 3, 4]],
+        [1, 2, 3, 4, 5, 6],
+        "x",
+        dict(counts=[1]),
+        dict(counts="", size=[48, 64]),
+        dict(counts=[-2, 48 * 64 + 2], size=[48, 64]),
+        # The size is height, width; the next of another image; the next with counts that don't fill it.
+        dict(counts=[24 * 128], size=[64, 48]),
+        dict(counts=[100], size=[10, 10]),
+        dict(counts=[5, 5], size=[48, 64]),
+        dict(counts="\0~~~~", size=[48, 64]),
+        dict(counts="PPYo", size=[48, 64]),
+        dict(counts="1", size=[48, 64]),
+        [[70, 6, 90, 6, 90, 42]],
+        [[6, -42, 42, -42, 42, -6]],
+        [[6, 6, 1e9, 6, 1e9, 1e9]],
+    ],
 )
 def test_masks_that_cannot_be_read(root, mask):
     content = small.coco_set(root)
@@ -393,6 +416,29 @@ def test_masks_that_cannot_be_read(root, mask):
     cfg = small.detection_config(root)
     cfg.val_evaluator.metric = ["bbox", "segm"]
     assert small.refused(cfg, "train", "val").startswith(f"{path}: annotations[3].segmentation ")
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        dict(counts=[48 * 30, 48 * 34], size=[48, 64]),
+        [[60, 6, 90, 6, 90, 42], [70, 6, 90, 6, 90, 42]],
+    ],
+)
+def test_masks_in_their_image(mask):
+    check_masks("x.json", 0, Raw(msgspec.json.encode(mask)), (64, 48))
+
+
+def test_compressed_run_lengths_are_read_as_pycocotools_does():
+    def check(counts):
+        check_masks("x.json", 0, Raw(msgspec.json.encode(dict(counts=counts, size=[48, 64]))), (64, 48))
+
+    for seed in range(20):
+        picture = np.random.default_rng(seed).random((48, 64)) < seed / 20
+        text = mask_utils.encode(np.asfortranarray(picture.astype(np.uint8)))["counts"].decode()
+        check(text)
+        with pytest.raises(UserError, match="has counts"):
+            check(text[:-1])
 
 
 def test_persons_without_boxes(root):
@@ -421,3 +467,20 @@ def test_labels_beyond_the_classes_of_a_video_network(tmp_path):
     (tmp_path / "videos.txt").write_text("a.mp4 0\nb.mp4 9\n")
     with pytest.raises(UserError, match=r"line 2: the label 9 is not in 0\.\.7"):
         check_data(cfg, ("train",))
+
+
+def test_folders_in_another_order_than_the_classes(tmp_path):
+    pytest.importorskip("mmpretrain")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "x.png"), small.picture())
+
+    def folders(*classes):
+        with DefaultScope.overwrite_default_scope("mmpretrain"):
+            node = dict(type="CustomDataset", data_prefix=str(tmp_path), metainfo=dict(classes=classes))
+            check_folders(DATASETS.build(node))
+
+    folders("a", "b")
+    folders("first", "second")
+    with pytest.raises(UserError, match=r"alphabetically, a, b, but the config's classes are b, a: write"):
+        folders("b", "a")
