@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -119,10 +120,22 @@ def read_metafile(folder: str) -> Metafile:
     """The metafile of a folder of ``configs/``.
 
     Raises:
-        UserError: it has a field that none of its readers knows.
+        UserError: it lacks a field, has one that none of its readers knows, or lists a config twice.
     """
     path = CONFIGS / folder / "metafile.yml"
     content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Text)
+    try:
+        metafile = _metafile(path, content)
+    except KeyError as error:
+        raise UserError(f"{path} lacks the field {error.args[0]} of an entry") from error
+    configs = Counter(entry.config for entry in metafile.entries)
+    for config, number in configs.items():
+        if number > 1:
+            raise UserError(f"{path} lists {config} {number} times")
+    return metafile
+
+
+def _metafile(path: Path, content: dict[str, Any]) -> Metafile:
     (collection,) = content["Collections"]
     paper = collection.get("Paper")
     return Metafile(

@@ -80,6 +80,26 @@ def test_an_unknown_field_is_named(tmp_path, monkeypatch):
         read_metafile("x")
 
 
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ("[{Name: net, Config: net.py}]", "lacks the field Metadata of an entry"),
+        (
+            "[{Name: net, Config: net.py, Metadata: {}}, {Name: b, Config: net.py, Metadata: {}}]",
+            "net.py 2 times",
+        ),
+    ],
+)
+def test_entries_are_whole_and_listed_once(tmp_path, monkeypatch, models, said):
+    monkeypatch.setattr(metafile, "CONFIGS", tmp_path)
+    (tmp_path / "y").mkdir()
+    (tmp_path / "y/metafile.yml").write_text(
+        f"Collections: [{{Name: X, Metadata: {{Parameters: 1}}}}]\nModels: {models}\n"
+    )
+    with pytest.raises(UserError, match=said):
+        read_metafile("y")
+
+
 def test_a_further_paper_is_a_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(metafile, "CONFIGS", tmp_path)
     (tmp_path / "sixth").mkdir()
