@@ -76,7 +76,13 @@ def demo(config):
     return make
 
 
-@pytest.mark.parametrize("kind", RUNS)
+# The demos of this package's own configs of these detectors are in test_every_config.
+OURS = ("mask_rcnn", "ssd_voc")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.whole if kind in OURS else ()) for kind in RUNS]
+)
 def test_demo_of_an_upstream_config(kind, config, tmp_path, quick_runs):
     options = [
         "train_cfg.max_epochs=1",

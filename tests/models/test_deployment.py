@@ -58,7 +58,16 @@ SHORT += [
 ]
 WHOLE = [*MATRIX, *(case for case in SHORT if case[1] in FLOWS)]
 """Every graft on every backbone as it is: an hour on one core."""
-CASES = [pytest.param((*case, True), id=f"{name(case[0])}-{case[1]}-short") for case in SHORT]
+# The same grafts in backbones that export alike.
+ALIKE = [(("mmaction.ResNet", 18), "TDAF"), (("mmpretrain.MobileNetV2", None), "TD")]
+CASES = [
+    pytest.param(
+        (*case, True),
+        id=f"{name(case[0])}-{case[1]}-short",
+        marks=pytest.mark.whole if case in ALIKE else (),
+    )
+    for case in SHORT
+]
 CASES += [
     pytest.param((*case, False), id=f"{name(case[0])}-{case[1]}", marks=pytest.mark.whole) for case in WHOLE
 ]

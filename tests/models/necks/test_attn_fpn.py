@@ -242,7 +242,9 @@ def test_synchronised_norms():
     torch.testing.assert_close(twin(x), expected, **EXACT)
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize(
+    "training", [True, pytest.param(False, marks=pytest.mark.whole)], ids=["train", "eval"]
+)
 def test_compiles_in_one_graph(training):
     net, x = shake(neck(**WHOLE).double()).train(training), maps()
     twin = copy.deepcopy(net)
