@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmengine.dist import all_gather_object, get_rank
@@ -34,6 +34,9 @@ class _Resumable:
     """
 
     runner: Any
+    val_begin: int
+    val_interval: int
+    _decide_current_val_interval: Callable[[], None]
     batch = 0
     validated = True
     _random_states: list | None = None
@@ -68,6 +71,13 @@ class _Resumable:
         self._before_validation = None
         self.validated = True
 
+    def validate_if_due(self, done: int, last: int) -> None:
+        """Validate if mmengine would, after ``done`` of ``last`` epochs or iterations."""
+        self._decide_current_val_interval()
+        due = done >= self.val_begin and (done % self.val_interval == 0 or done == last)
+        if self.runner.val_loop is not None and due:
+            self.validate()
+
 
 class EpochLoop(_Resumable, EpochBasedTrainLoop):
     """Training by epochs; a checkpoint from the middle of an epoch continues with the epoch's next batch."""
@@ -76,19 +86,12 @@ class EpochLoop(_Resumable, EpochBasedTrainLoop):
         self.runner.call_hook("before_train")
         self.restore_randomness()
         if not self.validated and not self.batch:
-            self._validate_if_due()
+            self.validate_if_due(self._epoch, self._max_epochs)
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
-            self._validate_if_due()
+            self.validate_if_due(self._epoch, self._max_epochs)
         self.runner.call_hook("after_train")
         return self.runner.model
-
-    def _validate_if_due(self) -> None:
-        self._decide_current_val_interval()
-        last = self._epoch == self._max_epochs
-        due = self._epoch >= self.val_begin and (self._epoch % self.val_interval == 0 or last)
-        if self.runner.val_loop is not None and due:
-            self.validate()
 
     def run_epoch(self) -> None:
         self.runner.call_hook("before_train_epoch")
@@ -124,22 +127,15 @@ class IterLoop(_Resumable, IterBasedTrainLoop):
                 next(self.dataloader_iterator)
             self.restore_randomness()
             if not self.validated:
-                self._validate_if_due()
+                self.validate_if_due(self._iter, self._max_iters)
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.validated = False
             self.run_iter(next(self.dataloader_iterator))
-            self._validate_if_due()
+            self.validate_if_due(self._iter, self._max_iters)
         self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")
         return self.runner.model
-
-    def _validate_if_due(self) -> None:
-        self._decide_current_val_interval()
-        last = self._iter == self._max_iters
-        due = self._iter >= self.val_begin and (self._iter % self.val_interval == 0 or last)
-        if self.runner.val_loop is not None and due:
-            self.validate()
 
     def run_iter(self, data_batch: Sequence[dict]) -> None:
         super().run_iter(data_batch)

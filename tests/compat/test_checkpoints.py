@@ -22,9 +22,9 @@ import torch
 from mmengine.fileio.backends import LocalBackend
 from mmengine.infer import BaseInferencer
 from mmengine.logging import HistoryBuffer, MessageHub
-from mmengine.model import BaseModel
 from mmengine.runner import Runner, load_checkpoint
 from mmengine.runner import checkpoint as mmengine_checkpoint
+from small_network import Net, NoMetric
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -45,26 +45,6 @@ class Points(Dataset):
 
     def __getitem__(self, index):
         return dict(x=torch.full((2,), float(index)))
-
-
-class Net(BaseModel):
-    def __init__(self, init_cfg=None):
-        super().__init__(init_cfg=init_cfg)
-        self.backbone = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
-
-    def forward(self, x, mode="tensor"):
-        y = self.backbone(torch.stack(x))
-        return dict(loss=y.square().mean()) if mode == "loss" else y
-
-
-class NoMetric:
-    dataset_meta = None
-
-    def process(self, data_batch, data_samples):
-        pass
-
-    def evaluate(self, size):
-        return {}
 
 
 def make_runner(work_dir, **options):

@@ -90,9 +90,7 @@ def to_its_demo(cfg):
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.config)
-def test_builds_and_trains_if_it_is_new(
-    entry, tmp_path, session_folder, small_demos, quick_runs, monkeypatch
-):
+def test_builds_and_trains_if_it_is_new(entry, tmp_path, session_folder, small_demos, monkeypatch):
     cfg = load(entry)
     assert count_parameters(build(cfg, "meta")).params == entry.parameters
     to_its_demo(cfg)
@@ -104,7 +102,7 @@ def test_builds_and_trains_if_it_is_new(
 
 @pytest.mark.whole
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.config)
-def test_trains(entry, tmp_path, small_demos, quick_runs):
+def test_trains(entry, tmp_path, small_demos):
     train_and_evaluate(to_its_demo(load(entry)), tmp_path)
 
 

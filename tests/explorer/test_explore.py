@@ -292,7 +292,7 @@ def test_actions(base, tmp_path):
     assert np.abs(moved[0] - moved[-1]).max() > 1e-4, "every frame has the same map"
 
 
-def test_the_demo(tmp_path, monkeypatch, small_demos, quick_runs):
+def test_the_demo(tmp_path, monkeypatch, small_demos):
     monkeypatch.setattr(demo, "EXPLORED_EPOCHS", 1)
     main(["--demo", "--out", str(tmp_path / "out"), "--device", "cpu"])
     summary = json.loads((tmp_path / "out" / "attention.json").read_text())

@@ -83,7 +83,7 @@ OURS = ("mask_rcnn", "ssd_voc")
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=pytest.mark.whole if kind in OURS else ()) for kind in RUNS]
 )
-def test_demo_of_an_upstream_config(kind, config, tmp_path, quick_runs):
+def test_demo_of_an_upstream_config(kind, config, tmp_path):
     options = [
         "train_cfg.max_epochs=1",
         "train_cfg.val_interval=1",

@@ -83,7 +83,7 @@ def test_describe_runs_its_models(toy, capsys):
     assert "ToyNet" in capsys.readouterr().out
 
 
-def test_its_demo_trains_and_draws(toy, tmp_path, monkeypatch, quick_runs):
+def test_its_demo_trains_and_draws(toy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train.main([toy[0], "--demo", "--work-dir", "demo"])
     results = json.loads((tmp_path / "demo" / "results.json").read_text())

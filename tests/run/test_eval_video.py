@@ -19,7 +19,6 @@ from attn_mm.run import eval_video, test
 
 pytest.importorskip("mmaction")
 pytest.importorskip("decord")
-pytestmark = pytest.mark.usefixtures("quick_runs")
 
 MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
 # By what place the true class has among a video's scores: two are first, four among the first five.

@@ -4,32 +4,11 @@ import copy
 
 import pytest
 import torch
-from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from torch import nn
+from small_network import Net, NoMetric
 
 from attn_mm.errors import UserError
 from attn_mm.run.loaded import CheckLoaded
-
-
-class Net(BaseModel):
-    def __init__(self):
-        super().__init__()
-        self.backbone = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
-
-    def forward(self, x, mode="tensor"):
-        y = self.backbone(torch.stack(list(x)))
-        return dict(loss=y.square().mean()) if mode == "loss" else y
-
-
-class NoMetric:
-    dataset_meta = None
-
-    def process(self, data_batch, data_samples):
-        pass
-
-    def evaluate(self, size):
-        return {}
 
 
 def runner(work_dir, testing=False, **options):

@@ -33,7 +33,7 @@ from attn_mm.utils.config import walk
 
 pytest.importorskip("mmdet")
 pytest.importorskip("mmpose")
-pytestmark = pytest.mark.usefixtures("quick_runs", "workers_gone")
+pytestmark = pytest.mark.usefixtures("workers_gone")
 
 CONFIGS = {"detection": detection_config, "pose": pose_config}
 both_tasks = pytest.mark.parametrize("task", CONFIGS)

@@ -23,7 +23,7 @@ from attn_mm.run import test, train
 
 pytest.importorskip("mmaction")
 pytest.importorskip("decord")
-pytestmark = pytest.mark.usefixtures("quick_runs", "workers_gone")
+pytestmark = pytest.mark.usefixtures("workers_gone")
 
 workers = pytest.mark.parametrize("num_workers", [0, 2])
 DECODERS = {

@@ -333,7 +333,7 @@ def test_a_pair_of_folders(data, nets, out):
     assert not list(out.glob("*.png"))
 
 
-def test_demo(tmp_path, monkeypatch, small_demos, quick_runs):
+def test_demo(tmp_path, monkeypatch, small_demos):
     """The whole of each demo, shortened: it trains once and finds its networks again."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("attn_mm.frameworks.mmpretrain.demo.EPOCHS", 2)

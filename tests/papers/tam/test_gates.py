@@ -23,7 +23,7 @@ from attn_mm.utils.progress import progress_bar
 
 pytest.importorskip("mmpretrain")
 pytest.importorskip("matplotlib")
-pytestmark = pytest.mark.usefixtures("quick_runs", "small_demos")
+pytestmark = pytest.mark.usefixtures("small_demos")
 
 WIDTH = 4
 

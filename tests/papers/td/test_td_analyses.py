@@ -75,7 +75,7 @@ def config(root, grafts=(TD,)) -> Config:
 
 
 @pytest.fixture
-def saved(tmp_path, images, quick_runs) -> tuple[Config, str, str]:
+def saved(tmp_path, images) -> tuple[Config, str, str]:
     cfg = config(tmp_path)
     return cfg, small.dump(cfg, tmp_path / "td.py"), small.save_weights(cfg, tmp_path / "td.pth", spread=0.5)
 
@@ -444,7 +444,7 @@ def test_the_variants_of_a_config():
         ablate.variants(ablate.with_variant(cfg, ablate.PLAIN), ("joint",), None, (2,))
 
 
-def test_an_ablation_keeps_what_is_finished(tmp_path, small_demos, quick_runs, monkeypatch, capsys):
+def test_an_ablation_keeps_what_is_finished(tmp_path, small_demos, monkeypatch, capsys):
     arguments = [
         "--demo",
         "--modes",
@@ -497,7 +497,7 @@ def test_an_ablation_keeps_what_is_finished(tmp_path, small_demos, quick_runs, m
     assert "has runs of another config" in complaint()
 
 
-def test_an_ablation_of_a_launchers_processes(tmp_path, images, small_demos, quick_runs, monkeypatch):
+def test_an_ablation_of_a_launchers_processes(tmp_path, images, small_demos, monkeypatch):
     """One process joins its group once, for all networks."""
     if torch.cuda.is_available():
         pytest.skip("with a GPU the launcher is mmengine's own")
