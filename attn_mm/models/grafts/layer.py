@@ -9,8 +9,9 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import nn
 
 from attn_mm.graft.blocks import attend
+from attn_mm.graft.families.family import Unit
 from attn_mm.graft.selection import select_blocks
-from attn_mm.graft.units import Unit, family_of, record_of_block
+from attn_mm.graft.units import family_of, record_of_block
 from attn_mm.models.layers import CONVS, PLUGINS
 from attn_mm.registry import GRAFTS
 
