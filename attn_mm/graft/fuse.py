@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_mm.graft.blocks import FeedbackMixin
+from attn_mm.graft.families import FAMILIES, SPLITS
+from attn_mm.graft.families.family import Unit
 from attn_mm.graft.fold import FlowConv, compose, fold, why_not
 from attn_mm.graft.grafted import RunsStagesInFlows, find_record
-from attn_mm.graft.stages import SPLITS
 from attn_mm.graft.swap import as_torch, swap_class, upstream_class
-from attn_mm.graft.units import FAMILIES, Unit
 from attn_mm.layers.aw_attention import AWAttention
 from attn_mm.layers.ops.closing import ClosesBranch
 from attn_mm.layers.td import TopDownAttention

@@ -22,7 +22,7 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
 
     Args:
         backbone: config of any backbone of mmdet, mmpose, mmpretrain or mmaction whose blocks
-            are known, see :data:`attn_mm.graft.units.FAMILIES`.
+            are known, see :data:`attn_mm.graft.families.FAMILIES`.
         grafts: dicts with a ``type``: a graft (``attn_mm.AWConv``, ``attn_mm.TD``,
             ``attn_mm.TDAF``, ``attn_mm.FlowPyramid``, ``attn_mm.MultiScale``, ``attn_mm.CUDAGraph``, see
             :mod:`attn_mm.models.grafts`) or a layer that accepts ``in_channels=`` (``attn_mm.SE``,
@@ -48,7 +48,7 @@ def tdaf(backbone: dict, **options) -> nn.Module:
     """Build an upstream backbone and graft TDAF's top-down recursion onto it.
 
     Args:
-        backbone: config of a staged backbone, see :data:`attn_mm.graft.stages.SPLITS`, or of an
+        backbone: config of a staged backbone, see :data:`attn_mm.graft.families.SPLITS`, or of an
             ``attn_mm.AttnBackbone`` around one.
         options: see :func:`attn_mm.models.grafts.tdaf.top_down_flows`.
 

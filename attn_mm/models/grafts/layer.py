@@ -9,8 +9,9 @@ from torch import nn
 
 from attn_mm.graft.behind import Build, put_behind_modules, put_behind_outputs
 from attn_mm.graft.blocks import attend
+from attn_mm.graft.families.family import Unit
 from attn_mm.graft.selection import select_blocks
-from attn_mm.graft.units import Unit, family_of, record_of_block
+from attn_mm.graft.units import family_of, record_of_block
 from attn_mm.models.grafts.turns import GRAFTS
 from attn_mm.models.layers import CONVS, FOREIGN, PLUGINS
 
