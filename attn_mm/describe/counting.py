@@ -162,10 +162,9 @@ class _ShapesOfNorms(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-_INITIALISE = frozenset(
-    (Tensor.normal_, Tensor.uniform_, Tensor.zero_, Tensor.fill_)
-    + (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_normal_, nn.init.kaiming_uniform_)
-)
+_OF_TENSORS = (Tensor.normal_, Tensor.uniform_, Tensor.zero_, Tensor.fill_)
+_OF_INIT = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_normal_, nn.init.kaiming_uniform_)
+_INITIALISE = frozenset((*_OF_TENSORS, *_OF_INIT))
 
 
 class _MetaStorage(TorchFunctionMode):
