@@ -8,7 +8,7 @@ from attn_mm.datasets.generated.jointed_figure import KEYPOINTS
 from attn_mm.datasets.generated.persons import make_persons
 from attn_mm.errors import UserError
 from attn_mm.frameworks.demo_schedule import dataloader, set_schedule
-from attn_mm.utils.config import drop_pretrained
+from attn_mm.utils.config import drop_pretrained, model_part
 
 # Width and height of the model's input.
 INPUT_SIZE = (96, 128)
@@ -47,7 +47,7 @@ def to_demo(cfg: Config) -> None:
 
 def _codec(cfg: Config) -> ConfigDict:
     """The codec of the model's head."""
-    head = cfg.model.get("head") or {}
+    head = model_part(cfg, "head")
     codec = head.get("decoder")
     kind = cfg.model.get("of", cfg.model.type)  # of a deployed model
     if kind != "TopdownPoseEstimator" or not isinstance(codec, ConfigDict) or codec.type not in CODECS:
