@@ -119,6 +119,12 @@ def walk(node) -> Iterator[ConfigDict]:
             yield from walk(child)
 
 
+def type_name(node: dict) -> str:
+    """The ``type`` of a config's dict without its scope, of a name as well as of a class; empty without one."""
+    kind = node.get("type", "")
+    return getattr(kind, "__name__", str(kind)).rpartition(".")[2]
+
+
 def datasets(cfg: Config, splits=("train", "val", "test")) -> Iterator[ConfigDict]:
     """The dataset configs of the named splits that read files, without their wrappers."""
     for split in splits:
