@@ -15,10 +15,11 @@ from torch import nn
 from attn_mm.describe.calls import Call, Shape
 from attn_mm.describe.module_tree import size
 from attn_mm.graft.blocks import AttendedMixin, FeedbackMixin
+from attn_mm.graft.families import SPLITS
+from attn_mm.graft.families.family import Unit
 from attn_mm.graft.grafted import RunsStagesInFlows, find_flows
-from attn_mm.graft.stages import SPLITS
 from attn_mm.graft.swap import upstream_class
-from attn_mm.graft.units import Unit, find_family
+from attn_mm.graft.units import find_family
 from attn_mm.layers import ANAR, AAConv2d, AWConv2d, AWConv3d
 from attn_mm.layers.ltpa import LearnToPayAttention, ParametrisedCompatibility
 
