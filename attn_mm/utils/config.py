@@ -120,7 +120,7 @@ def walk(node) -> Iterator[ConfigDict]:
 
 
 def type_name(node: dict) -> str:
-    """The ``type`` of a config's dict without its scope, of a name as well as of a class; empty without one."""
+    """The ``type`` of a config's dict, a name or a class, without its scope; empty if it has none."""
     kind = node.get("type", "")
     return getattr(kind, "__name__", str(kind)).rpartition(".")[2]
 

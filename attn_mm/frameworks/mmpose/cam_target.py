@@ -12,8 +12,8 @@ from attn_mm.frameworks.prediction import Target
 def keypoint_target(model: nn.Module, inputs: Tensor, keypoint: int) -> Target:
     """The score of a keypoint, summed over the batch.
 
-    It is the maximum of the keypoint's heatmap. SimCC predicts a vector for each axis instead: the score is the
-    smaller of their maxima, as mmpose's is.
+    It is the maximum of the keypoint's heatmap. SimCC predicts a vector for each axis instead: the score is
+    the smaller of their maxima, as mmpose's is.
 
     Args:
         model: an mmpose model that predicts heatmaps or SimCC's vectors.
@@ -39,7 +39,7 @@ def _scores(outputs) -> Tensor | None:
     """The scores, (N, keypoints), of a head's outputs; None if these are of another kind."""
     if isinstance(outputs, Tensor) and outputs.dim() == 4:
         return outputs.amax((2, 3))
-    if isinstance(outputs, (list, tuple)) and len(outputs) == 2:
-        if all(isinstance(axis, Tensor) and axis.dim() == 3 for axis in outputs):
-            return torch.minimum(*(axis.amax(2) for axis in outputs))
+    axes = outputs if isinstance(outputs, (list, tuple)) and len(outputs) == 2 else ()
+    if axes and all(isinstance(axis, Tensor) and axis.dim() == 3 for axis in axes):
+        return torch.minimum(*(axis.amax(2) for axis in axes))
     return None
