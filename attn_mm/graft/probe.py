@@ -41,6 +41,11 @@ def look_at_outputs(net: nn.Module, watched: Iterable[nn.Module], *inputs: Any) 
     Raises:
         CannotRun: the network fails on all of them.
     """
+    return run_on_example(net, watched, *inputs)[0]
+
+
+def run_on_example(net: nn.Module, watched: Iterable[nn.Module], *inputs: Any) -> tuple[Outputs, tuple]:
+    """The same as :func:`look_at_outputs`, and the arguments on which the network ran."""
     watched = list(watched)
     tried = [inputs] if inputs else list(_examples(net))
     error: Exception | None = None
@@ -49,7 +54,7 @@ def look_at_outputs(net: nn.Module, watched: Iterable[nn.Module], *inputs: Any) 
         # Sizes cost nothing on the meta device, but one that computes needs the smallest.
         for arguments in tried if device == "meta" else sorted(tried, key=_volume):
             try:
-                return _run(net, watched, _moved(arguments, device), device)
+                return _run(net, watched, _moved(arguments, device), device), arguments
             # What a network raises on an input that doesn't suit it can be anything.
             except Exception as failure:
                 error = failure
