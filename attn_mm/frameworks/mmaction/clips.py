@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,11 +44,11 @@ def consecutive_clips(frames: Iterable[np.ndarray], offsets: Sequence[int], span
         yield clip()
 
 
-def offsets_of_clip(sampler: Callable[[dict], dict], rate: float) -> tuple[list[int], int]:
-    """The ``offsets`` and the ``span`` of the clips that mmaction's ``SampleFrames`` takes.
+def offsets_of_clip(sampler: Any, rate: float) -> tuple[list[int], int]:
+    """The ``offsets`` and the ``span`` of the clips that a sampler of mmaction takes.
 
     Args:
-        sampler: the step. A ``target_fps`` of it is a rate that the video is sampled as if it had.
+        sampler: a built ``SampleFrames`` or a step like it. A ``target_fps`` of it is a rate that the video is sampled as if it had.
         rate: the video's frames per second.
     """
     span = sampler.clip_len * sampler.frame_interval
