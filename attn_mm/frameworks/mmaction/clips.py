@@ -48,7 +48,8 @@ def offsets_of_clip(sampler: Any, rate: float) -> tuple[list[int], int]:
     """The ``offsets`` and the ``span`` of the clips that a sampler of mmaction takes.
 
     Args:
-        sampler: a built ``SampleFrames`` or a step like it. A ``target_fps`` of it is a rate that the video is sampled as if it had.
+        sampler: a built ``SampleFrames`` or a step like it. If it has a ``target_fps``, it samples a video as
+            if the video had that rate.
         rate: the video's frames per second.
     """
     span = sampler.clip_len * sampler.frame_interval

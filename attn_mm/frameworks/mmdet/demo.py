@@ -43,7 +43,7 @@ def to_demo(cfg: Config) -> None:
     slow = "roi_head" in cfg.model or any(node.get("type") == "SSDHead" for node in walk(cfg.model))
     epochs = FEWER_EPOCHS if slow else EPOCHS
     training_set = partial(_dataset, root, "train2017")
-    mixed, hooks = mixed_images(cfg, IMAGE_SIZE, epochs, training_set) or (None, [])
+    mixed, hooks = mixed_images(cfg, IMAGE_SIZE, epochs, training_set, train) or (None, [])
     cfg.train_dataloader = dataloader(BATCH_SIZE, mixed or training_set(train), shuffle=True)
     cfg.val_dataloader = cfg.test_dataloader = dataloader(
         BATCH_SIZE, _dataset(root, "val2017", test), shuffle=False

@@ -56,15 +56,15 @@ def test_mosaics_are_of_the_demos_own_images_and_size(base, mosaic):
         assert all(found.masks.masks.shape == (len(found), IMAGE_SIZE, IMAGE_SIZE) for found in boxes)
 
 
-def test_half_of_the_epochs_are_after_the_switch():
+def test_mosaics_end_after_a_fifth_of_the_epochs():
     (switch, average) = demo(RTMDET).custom_hooks
-    assert (switch.type, switch.switch_epoch) == ("PipelineSwitchHook", EPOCHS / 2)
+    assert (switch.type, switch.switch_epoch) == ("PipelineSwitchHook", EPOCHS / 5)
     assert pixels(switch.switch_pipeline) == {IMAGE_SIZE}
     assert "CachedMosaic" not in map(type_name, walk(switch))
     assert average.type == "EMAHook"
     (switch, _) = demo(YOLOX).custom_hooks
     # It switches in the epoch e, counted from 0, where e + 1 >= epochs - num_last_epochs.
-    assert (switch.type, EPOCHS - switch.num_last_epochs - 1) == ("YOLOXModeSwitchHook", EPOCHS / 2)
+    assert (switch.type, EPOCHS - switch.num_last_epochs - 1) == ("YOLOXModeSwitchHook", EPOCHS / 5)
 
 
 def test_batches_are_resized_around_the_demos_size():
