@@ -17,8 +17,8 @@ _WRAPPER = "MultiImageMixDataset"
 _SWITCHES = ("PipelineSwitchHook", "YOLOXModeSwitchHook")
 # Options of a step that are pixels.
 _SIZES = ("img_scale", "scale", "size", "crop_size", "border")
-# The configs end the mosaics after 280 to 285 of 300 epochs. In a short training a network from scratch learns
-# more from whole images.
+# The configs end the mosaics after 280 to 285 of 300 epochs. In a short training a network learns more from
+# whole images.
 PART_BEFORE = 0.2
 
 
