@@ -119,8 +119,14 @@ def walk(node) -> Iterator[ConfigDict]:
             yield from walk(child)
 
 
+def type_name(node: dict) -> str:
+    """The ``type`` of a config's dict, a name or a class, without its scope; empty if it has none."""
+    kind = node.get("type", "")
+    return getattr(kind, "__name__", str(kind)).rpartition(".")[2]
+
+
 def model_part(cfg: Config, name: str) -> ConfigDict:
-    """The config of the model's part ``name``, such as its head, inside an ``attn_mm.AttnHead`` if it is in one.
+    """The config of the model's part ``name``, such as its head, without ``attn_mm.AttnHead`` around it.
 
     It is empty where the model has no such part.
     """
