@@ -62,6 +62,8 @@ FAMILIES: dict[str, Family] = {
     "mmpose.models.backbones.resnet.Bottleneck": _RESIDUAL,
     "mmpretrain.models.backbones.resnet.BasicBlock": _RESIDUAL,
     "mmpretrain.models.backbones.resnet.Bottleneck": _RESIDUAL,
+    "mmseg.models.backbones.resnet.BasicBlock": _RESIDUAL,
+    "mmseg.models.backbones.resnet.Bottleneck": _RESIDUAL,
     "mmaction.models.backbones.resnet.BasicBlock": _RESIDUAL_OF_MODULES,
     "mmaction.models.backbones.resnet.Bottleneck": _RESIDUAL_OF_MODULES,
     "mmaction.models.backbones.resnet3d.BasicBlock3d": _RESIDUAL_3D,
@@ -128,5 +130,6 @@ SPLITS: dict[str, Split] = {
     "mmdet.models.backbones.resnet.ResNet": _RESNET,
     "mmpose.models.backbones.resnet.ResNet": _RESNET,
     "mmpretrain.models.backbones.resnet.ResNet": _RESNET,
+    "mmseg.models.backbones.resnet.ResNet": _RESNET,
     "mmpretrain.models.backbones.resnet_cifar.ResNet_CIFAR": _staged(_cifar_stem),
 }
