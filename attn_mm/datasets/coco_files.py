@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlparse
 
 from msgspec import UNSET, DecodeError, Meta, Raw, Struct, UnsetType, ValidationError
 from msgspec import json as typed_json
@@ -27,6 +28,8 @@ Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Pixels = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Size = Annotated[float, Meta(ge=1, le=1e9)]
 Box = tuple[Pixels, Pixels, Pixels, Pixels]
+# In pixels.
+Area = Annotated[float, Meta(ge=0)]
 Flag = Literal[0, 1] | bool
 
 
@@ -54,7 +57,7 @@ class Annotation(Struct, gc=False):
     image_id: Int | str
     category_id: Int
     bbox: Box | UnsetType = UNSET
-    area: float | UnsetType = UNSET
+    area: Area | UnsetType = UNSET
     iscrowd: Flag | UnsetType = UNSET
     # Undecoded: the masks are most of a file.
     segmentation: Raw | UnsetType = UNSET
@@ -64,6 +67,23 @@ class Coco(Struct):
     """The annotations of a detection set."""
 
     images: list[Image]
+    annotations: list[Annotation] = []
+    categories: list[Category] | UnsetType = UNSET
+
+
+class LvisImage(Struct, gc=False):
+    """An entry of ``images`` of LVIS v1, whose URL ends with the name of the file."""
+
+    id: Int
+    coco_url: str
+    width: Size
+    height: Size
+
+
+class Lvis(Struct):
+    """The annotations of LVIS v1."""
+
+    images: list[LvisImage]
     annotations: list[Annotation] = []
     categories: list[Category] | UnsetType = UNSET
 
@@ -98,7 +118,7 @@ class Person(Struct, gc=False):
     image_id: Int
     category_id: Int
     bbox: Box | UnsetType = UNSET
-    area: float | UnsetType = UNSET
+    area: Area | UnsetType = UNSET
     iscrowd: Flag | UnsetType = UNSET
     keypoints: list[Pixels] | UnsetType = UNSET
     num_keypoints: Int | UnsetType = UNSET
@@ -136,6 +156,14 @@ _EXPECTED = {"bbox": "[x, y, width, height] in pixels", "segmentation": "a list 
 def read_coco(path: str) -> Coco:
     """Read the annotations of a detection set; see :func:`read_typed`."""
     return _with_images(path, read_typed(path, Coco, "a COCO annotation file"))
+
+
+def read_lvis(path: str) -> Coco:
+    """Read the annotations of LVIS v1; see :func:`read_typed`."""
+    content = _with_images(path, read_typed(path, Lvis, "an annotation file of LVIS v1"))
+    names = [urlparse(image.coco_url).path.lstrip("/") for image in content.images]
+    images = [Image(one.id, name, one.width, one.height) for one, name in zip(content.images, names)]
+    return Coco(images, content.annotations, content.categories)
 
 
 def read_persons(path: str) -> CocoPersons:

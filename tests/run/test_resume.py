@@ -230,9 +230,7 @@ def test_a_truncated_checkpoint_is_passed_over(work_dir, capsys):
     assert f"cannot read checkpoint {newest}" in said and "continuing from" in said
     (work_dir / "epoch_1.pth").write_bytes(b"")
     (work_dir / "last_checkpoint").unlink()
-    with pytest.raises(
-        UserError, match=r"no checkpoint in .* can be resumed: cannot read checkpoint .*epoch_2"
-    ):
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be resumed: cannot read checkpoint"):
         chosen(work_dir)
 
 

@@ -20,7 +20,8 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from attn_mm.datasets.checks.annotations import check_coco_boxes, check_coco_persons
+from attn_mm.datasets.checks.action_labels import check_action_labels
+from attn_mm.datasets.checks.annotations import Reader, check_coco_boxes, check_coco_persons
 from attn_mm.datasets.checks.classes import check_folders, check_heads, check_metainfo, check_same_classes
 from attn_mm.datasets.checks.image_files import Sizes, check_images
 from attn_mm.datasets.checks.labels import check_files, check_labels, image_sizes, keypoint_names
@@ -130,6 +131,8 @@ class Watch:
         check_metainfo(dataset)
         if self._model is not None and not any(_converts(node) for node in walk(self._nodes)):
             check_heads(self._model, dataset)
+            for source in _sources(dataset):
+                check_action_labels(self._model, source)
         if self._first is None:
             self._first = dataset
         check_same_classes(self._first, dataset)
@@ -151,10 +154,11 @@ class Watch:
             needed = ["bbox", "keypoints", *(["area"] if node.get("use_area", True) else [])]
             names = None if _converts(node) else keypoint_names(self._metainfo)
             check_coco_persons(path, names, needed, personless=self._unlabelled)
-        elif self._metainfo.get("classes") and not node.get("sort_categories"):
+        elif self._metainfo.get("classes"):
             masks = "segm" in ([metrics] if isinstance(metrics, str) else metrics)
             needed = ["bbox", "area", "iscrowd", *(["segmentation"] if masks else [])]
-            check_coco_boxes(path, self._metainfo["classes"], needed, masks, boxless=self._unlabelled)
+            reader = Reader(by_id=bool(node.get("sort_categories")))
+            check_coco_boxes(path, self._metainfo["classes"], needed, masks, self._unlabelled, reader)
 
 
 def _kind(node: dict) -> str:
