@@ -7,7 +7,6 @@ somewhere inside.
 from __future__ import annotations
 
 import logging
-import os.path as osp
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from attn_mm.datasets.coco_files import (
     read_persons,
 )
 from attn_mm.errors import UserError
+from attn_mm.utils.files import is_inside
 
 T = TypeVar("T")
 
@@ -206,8 +206,7 @@ def check_file_names(path: str, images: Sequence[Image | PersonImage], folder: s
         UserError: an image is elsewhere.
     """
     for place, image in enumerate(images if folder else ()):
-        name = osp.normpath(image.file_name)
-        if osp.isabs(name) or name.split(osp.sep)[0] == osp.pardir or "\0" in name:
+        if not is_inside(image.file_name):
             raise UserError(
                 f"{path}: images[{place}].file_name is {image.file_name[:60]!r}, which is not in the folder "
                 f"of the images, {folder}: write a path inside it"

@@ -21,7 +21,7 @@ _MANY = 0.2
 _HALF = 0.5
 _MOST = 0.95
 # No object reaches as far as ten times its image's side, or has twice its image's or its box's area.
-_TIMES = 10
+TIMES = 10
 _AREAS = 2
 
 
@@ -55,12 +55,12 @@ def check_boxes(path: str, annotations: Sequence[Annotation | Person], sizes: Ma
 
 
 def _check_far(path: str, places: np.ndarray, boxes: np.ndarray, images: np.ndarray) -> None:
-    far = np.abs(boxes) > _TIMES * np.concatenate([images, images], axis=1)
+    far = np.abs(boxes) > TIMES * np.concatenate([images, images], axis=1)
     if far.any():
         row = int(np.flatnonzero(far.any(axis=1))[0])
         width, height = images[row]
         raise UserError(
-            f"{path}: annotations[{places[row]}].bbox is {_list(boxes[row])}, more than {_TIMES} times its "
+            f"{path}: annotations[{places[row]}].bbox is {_list(boxes[row])}, more than {TIMES} times its "
             f"image of {width:g} x {height:g} pixels: correct or remove it"
         )
 

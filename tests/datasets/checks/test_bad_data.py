@@ -501,6 +501,23 @@ VOC_FAULTS = [
     ),
     (
         "VOC2012/Annotations/000001.xml",
+        voc_annotation(width="-64"),
+        "the width or height in its size is not positive",
+    ),
+    (
+        "VOC2012/Annotations/000001.xml",
+        "<annotation><size><width>3</width></size>" + voc_annotation().removeprefix("<annotation>"),
+        "the width or height in its size is not a whole number",
+    ),
+    (
+        "VOC2012/Annotations/000001.xml",
+        voc_annotation(xmax="1e300"),
+        "the box of object 0, [6.0, 6.0, 1e+300, 42.0], is more than 10 times its image: correct it",
+    ),
+    ("VOC2012/Annotations/000001.xml", "<x/>", "it is no VOC annotation: it has <x> and no object"),
+    ("VOC2012/ImageSets/Main/trainval.txt", "../x\n", "trainval.txt, line 1: '../x' is not a name inside"),
+    (
+        "VOC2012/Annotations/000001.xml",
         voc_annotation(xmin="42"),
         "000001.xml: the box [42, 6, 42, 42] is empty or outside its image of 64 x 48 pixels: correct it",
     ),
@@ -540,6 +557,21 @@ def test_empty_boxes_of_voc_that_nothing_learns_from(voc, difficult, test_mode):
     cfg = voc_config(voc).val_dataloader.dataset
     with DefaultScope.overwrite_default_scope("mmdet"):
         check_labels(DATASETS.build(dict(cfg, test_mode=test_mode)))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_swapped_corners_of_voc(voc, split):
+    for year in ("VOC2007", "VOC2012"):
+        (voc / year / "Annotations/000001.xml").write_text(voc_annotation(ymin="42", ymax="6"))
+    assert "the box of object 0 is [6.0, 42.0, 42.0, 6.0]: xmax or ymax is less" in refused(
+        voc_config(voc), split
+    )
+
+
+def test_an_evaluation_on_empty_boxes_is_told(voc, log):
+    (voc / "VOC2007/Annotations/000001.xml").write_text(voc_annotation(xmin="42"))
+    open_data(voc_config(voc), "val")
+    assert "1 of 4 objects have an empty box, such as object 0 of" in "".join(log)
 
 
 def test_a_voc_set_without_the_classes(voc):
