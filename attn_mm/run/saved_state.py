@@ -85,6 +85,15 @@ def _faults_of_progress(progress: Any) -> Iterator[str]:
     states = progress.get("random")
     if not isinstance(states, list) or not all(map(is_random_state, states)):
         yield f"its meta.{PROGRESS}.random is not a list of states of random number generators"
+    stopping = progress.get("early_stopping", [])
+    if not isinstance(stopping, list) or not all(map(_is_stopping, stopping)):
+        yield f"its meta.{PROGRESS}.early_stopping is {_cut(stopping)}, not counts and scores"
+
+
+def _is_stopping(entry: Any) -> bool:
+    """Whether an entry is a number of evaluations without improvement, and the best score, if there was one."""
+    pair = isinstance(entry, list) and len(entry) == 2 and _is_count(entry[0], _MOST)
+    return pair and _is_number(entry[1]) and not math.isnan(entry[1])
 
 
 def check_place(runner: Runner, checkpoint: Mapping, path: str) -> None:
