@@ -91,7 +91,7 @@ def _faults_of_progress(progress: Any) -> Iterator[str]:
 
 
 def _is_stopping(entry: Any) -> bool:
-    """Whether an entry is a number of evaluations without improvement, and the best score, if there was one."""
+    """Whether an entry is a number of evaluations without improvement, and the best score."""
     pair = isinstance(entry, list) and len(entry) == 2 and _is_count(entry[0], _MOST)
     return pair and _is_number(entry[1]) and not math.isnan(entry[1])
 

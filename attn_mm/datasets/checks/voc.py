@@ -108,9 +108,9 @@ def _voc_faults(root: ET.Element, image: Path) -> Iterator[str]:
             yield f"object {place} has no name"
         if item.find("difficult") is not None and not _is_text_of(int, item, "difficult"):
             yield f"the difficult of object {place} is not a whole number"
-        box = item.find("bndbox")
+        box = next(item.iterfind("bndbox"), ET.Element("bndbox"))
         for side in _CORNERS:
-            if box is None or not _is_text_of(float, box, side):
+            if not _is_text_of(float, box, side):
                 yield f"the bndbox/{side} of object {place} is not a number"
         xmin, ymin, xmax, ymax = corners = [float(box.findtext(side, "")) for side in _CORNERS]
         if xmax < xmin or ymax < ymin:
