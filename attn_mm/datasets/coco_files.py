@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlparse
@@ -220,7 +221,7 @@ def read_typed(path: str, kind: type[T], what: str) -> T:
         raise UserError(f"{path}{_why_no_json(content, error)}") from error
 
 
-def check_masks(path: str, place: int, segmentation: Raw, size: tuple[float, float] | None) -> None:
+def check_mask(path: str, place: int, segmentation: Raw, size: tuple[float, float] | None) -> Box | None:
     """Check that pycocotools can read a mask, and that it is in its image.
 
     Args:
@@ -228,6 +229,9 @@ def check_masks(path: str, place: int, segmentation: Raw, size: tuple[float, flo
         place: index of the annotation.
         segmentation: the mask.
         size: width and height of the image; None if the file lacks it.
+
+    Returns:
+        x1, y1, x2, y2 of the smallest box around the mask; None if nothing is in the mask.
 
     Raises:
         UserError: it can't, or it isn't.
@@ -246,6 +250,25 @@ def check_masks(path: str, place: int, segmentation: Raw, size: tuple[float, flo
     wrong = size and (_outside(mask, *size) if isinstance(mask, list) else _of_other_size(mask, *size))
     if wrong:
         raise UserError(f"{path}: annotations[{place}].segmentation {wrong}")
+    return _around_polygons(mask) if isinstance(mask, list) else _around_runs(mask)
+
+
+def _around_polygons(polygons: list[list[float]]) -> Box | None:
+    xs = [x for polygon in polygons for x in polygon[::2]]
+    ys = [y for polygon in polygons for y in polygon[1::2]]
+    return (min(xs), min(ys), max(xs), max(ys)) if xs else None
+
+
+def _around_runs(mask: RunLengths) -> Box | None:
+    """The box around run lengths, which go down the columns; every second run is of the object."""
+    counts = _decoded(mask.counts) if isinstance(mask.counts, str) else mask.counts
+    height, ends = mask.size[0], [*accumulate(counts or ())]
+    runs = [(end - length, end - 1) for end, length in zip(ends[1::2], (counts or [])[1::2]) if length]
+    if not runs:
+        return None
+    across = any(first // height < last // height for first, last in runs)
+    rows = (0, height) if across else (min(f % height for f, _ in runs), max(e % height for _, e in runs) + 1)
+    return runs[0][0] // height, rows[0], runs[-1][1] // height + 1, rows[1]
 
 
 def _outside(polygons: list[list[float]], width: float, height: float) -> str | None:

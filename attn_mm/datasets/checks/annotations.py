@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from mmengine.logging import print_log
 from msgspec import UNSET, Raw
 
-from attn_mm.datasets.checks.boxes import check_boxes
+from attn_mm.datasets.checks.boxes import check_boxes, check_masks_in_boxes
 from attn_mm.datasets.checks.classes import few, spelled
 from attn_mm.datasets.coco_files import (
     Annotation,
@@ -25,7 +25,7 @@ from attn_mm.datasets.coco_files import (
     Image,
     Person,
     PersonImage,
-    check_masks,
+    check_mask,
     read_coco,
     read_detections,
     read_images,
@@ -93,12 +93,7 @@ def check_coco_boxes(
     boxes = [box for box in content.annotations if box.category_id in known]
     sizes = {image.id: (image.width, image.height) for image in content.images}
     if masks:
-        for place, box in enumerate(content.annotations):
-            if box.segmentation is not UNSET and not _is_empty(box.segmentation):
-                size = sizes.get(box.image_id)
-                # mmdet ignores an object whose box is outside.
-                seen = size if size and _usable(box, *size) else None
-                check_masks(path, place, box.segmentation, seen)
+        _check_masks(path, content.annotations, sizes)
     check_boxes(path, content.annotations, sizes)
     if boxless:
         return content
@@ -110,6 +105,18 @@ def check_coco_boxes(
     if all(box.iscrowd is not UNSET and box.iscrowd for box in usable):
         raise UserError(f"{path}: every box has iscrowd 1, which nothing is learned from or judged by")
     return content
+
+
+def _check_masks(path: str, annotations: Sequence[Annotation], sizes: Mapping) -> None:
+    around = {}
+    for place, item in enumerate(annotations):
+        if item.segmentation is not UNSET and not _is_empty(item.segmentation):
+            # mmdet ignores an object whose box is outside.
+            used = item.bbox is not UNSET and _usable(item, *sizes[item.image_id])
+            found = check_mask(path, place, item.segmentation, sizes[item.image_id] if used else None)
+            if used:
+                around[place] = found
+    check_masks_in_boxes(path, annotations, around)
 
 
 def _check_ids(path: str, content: Coco | CocoPersons, needed: Sequence[str]) -> list[str]:

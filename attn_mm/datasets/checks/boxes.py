@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
@@ -22,6 +23,8 @@ _HALF = 0.5
 _MOST = 0.95
 # No object reaches as far as ten times its image's side, or has twice its image's or its box's area.
 TIMES = 10
+# Boxes are drawn around masks; a box of an object that is partly hidden is larger than its mask.
+_OVERLAP = 0.2
 _AREAS = 2
 
 
@@ -153,6 +156,41 @@ def _check_repeated(path: str, boxed: Sequence) -> None:
     if len(repeated) >= _MANY * len(boxed):
         raise UserError(f"{said}: remove them")
     _warn(said)
+
+
+def check_masks_in_boxes(path: str, annotations: Sequence[Annotation], around: Mapping) -> None:
+    """Check that masks are where their boxes are.
+
+    Args:
+        path: the file, for messages.
+        annotations: all of its annotations.
+        around: x1, y1, x2, y2 of the mask of some of them by their place; None for a mask of nothing.
+
+    Raises:
+        UserError: many aren't.
+    """
+    elsewhere = [
+        place
+        for place, corners in around.items()
+        if corners is None or _overlap(annotations[place].bbox, corners) < _OVERLAP
+    ]
+    if not elsewhere:
+        return
+    said = (
+        f"{path}: {len(elsewhere)} of {len(around)} masks are empty or not where their boxes are, such as "
+        f"annotations[{elsewhere[0]}].segmentation"
+    )
+    if len(elsewhere) >= _MANY * len(around):
+        raise UserError(f"{said}: write x, y in pixels of the image, or remove them")
+    _warn(said)
+
+
+def _overlap(box: Any, corners: tuple[float, float, float, float]) -> float:
+    """Intersection over union of x, y, width, height and x1, y1, x2, y2."""
+    x, y, w, h = box
+    x1, y1, x2, y2 = corners
+    shared = max(0.0, min(x + w, x2) - max(x, x1)) * max(0.0, min(y + h, y2) - max(y, y1))
+    return shared / max(w * h + (x2 - x1) * (y2 - y1) - shared, 1e-9)
 
 
 def _list(numbers: np.ndarray) -> str:

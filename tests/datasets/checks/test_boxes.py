@@ -171,6 +171,34 @@ def test_what_real_sets_have(tmp_path, change, warned, log):
     assert [line for line in log if "coco.json" in line] == [] if warned is None else warned in "".join(log)
 
 
+def masked(change):
+    odd = content()
+    for item in odd["annotations"]:
+        x, y, w, h = item["bbox"]
+        item["segmentation"] = [[x, y, x + w, y, x + w, y + h]]
+        change(item)
+    return odd
+
+
+NOTHING = dict(size=[100, 200], counts=[20000])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda item: item.update(segmentation=NOTHING),
+        lambda item: item.update(segmentation=[[1, 1, 9, 1, 4, 1]]),
+        lambda item: item.update(segmentation=[[v / 9 for v in item["segmentation"][0]]]),
+    ],
+)
+def test_masks_that_are_not_in_their_boxes(tmp_path, change, log):
+    check(tmp_path, masked(lambda item: None), masks=True)
+    line = refused(tmp_path, masked(change), masks=True)
+    assert "of 60 masks are empty or not where their boxes are, such as annotations[" in line
+    check(tmp_path, masked(lambda item: item["id"] == 7 and change(item)), masks=True)
+    assert ["1 of 60 masks are empty" in said and "annotations[7]" in said for said in log] == [True]
+
+
 def test_boxes_of_persons(tmp_path):
     odd = content()
     for item in odd["annotations"]:
