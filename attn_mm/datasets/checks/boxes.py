@@ -116,8 +116,9 @@ def _check_areas(path: str, boxed: Sequence, boxes: np.ndarray, images: np.ndarr
             f"{path}: annotations[{boxed[row][0]}].area is {areas[row]:g}, but its whole image of {width:g} "
             f"x {height:g} has {width * height:g} pixels: correct it"
         )
-    larger = areas > _AREAS * (np.abs(boxes[:, 2:]) + 1).prod(axis=1)
-    if larger.mean() >= _MANY:
+    used = ~_outside(boxes, images)
+    larger = used & (areas > _AREAS * (np.abs(boxes[:, 2:]) + 1).prod(axis=1))
+    if larger.sum() >= max(1, _MANY * used.sum()):
         row = int(np.flatnonzero(larger)[0])
         raise UserError(
             f"{path}: {larger.sum()} of {len(boxed)} areas are more than {_AREAS} times their boxes', such "
@@ -125,10 +126,15 @@ def _check_areas(path: str, boxed: Sequence, boxes: np.ndarray, images: np.ndarr
         )
 
 
-def _check_outside(path: str, places: np.ndarray, boxes: np.ndarray, images: np.ndarray) -> None:
+def _outside(boxes: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Which boxes have nothing in their images."""
     x, y, w, h = boxes.T
     width, height = images.T
-    outside = (np.minimum(x + w, width) <= np.maximum(x, 0)) | (np.minimum(y + h, height) <= np.maximum(y, 0))
+    return (np.minimum(x + w, width) <= np.maximum(x, 0)) | (np.minimum(y + h, height) <= np.maximum(y, 0))
+
+
+def _check_outside(path: str, places: np.ndarray, boxes: np.ndarray, images: np.ndarray) -> None:
+    outside = _outside(boxes, images)
     if not outside.any():
         return
     first = f"annotations[{places[np.flatnonzero(outside)[0]]}]"

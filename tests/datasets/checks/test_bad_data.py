@@ -262,7 +262,7 @@ def test_mmdet_leaves_out_boxes_that_cannot_be_learned(root):
     content = coco_set(root)
     boxes = [[70, 5, 9, 9], [5, -9, 9, 9], [5, 5, 0, 9], [5, 5, 9, 0.5], [-5, -5, 20, 20], [6, 6, 36, 36]]
     for item, box in zip(content["annotations"], boxes):
-        item.update(image_id=100, bbox=box)
+        item.update(image_id=100, bbox=box, area=box[2] * box[3] or 1)
     write_annotations(root, content)
     cfg = detection_config(root)
     with DefaultScope.overwrite_default_scope("mmdet"):
