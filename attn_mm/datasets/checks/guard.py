@@ -22,7 +22,13 @@ from torch.utils.data import DataLoader
 
 from attn_mm.datasets.checks.action_labels import check_action_labels
 from attn_mm.datasets.checks.annotations import Reader, check_coco_boxes, check_coco_persons
-from attn_mm.datasets.checks.classes import check_folders, check_heads, check_metainfo, check_same_classes
+from attn_mm.datasets.checks.classes import (
+    check_folders,
+    check_heads,
+    check_metainfo,
+    check_same_classes,
+    named,
+)
 from attn_mm.datasets.checks.image_files import Sizes, check_images
 from attn_mm.datasets.checks.labels import check_files, check_labels, image_sizes, keypoint_names
 from attn_mm.datasets.checks.skipped_files import StandIns, WithoutStandIns
@@ -104,6 +110,7 @@ class Watch:
         with _explained(cfg, _explain_dataset):
             loader = build(cfg, *args, **kwargs)
         self.look_at(loader.dataset)
+        _check_batches(loader)
         self._metainfo.update(getattr(loader.dataset, "metainfo", {}))
         return loader
 
@@ -159,6 +166,20 @@ class Watch:
             needed = ["bbox", "area", "iscrowd", *(["segmentation"] if masks else [])]
             reader = Reader(by_id=bool(node.get("sort_categories")))
             check_coco_boxes(path, self._metainfo["classes"], needed, masks, self._unlabelled, reader)
+
+
+def _check_batches(loader: DataLoader) -> None:
+    """Check that an epoch has a batch: nothing would be learned, and the run would end well."""
+    try:
+        number = len(loader)
+    except TypeError:
+        # An iterable set has no length.
+        return
+    if number == 0:
+        raise UserError(
+            f"an epoch on {named(loader.dataset)} has no batch: it has fewer samples than a batch, "
+            "and drop_last=True drops them"
+        )
 
 
 def _kind(node: dict) -> str:

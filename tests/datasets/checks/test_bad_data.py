@@ -233,6 +233,13 @@ def test_masks_that_are_missing(root, segmentation):
     assert refused(cfg, "test").startswith(said)
 
 
+def test_a_batch_that_is_larger_than_the_set(root):
+    cfg = pose_config(root)
+    cfg.train_dataloader.update(batch_size=7, drop_last=True)
+    line = refused(cfg, "train")
+    assert f"an epoch on {root / 'annotations.json'} has no batch: it has fewer samples than a batch" in line
+
+
 def test_images_without_boxes_beside_those_with(root):
     """Semi-supervised learning, or backgrounds; alone they are nothing to learn from."""
     write_annotations(root, dict(coco_set(root), annotations=[]), "unlabelled.json")
@@ -303,7 +310,9 @@ def test_training_goes_on_without_images_that_cannot_be_read(root, task, num_wor
     """Each is named once, however many epochs, workers and persons meet it."""
     content = coco_set(root)
     write_annotations(root, content, "good.json")
-    content["annotations"] += [dict(item, id=100 + item["id"]) for item in content["annotations"]]
+    content["annotations"] += [
+        dict(item, id=100 + item["id"], bbox=[7, 7, 36, 36]) for item in content["annotations"]
+    ]
     write_annotations(root, content)
     for name in os.listdir(root / "images"):
         shutil.copy(root / "images" / name, root / name)
@@ -365,7 +374,7 @@ def test_training_ends_where_nothing_can_be_read(root, capfd, task, num_workers,
     assert line.endswith("can't be read as an image: it is damaged or of another format")
     spoil(root, missing=names)
     line = fails(capfd, run_train, root, cfg)
-    assert f"{root / 'images' / '0000.jpg'} and 5 more of the images that" in line
+    assert "/images/0000.jpg and 5 more of the image" in line
 
 
 @workers
