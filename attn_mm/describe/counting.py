@@ -16,10 +16,12 @@ its table.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -189,6 +191,17 @@ def weightless() -> Iterator[None]:
     """
     with _MetaStorage():
         yield
+
+
+def on_meta(net: nn.Module) -> nn.Module:
+    """Copy ``net`` onto the meta device, without memory for its weights."""
+    memo: dict[int, Any] = {}
+    for tensor in (*net.parameters(), *net.buffers()):
+        moved = tensor.detach().to("meta")
+        memo[id(tensor)] = (
+            nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else moved
+        )
+    return copy.deepcopy(net, memo)
 
 
 def count_parameters(module: nn.Module, name: str = "") -> Part:
