@@ -235,16 +235,42 @@ def shorten(model: dict, scope: str, monkeypatch) -> None:
     """Give a config's deep ResNets a block with a projection and one without: all kinds that they have."""
     nodes = list(walk(model))
     # These options name blocks by their place.
-    if any("blocks" in node or "inflate" in node for node in nodes):
+    if any("blocks" in node or isinstance(node.get("inflate", (0,))[0], tuple) for node in nodes):
         return
     with MODELS.switch_scope_and_registry(scope) as models:
         for node in nodes:
             if node.get("depth") not in (50, 101, 152):
                 continue
-            kind = "ResNet3d" if node["type"] == "attn_mm.HaraResNet3d" else node["type"]
+            kind = "ResNet3d" if node["type"] in ("attn_mm.HaraResNet3d", "resnet3d") else node["type"]
             settings = getattr(models.get(kind), "arch_settings", {})
             if node["depth"] in settings:
                 monkeypatch.setitem(settings, node["depth"], (settings[node["depth"]][0], (2, 1, 1, 1)))
+
+
+def narrow(model: dict, scope: str) -> None:
+    """Give a config's ResNet few of its channels, and tell the part that takes its maps."""
+    backbone = model["backbone"]
+    while "backbone" in backbone:
+        backbone = backbone["backbone"]
+    if scope == "mmaction":
+        kinds, options = ("attn_mm.HaraResNet3d", "ResNet3d", "ResNet3dSlowOnly"), ("base_channels",)
+    else:
+        kinds, options = ("ResNet", "ResNet_CIFAR"), ("base_channels", "stem_channels")
+    takers = [model.get(key) or {} for key in ("neck", "head", "cls_head")]
+    taker = next((part for part in takers if "in_channels" in part), None)
+    if taker is None or any(option in backbone for option in options):
+        return
+    if backbone["type"] in kinds:
+        share = 4
+        backbone.update(dict.fromkeys(options, 64 // share))
+    elif backbone["type"] == "attn_mm.WideResNet":
+        share = 2
+        backbone["widen_factor"] //= share
+    else:
+        return
+    channels = taker["in_channels"]
+    few = channels // share if isinstance(channels, int) else [count // share for count in channels]
+    taker["in_channels"] = few
 
 
 def dump(cfg: Config, path: Path) -> str:

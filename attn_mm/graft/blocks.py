@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from attn_mm.graft.families.family import Family, Unit
 from attn_mm.graft.swap import swap_class
-from attn_mm.graft.units import Family, GraftedBlock, Unit, other_forwards, record_of_block
+from attn_mm.graft.units import GraftedBlock, other_forwards, record_of_block
 from attn_mm.layers.forms.td import pooled_conv_norm
 from attn_mm.layers.ops.closing import ClosesBranch
 from attn_mm.layers.ops.execution import is_watched
@@ -165,6 +166,11 @@ class FeedbackMixin(AttendedMixin):
     def _closing_gate(self) -> ClosesBranch | None:
         # Without a unit that runs again, the feedback modulates what the gate has let through.
         return super()._closing_gate() if self.td.distance else None
+
+    def rerun(self) -> list[Unit]:
+        """The units that run again."""
+        units = self.family.units(self)
+        return units[len(units) - self.td.distance :]
 
     def _branch(self, x: Tensor, gate: ClosesBranch | None) -> Tensor:
         units = self.family.units(self)

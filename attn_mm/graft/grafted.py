@@ -22,7 +22,7 @@ class Flows:
     Attributes:
         graft: the graft that made it so: ``"TDAF"``, ``"FlowPyramid"`` or ``"MultiScale"``.
         number: N, the number of flows.
-        upstream_forward: key of :data:`attn_mm.graft.stages.SPLITS` for a backbone that was split into
+        upstream_forward: key of :data:`attn_mm.graft.families.SPLITS` for a backbone that was split into
             stages; otherwise empty.
         eta: shortcut of TDAF's eq. 5; None without attention between the flows.
         first_mask: see :class:`attn_mm.layers.R2DNS`.

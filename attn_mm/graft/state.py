@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 
-from mmengine.logging import print_log
-from mmengine.runner.checkpoint import _load_checkpoint
 from torch import nn
 
 
@@ -21,16 +21,26 @@ class LoadReport(nn.Module):
     """
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args) -> None:
-        own = _reported(self.state_dict())
-        given = _reported(key[len(prefix) :] for key in state_dict if key.startswith(prefix))
+        own = reported_keys(self.state_dict())
+        given = reported_keys(key[len(prefix) :] for key in state_dict if key.startswith(prefix))
         inflated = local_metadata.get("inflated", 0)
         if own != given or inflated:
-            print_log(describe_load(self, own, given, inflated), logger="current")
+            _log(describe_load(self, own, given, inflated))
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
 
-def _reported(keys: Iterable[str]) -> set[str]:
-    # Converted and old checkpoints have no batch counters; torch fills them in.
+def _log(line: str) -> None:
+    """Log ``line`` where mmengine logs, if it runs, and otherwise to Python's logger ``attn_mm``."""
+    if "mmengine.logging" not in sys.modules:
+        logging.getLogger("attn_mm").info(line)
+        return
+    from mmengine.logging import print_log
+
+    print_log(line, logger="current")
+
+
+def reported_keys(keys: Iterable[str]) -> set[str]:
+    """Those of ``keys`` that count: old checkpoints have no batch counters; torch fills them in."""
     return {key for key in keys if not key.endswith("num_batches_tracked")}
 
 
@@ -102,10 +112,10 @@ def reports_copies(backbone: nn.Module) -> Iterator[None]:
         new = {key for key, value in state.items() if value.isnan().any()}
         for key in new:
             state[key].copy_(before[key])
-    own = _reported(state)
+    own = reported_keys(state)
     names = {key: torchvision_name(key) for key in own}
-    given = _reported(_checkpoint_keys(backbone.pretrained)) - {names[key] for key in own - new}
-    print_log(describe_load(backbone, own, (own - new) | given), logger="current")
+    given = reported_keys(_checkpoint_keys(backbone.pretrained)) - {names[key] for key in own - new}
+    _log(describe_load(backbone, own, (own - new) | given))
 
 
 def torchvision_name(key: str) -> str:
@@ -116,5 +126,8 @@ def torchvision_name(key: str) -> str:
 
 
 def _checkpoint_keys(filename: str) -> Iterable[str]:
+    # Only mmaction copies tensor by tensor, which brings mmengine.
+    from mmengine.runner.checkpoint import _load_checkpoint
+
     checkpoint = _load_checkpoint(filename, map_location="cpu")
     return checkpoint.get("state_dict", checkpoint).keys()

@@ -11,7 +11,8 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from attn_mm.errors import ConfigError
-from attn_mm.graft.units import FAMILIES, other_forwards
+from attn_mm.graft.families import FAMILIES
+from attn_mm.graft.units import other_forwards
 from attn_mm.layers import SE
 from attn_mm.models.grafts.layer import put_layer
 from attn_mm.models.grafts.td import top_down

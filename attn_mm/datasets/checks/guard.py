@@ -42,7 +42,7 @@ from attn_mm.datasets.checks.unreadable import (
     reading_steps,
 )
 from attn_mm.errors import UnsafeFile, UserError
-from attn_mm.utils.config import walk
+from attn_mm.utils.config import type_name, walk
 
 # The number of a training set's files that are checked before training; of a test set, all are.
 _SAMPLES = 32
@@ -146,7 +146,7 @@ class Watch:
 
     def evaluator(self, build: Callable[..., Evaluator], cfg) -> Evaluator:
         for node in walk(cfg):
-            if _kind(node) == "CocoMetric" and node.get("ann_file") and "://" not in node["ann_file"]:
+            if type_name(node) == "CocoMetric" and node.get("ann_file") and "://" not in node["ann_file"]:
                 self._check_judge(node)
         built = build(cfg)
         if self._has_stand_ins:
@@ -180,11 +180,6 @@ def _check_batches(loader: DataLoader) -> None:
             f"an epoch on {named(loader.dataset)} has no batch: it has fewer samples than a batch, "
             "and drop_last=True drops them"
         )
-
-
-def _kind(node: dict) -> str:
-    kind = node.get("type")
-    return getattr(kind, "__name__", str(kind)).rpartition(".")[2]
 
 
 def _converts(node: dict) -> bool:

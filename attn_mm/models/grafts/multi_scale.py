@@ -14,15 +14,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from attn_mm.graft.checkpointing import checkpoint_by_flow
+from attn_mm.graft.families import SPLITS
+from attn_mm.graft.families.family import Stage
 from attn_mm.graft.grafted import Flows, RunsStagesInFlows, record_of
 from attn_mm.graft.options import check_whole
-from attn_mm.graft.stages import SPLITS, Stage, find_split
+from attn_mm.graft.stages import end_convs, find_split
 from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import forward_owner
 from attn_mm.layers import convert_multi_flow
 from attn_mm.layers.ops.execution import run_in_flow
 from attn_mm.layers.r2dns import pyramid
-from attn_mm.registry import Turn, graft
+from attn_mm.models.grafts.turns import Turn, graft
 
 
 class MultiScaleMixin(RunsStagesInFlows):
@@ -55,7 +57,7 @@ def multi_scale(backbone: Any, flows: int = 3) -> list[nn.Module]:
     Every norm gets statistics per flow.
 
     Args:
-        backbone: a built backbone, see :data:`attn_mm.graft.stages.SPLITS`.
+        backbone: a built backbone, see :data:`attn_mm.graft.families.SPLITS`.
         flows: N of eq. 1, from 2 to the number of stages.
 
     Returns:
@@ -66,7 +68,7 @@ def multi_scale(backbone: Any, flows: int = 3) -> list[nn.Module]:
         ValueError: ``flows`` is out of its range.
     """
     split = find_split(backbone)
-    check_whole("flows", flows, 2, len(split.convs(backbone)) + 1, why=" (the number of stages)")
+    check_whole("flows", flows, 2, len(end_convs(split, backbone)) + 1, why=" (the number of stages)")
     record_of(backbone).flows = Flows("MultiScale", flows, forward_owner(backbone))
     convert_multi_flow(backbone, flows)
     for name in getattr(backbone, "res_layers", ()):

@@ -14,17 +14,20 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from attn_mm.graft.checkpointing import checkpoint_by_flow
+from attn_mm.graft.families import SPLITS
+from attn_mm.graft.families.family import Stage
 from attn_mm.graft.grafted import Flows, RunsStagesInFlows, record_of
+from attn_mm.graft.hidden import add_child
 from attn_mm.graft.options import check_whole
 from attn_mm.graft.own_init import OwnStart
-from attn_mm.graft.stages import SPLITS, Stage, find_split
+from attn_mm.graft.stages import end_convs, find_split
 from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import forward_owner
 from attn_mm.layers import ANAR, convert_multi_flow, r2dns
 from attn_mm.layers.ops.execution import shows_inner_maps
 from attn_mm.layers.r2dns import attention_as_masks, check_recursion, masks_as_attention
 from attn_mm.layers.recording import Attention
-from attn_mm.registry import Turn, graft
+from attn_mm.models.grafts.turns import Turn, graft
 
 
 class TDAFMixin(RunsStagesInFlows):
@@ -97,7 +100,7 @@ def top_down_flows(
     gives every norm statistics per flow.
 
     Args:
-        backbone: a built backbone, see :data:`attn_mm.graft.stages.SPLITS`.
+        backbone: a built backbone, see :data:`attn_mm.graft.families.SPLITS`.
         flows: N of eq. 1, from 2 to the number of stages.
         anar: number of layers of an ANAR (table 1): 2, 3, 5 or 7.
         width: c of table 1, see :class:`attn_mm.layers.ANAR`.
@@ -117,7 +120,7 @@ def top_down_flows(
     if not isinstance(streams, bool):
         raise ValueError(f"streams must be True or False, got {streams!r}")
     split = find_split(backbone)
-    convs: list[Any] = split.convs(backbone)
+    convs = end_convs(split, backbone)
     check_whole("flows", flows, 2, len(convs) + 1, why=" (the number of stages)")
     check_recursion(len(convs) + 1, flows, len(convs), eta, first_mask)
     indices = split.indices(backbone)
@@ -129,7 +132,8 @@ def top_down_flows(
     owner = forward_owner(backbone)
     record_of(backbone).flows = Flows("TDAF", flows, owner, eta, first_mask, streams)
     dims: Any = len(convs[0].kernel_size)
-    backbone.anars = ANARs(ANAR(conv.out_channels, anar, width, dims, depthwise) for conv in convs)
+    anars = ANARs(ANAR(conv.out_channels, anar, width, dims, depthwise) for conv in convs)
+    add_child(backbone, "anars", anars)
     backbone.anars.init_weights()
     convert_multi_flow(backbone, flows)
     for name in getattr(backbone, "res_layers", ()):

@@ -676,7 +676,7 @@ class TestMistakes:
         name = kind.split(".")[1]
         message = (
             rf"^graft attn_mm.TDAF: {name} can't be split into stages: "
-            rf"its forward is that of \S+\.{name}; attn_mm\.graft\.stages\.SPLITS"
+            rf"its forward is that of \S+\.{name}; attn_mm\.graft\.families\.SPLITS"
         )
         with pytest.raises(ValueError, match=message):
             MODELS.build(dict(type="attn_mm.TDAF", backbone=dict(type=kind, **options)))
