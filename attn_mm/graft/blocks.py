@@ -167,6 +167,11 @@ class FeedbackMixin(AttendedMixin):
         # Without a unit that runs again, the feedback modulates what the gate has let through.
         return super()._closing_gate() if self.td.distance else None
 
+    def rerun(self) -> list[Unit]:
+        """The units that run again."""
+        units = self.family.units(self)
+        return units[len(units) - self.td.distance :]
+
     def _branch(self, x: Tensor, gate: ClosesBranch | None) -> Tensor:
         units = self.family.units(self)
         first = len(units) - self.td.distance

@@ -8,7 +8,6 @@ mode, and can't be trained any more.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
@@ -79,17 +78,13 @@ def fuse(model: nn.Module) -> Fused:
 
 
 def _fold_pair(owner: nn.Module, conv_name: str, norm_name: str, flows: Flows, left: dict) -> None:
-    conv, norm = _plain(owner.get_submodule(conv_name)), owner.get_submodule(norm_name)
+    conv, norm = as_torch(owner.get_submodule(conv_name)), owner.get_submodule(norm_name)
     reason = why_not(conv, norm)
     if reason:
         left[norm] = reason
         return
     _put(owner, conv_name, fold(conv, norm, flows.get(norm)))
     _put(owner, norm_name, nn.Identity())
-
-
-def _plain(conv: nn.Module) -> nn.Module:
-    return as_torch(conv) if "mmcv" in sys.modules else conv
 
 
 def _put(owner: nn.Module, name: str, module: nn.Module) -> None:
@@ -248,24 +243,19 @@ class FoldedFeedbackMixin(FeedbackMixin):
         return x
 
 
-def _rerun(block: FeedbackMixin) -> list[Unit]:
-    units = block.family.units(block)
-    return units[len(units) - block.td.distance :]
-
-
 def _steps(block: FeedbackMixin) -> list[dict[str, nn.Module]]:
     """For every step, the norms of the re-run units by unit name."""
     return [
-        {unit.name: unit.norm for unit in _rerun(block)},
+        {unit.name: unit.norm for unit in block.rerun()},
         *(dict(step.named_children()) for step in block.td.norms),
     ]
 
 
 def _fold_feedback(block: Any, flows: Flows, left: dict[nn.Module, str]) -> None:
     """Fold the re-run units of ``block`` if all of them can be folded."""
-    rerun, steps = _rerun(block), _steps(block)
+    rerun, steps = block.rerun(), _steps(block)
     reasons = {
-        step[unit.name]: why_not(_plain(unit.conv), step[unit.name]) for unit in rerun for step in steps
+        step[unit.name]: why_not(as_torch(unit.conv), step[unit.name]) for unit in rerun for step in steps
     }
     if any(reasons.values()):
         left |= {

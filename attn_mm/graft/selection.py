@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
 from torch import nn
 
+from attn_mm.graft.places import match_modules, place_names
+from attn_mm.graft.probe import CannotRun, look_at_outputs
 from attn_mm.graft.units import family_of, find_family, forward_owner, plain_convs
 
 _FACTORISED = "mmaction.models.common.conv2plus1d.Conv2plus1d"
@@ -82,18 +85,26 @@ def select_blocks(
 
 def select_convs(
     backbone: nn.Module,
-    convs: Sequence[str],
+    convs: str | Sequence[str] | None = None,
     stages: Sequence[int] | None = None,
     blocks: Sequence[str | Sequence[int]] | None = None,
 ) -> list[nn.Module]:
-    """Select the convolutions that ``convs`` names in the selected blocks, or in the stages of a VGG.
+    """Select convolutions: by patterns over module names, or by their names in the selected blocks.
 
     Args:
         backbone: a built backbone.
-        convs: names of units, such as ``'conv2'``. Of a unit with several convolutions, such as
-            :class:`attn_mm.layers.AAConv2d`, name one: ``'conv1.qkv'``. A kernel size, ``'3x3'``,
-            selects all units that have it. A (2+1)D convolution means both factors; name
+        convs: one pattern, ``'stages.*.conv2'``, or a sequence. Entries of a sequence are patterns if one
+            of them has a ``*``, and then select from the whole backbone, whether its blocks are known or
+            not; see :func:`attn_mm.graft.places.match_modules`. Of a module that contains a convolution as
+            ``conv``, such as mmcv's ConvModule, that is selected.
+
+            Otherwise they are names of units, such as ``('conv2',)``. Of a unit with several
+            convolutions, such as :class:`attn_mm.layers.AAConv2d`, name one: ``'conv1.qkv'``. A kernel
+            size, ``'3x3'``, selects all units that have it. A (2+1)D convolution means both factors; name
             ``'conv1.conv_s'`` or ``'conv1.conv_t'`` for one.
+
+            None selects the units named conv2 where all selected blocks have one, as ResNets do. Elsewhere it
+            selects :func:`usual_convs`.
         stages, blocks: see :func:`select_blocks`. The stages of a VGG are the groups of
             :func:`attn_mm.graft.units.plain_convs`; it has no blocks.
 
@@ -101,8 +112,22 @@ def select_convs(
         ValueError: ``convs`` names no convolution of the backbone, or see :func:`select_blocks`.
         TypeError: see :func:`stage_blocks`.
     """
+    if convs is None:
+        if stages is not None or blocks is not None or _all_have(backbone, "conv2"):
+            convs = ("conv2",)
+        else:
+            return usual_convs(backbone)
+    if isinstance(convs, str) or _has_pattern(convs):
+        if stages is not None or blocks is not None:
+            raise ValueError(
+                "stages and blocks exclude patterns in convs, which select from the whole backbone"
+            )
+        return _matching_convs(backbone, convs)
     if not isinstance(convs, list | tuple) or not convs or not all(isinstance(name, str) for name in convs):
-        raise ValueError(f"convs must be a sequence of names, such as ('conv2',), got {convs!r}")
+        raise ValueError(
+            "convs must be a pattern such as 'layer*.*.conv2', or a sequence of names such as ('conv2',), "
+            f"got {convs!r}"
+        )
     name, groups = type(backbone).__name__, plain_convs(backbone)
     if not groups:
         chosen = select_blocks(backbone, stages, blocks)
@@ -116,6 +141,68 @@ def select_convs(
         parts = [(name, {unit: conv for place in places for unit, conv in groups[place].items()})]
     found = (_find_convs(owner, units, wanted) for owner, units in parts for wanted in convs)
     return list(dict.fromkeys(chain.from_iterable(found)))
+
+
+def _has_pattern(convs: object) -> bool:
+    return isinstance(convs, list | tuple) and any(isinstance(name, str) and "*" in name for name in convs)
+
+
+def _all_have(backbone: nn.Module, unit: str) -> bool:
+    if plain_convs(backbone):
+        return False
+    try:
+        blocks = list(chain.from_iterable(stage_blocks(backbone)))
+    except TypeError:
+        return False
+    return all(unit in _unit_convs(block) for block in blocks)
+
+
+_CONVS = (nn.Conv2d, nn.Conv3d)
+
+
+def usual_convs(net: nn.Module) -> list[nn.Module]:
+    """The convolutions that AWConv changes where nothing else is said, in any network.
+
+    As in the paper's ResNets: those with a kernel over 1, but for depthwise ones and the network's first. A
+    network without such convolutions gets those with kernel 1, as the paper's MobileNet, but for those on a
+    single position, as in an SE.
+
+    Raises:
+        ValueError: the network has neither.
+    """
+    found: list[Any] = [module for _, module in place_names(net).items() if isinstance(module, _CONVS)]
+    convs = [conv for conv in dict.fromkeys(found) if not hasattr(conv, "without_attention")]
+    large = [conv for conv in convs[1:] if max(conv.kernel_size) > 1 and not _is_depthwise(conv)]
+    if large:
+        return large
+    small = [conv for conv in convs[1:] if max(conv.kernel_size) == 1 and conv.groups == 1]
+    try:
+        outputs = look_at_outputs(net, small)
+    except CannotRun:
+        outputs = {}
+    spread = [conv for conv in small if all(math.prod(shape[2:]) > 1 for shape in outputs.get(conv, ()))]
+    if not spread:
+        raise ValueError(
+            f"{type(net).__name__} has no convolutions that AWConv changes by default: name convs='...'"
+        )
+    return spread
+
+
+def _is_depthwise(conv: Any) -> bool:
+    return conv.groups > 1 and conv.groups == conv.in_channels
+
+
+def _matching_convs(net: nn.Module, patterns: str | Sequence[str]) -> list[nn.Module]:
+    matches = match_modules(net, "convs", patterns)
+    convs = {name: getattr(module, "conv", module) for name, module in matches.items()}
+    found = [conv for conv in convs.values() if isinstance(conv, _CONVS)]
+    if not found:
+        name, other = next(iter(matches.items()))
+        raise ValueError(
+            f"convs={patterns!r} matches no convolution of {type(net).__name__}: "
+            f"{name} is a {type(other).__name__}"
+        )
+    return list(dict.fromkeys(found))
 
 
 def _unit_convs(block: nn.Module) -> dict[str, nn.Module]:

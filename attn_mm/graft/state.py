@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 
-from mmengine.logging import print_log
-from mmengine.runner.checkpoint import _load_checkpoint
 from torch import nn
 
 
@@ -25,8 +25,18 @@ class LoadReport(nn.Module):
         given = _reported(key[len(prefix) :] for key in state_dict if key.startswith(prefix))
         inflated = local_metadata.get("inflated", 0)
         if own != given or inflated:
-            print_log(describe_load(self, own, given, inflated), logger="current")
+            _log(describe_load(self, own, given, inflated))
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
+def _log(line: str) -> None:
+    """Log ``line`` where mmengine logs, if it runs, and otherwise to Python's logger ``attn_mm``."""
+    if "mmengine.logging" not in sys.modules:
+        logging.getLogger("attn_mm").info(line)
+        return
+    from mmengine.logging import print_log
+
+    print_log(line, logger="current")
 
 
 def _reported(keys: Iterable[str]) -> set[str]:
@@ -105,7 +115,7 @@ def reports_copies(backbone: nn.Module) -> Iterator[None]:
     own = _reported(state)
     names = {key: torchvision_name(key) for key in own}
     given = _reported(_checkpoint_keys(backbone.pretrained)) - {names[key] for key in own - new}
-    print_log(describe_load(backbone, own, (own - new) | given), logger="current")
+    _log(describe_load(backbone, own, (own - new) | given))
 
 
 def torchvision_name(key: str) -> str:
@@ -116,5 +126,8 @@ def torchvision_name(key: str) -> str:
 
 
 def _checkpoint_keys(filename: str) -> Iterable[str]:
+    # Only mmaction copies tensor by tensor, which brings mmengine.
+    from mmengine.runner.checkpoint import _load_checkpoint
+
     checkpoint = _load_checkpoint(filename, map_location="cpu")
     return checkpoint.get("state_dict", checkpoint).keys()

@@ -8,6 +8,7 @@ lose hooks and closures. ``torch.nn.utils.parametrize`` swaps classes for the sa
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import Any
 
@@ -59,9 +60,15 @@ def as_torch(conv: nn.Module) -> nn.Module:
     """``conv``, in place, without mmcv's wrapper: what knows torch's convolutions then knows it.
 
     The wrapper that ``conv_cfg=dict(type='Conv')`` builds serves empty inputs on torch
-    before 1.5, and is the plain convolution on any later one.
+    before 1.5, and is the plain convolution on any later one. TensorFlow's padding, which depends on the
+    input's size, is nothing for a kernel of 1, whatever the stride.
     """
-    from mmcv.cnn.bricks import wrappers
+    if "mmcv" not in sys.modules:
+        return conv
+    from mmcv.cnn.bricks import Conv2dAdaptivePadding, wrappers
+
+    if type(conv) is Conv2dAdaptivePadding and conv.kernel_size == (1, 1):
+        conv.__class__ = nn.Conv2d
 
     for name in ("Conv2d", "Conv3d", "ConvTranspose2d", "ConvTranspose3d"):
         if type(conv) is getattr(wrappers, name):

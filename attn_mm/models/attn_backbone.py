@@ -2,58 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from operator import itemgetter
 
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import nn
 
-from attn_mm.errors import ConfigError
-from attn_mm.graft.blocks import FeedbackMixin
-from attn_mm.graft.grafted import Grafted, find_flows, record_of
-from attn_mm.graft.new_norms import synchronize_like, thaw_norms
-from attn_mm.graft.options import check_options
-from attn_mm.graft.own_init import OwnStart
-from attn_mm.graft.state import LoadReport, reports_copies
-from attn_mm.graft.swap import swap_class
-from attn_mm.models.grafts.layer import FILLED_IN, layer_class, put_layer
-from attn_mm.registry import MODELS, Turn, attention_around, find_graft
-
-
-class AttnMixin(LoadReport):
-    """Mixin of every grafted backbone: training mode, initialization and load reports of what grafts add."""
-
-    attn_mm: Grafted
-
-    def train(self, mode: bool = True):
-        super().train(mode)
-        # norm_eval and partial_bn keep pretrained statistics, but the norms of new modules have none.
-        for name in self.attn_mm.modules:
-            module = self.get_submodule(name)
-            if any(parameter.requires_grad for parameter in module.parameters()):
-                module.train(mode)
-                if getattr(self, "partial_bn", False):
-                    thaw_norms(module)
-        return self
-
-    def init_weights(self, *args, **kwargs) -> None:
-        again = getattr(self, "is_init", False)
-        starts = [module for module in self.modules() if isinstance(module, OwnStart)]
-        for own in starts:
-            own.started = False
-        with reports_copies(self):
-            super().init_weights(*args, **kwargs)  # type: ignore[misc]  # of mmengine's BaseModule
-        if again:
-            return
-        loaded = (*args, *kwargs.values(), getattr(self, "pretrained", None))
-        if not any(isinstance(checkpoint, str) for checkpoint in loaded):
-            for own in starts:
-                if not own.started:
-                    own.init_weights()
-        for module in self.modules():
-            if isinstance(module, FeedbackMixin):
-                module.repeat_norms()
+from attn_mm.models.grafting import check_grafts, graft_onto
+from attn_mm.registry import MODELS, attention_around
 
 
 @MODELS.register_module(name="AttnBackbone")
@@ -81,52 +37,9 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
     Raises:
         ConfigError: a graft is unknown, has a wrong option, or doesn't fit the backbone.
     """
-    if not isinstance(grafts, list | tuple) or not grafts:
-        raise ConfigError(f"grafts must be a non-empty list of dicts, got {grafts!r}")
-    net = MMENGINE_MODELS.build(backbone)
-    if (flows := find_flows(net)) is not None:
-        has = flows.graft
-        raise ConfigError(
-            f"the backbone already has {has}, which must be the outermost graft: list all grafts together"
-        )
-    grafts = sorted(grafts, key=_turn)
-    in_flows = [graft["type"] for graft in grafts if _turn(graft) == Turn.FLOWS]
-    if len(in_flows) > 1:
-        raise ConfigError(
-            f"grafts may have only one of {', '.join(in_flows)}: each runs the backbone in flows"
-        )
-    modules = []
-    for graft in grafts:
-        options = dict(graft)
-        kind = options.pop("type")
-        try:
-            modules += _function(kind, options)(net, **options)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"graft {kind}: {error}") from error
-    synchronize_like(net, modules)
-    names = {module: name for name, module in net.named_modules()}
-    record_of(net).modules += [names[module] for module in modules]
-    if not isinstance(net, AttnMixin):
-        swap_class(net, AttnMixin)
-    net.train(net.training)
-    return net
-
-
-def _turn(graft: dict) -> Turn:
-    if not isinstance(graft, dict) or "type" not in graft:
-        raise ConfigError(f"each graft must be a dict with a type, got {graft!r}")
-    return getattr(find_graft(graft["type"]), "turn", Turn.LAYERS)
-
-
-def _function(kind: str | type, options: dict) -> Callable[..., list[nn.Module]]:
-    """The function that applies the graft ``kind``; raises ValueError if it doesn't have an option."""
-    function = find_graft(kind)
-    if function is not None:
-        check_options(options, function, "backbone")
-        return function
-    layer = layer_class(kind)
-    check_options(options, [layer, put_layer], *FILLED_IN, "backbone", "layer", "options")
-    return partial(put_layer, layer=layer)
+    # Before the backbone is built, which can take longer than to say what is wrong.
+    check_grafts(grafts)
+    return graft_onto(MMENGINE_MODELS.build(backbone), grafts)
 
 
 @MODELS.register_module(name="TDAF")

@@ -8,19 +8,21 @@ from typing import Any
 
 from torch import nn
 
+from attn_mm.graft.behind import refuse_merged
 from attn_mm.graft.own_init import OwnStart
+from attn_mm.graft.probe import CannotRun, look_at_outputs
 from attn_mm.graft.selection import select_convs
 from attn_mm.graft.swap import as_torch
 from attn_mm.layers import AWConv2d, AWConv3d
 from attn_mm.layers.aw_attention import AWAttention
 from attn_mm.models.grafts.layer import Blocks, Stages
-from attn_mm.registry import Turn, graft
+from attn_mm.models.grafts.turns import Turn, graft
 
 
 @graft("AWConv", Turn.CONVOLUTIONS)
 def aw_conv(
     backbone: Any,
-    convs: Sequence[str] = ("conv2",),
+    convs: str | Sequence[str] | None = None,
     stages: Stages = None,
     blocks: Blocks = None,
     reduction: int = 16,
@@ -32,7 +34,7 @@ def aw_conv(
     """Turn convolutions into AW-convolutions that keep their weights and names.
 
     Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
-    (https://arxiv.org/abs/2108.08205). The default is the paper's AW-ResNet: the 3x3
+    (https://arxiv.org/abs/2108.08205). The default on a ResNet is the paper's AW-ResNet: the 3x3
     convolution of every bottleneck.
 
     Args:
@@ -49,13 +51,16 @@ def aw_conv(
     Raises:
         ValueError: there is no such convolution, or ``start`` is not between 0 and 1.
         TypeError: a selected convolution is not a plain torch one (deformable, factorised, AW).
+        ValueError: a selected convolution doesn't run by itself.
     """
     if not isinstance(start, float) or not 0 < start < 1:
         raise ValueError(f"start must be a float between 0 and 1, got {start!r}")
     ratios = dict(reduction=reduction, reduce_c1=reduce_c1, reduce_c2=reduce_c2, reduce_hw=reduce_hw)
     names = {module: name for name, module in backbone.named_modules()}
+    selected = select_convs(backbone, convs, stages, blocks)
+    _check_run(backbone, {names[conv]: conv for conv in selected})
     new = []
-    for plain in map(as_torch, select_convs(backbone, convs, stages, blocks)):
+    for plain in map(as_torch, selected):
         conv = (AWConv3d if isinstance(plain, nn.Conv3d) else AWConv2d).from_conv(plain, **ratios)
         parent, _, attribute = names[plain].rpartition(".")
         setattr(backbone.get_submodule(parent), attribute, conv)
@@ -66,6 +71,19 @@ def aw_conv(
             starts = backbone.aw_starts = AWStarts()
         starts.add(new, start)
     return new
+
+
+def _check_run(backbone: nn.Module, convs: dict[str, nn.Module]) -> None:
+    """Raise ValueError if a convolution of ``backbone`` doesn't run: some networks read the weights alone."""
+    for name in convs:
+        refuse_merged(backbone, "convs", name)
+    try:
+        ran = look_at_outputs(backbone, convs.values())
+    except CannotRun:
+        return
+    for name, conv in convs.items():
+        if conv not in ran:
+            raise ValueError(f"convs: {name} ({type(conv).__name__}) doesn't run by itself: leave it out")
 
 
 class AWStarts(OwnStart):

@@ -11,7 +11,7 @@ from attn_mm.graft.grafted import record_of
 from attn_mm.graft.graph_cache import Graphs
 from attn_mm.graft.options import check_whole
 from attn_mm.graft.swap import swap_class
-from attn_mm.registry import Turn, graft
+from attn_mm.models.grafts.turns import Turn, graft
 
 
 @graft("CUDAGraph", Turn.NETWORK)

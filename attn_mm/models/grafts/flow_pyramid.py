@@ -21,7 +21,7 @@ from attn_mm.graft.swap import swap_class
 from attn_mm.layers import MFBN, convert_multi_flow
 from attn_mm.layers.ops.execution import run_in_flow
 from attn_mm.layers.r2dns import pyramid
-from attn_mm.registry import Turn, graft
+from attn_mm.models.grafts.turns import Turn, graft
 
 
 class FlowPyramidMixin(nn.Module):

@@ -24,7 +24,7 @@ from attn_mm.graft.units import forward_owner
 from attn_mm.layers import convert_multi_flow
 from attn_mm.layers.ops.execution import run_in_flow
 from attn_mm.layers.r2dns import pyramid
-from attn_mm.registry import Turn, graft
+from attn_mm.models.grafts.turns import Turn, graft
 
 
 class MultiScaleMixin(RunsStagesInFlows):

@@ -13,7 +13,7 @@ from attn_mm.graft.swap import as_torch, swap_class
 from attn_mm.graft.units import family_of, record_of_block
 from attn_mm.layers import TopDownAttention
 from attn_mm.models.grafts.layer import Blocks, Stages
-from attn_mm.registry import Turn, graft
+from attn_mm.models.grafts.turns import Turn, graft
 
 
 @graft("TD", Turn.BLOCKS)

@@ -26,7 +26,7 @@ from attn_mm.layers import ANAR, convert_multi_flow, r2dns
 from attn_mm.layers.ops.execution import shows_inner_maps
 from attn_mm.layers.r2dns import attention_as_masks, check_recursion, masks_as_attention
 from attn_mm.layers.recording import Attention
-from attn_mm.registry import Turn, graft
+from attn_mm.models.grafts.turns import Turn, graft
 
 
 class TDAFMixin(RunsStagesInFlows):

@@ -1,0 +1,163 @@
+"""Run a network once on an example input, to see what each of its modules gives.
+
+The run uses the meta device, which computes shapes only. Where an operation has no meta version, it
+computes on the network's own device. No state of the network changes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+Shape = tuple[int, ...]
+Outputs = dict[nn.Module, list[Any]]
+"""For each module that ran, the output of each call; tensors are replaced by their shapes."""
+
+_IMAGES = ((224, 224), (64, 64), (256, 256), (299, 299))
+_CLIPS = ((8, 112, 112), (16, 112, 112), (32, 224, 224))
+_FRAMES = 8
+"""Networks with temporal shifts over 2D convolutions take the frames of a clip as their batch."""
+
+
+class CannotRun(ValueError):
+    """A network doesn't run on any example input."""
+
+
+def look_at_outputs(net: nn.Module, watched: Iterable[nn.Module], *inputs: Any) -> Outputs:
+    """Run ``net`` in eval mode and collect what the ``watched`` modules give.
+
+    Args:
+        net: any network.
+        watched: modules of ``net``, or ``net`` itself.
+        inputs: arguments of its forward. Without any, images or clips of usual sizes are tried.
+
+    Raises:
+        CannotRun: the network fails on all of them.
+    """
+    watched = list(watched)
+    tried = [inputs] if inputs else list(_examples(net))
+    error: Exception | None = None
+    devices = dict.fromkeys(["meta", str(_device(net))])
+    for device in devices:
+        # Sizes cost nothing on the meta device, but one that computes needs the smallest.
+        for arguments in tried if device == "meta" else sorted(tried, key=_volume):
+            try:
+                return _run(net, watched, _moved(arguments, device), device)
+            # What a network raises on an input that doesn't suit it can be anything.
+            except Exception as failure:
+                error = failure
+    reason = (
+        "it has no convolution to tell its input" if error is None else str(error).partition("\n")[0][:80]
+    )
+    raise CannotRun(f"{type(net).__name__} doesn't run on an example input ({reason})")
+
+
+def _run(net: nn.Module, watched: list[nn.Module], inputs: tuple, device: str) -> Outputs:
+    outputs: Outputs = defaultdict(list)
+
+    def see(module: nn.Module, _: Any, output: Any) -> None:
+        outputs[module].append(_shapes(output))
+
+    with ExitStack() as stack:
+        for module in watched:
+            stack.callback(module.register_forward_hook(see).remove)
+        stack.enter_context(_evaluating(net))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.random.fork_rng())
+        if device == "meta":
+            state = chain(net.named_parameters(), net.named_buffers())
+            functional_call(net, {name: value.to("meta") for name, value in state}, inputs)
+        else:
+            net(*inputs)
+    return dict(outputs)
+
+
+@contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    """In this context all modules are in eval mode; afterwards each is in its own mode again."""
+    modes = {module: module.training for module in net.modules()}
+    for module in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _shapes(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return tuple(output.shape)
+    if isinstance(output, Mapping):
+        return {key: _shapes(value) for key, value in output.items()}
+    if isinstance(output, list | tuple):
+        return [_shapes(value) for value in output]
+    return type(output).__name__
+
+
+def _device(net: nn.Module) -> torch.device:
+    first: Tensor | None = next(chain(net.parameters(), net.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def _dtype(net: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _examples(net: nn.Module) -> Iterator[tuple[Tensor]]:
+    """Inputs to try, on the meta device: the first convolution tells the channels and the dimensions."""
+    known: Any = (nn.Conv2d, nn.Conv3d)
+    conv: Any = next((module for module in net.modules() if isinstance(module, known)), None)
+    if conv is None:
+        return
+    own = _own_sizes(net)
+    sizes = (*own, *_IMAGES) if isinstance(conv, nn.Conv2d) else _CLIPS
+    shapes = [(1, conv.in_channels, *size) for size in sizes]
+    if isinstance(conv, nn.Conv2d):
+        shapes.append((_FRAMES, conv.in_channels, *_IMAGES[0]))
+    for shape in shapes:
+        yield (torch.empty(shape, device="meta", dtype=_dtype(net)),)
+
+
+def _own_sizes(net: nn.Module) -> list[Shape]:
+    """The sizes of images that a network names itself, as timm's and many transformers do."""
+    found = []
+    for module in (net, *net.children()):
+        config = getattr(module, "pretrained_cfg", None)
+        size = config.get("input_size") if isinstance(config, Mapping) else None
+        size = size[1:] if size else getattr(module, "img_size", None)
+        if isinstance(size, int):
+            size = (size, size)
+        if isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(side, int) for side in size):
+            found.append(tuple(size))
+    return found
+
+
+def _volume(arguments: tuple) -> int:
+    return sum(argument.numel() for argument in arguments if isinstance(argument, Tensor))
+
+
+def _moved(value: Any, device: str) -> Any:
+    if isinstance(value, Tensor):
+        if value.device.type == "meta" and device != "meta":
+            return torch.zeros(value.shape, dtype=value.dtype, device=device)
+        return value.to(device)
+    if isinstance(value, list | tuple):
+        return type(value)(_moved(item, device) for item in value)
+    return value
+
+
+def channels_of(module: nn.Module) -> int | None:
+    """The channels that ``module`` gives, where its class alone tells them; None otherwise."""
+    for name in ("out_channels", "num_features"):
+        channels = getattr(module, name, None)
+        if isinstance(channels, int):
+            return channels
+    return None
