@@ -132,7 +132,7 @@ RECIPES: dict[str, Recipe] = {
     "mmpose.DSTFormer": Recipe(dict(in_channels=3, feat_size=32, depth=1, num_heads=2), ((2, 8, 17, 3),)),
     "mmpose.ResNet": Recipe(_SLIM_RESNET),
     "mmpose.ResNetV1d": Recipe(_SLIM_RESNET),
-    "mmpose.HourglassNet": Recipe(_HOURGLASS),
+    "mmpose.HourglassNet": Recipe(dict(_HOURGLASS, stage_channels=(256, 16, 16, 32))),
     "mmpose.HourglassAENet": Recipe(
         dict(downsample_times=3, stage_channels=(16, 16, 32, 32), feat_channels=16)
     ),
@@ -148,7 +148,7 @@ RECIPES: dict[str, Recipe] = {
     "mmpose.RegNet": Recipe(dict(arch="regnetx_400mf")),
     "mmpose.ResNeSt": Recipe(dict(depth=50, base_channels=16, stem_channels=16)),
     "mmpose.RSN": Recipe(dict(unit_channels=16, num_stages=2, num_blocks=[1, 1, 1, 1], expand_times=8)),
-    "mmpose.SCNet": Recipe(dict(depth=50, base_channels=16, stem_channels=16)),
+    "mmpose.SCNet": Recipe(dict(depth=50, base_channels=16, stem_channels=16), ((2, 3, 128, 128),)),
     "mmpose.SEResNet": Recipe(dict(depth=50, base_channels=16, stem_channels=16)),
     "mmpose.SEResNeXt": Recipe(dict(depth=50, groups=4, width_per_group=4)),
     "mmpose.ShuffleNetV1": Recipe(dict(groups=3, widen_factor=0.5)),
@@ -161,8 +161,8 @@ RECIPES: dict[str, Recipe] = {
     "mmpose.VGG": Recipe(dict(depth=11, num_classes=-1, norm_cfg=dict(type="BN"))),
     "mmpose.ViPNAS_MobileNetV3": Recipe(dict()),
     "mmpose.ViPNAS_ResNet": Recipe(dict(depth=50)),
-    "mmaction.AAGCN": Recipe(dict(**_GRAPH, base_channels=16, num_stages=4), ((2, 1, 16, 17, 3),)),
-    "mmaction.ResNet": Recipe(dict(depth=50, base_channels=16), (FRAMES,)),
+    "mmaction.AAGCN": Recipe(dict(**_GRAPH, base_channels=16, num_stages=4), ((1, 2, 16, 17, 3),)),
+    "mmaction.ResNet": Recipe(dict(depth=50), (FRAMES,)),
     "mmaction.C2D": Recipe(dict(depth=50), (CLIPS,)),
     "mmaction.C3D": Recipe(dict(out_dim=512 * 9), ((2, 3, 16, 64, 64),)),
     "mmaction.MobileNetV2": Recipe(dict(widen_factor=0.5), (FRAMES,)),
@@ -170,7 +170,9 @@ RECIPES: dict[str, Recipe] = {
     "mmaction.MobileNetV2TSM": Recipe(dict(widen_factor=0.5, num_segments=8), (FRAMES,)),
     "mmaction.MViT": Recipe(dict(arch="tiny", temporal_size=8, spatial_size=64), (CLIPS,)),
     "mmaction.ResNet3d": Recipe(dict(depth=50, base_channels=16, pretrained=None), (CLIPS,)),
-    "mmaction.ResNet3dLayer": Recipe(dict(depth=50, base_channels=16, pretrained=None), ((2, 256, 4, 8, 8),)),
+    "mmaction.ResNet3dLayer": Recipe(
+        dict(depth=50, base_channels=16, pretrained=None), ((2, 1024, 4, 8, 8),)
+    ),
     "mmaction.ResNet2Plus1d": Recipe(
         dict(
             depth=18,
@@ -221,7 +223,7 @@ RECIPES: dict[str, Recipe] = {
     "mmaction.ResNetAudio": Recipe(dict(depth=50, base_channels=16), ((2, 1, 64, 64),)),
     "mmaction.OmniResNet": Recipe(dict(layers=[1, 1, 1, 1]), (CLIPS,)),
     "mmaction.ResNetTIN": Recipe(dict(depth=50, num_segments=8, shift_div=4), (FRAMES,)),
-    "mmaction.RGBPoseConv3D": Recipe(dict(), ((1, 3, 4, 64, 64), (1, 17, 16, 32, 32))),
+    "mmaction.RGBPoseConv3D": Recipe(dict(), ((1, 3, 4, 64, 64), (1, 17, 16, 16, 16))),
     "mmaction.STGCN": Recipe(dict(**_GRAPH, base_channels=16, num_stages=4), ((2, 1, 16, 17, 3),)),
     "mmaction.SwinTransformer3D": Recipe(
         dict(
@@ -294,7 +296,11 @@ RECIPES: dict[str, Recipe] = {
     "mmpretrain.CSPResNet": Recipe(dict(depth=50)),
     "mmpretrain.CSPResNeXt": Recipe(dict(depth=50)),
     "mmpretrain.DaViT": Recipe(
-        dict(arch=dict(embed_dims=16, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2]), window_size=4)
+        dict(
+            arch=dict(embed_dims=16, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2]),
+            window_size=4,
+            pad_small_map=True,
+        )
     ),
     "mmpretrain.DistilledVisionTransformer": Recipe(
         dict(arch=_VIT, img_size=64, patch_size=16, out_type="featmap")
@@ -312,7 +318,6 @@ RECIPES: dict[str, Recipe] = {
             img_size=64,
             ape=True,
             rpe=False,
-            out_type="featmap",
         )
     ),
     "mmpretrain.HorNet": Recipe(
@@ -376,6 +381,7 @@ RECIPES: dict[str, Recipe] = {
             ),
             img_size=64,
             window_size=4,
+            pad_small_map=True,
         )
     ),
     "mmpretrain.T2T_ViT": Recipe(

@@ -23,12 +23,13 @@ def _two(block: Any) -> list[Unit]:
     return conv_module_chain(("conv1", "conv2"), (block.conv1, block.conv2))
 
 
-def _three(block: Any) -> list[Unit]:
-    return conv_module_chain(("conv1", "conv2", "conv3"), (block.conv1, block.conv2, block.conv3))
-
-
 def _identity(block: Any, x: Tensor) -> Tensor | None:
     return x if block.add_identity else None
+
+
+def _drop_and_add(block: Any, x: Tensor, branch: Tensor) -> Tensor:
+    branch = block.drop_path(branch)
+    return branch + x if block.add_identity else branch
 
 
 _BOTTLENECK = Family(_two, _identity)
@@ -37,9 +38,9 @@ FAMILIES: dict[str, Family] = {
     "mmdet.models.backbones.darknet.ResBlock": Family(_two, input_as_shortcut),
     "mmdet.models.layers.csp_layer.CSPNeXtBlock": _BOTTLENECK,
     "mmdet.models.layers.csp_layer.DarknetBottleneck": _BOTTLENECK,
-    "mmpose.models.backbones.csp_darknet.DarknetBottleneck": _BOTTLENECK,
-    "mmpose.models.backbones.utils.csp_layer.CSPNeXtBlock": _BOTTLENECK,
-    "mmpose.models.backbones.utils.csp_layer.DarknetBottleneck": _BOTTLENECK,
+    "mmpose.models.utils.csp_layer.CSPNeXtBlock": _BOTTLENECK,
+    "mmpose.models.utils.csp_layer.DarknetBottleneck": _BOTTLENECK,
+    "mmpretrain.models.backbones.cspnet.DarknetBottleneck": Family(_two, join=_drop_and_add),
 }
 
 _NAMED = layer_chain(named_layers("layers"))

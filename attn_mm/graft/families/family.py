@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
+
+from attn_mm.graft.grafted import find_flows
 
 Step = Callable[[Any, Tensor], Tensor]
 Stage = Callable[[Tensor], Tensor]
@@ -152,15 +155,19 @@ class Split(NamedTuple):
     None lets a trial run on the meta device tell their channels.
     """
     outs: Callable[[Any, int], Sequence[int]] = out_indices
-    """``outs(backbone, count)``: the names of the stages that the backbone returns, given how many there are."""
+    """``outs(backbone, count)``: what the backbone returns, as ``indices`` calls it; of ``count`` layers."""
     give: Callable[[Any, int, Tensor], Tensor] = given_as_it_is
     """``give(backbone, index, x)``: what the backbone does to a map that it returns."""
     bare: bool = False
     """Whether the backbone returns a single map as a tensor, not as a tuple of one."""
 
 
+Layers = Callable[[Any], list[list[Stage]]]
+"""``layers(backbone)``: for each layer, the modules and functions that it runs one after the other."""
+
+
 def layer_chain(
-    layers: Callable[[Any], list[nn.Module]],
+    layers: Layers,
     stem: Step = as_it_is,
     outs: Callable[[Any, int], Sequence[int]] = out_indices,
     give: Callable[[Any, int, Tensor], Tensor] = given_as_it_is,
@@ -177,29 +184,36 @@ def layer_chain(
         outs, give, bare: see :class:`Split`.
     """
     return Split(
-        partial(_stages, layers, outs, stem),
-        partial(_ends, layers, outs),
-        outs=outs,
-        give=give,
-        bare=bare,
+        partial(_stages, layers, outs, stem), partial(_ends, layers, outs), outs=outs, give=give, bare=bare
     )
 
 
-def _stages(layers: Callable, outs: Callable, stem: Step, backbone: Any) -> list[Stage]:
+def _stages(layers: Layers, outs: Callable, stem: Step, backbone: Any) -> list[Stage]:
     found = layers(backbone)
     ends = _ends(layers, outs, backbone)
     starts = [0, *(end + 1 for end in ends)]
-    first, *others = (nn.Sequential(*found[start : end + 1]) for start, end in zip(starts, ends))
-    return [partial(after_stem, stem, first, backbone), *others]
+    first, *others = (found[start : end + 1] for start, end in zip(starts, ends))
+    return [together([partial(stem, backbone)], *first), *(together(*group) for group in others)]
+
+
+def together(*layers: list[Stage]) -> Stage:
+    """A stage of several layers."""
+    steps = list(chain.from_iterable(layers))
+    return steps[0] if len(steps) == 1 else partial(run_in_turn, steps)
 
 
 # A function of the module, not a closure: torch 2.4 compiles no closure that is made in another.
-def after_stem(stem: Step, layer: nn.Module, backbone: Any, x: Tensor) -> Tensor:
-    """Run the stem and the first stage."""
-    return layer(stem(backbone, x))
+def run_in_turn(steps: list[Stage], x: Tensor) -> Tensor:
+    """Run modules and functions one after the other."""
+    for step in steps:
+        x = step(x)
+    return x
 
 
-def _ends(layers: Callable, outs: Callable, backbone: Any) -> list[int]:
+def _ends(layers: Layers, outs: Callable, backbone: Any) -> Sequence[int]:
+    flows = find_flows(backbone)
+    if flows is not None and flows.ends:
+        return flows.ends
     found = layers(backbone)
     last = len(found) - 1
     returned = set(outs(backbone, len(found)))
@@ -210,13 +224,17 @@ def _ends(layers: Callable, outs: Callable, backbone: Any) -> list[int]:
     ]
 
 
-def _shrinks(layer: nn.Module) -> bool:
-    strides = (getattr(module, "stride", 1) for module in layer.modules())
-    return any(max(stride) > 1 if isinstance(stride, tuple) else stride not in (1, None) for stride in strides)
+def _modules(layer: list[Stage]) -> Iterator[Any]:
+    return chain.from_iterable(step.modules() for step in layer if isinstance(step, nn.Module))
 
 
-def _is_stem(index: int, layer: nn.Module) -> bool:
-    return index == 0 and sum(isinstance(module, nn.Conv2d | nn.Conv3d) for module in layer.modules()) <= 1
+def _shrinks(layer: list[Stage]) -> bool:
+    strides = (getattr(module, "stride", 1) for module in _modules(layer))
+    return any(max(s) > 1 if isinstance(s, tuple) else s not in (1, None) for s in strides)
+
+
+def _is_stem(index: int, layer: list[Stage]) -> bool:
+    return index == 0 and sum(isinstance(module, nn.Conv2d | nn.Conv3d) for module in _modules(layer)) <= 1
 
 
 def from_conv_module(name: str, module: Any, then: tuple = ()) -> Unit:
@@ -266,39 +284,30 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
-def named_layers(attribute: str) -> Callable[[Any], list[nn.Module]]:
-    """A function that gives the modules which a backbone's list of names names."""
+def named_layers(attribute: str) -> Layers:
+    """The layers that a backbone's list of names names."""
     return partial(_named_layers, attribute)
 
 
-def _named_layers(attribute: str, backbone: Any) -> list[nn.Module]:
-    return [getattr(backbone, name) for name in getattr(backbone, attribute)]
+def _named_layers(attribute: str, backbone: Any) -> list[list[Stage]]:
+    return [[getattr(backbone, name)] for name in getattr(backbone, attribute)]
 
 
-def listed_layers(attribute: str) -> Callable[[Any], list[nn.Module]]:
-    """A function that gives the modules in a backbone's ``nn.ModuleList`` or ``nn.Sequential``."""
-    return partial(_listed_layers, attribute)
+def listed_layers(*attributes: str) -> Layers:
+    """The layers in a backbone's ``nn.ModuleList``, or made of one module of each of several."""
+    return partial(_listed_layers, attributes)
 
 
-def _listed_layers(attribute: str, backbone: Any) -> list[nn.Module]:
-    return list(getattr(backbone, attribute))
+def _listed_layers(attributes: tuple[str, ...], backbone: Any) -> list[list[Stage]]:
+    return [list(layer) for layer in zip(*(getattr(backbone, name) for name in attributes))]
 
 
 def in_turn(*attributes: str) -> Step:
-    """A step that runs the owner's modules of these names one after the other."""
+    """A step that runs the backbone's modules of these names one after the other."""
     return partial(_in_turn, attributes)
 
 
-def _in_turn(attributes: tuple[str, ...], owner: Any, x: Tensor) -> Tensor:
+def _in_turn(attributes: tuple[str, ...], backbone: Any, x: Tensor) -> Tensor:
     for name in attributes:
-        x = getattr(owner, name)(x)
+        x = getattr(backbone, name)(x)
     return x
-
-
-def pairs(first: str, second: str) -> Callable[[Any], list[nn.Module]]:
-    """A function that gives layers made of the modules in two lists of a backbone, one of each."""
-    return partial(_pairs, first, second)
-
-
-def _pairs(first: str, second: str, backbone: Any) -> list[nn.Module]:
-    return [nn.Sequential(*pair) for pair in zip(getattr(backbone, first), getattr(backbone, second))]

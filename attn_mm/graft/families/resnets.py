@@ -49,7 +49,7 @@ def _conv_norm_se(block: Any) -> list[Unit]:
 
 def _conv_norm_attention(block: Any) -> list[Unit]:
     *units, last = conv_and_norm(block)
-    return units if block.attention is None else [*units, last._replace(then=(block.attention,))]
+    return [*units, last if block.attention is None else last._replace(then=(block.attention,))]
 
 
 _RESIDUAL = Family(conv_and_norm, downsampled, relu)

@@ -16,6 +16,7 @@ from attn_mm.graft.families.family import (
     last_layer,
     layer_chain,
     several,
+    together,
     with_cp,
 )
 from attn_mm.graft.families.resnets import downsampled, relu, staged
@@ -157,19 +158,22 @@ def _omni_stem(backbone: Any, x: Tensor) -> Tensor:
     return backbone.pool3d(x)
 
 
-def _omni_layers(backbone: Any) -> list[nn.Module]:
-    return [backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4]
+def _omni_layers(backbone: Any) -> list[list[Stage]]:
+    return [[backbone.layer1], [backbone.layer2], [backbone.layer3], [backbone.layer4]]
 
 
 def _x3d_stages(backbone: Any) -> list[Stage]:
     first, *others, last = (getattr(backbone, name) for name in backbone.res_layers)
-    stem = nn.Sequential(backbone.conv1_s, backbone.conv1_t)
-    return [nn.Sequential(stem, first), *others, nn.Sequential(last, backbone.conv5)]
+    return [
+        together([backbone.conv1_s, backbone.conv1_t, first]),
+        *others,
+        together([last, backbone.conv5]),
+    ]
 
 
 def _audio_stages(backbone: Any) -> list[Stage]:
     first, *others = (getattr(backbone, name) for name in backbone.res_layers)
-    return [nn.Sequential(backbone.conv1, first), *others]
+    return [together([backbone.conv1, first]), *others]
 
 
 _RESNET = staged(_stem, _pool2, bare=True)
