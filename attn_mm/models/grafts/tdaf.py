@@ -16,6 +16,7 @@ from attn_mm.graft.checkpointing import checkpoint_by_flow
 from attn_mm.graft.families import SPLITS
 from attn_mm.graft.families.family import Stage
 from attn_mm.graft.grafted import Flows, RunsStagesInFlows, record_of
+from attn_mm.graft.hidden import add_child
 from attn_mm.graft.options import check_whole
 from attn_mm.graft.own_init import OwnStart
 from attn_mm.graft.stages import attended_maps, find_split
@@ -131,7 +132,8 @@ def top_down_flows(
     check_recursion(len(ends), flows, len(channels), eta, first_mask)
     owner = forward_owner(backbone)
     record_of(backbone).flows = Flows("TDAF", flows, owner, eta, first_mask, streams, ends)
-    backbone.anars = ANARs(ANAR(width_in, anar, width, dims, depthwise) for width_in in channels)
+    anars = ANARs(ANAR(width_in, anar, width, dims, depthwise) for width_in in channels)
+    add_child(backbone, "anars", anars)
     backbone.anars.init_weights()
     convert_multi_flow(backbone, flows)
     checkpoint_by_flow(backbone)
