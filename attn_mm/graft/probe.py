@@ -130,7 +130,8 @@ def _examples(net: nn.Module) -> Iterator[tuple[Tensor]]:
         return
     own = _own_sizes(net)
     sizes = (*own, *_IMAGES) if isinstance(conv, nn.Conv2d) else _CLIPS
-    shapes = [(1, conv.in_channels, *size) for size in sizes]
+    # A network may rearrange an image before its first convolution, as CSPDarknet does.
+    shapes = [(1, channels, *size) for channels in dict.fromkeys((conv.in_channels, 3)) for size in sizes]
     if isinstance(conv, nn.Conv2d):
         shapes.append((_FRAMES, conv.in_channels, *_IMAGES[0]))
     for shape in shapes:
