@@ -247,6 +247,32 @@ def shorten(model: dict, scope: str, monkeypatch) -> None:
                 monkeypatch.setitem(settings, node["depth"], (settings[node["depth"]][0], (2, 1, 1, 1)))
 
 
+def narrow(model: dict, scope: str) -> None:
+    """Give a config's ResNet few of its channels, and tell the part that takes its maps."""
+    backbone = model["backbone"]
+    while "backbone" in backbone:
+        backbone = backbone["backbone"]
+    if scope == "mmaction":
+        kinds, options = ("attn_mm.HaraResNet3d", "ResNet3d", "ResNet3dSlowOnly"), ("base_channels",)
+    else:
+        kinds, options = ("ResNet", "ResNet_CIFAR"), ("base_channels", "stem_channels")
+    takers = [model.get(key) or {} for key in ("neck", "head", "cls_head")]
+    taker = next((part for part in takers if "in_channels" in part), None)
+    if taker is None or any(option in backbone for option in options):
+        return
+    if backbone["type"] in kinds:
+        share = 4
+        backbone.update(dict.fromkeys(options, 64 // share))
+    elif backbone["type"] == "attn_mm.WideResNet":
+        share = 2
+        backbone["widen_factor"] //= share
+    else:
+        return
+    channels = taker["in_channels"]
+    few = channels // share if isinstance(channels, int) else [count // share for count in channels]
+    taker["in_channels"] = few
+
+
 def dump(cfg: Config, path: Path) -> str:
     cfg.dump(str(path))
     return str(path)

@@ -23,7 +23,7 @@ Outputs = dict[nn.Module, list[Any]]
 _IMAGES = ((224, 224), (64, 64), (256, 256), (299, 299))
 _CLIPS = ((8, 112, 112), (16, 112, 112), (32, 224, 224))
 _COLOURS, _MOST_COLOURS = 3, 4
-"""A network with more input channels takes maps, as necks and heads do, and not images."""
+"""A network whose first convolution has more input channels takes maps, as necks and heads do."""
 _FRAMES = 8
 """Networks with temporal shifts over 2D convolutions take the frames of a clip as their batch."""
 
@@ -118,16 +118,13 @@ def _dtype(net: nn.Module) -> torch.dtype:
     return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
 
 
-def _examples(net: nn.Module) -> Iterator[tuple[Tensor]]:
+def _examples(net: nn.Module) -> Iterator[tuple]:
     """Inputs to try, on the meta device: the first convolution tells the channels and the dimensions."""
     known: Any = (nn.Conv2d, nn.Conv3d)
     conv: Any = next((module for module in net.modules() if isinstance(module, known)), None)
     channels = getattr(net, "in_channels", None)
-    of_maps = isinstance(channels, list | tuple) or (isinstance(channels, int) and channels > _MOST_COLOURS)
-    # Some backbones leave the channels of their last stage in this attribute.
-    if of_maps and (conv is None or conv.in_channels > _MOST_COLOURS):
+    if isinstance(channels, int | list | tuple) and (conv is None or conv.in_channels > _MOST_COLOURS):
         yield from _features(net, channels)
-        return
     if conv is None:
         return
     own = _own_sizes(net)
