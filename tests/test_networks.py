@@ -161,5 +161,6 @@ attn_mm.load(net, sys.argv[2])
 print(*sorted({name.split(".")[0] for name in sys.modules} & set(sys.argv[1].split())))
 """
     heavy = "mmengine mmcv mmdet mmpose mmaction mmpretrain timm cv2 matplotlib"
-    done = subprocess.run([sys.executable, "-c", code, heavy, str(tmp_path / "net.pth")], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code, heavy, str(tmp_path / "net.pth")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -13,6 +13,7 @@ from torch import nn
 from attn_mm.describe.counting import weightless
 from attn_mm.errors import UserError
 from attn_mm.frameworks.forwards import forward_arguments
+from attn_mm.utils.config import reason
 
 T = TypeVar("T")
 
@@ -63,8 +64,8 @@ def build_part(config: dict, scope: str, device: str, name: str) -> nn.Module:
             return model.to("meta")
     except Exception as error:
         # A constructor raises whatever it likes where the config's options don't fit it.
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        raise UserError(f"{name} can't be built: {_first_line(reason)}") from error
+        why = str(error) if isinstance(error, UserError) else reason(error)
+        raise UserError(f"{name} can't be built: {why}") from error
 
 
 def scope_of(cfg: Config) -> str:
@@ -97,6 +98,6 @@ def look_at(cfg: Config, shape: Sequence[int], look: Callable[..., T]) -> T:
                 raise
         return run(build(cfg, "cpu"), "cpu")
     except _SHAPE_ERRORS as error:
-        reason = _first_line(str(error)) or type(error).__name__
+        why = _first_line(str(error)) or type(error).__name__
         size = " x ".join(map(str, shape))
-        raise UserError(f"{cfg.filename} does not run on an input of {size} (--shape): {reason}") from error
+        raise UserError(f"{cfg.filename} does not run on an input of {size} (--shape): {why}") from error
