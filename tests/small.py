@@ -128,6 +128,24 @@ def detection_config(root: Path) -> Config:
     return cfg
 
 
+def mosaic_config(root: Path) -> Config:
+    """The same FCOS, trained on YOLOX's mosaics for an epoch and then on whole images."""
+    cfg = detection_config(root)
+    source, size = cfg.train_dataloader.dataset, (64, 64)
+    load, rest = source.pipeline[:2], source.pipeline[2:]
+    source.update(pipeline=load, filter_cfg=dict(filter_empty_gt=False, min_size=16))
+    mixing = [
+        dict(type="Mosaic", img_scale=size, pad_val=114.0),
+        dict(type="RandomAffine", scaling_ratio_range=(0.8, 1.2), border=(-32, -32)),
+        dict(type="MixUp", img_scale=size, ratio_range=(0.8, 1.6), pad_val=114.0),
+    ]
+    cfg.train_dataloader.dataset = dict(
+        type="MultiImageMixDataset", dataset=source, pipeline=[*mixing, *rest]
+    )
+    cfg.custom_hooks = [dict(type="YOLOXModeSwitchHook", num_last_epochs=0)]
+    return cfg
+
+
 def _resize(cfg: Config) -> None:
     """To the images' own size, which is smaller than the configs' filters allow."""
     for node in walk([cfg[f"{split}_dataloader"] for split in ("train", "val", "test")]):

@@ -22,7 +22,7 @@ Outputs = dict[nn.Module, list[Any]]
 
 _IMAGES = ((224, 224), (64, 64), (256, 256), (299, 299))
 _CLIPS = ((8, 112, 112), (16, 112, 112), (32, 224, 224))
-_MOST_COLOURS = 4
+_COLOURS, _MOST_COLOURS = 3, 4
 """A network whose first convolution has more input channels takes maps, as necks and heads do."""
 _FRAMES = 8
 """Networks with temporal shifts over 2D convolutions take the frames of a clip as their batch."""
@@ -129,7 +129,10 @@ def _examples(net: nn.Module) -> Iterator[tuple]:
         return
     own = _own_sizes(net)
     sizes = (*own, *_IMAGES) if isinstance(conv, nn.Conv2d) else _CLIPS
-    shapes = [(1, conv.in_channels, *size) for size in sizes]
+    # A stem may move pixels into channels before its first convolution, as YOLOX's Focus does.
+    shapes = [
+        (1, colours, *size) for colours in dict.fromkeys((conv.in_channels, _COLOURS)) for size in sizes
+    ]
     if isinstance(conv, nn.Conv2d):
         shapes.append((_FRAMES, conv.in_channels, *_IMAGES[0]))
     for shape in shapes:

@@ -15,6 +15,7 @@ from small import (
     coco_set,
     detection_config,
     dump_numbered,
+    mosaic_config,
     open_data,
     pose_config,
     refused,
@@ -150,6 +151,16 @@ def test_annotations_that_cannot_be_used(root, task, make, said):
     for splits in (("train", "val"), ("test",)):
         line = refused(CONFIGS[task](root), *splits)
         assert line.startswith(str(path)) and said in line
+
+
+@pytest.mark.parametrize(
+    ("make", "said"), [(make, said) for task, make, said in CASES if task == "detection"]
+)
+def test_annotations_of_mosaics_that_cannot_be_used(root, make, said):
+    """The set that reads them is inside a wrapper."""
+    path = write_annotations(root, make(coco_set(root)))
+    line = refused(mosaic_config(root), "train")
+    assert line.startswith(str(path)) and said in line
 
 
 @both_tasks
@@ -359,6 +370,21 @@ def test_training_goes_on_after_a_switch_of_the_pipeline(root):
     spoil(root, damaged=["0002.jpg"])
     run_train(root, cfg)
     assert (root / "work" / "epoch_2.pth").exists()
+
+
+def test_training_on_mosaics_goes_on_without_images_that_cannot_be_read(root):
+    """An image is read for its own sample, and for those of others."""
+    cfg = mosaic_config(root)
+    cfg.train_cfg.max_epochs = 2
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    spoil(root, missing=["0001.jpg"], damaged=["0002.jpg"])
+    run_train(root, cfg)
+    assert (root / "work" / "epoch_2.pth").exists()
+    (record,) = (root / "work").glob("*/*.log")
+    text = record.read_text()
+    for name in ("0001", "0002"):
+        assert text.count(f"{name}.jpg") == 1
+    assert "No mosaic and mixup aug now!" in text
 
 
 @workers

@@ -186,6 +186,10 @@ def test_a_detectors_number_of_classes(root):
     for split in ("train", "test"):
         with pytest.raises(UserError, match=said):
             looked_at(cfg, split)
+    cfg = small.mosaic_config(root)
+    cfg.model.bbox_head.num_classes = 3
+    with pytest.raises(UserError, match=said):
+        looked_at(cfg, "train")
     with pytest.raises(UserError, match=r"model.roi_head.bbox_head.num_classes is 2, but .* has 1 classes"):
         cfg = small.faster_rcnn_config(root)
         small.write_annotations(root, small.coco_set(root))
