@@ -76,9 +76,3 @@ class LabelMapSet(GeneratedSet):
 
     def annotations(self, entries: list[tuple[str, None]], size: int) -> str:
         return "".join(f"{name}\n" for name, _ in entries)
-
-    def _is_complete(self, folder: Path, counts: dict[str, int]) -> bool:
-        maps = all(
-            len(list(folder.glob(f"label_maps/{split}/*"))) == count for split, count in counts.items()
-        )
-        return maps and super()._is_complete(folder, counts)
