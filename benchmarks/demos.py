@@ -32,8 +32,8 @@ PAIRS = {
     ),
     "SSD300 VGG16, AW": ("aw/ssd300-vgg16_plain_voc", "aw/ssd300-vgg16_aw-neck-aw_voc"),
     "SimpleBaseline R50, TDAF ANAR-3": (
-        "tdaf/simplebaseline-r50_plain_coco",
-        "tdaf/simplebaseline-r50_head-tdaf-anar3_coco",
+        "tdaf/simplebaseline-r50_plain_140e_coco",
+        "tdaf/simplebaseline-r50_head-tdaf-anar3_140e_coco",
     ),
     "3D-R18, TDAF ANAR-5": ("action/3dr18_plain_kinetics400", "action/3dr18_tdaf-anar5_kinetics400"),
     "3D-R50, TDAF ANAR-5": ("tdaf/3dr50_plain_kinetics400", "tdaf/3dr50_tdaf-anar5_kinetics400"),
