@@ -235,13 +235,13 @@ def shorten(model: dict, scope: str, monkeypatch) -> None:
     """Give a config's deep ResNets a block with a projection and one without: all kinds that they have."""
     nodes = list(walk(model))
     # These options name blocks by their place.
-    if any("blocks" in node or "inflate" in node for node in nodes):
+    if any("blocks" in node or isinstance(node.get("inflate", (0,))[0], tuple) for node in nodes):
         return
     with MODELS.switch_scope_and_registry(scope) as models:
         for node in nodes:
             if node.get("depth") not in (50, 101, 152):
                 continue
-            kind = "ResNet3d" if node["type"] == "attn_mm.HaraResNet3d" else node["type"]
+            kind = "ResNet3d" if node["type"] in ("attn_mm.HaraResNet3d", "resnet3d") else node["type"]
             settings = getattr(models.get(kind), "arch_settings", {})
             if node["depth"] in settings:
                 monkeypatch.setitem(settings, node["depth"], (settings[node["depth"]][0], (2, 1, 1, 1)))

@@ -22,7 +22,7 @@ FLOORS = (
     ("models", "maps", "datasets"),
     ("frameworks",),
     ("inference", "describe"),
-    ("run", "deploy"),
+    ("run", "deploy", "networks"),
     ("explorer", "papers"),
 )
 

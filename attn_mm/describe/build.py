@@ -44,7 +44,8 @@ def build(cfg: Config, device: str) -> nn.Module:
             if device != "meta":
                 return MODELS.build(cfg.model)
             with weightless():
-                return MODELS.build(cfg.model).to("meta")
+                model = MODELS.build(cfg.model)
+            return model.to("meta")
     except Exception as error:
         # A constructor raises whatever it likes where the config's options don't fit it.
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

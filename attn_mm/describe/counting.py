@@ -16,16 +16,20 @@ its table.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
 
 from attn_mm.layers.ops.execution import as_written
 
@@ -122,9 +126,26 @@ class Part:
     full: int | None = None
 
 
-def flop_counter() -> FlopCounterMode:
-    """A counter of the operations that run in its context, for :func:`multiply_adds`."""
-    return FlopCounterMode(display=False, custom_mapping={**_CONV, **_FULL})
+class _NoModules(ModuleTracker):
+    """A tracker of no module: the hooks of torch's take as long as the operations."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        pass
+
+
+def flop_counter(modules: bool = False) -> FlopCounterMode:
+    """A counter of the operations that run in its context, for :func:`multiply_adds`.
+
+    Args:
+        modules: count each module's operations too, beside the whole's.
+    """
+    counter = FlopCounterMode(display=False, custom_mapping={**_CONV, **_FULL})
+    if not modules:
+        counter.mod_tracker = _NoModules()
+    return counter
 
 
 def multiply_adds(operations: Mapping) -> tuple[int, int]:
@@ -133,19 +154,31 @@ def multiply_adds(operations: Mapping) -> tuple[int, int]:
     return full - sum(n for op, n in operations.items() if op in _FULL) // 2, full
 
 
-_RANDOM = frozenset({Tensor.normal_, Tensor.uniform_})
+class _ShapesOfNorms(TorchDispatchMode):
+    """Give a batch norm on the meta device its shapes, which torch finds by dozens of operations."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is _aten._native_batch_norm_legit_no_training.default and args[0].is_meta:
+            x = args[0]
+            return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
+        return func(*args, **(kwargs or {}))
+
+
+_OF_TENSORS = (Tensor.normal_, Tensor.uniform_, Tensor.zero_, Tensor.fill_)
+_OF_INIT = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_normal_, nn.init.kaiming_uniform_)
+_INITIALISE = frozenset((*_OF_TENSORS, *_OF_INIT))
 
 
 class _MetaStorage(TorchFunctionMode):
     """Give no storage to weights, which layers make with ``torch.empty``; other tensors keep their values."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
+        kwargs = kwargs or {}
         if func is torch.empty and kwargs.get("device") is None:
-            kwargs["device"] = "meta"
+            kwargs = {**kwargs, "device": "meta"}
         # What torch does to initialise nothing takes half of a network's time.
-        if func in _RANDOM and args[0].is_meta:
-            return args[0]
+        elif func in _INITIALISE and (args[0] if args else kwargs["tensor"]).is_meta:
+            return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
 
 
@@ -158,6 +191,17 @@ def weightless() -> Iterator[None]:
     """
     with _MetaStorage():
         yield
+
+
+def on_meta(net: nn.Module) -> nn.Module:
+    """Copy ``net`` onto the meta device, without memory for its weights."""
+    memo: dict[int, Any] = {}
+    for tensor in (*net.parameters(), *net.buffers()):
+        moved = tensor.detach().to("meta")
+        memo[id(tensor)] = (
+            nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else moved
+        )
+    return copy.deepcopy(net, memo)
 
 
 def count_parameters(module: nn.Module, name: str = "") -> Part:
@@ -178,7 +222,7 @@ def run_counted(model: nn.Module, counter: FlopCounterMode, *inputs, **kwargs) -
     training = {m: m.training for m in model.modules()}
     model.eval()
     try:
-        with as_written(), torch.no_grad(), counter:
+        with as_written(), torch.no_grad(), _ShapesOfNorms(), counter:
             model(*inputs, **kwargs)
     finally:
         for module, mode in training.items():
@@ -202,7 +246,7 @@ def measure(model: nn.Module, *inputs, depth: int = 2, **kwargs) -> list[Part]:
         The network, then its parts in depth-first order. Parts without parameters are left
         out, except for children of the network that compute something.
     """
-    counter = flop_counter()
+    counter = flop_counter(modules=depth > 0)
     run_counted(model, counter, *inputs, **kwargs)
     return list(_parts(model, counter.get_flop_counts(), depth))
 

@@ -6,7 +6,7 @@ what the module gives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from attn_mm.graft.blocks import FeedbackMixin
+from attn_mm.graft.hidden import add_child
 from attn_mm.graft.places import match_modules
 from attn_mm.graft.probe import CannotRun, channels_of, look_at_outputs
 from attn_mm.graft.swap import swap_class
@@ -43,22 +44,6 @@ class BehindConvMixin(BehindMixin):
                 "use attn_mm.graft.fuse.fuse"
             )
         super().register_parameter(name, param)
-
-
-class BehindSequenceMixin(BehindMixin):
-    """Mixin: the same for a ``Sequential``, whose items stay what they were."""
-
-    def __iter__(self) -> Iterator[nn.Module]:
-        return (
-            module for name, module in self._modules.items() if name != "attn_after" and module is not None
-        )
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __getitem__(self, index: int | slice) -> Any:
-        items = list(self)[index]
-        return nn.Sequential(*items) if isinstance(items, list) else items
 
 
 class OutputsMixin(nn.Module):
@@ -112,7 +97,23 @@ def put_behind_modules(net: nn.Module, patterns: str | Sequence[str], build: Bui
         outputs = look_at_outputs(net, matches.values())
     except CannotRun as error:
         outputs = {module: [_known_map(name, module, error)] for name, module in matches.items()}
-    return [_put(module, build(*_map_of(name, module, outputs))) for name, module in matches.items()]
+        return [_put(module, build(*_map_of(name, module, outputs))) for name, module in matches.items()]
+    new = {name: _put(module, build(*_map_of(name, module, outputs))) for name, module in matches.items()}
+    check_run(net, "after", new)
+    return list(new.values())
+
+
+def check_run(net: nn.Module, option: str, modules: Mapping[str, nn.Module]) -> None:
+    """Raise ValueError if one of the new ``modules``, by the place's name, doesn't run when ``net`` does."""
+    try:
+        ran = look_at_outputs(net, modules.values())
+    except CannotRun as error:
+        raise ValueError(f"{option}: with it {error}") from error
+    for name, module in modules.items():
+        if module not in ran:
+            raise ValueError(
+                f"{option}: attention at {name} never runs in {type(net).__name__}: name another place"
+            )
 
 
 def _known_map(name: str, module: nn.Module, error: CannotRun) -> tuple[int, ...]:
@@ -188,13 +189,8 @@ def _parents(name: str) -> list[str]:
 
 def _put(module: Any, layer: nn.Module) -> nn.Module:
     if not isinstance(module, BehindMixin):
-        module.attn_after = nn.Sequential()
-        mixin: type = BehindMixin
-        if isinstance(module, nn.Sequential):
-            mixin = BehindSequenceMixin
-        elif isinstance(module, _ConvNd):
-            mixin = BehindConvMixin
-        swap_class(module, mixin)
+        add_child(module, "attn_after", nn.Sequential())
+        swap_class(module, BehindConvMixin if isinstance(module, _ConvNd) else BehindMixin)
     module.attn_after.append(layer)
     return layer
 
@@ -240,9 +236,9 @@ def put_behind_outputs(net: Any, outputs: Sequence[int | str] | str, build: Buil
                 "not a map (N, C, *size): use after='...'"
             )
     if not isinstance(net, OutputsMixin):
-        net.attn_outputs = nn.ModuleDict()
+        add_child(net, "attn_outputs", nn.ModuleDict())
         swap_class(net, RecursiveOutputsMixin if hasattr(net, "rfp_forward") else OutputsMixin)
-    new = []
+    new = {}
     for name in wanted:
         shape = maps[name]
         place = str(places[name])
@@ -250,8 +246,9 @@ def put_behind_outputs(net: Any, outputs: Sequence[int | str] | str, build: Buil
             net.attn_outputs[place] = nn.Sequential()
         layer = build(shape[1], len(shape) - 2)
         net.attn_outputs[place].append(layer)
-        new.append(layer)
-    return new
+        new[str(name)] = layer
+    check_run(net, "outputs", new)
+    return list(new.values())
 
 
 def _named_outputs(net: Any, returned: Any) -> dict[Any, Any]:

@@ -15,10 +15,25 @@ _SHOWN = 6
 
 def place_names(net: nn.Module) -> dict[str, nn.Module]:
     """The modules of ``net`` by all of their names, but for those that grafts have added."""
-    record = find_record(net)
-    added = tuple(f"{name}." for name in (record.modules if record else ()))
+    added = tuple(f"{name}." for name in added_names(net))
     named = net.named_modules(remove_duplicate=False)
     return {name: module for name, module in named if name and not f"{name}.".startswith(added)}
+
+
+def added_names(net: nn.Module) -> set[str]:
+    """Names of the modules that grafts have added to ``net``, and of those that contain nothing else."""
+    record = find_record(net)
+    added = set(record.modules if record else ())
+
+    def visit(name: str, module: nn.Module) -> bool:
+        inside = [visit(f"{name}.{child}".lstrip("."), part) for child, part in module.named_children()]
+        own = next(module.parameters(recurse=False), None) is not None
+        if name and inside and all(inside) and not own:
+            added.add(name)
+        return name in added
+
+    visit("", net)
+    return added
 
 
 def match_modules(net: nn.Module, option: str, patterns: str | Sequence[str]) -> dict[str, nn.Module]:

@@ -7,7 +7,7 @@ computes on the network's own device. No state of the network changes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Any
@@ -22,6 +22,8 @@ Outputs = dict[nn.Module, list[Any]]
 
 _IMAGES = ((224, 224), (64, 64), (256, 256), (299, 299))
 _CLIPS = ((8, 112, 112), (16, 112, 112), (32, 224, 224))
+_MOST_COLOURS = 4
+"""A network with more input channels takes maps, as necks and heads do, and not images."""
 _FRAMES = 8
 """Networks with temporal shifts over 2D convolutions take the frames of a clip as their batch."""
 
@@ -41,6 +43,11 @@ def look_at_outputs(net: nn.Module, watched: Iterable[nn.Module], *inputs: Any) 
     Raises:
         CannotRun: the network fails on all of them.
     """
+    return run_on_example(net, watched, *inputs)[0]
+
+
+def run_on_example(net: nn.Module, watched: Iterable[nn.Module], *inputs: Any) -> tuple[Outputs, tuple]:
+    """The same as :func:`look_at_outputs`, and the arguments on which the network ran."""
     watched = list(watched)
     tried = [inputs] if inputs else list(_examples(net))
     error: Exception | None = None
@@ -49,7 +56,7 @@ def look_at_outputs(net: nn.Module, watched: Iterable[nn.Module], *inputs: Any) 
         # Sizes cost nothing on the meta device, but one that computes needs the smallest.
         for arguments in tried if device == "meta" else sorted(tried, key=_volume):
             try:
-                return _run(net, watched, _moved(arguments, device), device)
+                return _run(net, watched, _moved(arguments, device), device), arguments
             # What a network raises on an input that doesn't suit it can be anything.
             except Exception as failure:
                 error = failure
@@ -113,6 +120,10 @@ def _dtype(net: nn.Module) -> torch.dtype:
 
 def _examples(net: nn.Module) -> Iterator[tuple[Tensor]]:
     """Inputs to try, on the meta device: the first convolution tells the channels and the dimensions."""
+    channels = getattr(net, "in_channels", None)
+    if isinstance(channels, list | tuple) or (isinstance(channels, int) and channels > _MOST_COLOURS):
+        yield from _features(net, channels)
+        return
     known: Any = (nn.Conv2d, nn.Conv3d)
     conv: Any = next((module for module in net.modules() if isinstance(module, known)), None)
     if conv is None:
@@ -124,6 +135,29 @@ def _examples(net: nn.Module) -> Iterator[tuple[Tensor]]:
         shapes.append((_FRAMES, conv.in_channels, *_IMAGES[0]))
     for shape in shapes:
         yield (torch.empty(shape, device="meta", dtype=_dtype(net)),)
+
+
+def _features(net: nn.Module, channels: int | Sequence[int]) -> Iterator[tuple]:
+    """Maps for a neck or a head, finer ones first: several levels, one level, or a map alone."""
+
+    def maps(widths: Sequence[int], side: int) -> tuple[Tensor, ...]:
+        sides = [max(side >> level, 1) for level in range(len(widths))]
+        return tuple(
+            torch.empty(1, width, size, size, device="meta", dtype=_dtype(net))
+            for width, size in zip(widths, sides)
+        )
+
+    if not isinstance(channels, int):
+        yield (maps(channels, 64),)
+        return
+    own: Any = getattr(net, "in_featuremap_size", None) or getattr(net, "roi_feat_size", None)
+    side = own[0] if isinstance(own, list | tuple) else own
+    levels = getattr(net, "strides", None) or getattr(getattr(net, "prior_generator", None), "strides", None)
+    for number in dict.fromkeys((len(levels or ()), 4, 1)):
+        if number:
+            yield (maps([channels] * number, side or 64),)
+    for size in (side or 14, 7):
+        yield maps([channels], size)
 
 
 def _own_sizes(net: nn.Module) -> list[Shape]:

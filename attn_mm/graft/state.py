@@ -21,8 +21,8 @@ class LoadReport(nn.Module):
     """
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args) -> None:
-        own = _reported(self.state_dict())
-        given = _reported(key[len(prefix) :] for key in state_dict if key.startswith(prefix))
+        own = reported_keys(self.state_dict())
+        given = reported_keys(key[len(prefix) :] for key in state_dict if key.startswith(prefix))
         inflated = local_metadata.get("inflated", 0)
         if own != given or inflated:
             _log(describe_load(self, own, given, inflated))
@@ -39,8 +39,8 @@ def _log(line: str) -> None:
     print_log(line, logger="current")
 
 
-def _reported(keys: Iterable[str]) -> set[str]:
-    # Converted and old checkpoints have no batch counters; torch fills them in.
+def reported_keys(keys: Iterable[str]) -> set[str]:
+    """Those of ``keys`` that count: old checkpoints have no batch counters; torch fills them in."""
     return {key for key in keys if not key.endswith("num_batches_tracked")}
 
 
@@ -112,9 +112,9 @@ def reports_copies(backbone: nn.Module) -> Iterator[None]:
         new = {key for key, value in state.items() if value.isnan().any()}
         for key in new:
             state[key].copy_(before[key])
-    own = _reported(state)
+    own = reported_keys(state)
     names = {key: torchvision_name(key) for key in own}
-    given = _reported(_checkpoint_keys(backbone.pretrained)) - {names[key] for key in own - new}
+    given = reported_keys(_checkpoint_keys(backbone.pretrained)) - {names[key] for key in own - new}
     _log(describe_load(backbone, own, (own - new) | given))
 
 

@@ -8,15 +8,17 @@ lose hooks and closures. ``torch.nn.utils.parametrize`` swaps classes for the sa
 
 from __future__ import annotations
 
+import inspect
 import sys
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 from torch import nn
 
 
 @cache
-def _swapped(cls: type, mixin: type) -> type:
+def _swapped(cls: Any, mixin: Any) -> type:
     upstream, mixins = getattr(cls, "swapped_from", (cls, ()))
     prefix = getattr(mixin, "prefix", mixin.__name__.removesuffix("Mixin"))
     namespace = {
@@ -24,7 +26,27 @@ def _swapped(cls: type, mixin: type) -> type:
         "__reduce_ex__": _reduce,
         "swapped_from": (upstream, (*mixins, mixin)),
     }
+    if "forward" in vars(mixin) and _takes_anything(mixin.forward):
+        namespace["forward"] = _with_signature(mixin.forward, cls.forward)
     return type(prefix + cls.__name__, (mixin, cls), namespace)
+
+
+def _takes_anything(function: Any) -> bool:
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    return inspect.Parameter.VAR_POSITIONAL in kinds
+
+
+def _with_signature(function: Any, other: Any) -> Any:
+    """A copy of ``function`` that has the signature of ``other``, by which exporters name inputs."""
+    copied: Any = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copied.__signature__ = inspect.signature(other)
+    return copied
 
 
 def _reduce(module: nn.Module, protocol: int) -> tuple:

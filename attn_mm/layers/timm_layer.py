@@ -71,7 +71,11 @@ class TimmLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4:
             raise ValueError(f"timm's layer {self.name!r} is for maps (N, C, H, W), got {tuple(x.shape)}")
-        return self.layer(x)
+        try:
+            return self.layer(x)
+        except AssertionError as error:
+            size = "x".join(map(str, x.shape[2:]))
+            raise ValueError(f"timm's layer {self.name!r} can't take maps of {size}: {error}") from error
 
     def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
         """See :mod:`attn_mm.layers.recording`: what the layer's own gates give, where they are modules."""

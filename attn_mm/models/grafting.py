@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,6 +18,7 @@ from attn_mm.graft.options import check_options
 from attn_mm.graft.own_init import OwnStart
 from attn_mm.graft.state import LoadReport, reports_copies
 from attn_mm.graft.swap import swap_class
+from attn_mm.graft.units import GraftedBlock
 from attn_mm.models.grafts.layer import FILLED_IN, layer_class, put_layer
 from attn_mm.models.grafts.turns import Turn, find_graft
 
@@ -76,21 +79,56 @@ def graft_onto(net: nn.Module, grafts: Sequence[dict]) -> nn.Module:
             f"the backbone already has {flows.graft}, which must be the outermost graft: "
             "list all grafts together"
         )
-    grafts = sorted(grafts, key=_turn)
-    for graft in grafts:
-        options = dict(graft)
-        kind = options.pop("type")
-        try:
-            modules = _function(kind, options)(net, **options)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"graft {kind}: {error}") from error
-        synchronize_like(net, modules)
-        names = {module: name for name, module in net.named_modules()}
-        record_of(net).modules += [names[module] for module in modules]
-    if not isinstance(net, AttnMixin):
-        swap_class(net, AttnMixin)
-    net.train(net.training)
+    with _undone_on_error(net):
+        modes = {module: module.training for module in net.modules()}
+        for graft in sorted(grafts, key=_turn):
+            _apply(net, graft)
+        freezes = type(net).train is not nn.Module.train
+        if not isinstance(net, AttnMixin):
+            swap_class(net, AttnMixin)
+        net.train(net.training)
+        if not freezes:
+            for module, mode in modes.items():
+                module.training = mode
     return net
+
+
+def _apply(net: nn.Module, graft: dict) -> None:
+    options = dict(graft)
+    kind = options.pop("type")
+    try:
+        modules = _function(kind, options)(net, **options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"graft {kind}: {error}") from error
+    example = next((p for p in net.parameters() if p.is_floating_point()), None)
+    for module in modules:
+        if example is not None:
+            module.to(example.device, example.dtype)
+    synchronize_like(net, modules)
+    names = {module: name for name, module in net.named_modules()}
+    record = record_of(net)
+    record.modules = [*record.modules, *(names[module] for module in modules)]
+
+
+@contextmanager
+def _undone_on_error(net: nn.Module) -> Iterator[None]:
+    """In this context, an error leaves the modules of ``net`` as they were: none of several grafts stays."""
+    before = {module: (type(module), _attributes(module)) for module in net.modules()}
+    try:
+        yield
+    except BaseException:
+        for module, (cls, attributes) in before.items():
+            module.__class__ = cls
+            vars(module).clear()
+            vars(module).update(attributes)
+        raise
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    kept: Any = (dict, list, set, Grafted, GraftedBlock)
+    return {
+        name: copy.copy(value) if isinstance(value, kept) else value for name, value in vars(module).items()
+    }
 
 
 def check_grafts(grafts: Sequence[dict]) -> None:

@@ -2,6 +2,7 @@
 
 from attn_mm.models import grafts, lazy
 from attn_mm.models.attn_backbone import attn_backbone, tdaf
+from attn_mm.models.attn_parts import attn_head, attn_neck
 from attn_mm.models.backbones.hara_resnet3d import hara_resnet3d
 from attn_mm.models.backbones.mobilenet_v1 import MobileNetV1
 from attn_mm.models.backbones.preact_resnet import PreActResNet
@@ -27,6 +28,8 @@ __all__ = [
     "WideResNet",
     "attn_backbone",
     "attn_fpn",
+    "attn_head",
+    "attn_neck",
     "deployed",
     "grafts",
     "hara_resnet3d",

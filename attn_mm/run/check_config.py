@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from attn_mm.errors import UserError
-from attn_mm.utils.config import walk
+from attn_mm.utils.config import model_part, walk
 
 _LOG_LEVELS = ("CRITICAL", "FATAL", "ERROR", "WARNING", "WARN", "INFO", "DEBUG", "NOTSET")
 _IMAGE_LOADERS = ("LoadImageFromFile", "LoadImage")
@@ -124,8 +124,8 @@ def _check_gray(cfg: Config, splits: Sequence[str], means: Sequence[float]) -> N
 
 def _check_top_k(cfg: Config, splits: Sequence[str]) -> None:
     """Top-k accuracy needs k classes; mmpretrain fails in the first step, or only after an epoch."""
-    head = cfg.model.get("head")
-    number = head.get("num_classes") if isinstance(head, dict) else None
+    head = model_part(cfg, "head")
+    number = head.get("num_classes")
     if type(number) is not int:
         return
     named = [("model.head.topk", head.get("topk"))] if head.get("cal_acc") else []

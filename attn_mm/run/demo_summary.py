@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmengine.dataset import BaseDataset
+from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from rich.console import Console
@@ -30,6 +31,10 @@ def more_figures(runner: Runner) -> dict[str, float]:
 
 
 def _trained(runner: Runner) -> BaseModel:
+    """The network of the last checkpoint, whose weights are averages if a hook makes these."""
+    for hook in runner.hooks:
+        if isinstance(hook, EMAHook):
+            return hook.ema_model.module.eval()
     return (runner.model.module if is_model_wrapper(runner.model) else runner.model).eval()
 
 

@@ -19,7 +19,7 @@ from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.guard import open_evaluation
 from attn_mm.datasets.checks.labels import check_image_labels
 from attn_mm.errors import UserError
-from attn_mm.utils.config import evaluators
+from attn_mm.utils.config import evaluators, model_part
 from attn_mm.utils.sampling import spread
 
 # What mmpretrain's metrics of classification begin their names with.
@@ -57,7 +57,7 @@ class Evaluation:
         self.images = min(images or whole, whole)
 
     def _check_labels(self, cfg: Config) -> None:
-        number = (cfg.model.get("head") or {}).get("num_classes")
+        number = model_part(cfg, "head").get("num_classes")
         of_classes = any(metric.default_prefix in _OF_CLASSES for metric in self._evaluator.metrics)
         if number and of_classes:
             check_image_labels(self._loader.dataset, number)

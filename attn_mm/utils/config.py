@@ -119,6 +119,24 @@ def walk(node) -> Iterator[ConfigDict]:
             yield from walk(child)
 
 
+def type_name(node: dict) -> str:
+    """The ``type`` of a config's dict, a name or a class, without its scope; empty if it has none."""
+    kind = node.get("type", "")
+    return getattr(kind, "__name__", str(kind)).rpartition(".")[2]
+
+
+def model_part(cfg: Config, name: str) -> ConfigDict:
+    """The config of the model's part ``name``, such as its head, without ``attn_mm.AttnHead`` around it.
+
+    It is empty where the model has no such part.
+    """
+    part = cfg.model.get(name)
+    if not isinstance(part, dict):
+        return ConfigDict()
+    inner = {"attn_mm.AttnHead": "head", "attn_mm.AttnNeck": "neck"}.get(str(part.get("type")))
+    return part if inner is None or not isinstance(part.get(inner), dict) else part[inner]
+
+
 def datasets(cfg: Config, splits=("train", "val", "test")) -> Iterator[ConfigDict]:
     """The dataset configs of the named splits that read files, without their wrappers."""
     for split in splits:

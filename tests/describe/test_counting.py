@@ -163,7 +163,8 @@ def test_parameters_that_train_and_norms_that_do_not():
 def test_networks_without_weights_keep_their_numbers():
     with weightless():
         layer, numbers = nn.Linear(3, 2), torch.linspace(0, 1, 3)
-        real = torch.empty(2, device="cpu")
+        real = nn.init.uniform_(torch.empty(2, device="cpu").fill_(3), 1, 2)
+    assert real.min() >= 1 and real.max() <= 2
     assert layer.weight.is_meta and real.device.type == "cpu"
     assert numbers.tolist() == [0, 0.5, 1]
     assert not torch.empty(2).is_meta

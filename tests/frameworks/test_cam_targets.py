@@ -157,6 +157,16 @@ def test_a_keypoints_target_is_the_maximum_of_its_heatmap(tmp_path):
         keypoint_target(model, inputs, 17)()
 
 
+def test_a_keypoints_target_of_simcc_is_the_smaller_maximum_of_its_axes():
+    class SimCC(torch.nn.Module):
+        def forward(self, inputs, data_samples, mode):
+            return inputs[:, :, 0], inputs[:, :, 1]
+
+    inputs = torch.randn(2, 17, 2, 40)
+    expected = sum(min(axis.max() for axis in axes[5]) for axes in inputs)
+    assert keypoint_target(SimCC(), inputs, 5)() == expected
+
+
 def test_an_actions_target_is_its_score():
     net = dict(type="ResNet3d", depth=18, base_channels=4, pretrained=None, pretrained2d=False)
     net.update(conv1_kernel=(3, 3, 3), conv1_stride_t=1, pool1_stride_t=1, norm_eval=False)

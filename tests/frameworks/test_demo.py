@@ -16,8 +16,8 @@ from attn_mm.datasets.generated.shapes import CLASSES
 from attn_mm.errors import UserError
 from attn_mm.frameworks.demo import to_demo
 from attn_mm.frameworks.mmaction import demo as action
+from attn_mm.frameworks.mmdet import MMDet, small_images
 from attn_mm.frameworks.mmdet import demo as detection
-from attn_mm.frameworks.mmdet import small_images
 from attn_mm.frameworks.mmpose import demo as pose
 from attn_mm.run import train
 from attn_mm.utils.config import walk
@@ -33,6 +33,10 @@ TSM = "mmaction::recognition/tsm/tsm_imagenet-pretrained-r50_8xb16-1x1x8-50e_kin
 SLOWONLY = "mmaction::recognition/slowonly/slowonly_r50_8xb16-4x16x1-256e_kinetics400-rgb.py"
 RESNET = ["model.backbone.depth=18", "model.backbone.base_channels=8"]
 DETECTOR = [*RESNET, "model.neck.in_channels=[8,16,32,64]"]
+SIMCC = "mmpose::body_2d_keypoint/simcc/coco/simcc_res50_8xb64-210e_coco-256x192.py"
+RTMPOSE = "mmpose::body_2d_keypoint/rtmpose/coco/rtmpose-s_8xb256-420e_coco-256x192.py"
+YOLOX = "mmdet::yolox/yolox_tiny_8xb8-300e_coco.py"
+X3D = "mmaction::recognition/x3d/x3d_s_13x6x1_facebook-kinetics400-rgb.py"
 RUNS = {
     "faster_rcnn": (FASTER_RCNN, DETECTOR),
     "mask_rcnn": (
@@ -45,6 +49,7 @@ RUNS = {
         SIMPLE_BASELINE,
         [*RESNET, "model.head.in_channels=64", "model.head.deconv_out_channels=(8,8,8)"],
     ),
+    "simcc": (SIMCC, [*RESNET, "model.head.in_channels=64"]),
     "action": (SLOWONLY, [*RESNET, "model.cls_head.in_channels=64"]),
     "action_2d": (TSN, ["model.backbone.depth=18", "model.cls_head.in_channels=512"]),
 }
@@ -180,6 +185,50 @@ def test_a_pose_config_keeps_its_model_but_for_the_heatmaps_size(demo, config):
     assert "bbox_file" not in cfg.val_dataloader.dataset
 
 
+@pytest.mark.parametrize("base", [SIMCC, RTMPOSE])
+def test_a_simcc_head_fits_the_demos_input(demo, config, base):
+    head, whole = demo(base).model.head, Config.fromfile(config(base)).model.head
+    assert tuple(head.input_size) == tuple(head.decoder.input_size) == pose.INPUT_SIZE
+    assert head.in_featuremap_size == tuple(side // 32 for side in pose.INPUT_SIZE)
+    # The Gaussian of a target is as wide a part of the axis as before.
+    sigmas = [np.broadcast_to(one.decoder.sigma, 2) / one.decoder.input_size for one in (head, whole)]
+    assert np.allclose(*sigmas) or isinstance(whole.decoder.sigma, float)
+
+
+def test_a_test_only_config_gets_a_validation(demo):
+    cfg = demo(X3D)
+    assert cfg.val_dataloader and cfg.val_evaluator and "val_cfg" in cfg
+
+
+def test_averaged_weights_are_evaluated_and_drawn(config, tmp_path, monkeypatch):
+    """YOLOX, whose hooks end its mosaics and average its weights."""
+    work, drawn = tmp_path / "work", []
+    predictor = MMDet.predictor
+    monkeypatch.setattr(
+        MMDet, "predictor", lambda self, model, *args: drawn.append(model) or predictor(self, model, *args)
+    )
+    options = [
+        "train_cfg.max_epochs=2",
+        "train_cfg.val_interval=2",
+        "train_dataloader.batch_size=4",
+        "custom_hooks.0.num_last_epochs=0",
+        "model.backbone.widen_factor=0.125",
+        "model.neck.in_channels=[32,64,128]",
+        "model.neck.out_channels=16",
+        "model.bbox_head.in_channels=16",
+        "model.bbox_head.feat_channels=16",
+    ]
+    train.main([str(config(YOLOX)), "--demo", "--work-dir", str(work), "--cfg-options", *options])
+    (log,) = work.glob("*/*.log")
+    first, second = log.read_text().split("No mosaic and mixup aug now!")
+    assert "Epoch(train) [1]" in first.replace("  ", " ") and "Epoch(train) [2]" in second.replace("  ", " ")
+    saved = torch.load(work / "epoch_2.pth", weights_only=False)
+    weights = drawn[0].state_dict()
+    assert all(torch.equal(value, saved["state_dict"][key]) for key, value in weights.items())
+    trained = saved["ema_state_dict"]
+    assert any(not torch.equal(value, trained[f"module.{key}"]) for key, value in weights.items())
+
+
 def test_targets_decode_to_the_annotated_places(demo):
     """Encoded and decoded again, a keypoint comes back to within a cell of its heatmap."""
     from mmpose.registry import DATASETS, KEYPOINT_CODECS
@@ -204,7 +253,6 @@ def test_targets_decode_to_the_annotated_places(demo):
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        ("mmpose::body_2d_keypoint/simcc/coco/simcc_res50_8xb64-210e_coco-256x192.py", "is SimCCLabel"),
         (
             "mmpose::body_2d_keypoint/topdown_regression/coco/td-reg_res50_8xb64-210e_coco-256x192.py",
             "Regression",

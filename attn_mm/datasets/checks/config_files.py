@@ -10,7 +10,7 @@ from attn_mm.datasets.checks.annotations import check_bbox_file
 from attn_mm.datasets.checks.classes import check_names
 from attn_mm.datasets.checks.video_lists import check_video_list
 from attn_mm.errors import UserError
-from attn_mm.utils.config import datasets, evaluators, walk
+from attn_mm.utils.config import datasets, evaluators, model_part, walk
 
 
 def check_data(cfg: Config, splits) -> None:
@@ -22,7 +22,7 @@ def check_data(cfg: Config, splits) -> None:
     """
     for node in walk([cfg.get(f"{split}_dataloader") or {} for split in splits]):
         _check_classes(node)
-    num_classes = (cfg.model.get("cls_head") or {}).get("num_classes")
+    num_classes = model_part(cfg, "cls_head").get("num_classes")
     for node in datasets(cfg, splits):
         root = node.get("data_root") or ""
         prefix = node.get("data_prefix") or {}

@@ -35,7 +35,7 @@ from attn_mm.datasets.checks.unreadable import (
     reading_steps,
 )
 from attn_mm.errors import UnsafeFile, UserError
-from attn_mm.utils.config import walk
+from attn_mm.utils.config import type_name, walk
 
 # The number of a training set's files that are checked before training; of a test set, all are.
 _SAMPLES = 32
@@ -136,7 +136,7 @@ class Watch:
 
     def evaluator(self, build: Callable[..., Evaluator], cfg) -> Evaluator:
         for node in walk(cfg):
-            if _kind(node) == "CocoMetric" and node.get("ann_file") and "://" not in node["ann_file"]:
+            if type_name(node) == "CocoMetric" and node.get("ann_file") and "://" not in node["ann_file"]:
                 self._check_judge(node)
         built = build(cfg)
         if self._has_stand_ins:
@@ -155,11 +155,6 @@ class Watch:
             masks = "segm" in ([metrics] if isinstance(metrics, str) else metrics)
             needed = ["bbox", "area", "iscrowd", *(["segmentation"] if masks else [])]
             check_coco_boxes(path, self._metainfo["classes"], needed, masks, boxless=self._unlabelled)
-
-
-def _kind(node: dict) -> str:
-    kind = node.get("type")
-    return getattr(kind, "__name__", str(kind)).rpartition(".")[2]
 
 
 def _converts(node: dict) -> bool:

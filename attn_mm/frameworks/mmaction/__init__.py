@@ -19,6 +19,7 @@ from attn_mm.frameworks.mmaction.demo import examine, to_demo
 from attn_mm.frameworks.mmaction.predict import Recogniser
 from attn_mm.frameworks.pipelines import pipeline_steps
 from attn_mm.frameworks.prediction import ClipView, Target, VideoPredictor
+from attn_mm.utils.config import type_name
 from attn_mm.utils.files import check_regular
 
 
@@ -63,7 +64,7 @@ class MMAction(VideoFramework):
         """``(3, T, h, w)`` for a clip of a 3D network, ``(T, 3, h, w)`` for the frames of a 2D one."""
         steps = pipeline_steps(cfg)
         channels, *size = super().input_shape(cfg)
-        sampler = next((step for step in steps if _type_name(step).endswith("SampleFrames")), None)
+        sampler = next((step for step in steps if type_name(step).endswith("SampleFrames")), None)
         if sampler is None:
             return (channels, *size)
         if any(step.get("input_format") == "NCTHW" for step in steps):
@@ -89,8 +90,3 @@ def read_classes(path: Path) -> list[str]:
         raise UserError(f"--classes {path} can't be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise UserError(f"--classes {path} is no text file") from error
-
-
-def _type_name(step: dict) -> str:
-    """What ``step`` is, by a name or, in a config of mmengine's newer style, by the class itself."""
-    return step["type"] if isinstance(step["type"], str) else step["type"].__name__

@@ -8,8 +8,9 @@ that its config's sampler chooses from the whole video.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,21 +18,20 @@ from attn_mm.datasets.media import VideoFrames
 from attn_mm.frameworks.prediction import Clip
 
 
-def consecutive_clips(frames: Iterable[np.ndarray], length: int, interval: int) -> Iterator[Clip]:
+def consecutive_clips(frames: Iterable[np.ndarray], offsets: Sequence[int], span: int) -> Iterator[Clip]:
     """Cut a video into clips that don't overlap.
 
     The last clip ends with the video, and may overlap the one before it.
 
     Args:
         frames: the video's frames, each (H, W, 3), uint8, BGR.
-        length: number of frames of a clip.
-        interval: distance between two frames of a clip, in frames of the video.
+        offsets: the frames of a clip, counted from its first one.
+        span: number of frames of the video that a clip stands for.
     """
-    span = length * interval
     recent: deque[np.ndarray] = deque(maxlen=span)
 
     def clip() -> Clip:
-        picked = [step * interval % len(recent) for step in range(length)]
+        picked = [offset % len(recent) for offset in offsets]
         first = stop - len(recent)
         return Clip([recent[index] for index in picked], [first + index for index in picked], stop)
 
@@ -42,6 +42,22 @@ def consecutive_clips(frames: Iterable[np.ndarray], length: int, interval: int) 
             yield clip()
     if stop % span:
         yield clip()
+
+
+def offsets_of_clip(sampler: Any, rate: float) -> tuple[list[int], int]:
+    """The ``offsets`` and the ``span`` of the clips that a sampler of mmaction takes.
+
+    Args:
+        sampler: a built ``SampleFrames`` or a step like it. If it has a ``target_fps``, it samples a video as
+            if the video had that rate.
+        rate: the video's frames per second.
+    """
+    span = sampler.clip_len * sampler.frame_interval
+    target = getattr(sampler, "target_fps", None)
+    if not target:
+        return list(range(0, span, sampler.frame_interval)), span
+    length = max(1.0, span * rate / target)
+    return np.linspace(0, length - 1, sampler.clip_len).astype(int).tolist(), round(length)
 
 
 def chosen_frames(path: Path, sampler: Callable[[dict], dict]) -> Clip:

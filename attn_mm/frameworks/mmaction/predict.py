@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attn_mm.datasets.media import VideoFrames
 from attn_mm.errors import UserError
-from attn_mm.frameworks.mmaction.clips import chosen_frames, consecutive_clips
+from attn_mm.frameworks.mmaction.clips import chosen_frames, consecutive_clips, offsets_of_clip
 from attn_mm.frameworks.mmaction.draw import draw_actions
 from attn_mm.frameworks.pipelines import Pipeline, test_pipeline
 from attn_mm.frameworks.prediction import Clip, ClipView
@@ -61,8 +61,8 @@ class Recogniser:
         if self._spread:
             yield chosen_frames(path, self._sampler)
         else:
-            length, interval = self._sampler.clip_len, self._sampler.frame_interval
-            yield from consecutive_clips(VideoFrames(path), length, interval)
+            frames = VideoFrames(path)
+            yield from consecutive_clips(frames, *offsets_of_clip(self._sampler, frames.rate))
 
     @torch.no_grad()
     def __call__(self, clip: Clip) -> tuple[np.ndarray, ClipView]:

@@ -6,10 +6,13 @@ detector, or of SSD with its VGG, takes longer; these get fewer epochs.
 
 from __future__ import annotations
 
+from functools import partial
+
 from mmengine.config import Config, ConfigDict
 
 from attn_mm.datasets.generated.shapes import CLASSES, make_shapes
 from attn_mm.frameworks.demo_schedule import dataloader, set_schedule
+from attn_mm.frameworks.mmdet.mixed_images import mixed_images
 from attn_mm.frameworks.mmdet.small_images import fit_detector
 from attn_mm.utils.config import drop_pretrained, walk
 
@@ -37,7 +40,11 @@ def to_demo(cfg: Config) -> None:
     train = [*load, resize, dict(type="RandomFlip", prob=0.5), dict(type="PackDetInputs")]
     test = [load[0], resize, load[1], dict(type="PackDetInputs", meta_keys=meta_keys)]
 
-    cfg.train_dataloader = dataloader(BATCH_SIZE, _dataset(root, "train2017", train), shuffle=True)
+    slow = "roi_head" in cfg.model or any(node.get("type") == "SSDHead" for node in walk(cfg.model))
+    epochs = FEWER_EPOCHS if slow else EPOCHS
+    training_set = partial(_dataset, root, "train2017")
+    mixed, hooks = mixed_images(cfg, IMAGE_SIZE, epochs, training_set, train) or (None, [])
+    cfg.train_dataloader = dataloader(BATCH_SIZE, mixed or training_set(train), shuffle=True)
     cfg.val_dataloader = cfg.test_dataloader = dataloader(
         BATCH_SIZE, _dataset(root, "val2017", test), shuffle=False
     )
@@ -46,8 +53,7 @@ def to_demo(cfg: Config) -> None:
         ann_file=f"{root}/annotations/instances_val2017.json",
         metric=["bbox", "segm"] if with_mask else "bbox",
     )
-    slow = "roi_head" in cfg.model or any(node.get("type") == "SSDHead" for node in walk(cfg.model))
-    set_schedule(cfg, FEWER_EPOCHS if slow else EPOCHS, lr=5e-4)
+    set_schedule(cfg, epochs, lr=5e-4, hooks=hooks)
 
 
 def _dataset(root: str, split: str, pipeline: list[dict]) -> dict:

@@ -25,6 +25,18 @@ def fit_detector(model: ConfigDict, size: int) -> None:
         elif kind == "SSDHead":
             _fit_ssd(model, size)
     _drop_rois(model)
+    _fit_batches(model, size)
+
+
+def _fit_batches(model: ConfigDict, size: int) -> None:
+    """Fit what the data preprocessor does to whole batches: it resizes or pads to the config's own size."""
+    for step in walk((model.get("data_preprocessor") or {}).get("batch_augments")):
+        if "random_size_range" in step:
+            factor = 2 * size / sum(step.random_size_range)
+            step.random_size_range = tuple(round(factor * side) for side in step.random_size_range)
+        for key in ("size", "scale"):
+            if key in step:
+                step[key] = (size, size)
 
 
 def _halve_anchors(generator: ConfigDict) -> None:

@@ -8,7 +8,7 @@ from attn_mm.datasets.generated.jointed_figure import KEYPOINTS
 from attn_mm.datasets.generated.persons import make_persons
 from attn_mm.errors import UserError
 from attn_mm.frameworks.demo_schedule import dataloader, set_schedule
-from attn_mm.utils.config import drop_pretrained
+from attn_mm.utils.config import drop_pretrained, model_part
 
 # Width and height of the model's input.
 INPUT_SIZE = (96, 128)
@@ -16,18 +16,22 @@ INPUT_SIZE = (96, 128)
 PADDING = 1.1
 BATCH_SIZE = 8
 EPOCHS = 2
-CODECS = ("MSRAHeatmap", "UDPHeatmap")
+CODECS = ("MSRAHeatmap", "UDPHeatmap", "SimCCLabel")
+
+# Its codec's default.
+SIMCC_SIGMA = 6.0
 
 
 def to_demo(cfg: Config) -> None:
     """Turn an mmpose config into its demo, in place.
 
     Raises:
-        UserError: the model is not top-down, or doesn't predict heatmaps of COCO's keypoints.
+        UserError: the model is not top-down, or predicts neither heatmaps nor SimCC's vectors of COCO's
+            keypoints.
     """
     codec = _codec(cfg)
     drop_pretrained(cfg)
-    _shrink(codec)
+    _shrink(cfg.model.head)
     root = str(make_persons())
 
     load: list[dict] = [dict(type="LoadImage"), dict(type="GetBBoxCenterScale", padding=PADDING)]
@@ -47,7 +51,7 @@ def to_demo(cfg: Config) -> None:
 
 def _codec(cfg: Config) -> ConfigDict:
     """The codec of the model's head."""
-    head = cfg.model.get("head") or {}
+    head = model_part(cfg, "head")
     codec = head.get("decoder")
     kind = cfg.model.get("of", cfg.model.type)  # of a deployed model
     if kind != "TopdownPoseEstimator" or not isinstance(codec, ConfigDict) or codec.type not in CODECS:
@@ -63,12 +67,20 @@ def _codec(cfg: Config) -> ConfigDict:
     return codec
 
 
-def _shrink(codec: ConfigDict) -> None:
-    """Shrink the input, its heatmaps and their Gaussians by the same factor, in place."""
+def _shrink(head: ConfigDict) -> None:
+    """Shrink the input, its maps, and the Gaussians of the targets by the same factor, in place."""
+    codec = head.decoder
     ratios = [small / full for small, full in zip(INPUT_SIZE, codec.input_size, strict=True)]
-    codec.heatmap_size = tuple(round(side * ratio) for side, ratio in zip(codec.heatmap_size, ratios))
-    codec.sigma *= ratios[0]
-    codec.input_size = INPUT_SIZE
+    for node, key in ((codec, "heatmap_size"), (head, "in_featuremap_size")):
+        if key in node:
+            node[key] = tuple(round(side * ratio) for side, ratio in zip(node[key], ratios, strict=True))
+    if isinstance(codec.get("sigma"), (list, tuple)):
+        codec.sigma = tuple(sigma * ratio for sigma, ratio in zip(codec.sigma, ratios, strict=True))
+    else:
+        codec.sigma = codec.get("sigma", SIMCC_SIGMA) * ratios[0]
+    for node in (codec, head):
+        if "input_size" in node:
+            node.input_size = INPUT_SIZE
 
 
 def _dataset(root: str, split: str, pipeline: list[dict]) -> dict:

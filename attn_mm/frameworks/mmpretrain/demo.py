@@ -65,7 +65,8 @@ def _sides(value) -> Iterator[int]:
 def fit_classifier(cfg: Config, size: int, classes: int) -> None:
     """Fit a classifier to square images of ``size`` pixels and to the number of classes, in place."""
     cfg.data_preprocessor = ConfigDict(cfg.get("data_preprocessor") or {})
-    cfg.data_preprocessor.update(to_rgb=True, num_classes=classes)
+    cfg.data_preprocessor.setdefault("to_rgb", True)
+    cfg.data_preprocessor.num_classes = classes
     for node in list(walk(cfg.model)):
         if node.get("type") == "VGG" and node.get("num_classes", -1) > 0:
             _replace_vgg_classifier(cfg.model, node, classes)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from attn_mm.graft.behind import refuse_merged
+from attn_mm.graft.hidden import add_child
 from attn_mm.graft.own_init import OwnStart
 from attn_mm.graft.probe import CannotRun, look_at_outputs
 from attn_mm.graft.selection import select_convs
@@ -68,7 +69,8 @@ def aw_conv(
     if start != 0.5:
         starts = next((child for child in backbone.children() if isinstance(child, AWStarts)), None)
         if starts is None:
-            starts = backbone.aw_starts = AWStarts()
+            starts = AWStarts()
+            add_child(backbone, "aw_starts", starts)
         starts.add(new, start)
     return new
 

@@ -17,6 +17,7 @@ from attn_mm.graft.checkpointing import checkpoint_by_flow
 from attn_mm.graft.families import SPLITS
 from attn_mm.graft.families.family import Stage
 from attn_mm.graft.grafted import Flows, RunsStagesInFlows, record_of
+from attn_mm.graft.hidden import add_child
 from attn_mm.graft.options import check_whole
 from attn_mm.graft.own_init import OwnStart
 from attn_mm.graft.stages import end_convs, find_split
@@ -131,7 +132,8 @@ def top_down_flows(
     owner = forward_owner(backbone)
     record_of(backbone).flows = Flows("TDAF", flows, owner, eta, first_mask, streams)
     dims: Any = len(convs[0].kernel_size)
-    backbone.anars = ANARs(ANAR(conv.out_channels, anar, width, dims, depthwise) for conv in convs)
+    anars = ANARs(ANAR(conv.out_channels, anar, width, dims, depthwise) for conv in convs)
+    add_child(backbone, "anars", anars)
     backbone.anars.init_weights()
     convert_multi_flow(backbone, flows)
     for name in getattr(backbone, "res_layers", ()):

@@ -8,7 +8,7 @@ from mmengine.registry import TRANSFORMS
 from small_videos import write_video
 
 from attn_mm.datasets.media import VideoFrames
-from attn_mm.frameworks.mmaction.clips import chosen_frames, consecutive_clips
+from attn_mm.frameworks.mmaction.clips import chosen_frames, consecutive_clips, offsets_of_clip
 from attn_mm.frameworks.prediction import Clip
 
 pytest.importorskip("mmaction.datasets.transforms")
@@ -24,6 +24,10 @@ def places(clip):
     return clip.places
 
 
+def cut(total, length, interval):
+    return list(consecutive_clips(frames(total), range(0, length * interval, interval), length * interval))
+
+
 def sampled(total, **sampler):
     chosen = TRANSFORMS.build(sampler)(dict(total_frames=total, start_index=0))
     return chosen["frame_inds"].reshape(-1, chosen["clip_len"]).tolist()
@@ -32,7 +36,7 @@ def sampled(total, **sampler):
 @pytest.mark.parametrize("total", [16, 48, 160])
 def test_whole_clips_are_those_of_haras_protocol(total):
     expected = sampled(total, type="mmaction.UntrimmedSampleFrames", clip_len=16, clip_interval=16)
-    assert [places(clip) for clip in consecutive_clips(frames(total), 16, 1)] == expected
+    assert [places(clip) for clip in cut(total, 16, 1)] == expected
     spread = dict(type="mmaction.SampleFrames", clip_len=16, num_clips=total // 16, test_mode=True)
     assert expected == sampled(total, **spread)
 
@@ -40,23 +44,38 @@ def test_whole_clips_are_those_of_haras_protocol(total):
 @pytest.mark.parametrize(("length", "interval"), [(8, 1), (8, 2), (5, 3)])
 @pytest.mark.parametrize("total", [1, 3, 7])
 def test_a_short_video_begins_again_as_in_mmaction(total, length, interval):
-    (clip,) = consecutive_clips(frames(total), length, interval)
+    (clip,) = cut(total, length, interval)
     sampler = dict(type="mmaction.SampleFrames", clip_len=length, frame_interval=interval, test_mode=True)
     assert [places(clip)] == sampled(total, **sampler)
     assert clip.stop == total
 
 
 def test_the_last_clip_ends_with_the_video():
-    clips = list(consecutive_clips(frames(21), 4, 2))
+    clips = cut(21, 4, 2)
     assert [places(clip) for clip in clips] == [[0, 2, 4, 6], [8, 10, 12, 14], [13, 15, 17, 19]]
     assert [clip.stop for clip in clips] == [8, 16, 21]
+
+
+@pytest.mark.parametrize("rate", [15, 25, 30, 59.94])
+@pytest.mark.parametrize("target", [None, 30])
+def test_a_clip_is_what_the_sampler_takes_of_a_video_of_that_rate(rate, target):
+    """X3D's configs sample a video as if it had 30 frames per second."""
+    sampler = dict(
+        type="mmaction.SampleFrames", clip_len=13, frame_interval=6, test_mode=True, target_fps=target
+    )
+    step = TRANSFORMS.build(sampler)
+    offsets, span = offsets_of_clip(step, rate)
+    # mmaction centres a clip in a longer video, and starts a shorter one again.
+    chosen = step(dict(total_frames=40, start_index=0, avg_fps=rate))
+    assert [offset % 40 for offset in offsets] == chosen["frame_inds"].tolist()
+    assert span == round(13 * 6 * (rate / target if target else 1))
 
 
 @pytest.mark.parametrize("interval", [1, 2, 3])
 @pytest.mark.parametrize("total", [1, 5, 12, 13, 30])
 def test_every_frame_is_told_about_once_and_by_the_latest_shown(total, interval):
     told, start = [], 0
-    for clip in consecutive_clips(frames(total), 4, interval):
+    for clip in cut(total, 4, interval):
         for index, times in clip.shown(start):
             told += [clip.places[index]] * times
         start = clip.stop

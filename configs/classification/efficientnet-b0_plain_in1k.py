@@ -1,0 +1,5 @@
+_base_ = "mmpretrain::efficientnet/efficientnet-b0_8xb32_in1k.py"
+
+# mmpretrain's sets are not marked as such.
+val_dataloader = dict(dataset=dict(test_mode=True))
+test_dataloader = dict(dataset=dict(test_mode=True))
