@@ -35,21 +35,21 @@ class AttendedMixin(nn.Module):
         """How the block is read and closed."""
         return self.attn_mm.family
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.family.finish(self, self._sum(x))
+    def forward(self, x: Tensor, *others) -> Tensor:
+        return self.family.finish(self, self._sum(x, *others))
 
-    def _sum(self, x: Tensor) -> Tensor:
+    def _sum(self, x: Tensor, *others) -> Tensor:
         if self.family.checkpoints(self) and x.requires_grad:
-            return checkpoint(self._with_shortcut, x, use_reentrant=False)
-        return self._with_shortcut(x)
+            return checkpoint(self._with_shortcut, x, *others, use_reentrant=False)
+        return self._with_shortcut(x, *others)
 
-    def _with_shortcut(self, x: Tensor) -> Tensor:
+    def _with_shortcut(self, x: Tensor, *others) -> Tensor:
         x = self.family.enter(self, x)
         if self.family.join is not None:
             return self.family.join(self, x, self._branch(x, None))
         gate = self._closing_gate()
         branch = self._branch(x, gate)
-        shortcut = self.family.shortcut(self, x)
+        shortcut = self.family.shortcut(self, x, *others)
         if shortcut is None:
             return branch if gate is None else gate(branch)
         if hasattr(self, "drop_path"):

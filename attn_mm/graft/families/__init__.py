@@ -18,6 +18,8 @@ from attn_mm.graft.families import (
     rep_nets,
     resnets,
     shuffle_nets,
+    timm,
+    torchvision,
     vgg,
     video_resnets,
 )
@@ -35,6 +37,8 @@ _NETWORKS: Any = (
     rep_nets,
     resnets,
     shuffle_nets,
+    timm,
+    torchvision,
     vgg,
     video_resnets,
 )

@@ -87,7 +87,9 @@ def cut_where_smaller(layers: Iterable[nn.Module]) -> Groups:
 
 def _shrinks(layer: nn.Module) -> bool:
     strides = (getattr(module, "stride", 1) for module in layer.modules())
-    return any(max(stride) > 1 if isinstance(stride, tuple) else stride not in (1, None) for stride in strides)
+    return any(
+        max(stride) > 1 if isinstance(stride, tuple) else stride not in (1, None) for stride in strides
+    )
 
 
 def _count_convs(layers: Iterable[nn.Module]) -> int:
@@ -102,7 +104,11 @@ def classifier(layers: Callable[[Any], Groups], head: Step) -> Split:
         head: computes what the network returns from the last map.
     """
     return Split(
-        partial(_stages, layers), partial(_count, layers), outs=last_layer, give=partial(_headed, head), bare=True
+        partial(_stages, layers),
+        partial(_count, layers),
+        outs=last_layer,
+        give=partial(_headed, head),
+        bare=True,
     )
 
 

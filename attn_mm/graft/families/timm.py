@@ -1,12 +1,12 @@
-"""timm's networks: classifiers, the networks that ``features_only=True`` makes of them, and mmpretrain's wrapper.
+"""timm's networks: classifiers, what ``features_only=True`` makes of them, and mmpretrain's wrapper.
 
-The recursion of flows runs over a classifier's stages; its pooling and its head follow once. Of a network that
-returns several maps a stage ends at each map.
+The recursion of flows runs over a classifier's stages, and its pooling and its head follow once. In a network
+that returns several maps a stage ends at each map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attn_mm.graft.families.family import Family, Split, Unit, several
+from attn_mm.graft.families.family import Family, Split, Stage, Unit, several
 from attn_mm.graft.families.sequences import (
     Groups,
     classifier,
@@ -270,6 +270,15 @@ def _dla(block: Any) -> list[Unit]:
     ]
 
 
+# A tree gives its first block another shortcut.
+def _given_shortcut(block: Any, x: Tensor, shortcut: Tensor | None = None, children: Any = None) -> Tensor:
+    return x if shortcut is None else shortcut
+
+
+def _activated(block: Any, x: Tensor) -> Tensor:
+    return block.relu(x)
+
+
 def _dense(block: Any) -> list[Unit]:
     drop = (partial(_dropout, block),) if block.drop_rate > 0 else ()
     return [
@@ -310,8 +319,12 @@ FAMILIES: dict[str, Family] = {
     "timm.models.byobnet.BottleneckBlock": Family(_byob, join=_byob_join),
     "timm.models.byobnet.DarkBlock": Family(_byob, join=_byob_join),
     "timm.models.byobnet.EdgeBlock": Family(_byob, join=_byob_join),
+    "timm.models.dla.DlaBasic": Family(_dla, _given_shortcut, _activated),
+    "timm.models.dla.DlaBottleneck": Family(_dla, _given_shortcut, _activated),
+    "timm.models.dla.DlaBottle2neck": Family(_multi_scale, _given_shortcut, _activated),
     "timm.models.densenet.DenseLayer": Family(_dense),
 }
+
 
 def _resnet(net: Any) -> Groups:
     stem = [net.conv1, net.bn1, net.act1, net.maxpool]
@@ -371,6 +384,33 @@ def _efficientnet_returned(net: Any) -> Groups:
     return stages[:-1]
 
 
+def _inner(backbone: Any) -> Split:
+    """The split of the network in mmpretrain's ``TIMMBackbone``."""
+    owner = next(cls for cls in type(backbone.timm_model).__mro__ if "forward" in vars(cls))
+    name = f"{owner.__module__}.{owner.__qualname__}"
+    if name not in SPLITS:
+        raise TypeError(
+            f"{owner.__name__} in TIMMBackbone is no known chain of stages: use outputs= or after="
+        )
+    return SPLITS[name]
+
+
+def _inner_stages(backbone: Any) -> list[Stage]:
+    return _inner(backbone).stages(backbone.timm_model)
+
+
+def _inner_indices(backbone: Any) -> Sequence[int]:
+    return _inner(backbone).indices(backbone.timm_model)
+
+
+def _inner_outs(backbone: Any, count: int) -> Sequence[int]:
+    return _inner(backbone).outs(backbone.timm_model, count)
+
+
+def _inner_give(backbone: Any, index: int, x: Tensor) -> Tensor:
+    return _inner(backbone).give(backbone.timm_model, index, x)
+
+
 SPLITS: dict[str, Split] = {
     "timm.models.byobnet.ByobNet": classifier(_byob_layers, _head),
     "timm.models.convnext.ConvNeXt": classifier(_convnext_layers, _head),
@@ -386,4 +426,7 @@ SPLITS: dict[str, Split] = {
     "timm.models._features.FeatureDictNet": maps(returned_layers, named_maps),
     "timm.models.efficientnet.EfficientNetFeatures": maps(_efficientnet_returned, _list),
     "timm.models.mobilenetv3.MobileNetV3Features": maps(_efficientnet_returned, _list),
+    "mmpretrain.models.backbones.timm_backbone.TIMMBackbone": Split(
+        _inner_stages, _inner_indices, outs=_inner_outs, give=_inner_give
+    ),
 }

@@ -1,7 +1,7 @@
 """torchvision's networks: classifiers of images and videos, and the backbones of its detectors.
 
-The recursion of flows runs over a classifier's stages; its pooling and its head follow once. Of a network that
-returns several maps a stage ends at each map.
+The recursion of flows runs over a classifier's stages, and its pooling and its head follow once. In a network
+that returns several maps a stage ends at each map.
 """
 
 from __future__ import annotations
@@ -125,7 +125,9 @@ def _shuffled(block: Any, x: Tensor, branch: Tensor) -> Tensor:
 def _dense(block: Any) -> list[Unit]:
     drop = (partial(_dropout, block),) if block.drop_rate > 0 else ()
     return [
-        Unit("conv1", block.conv1, block.norm1, block.relu1, (), partial(_bottleneck, block), norm_first=True),
+        Unit(
+            "conv1", block.conv1, block.norm1, block.relu1, (), partial(_bottleneck, block), norm_first=True
+        ),
         Unit("conv2", block.conv2, block.norm2, block.relu2, drop, norm_first=True),
     ]
 
@@ -161,6 +163,7 @@ FAMILIES: dict[str, Family] = {
     "torchvision.models.densenet._DenseLayer": Family(_dense),
 }
 
+
 def _resnet(net: Any) -> Groups:
     stem = [net.conv1, net.bn1, net.relu, net.maxpool]
     return [[*stem, net.layer1], [net.layer2], [net.layer3], [net.layer4]]
@@ -185,12 +188,6 @@ def _mnas_layers(net: Any) -> Groups:
 
 def _shuffle_layers(net: Any) -> Groups:
     return cut_where_smaller([net.conv1, net.maxpool, net.stage2, net.stage3, net.stage4, net.conv5])
-
-
-def _dense_layers(net: Any) -> Groups:
-    if any(getattr(module, "memory_efficient", False) for module in net.modules()):
-        raise ValueError("memory_efficient=True runs norms again outside their flow: set it to False")
-    return _features(net)
 
 
 def _pooled_fc(net: Any, x: Tensor) -> Tensor:
@@ -251,7 +248,7 @@ def _pyramid(net: Any, given: tuple[Tensor, ...]) -> Any:
 SPLITS: dict[str, Split] = {
     "torchvision.models.alexnet.AlexNet": classifier(_features, _pooled_classifier),
     "torchvision.models.convnext.ConvNeXt": classifier(_features, _norm_classifier),
-    "torchvision.models.densenet.DenseNet": classifier(_dense_layers, _dense_head),
+    "torchvision.models.densenet.DenseNet": classifier(_features, _dense_head),
     "torchvision.models.efficientnet.EfficientNet": classifier(_features, _pooled_classifier),
     "torchvision.models.mnasnet.MNASNet": classifier(_mnas_layers, _mean_classifier),
     "torchvision.models.mobilenetv2.MobileNetV2": classifier(_features, _mobile_v2_head),
