@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -24,7 +25,7 @@ class TorchNetwork(NamedTuple):
     library: str
     name: str
     after: str
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
     part: str = ""
     size: Sequence[int] = (64, 64)
 

@@ -16,7 +16,6 @@ from attn_mm.graft.swap import swap_class
 from attn_mm.layers.mfbn import MFBN
 from attn_mm.layers.ops.execution import current_flow, run_in_flow
 
-
 NO_CHECKPOINTS = "gradient checkpointing would run norms again outside their flow: switch it off"
 _OTHER_SWITCHES = ("grad_checkpointing", "memory_efficient")
 

@@ -43,8 +43,9 @@ def _unit(layers: Sequence[Any]) -> Unit:
     conv, *others = layers
     unit = Unit("", conv, None, None)
     if isinstance(conv, nn.Sequential):
-        parts = tuple(part for part in conv if isinstance(part, _CONVS))
-        unit = unit._replace(parts=parts, channels=(parts[0].in_channels, parts[-1].out_channels))
+        # A convolution in factors, such as torchvision's Conv2Plus1D.
+        factors = [part for part in conv if isinstance(part, _CONVS)]
+        unit = unit._replace(channels=(factors[0].in_channels, factors[-1].out_channels))
     for layer in others:
         unit = _extended(unit, layer)
     return unit
@@ -65,7 +66,10 @@ def _is_norm(layer: nn.Module) -> bool:
 
 
 def over_channels(layer: Any, x: Tensor) -> Tensor:
-    """Run a layer of maps ``(N, H, W, C)`` on ``x`` ``(N, C, H, W)``."""
+    """Run a layer of maps ``(N, H, W, C)`` on ``x`` ``(N, C, H, W)``.
+
+    Some activations round otherwise where the channels are not last in memory.
+    """
     return layer(x.movedim(1, -1)).movedim(-1, 1)
 
 

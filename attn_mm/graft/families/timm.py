@@ -199,13 +199,13 @@ def _skip_join(block: Any, x: Tensor, branch: Tensor) -> Tensor:
 
 def _convnext(block: Any) -> list[Unit]:
     mlp = block.mlp
-    norm, middle = block.norm, mlp.grn if hasattr(mlp, "grn") else mlp.norm
+    layers = block.norm, mlp.act, mlp.grn if hasattr(mlp, "grn") else mlp.norm
     if not block.use_conv_mlp:
-        norm = partial(over_channels, norm)
-        middle = partial(over_channels, middle) if _active(middle) else middle
+        layers = tuple(partial(over_channels, layer) if _active(layer) else layer for layer in layers)
+    norm, act, middle = layers
     return [
         Unit("depthwise", block.conv_dw, None, None, (norm,)),
-        Unit("pointwise1", mlp.fc1, None, mlp.act, _active(mlp.drop1, middle)),
+        Unit("pointwise1", mlp.fc1, None, act, _active(mlp.drop1, middle)),
         Unit("pointwise2", mlp.fc2, None, None, (mlp.drop2, partial(_scaled, block))),
     ]
 
@@ -280,19 +280,21 @@ def _activated(block: Any, x: Tensor) -> Tensor:
 
 
 def _dense(block: Any) -> list[Unit]:
+    whole = partial(_checkpointed_first, block) if block.grad_checkpointing else None
     drop = (partial(_dropout, block),) if block.drop_rate > 0 else ()
     return [
-        Unit("conv1", block.conv1, block.norm1, None, (), partial(_dense_first, block), norm_first=True),
+        Unit("conv1", block.conv1, block.norm1, None, (), whole, norm_first=True),
         Unit("conv2", block.conv2, block.norm2, None, drop, norm_first=True),
     ]
 
 
-def _dense_first(block: Any, x: Any) -> Tensor:
-    """Run the first unit on a map, or on the list of maps that the layer gets."""
-    maps = [x] if isinstance(x, Tensor) else x
-    if block.grad_checkpointing and block.any_requires_grad(maps):
-        return block.call_checkpoint_bottleneck(maps)
-    return block.bottleneck_fn(maps)
+def _concatenated(block: Any, x: Any) -> Tensor:
+    """The map that a layer reads, of one or of the list of all before it."""
+    return x if isinstance(x, Tensor) else torch.cat(x, 1)
+
+
+def _checkpointed_first(block: Any, x: Tensor) -> Tensor:
+    return block.call_checkpoint_bottleneck([x]) if x.requires_grad else block.bottleneck_fn([x])
 
 
 def _dropout(block: Any, x: Tensor) -> Tensor:
@@ -322,7 +324,7 @@ FAMILIES: dict[str, Family] = {
     "timm.models.dla.DlaBasic": Family(_dla, _given_shortcut, _activated),
     "timm.models.dla.DlaBottleneck": Family(_dla, _given_shortcut, _activated),
     "timm.models.dla.DlaBottle2neck": Family(_multi_scale, _given_shortcut, _activated),
-    "timm.models.densenet.DenseLayer": Family(_dense),
+    "timm.models.densenet.DenseLayer": Family(_dense, enter=_concatenated),
 }
 
 

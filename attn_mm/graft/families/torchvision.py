@@ -91,7 +91,7 @@ def _convnext(block: Any) -> list[Unit]:
     depthwise, _, norm, first, act, second, _ = block.block
     return [
         Unit("depthwise", depthwise, None, None, (partial(over_channels, norm),)),
-        Unit("pointwise1", first, None, act),
+        Unit("pointwise1", first, None, partial(over_channels, act)),
         Unit("pointwise2", second, None, None, (partial(_scaled, block),)),
     ]
 
@@ -123,21 +123,21 @@ def _shuffled(block: Any, x: Tensor, branch: Tensor) -> Tensor:
 
 
 def _dense(block: Any) -> list[Unit]:
+    whole = partial(_checkpointed_first, block) if block.memory_efficient else None
     drop = (partial(_dropout, block),) if block.drop_rate > 0 else ()
     return [
-        Unit(
-            "conv1", block.conv1, block.norm1, block.relu1, (), partial(_bottleneck, block), norm_first=True
-        ),
+        Unit("conv1", block.conv1, block.norm1, block.relu1, (), whole, norm_first=True),
         Unit("conv2", block.conv2, block.norm2, block.relu2, drop, norm_first=True),
     ]
 
 
-def _bottleneck(block: Any, x: Any) -> Tensor:
-    """Run the first unit on a map, or on the list of maps that the layer gets."""
-    maps = [x] if isinstance(x, Tensor) else x
-    if block.memory_efficient and block.any_requires_grad(maps):
-        return block.call_checkpoint_bottleneck(maps)
-    return block.bn_function(maps)
+def _concatenated(block: Any, x: Any) -> Tensor:
+    """The map that a layer reads, of one or of the list of all before it."""
+    return x if isinstance(x, Tensor) else torch.cat(x, 1)
+
+
+def _checkpointed_first(block: Any, x: Tensor) -> Tensor:
+    return block.call_checkpoint_bottleneck([x]) if x.requires_grad else block.bn_function([x])
 
 
 def _dropout(block: Any, x: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ FAMILIES: dict[str, Family] = {
     "torchvision.models.convnext.CNBlock": Family(_convnext, join=_always_with_stochastic_depth),
     "torchvision.models.mnasnet._InvertedResidual": Family(_mnas, _input_if_applied),
     "torchvision.models.shufflenetv2.InvertedResidual": Family(_shuffle, join=_shuffled),
-    "torchvision.models.densenet._DenseLayer": Family(_dense),
+    "torchvision.models.densenet._DenseLayer": Family(_dense, enter=_concatenated),
 }
 
 
