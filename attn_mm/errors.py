@@ -146,22 +146,32 @@ def _message(error: Exception) -> str | None:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-_LONGEST, _LONGEST_WITH_PATHS = 193, 493
+# With "error: " before it, a line has less than 200 characters.
+_LONGEST = 192
+_LONGEST_PATH = 40
 
 
 def one_line(message: str) -> str:
-    """Put a message on one line, without control characters; of a long one, keep the beginning and the end.
+    """Put a message on one line of less than 193 characters, without control characters.
 
-    Long are 200 characters beside the paths in it, or 500 with them.
+    Paths in a long message lose their middle, the longest ones first; if that is not enough, the message
+    does.
     """
-    words = message.split()
-    text = " ".join(words)
+    text = " ".join(message.split())
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    longest = min(_LONGEST + sum(len(word) for word in words if "/" in word), _LONGEST_WITH_PATHS)
-    if len(text) <= longest:
-        return text
+    for path in sorted((word for word in text.split() if "/" in word), key=len, reverse=True):
+        if len(text) > _LONGEST:
+            text = text.replace(
+                path, _without_middle(path, max(_LONGEST_PATH, len(path) + _LONGEST - len(text)))
+            )
     # What to do is at the end.
-    return f"{text[: longest * 2 // 3]} ... {text[-(longest // 3 - 5) :]}"
+    return _without_middle(text, _LONGEST)
+
+
+def _without_middle(text: str, longest: int) -> str:
+    """The beginning of a text, and more of its end, if it is longer than that."""
+    beginning = longest // 3
+    return text if len(text) <= longest else f"{text[:beginning]}...{text[beginning + 3 - longest :]}"
 
 
 @contextmanager

@@ -128,6 +128,24 @@ def detection_config(root: Path) -> Config:
     return cfg
 
 
+def mosaic_config(root: Path) -> Config:
+    """The same FCOS, trained on YOLOX's mosaics for an epoch and then on whole images."""
+    cfg = detection_config(root)
+    source, size = cfg.train_dataloader.dataset, (64, 64)
+    load, rest = source.pipeline[:2], source.pipeline[2:]
+    source.update(pipeline=load, filter_cfg=dict(filter_empty_gt=False, min_size=16))
+    mixing = [
+        dict(type="Mosaic", img_scale=size, pad_val=114.0),
+        dict(type="RandomAffine", scaling_ratio_range=(0.8, 1.2), border=(-32, -32)),
+        dict(type="MixUp", img_scale=size, ratio_range=(0.8, 1.6), pad_val=114.0),
+    ]
+    cfg.train_dataloader.dataset = dict(
+        type="MultiImageMixDataset", dataset=source, pipeline=[*mixing, *rest]
+    )
+    cfg.custom_hooks = [dict(type="YOLOXModeSwitchHook", num_last_epochs=0)]
+    return cfg
+
+
 def _resize(cfg: Config) -> None:
     """To the images' own size, which is smaller than the configs' filters allow."""
     for node in walk([cfg[f"{split}_dataloader"] for split in ("train", "val", "test")]):
@@ -245,6 +263,32 @@ def shorten(model: dict, scope: str, monkeypatch) -> None:
             settings = getattr(models.get(kind), "arch_settings", {})
             if node["depth"] in settings:
                 monkeypatch.setitem(settings, node["depth"], (settings[node["depth"]][0], (2, 1, 1, 1)))
+
+
+def narrow(model: dict, scope: str) -> None:
+    """Give a config's ResNet few of its channels, and tell the part that takes its maps."""
+    backbone = model["backbone"]
+    while "backbone" in backbone:
+        backbone = backbone["backbone"]
+    if scope == "mmaction":
+        kinds, options = ("attn_mm.HaraResNet3d", "ResNet3d", "ResNet3dSlowOnly"), ("base_channels",)
+    else:
+        kinds, options = ("ResNet", "ResNet_CIFAR"), ("base_channels", "stem_channels")
+    takers = [model.get(key) or {} for key in ("neck", "head", "cls_head")]
+    taker = next((part for part in takers if "in_channels" in part), None)
+    if taker is None or any(option in backbone for option in options):
+        return
+    if backbone["type"] in kinds:
+        share = 4
+        backbone.update(dict.fromkeys(options, 64 // share))
+    elif backbone["type"] == "attn_mm.WideResNet":
+        share = 2
+        backbone["widen_factor"] //= share
+    else:
+        return
+    channels = taker["in_channels"]
+    few = channels // share if isinstance(channels, int) else [count // share for count in channels]
+    taker["in_channels"] = few
 
 
 def dump(cfg: Config, path: Path) -> str:

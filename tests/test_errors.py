@@ -64,10 +64,24 @@ def test_sigterm_ends_a_command(capsys):
 
 def test_of_a_long_message_beginning_and_end_stay():
     line = one_line("what is wrong: " + "x" * 500 + ": do this")
-    assert line.startswith("what is wrong: x") and line.endswith("x: do this") and len(line) <= 193
-    assert one_line("x" * 193) == "x" * 193
-    assert one_line("x/" * 90 + " " + "x" * 190) == "x/" * 90 + " " + "x" * 190
-    assert len(one_line("x/" * 300)) <= 493
+    assert line.startswith("what is wrong: x") and line.endswith("x: do this") and len(line) == 192
+    assert one_line("x" * 192) == "x" * 192
+
+
+def test_of_a_long_message_paths_lose_their_middle():
+    path, short = f"/data/{'deep/' * 60}coco.json", "/data/images/000000000001.jpg"
+    assert one_line(f"{path}: images[3] is wrong") != f"{path}: images[3] is wrong"
+    line = one_line(f"{path}: images[3] and {short} are the same: {'what to do ' * 7}")
+    assert line.startswith("/data/deep/") and "...deep/" in line and "/coco.json: images[3] and " in line
+    assert short in line and line.endswith("what to do") and len(line) <= 192
+    both = one_line(f"{path} is not {path}: {'what to do ' * 9}")
+    assert both.count("coco.json") == 2 and both.endswith("what to do") and len(both) <= 192
+    assert one_line(f"{'/' * 150} {'x' * 40}") == f"{'/' * 150} {'x' * 40}"
+    assert len(one_line("x/" * 300)) == 192
+
+
+def test_control_characters_of_a_long_path():
+    assert "\x1b" not in one_line("/" + "a\x1b" * 99)
 
 
 def test_a_deleted_folder_is_named(tmp_path, repo):

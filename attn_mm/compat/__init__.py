@@ -18,6 +18,7 @@ from attn_mm.compat import (
     external_configs,
     file_handlers,
     imgaug_bool,
+    loaded_weights,
     local_writes,
     mmcv_ops,
     multimodal,
@@ -32,6 +33,7 @@ from attn_mm.compat import (
 _PATCHED = (
     numpy_aliases,
     checkpoints,
+    loaded_weights,
     external_configs,
     local_writes,
     checkpoint_hook,

@@ -51,7 +51,7 @@ class _ImportedModules(importlib.abc.MetaPathFinder):
     """The import hook behind :func:`after_import`, first in ``sys.meta_path``."""
 
     def __init__(self) -> None:
-        self.patches: dict[str, Callable[[ModuleType], None]] = {}
+        self.patches: dict[str, list[Callable[[ModuleType], None]]] = {}
         self.searching: set[str] = set()
 
     def find_spec(self, fullname, path=None, target=None):
@@ -70,7 +70,8 @@ class _ImportedModules(importlib.abc.MetaPathFinder):
 
         def run_and_patch(module: ModuleType) -> None:
             run(module)
-            self.patches[fullname](module)
+            for patch in self.patches[fullname]:
+                patch(module)
 
         loader.exec_module = run_and_patch
         return spec
@@ -84,6 +85,6 @@ def after_import(name: str, patch: Callable[[ModuleType], None]) -> None:
     if name in sys.modules:
         patch(sys.modules[name])
         return
-    _watcher.patches[name] = patch
+    _watcher.patches.setdefault(name, []).append(patch)
     if _watcher not in sys.meta_path:
         sys.meta_path.insert(0, _watcher)

@@ -11,8 +11,10 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlparse
 
 from msgspec import UNSET, DecodeError, Meta, Raw, Struct, UnsetType, ValidationError
 from msgspec import json as typed_json
@@ -27,6 +29,8 @@ Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Pixels = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Size = Annotated[float, Meta(ge=1, le=1e9)]
 Box = tuple[Pixels, Pixels, Pixels, Pixels]
+# In pixels.
+Area = Annotated[float, Meta(ge=0)]
 Flag = Literal[0, 1] | bool
 
 
@@ -54,7 +58,7 @@ class Annotation(Struct, gc=False):
     image_id: Int | str
     category_id: Int
     bbox: Box | UnsetType = UNSET
-    area: float | UnsetType = UNSET
+    area: Area | UnsetType = UNSET
     iscrowd: Flag | UnsetType = UNSET
     # Undecoded: the masks are most of a file.
     segmentation: Raw | UnsetType = UNSET
@@ -64,6 +68,23 @@ class Coco(Struct):
     """The annotations of a detection set."""
 
     images: list[Image]
+    annotations: list[Annotation] = []
+    categories: list[Category] | UnsetType = UNSET
+
+
+class LvisImage(Struct, gc=False):
+    """An entry of ``images`` of LVIS v1, whose URL ends with the name of the file."""
+
+    id: Int
+    coco_url: str
+    width: Size
+    height: Size
+
+
+class Lvis(Struct):
+    """The annotations of LVIS v1."""
+
+    images: list[LvisImage]
     annotations: list[Annotation] = []
     categories: list[Category] | UnsetType = UNSET
 
@@ -98,7 +119,7 @@ class Person(Struct, gc=False):
     image_id: Int
     category_id: Int
     bbox: Box | UnsetType = UNSET
-    area: float | UnsetType = UNSET
+    area: Area | UnsetType = UNSET
     iscrowd: Flag | UnsetType = UNSET
     keypoints: list[Pixels] | UnsetType = UNSET
     num_keypoints: Int | UnsetType = UNSET
@@ -136,6 +157,14 @@ _EXPECTED = {"bbox": "[x, y, width, height] in pixels", "segmentation": "a list 
 def read_coco(path: str) -> Coco:
     """Read the annotations of a detection set; see :func:`read_typed`."""
     return _with_images(path, read_typed(path, Coco, "a COCO annotation file"))
+
+
+def read_lvis(path: str) -> Coco:
+    """Read the annotations of LVIS v1; see :func:`read_typed`."""
+    content = _with_images(path, read_typed(path, Lvis, "an annotation file of LVIS v1"))
+    names = [urlparse(image.coco_url).path.lstrip("/") for image in content.images]
+    images = [Image(one.id, name, one.width, one.height) for one, name in zip(content.images, names)]
+    return Coco(images, content.annotations, content.categories)
 
 
 def read_persons(path: str) -> CocoPersons:
@@ -192,7 +221,7 @@ def read_typed(path: str, kind: type[T], what: str) -> T:
         raise UserError(f"{path}{_why_no_json(content, error)}") from error
 
 
-def check_masks(path: str, place: int, segmentation: Raw, size: tuple[float, float] | None) -> None:
+def check_mask(path: str, place: int, segmentation: Raw, size: tuple[float, float] | None) -> Box | None:
     """Check that pycocotools can read a mask, and that it is in its image.
 
     Args:
@@ -200,6 +229,9 @@ def check_masks(path: str, place: int, segmentation: Raw, size: tuple[float, flo
         place: index of the annotation.
         segmentation: the mask.
         size: width and height of the image; None if the file lacks it.
+
+    Returns:
+        x1, y1, x2, y2 of the smallest box around the mask; None if nothing is in the mask.
 
     Raises:
         UserError: it can't, or it isn't.
@@ -218,6 +250,25 @@ def check_masks(path: str, place: int, segmentation: Raw, size: tuple[float, flo
     wrong = size and (_outside(mask, *size) if isinstance(mask, list) else _of_other_size(mask, *size))
     if wrong:
         raise UserError(f"{path}: annotations[{place}].segmentation {wrong}")
+    return _around_polygons(mask) if isinstance(mask, list) else _around_runs(mask)
+
+
+def _around_polygons(polygons: list[list[float]]) -> Box | None:
+    xs = [x for polygon in polygons for x in polygon[::2]]
+    ys = [y for polygon in polygons for y in polygon[1::2]]
+    return (min(xs), min(ys), max(xs), max(ys)) if xs else None
+
+
+def _around_runs(mask: RunLengths) -> Box | None:
+    """The box around run lengths, which go down the columns; every second run is of the object."""
+    counts = _decoded(mask.counts) if isinstance(mask.counts, str) else mask.counts
+    height, ends = mask.size[0], [*accumulate(counts or ())]
+    runs = [(end - length, end - 1) for end, length in zip(ends[1::2], (counts or [])[1::2]) if length]
+    if not runs:
+        return None
+    across = any(first // height < last // height for first, last in runs)
+    rows = (0, height) if across else (min(f % height for f, _ in runs), max(e % height for _, e in runs) + 1)
+    return runs[0][0] // height, rows[0], runs[-1][1] // height + 1, rows[1]
 
 
 def _outside(polygons: list[list[float]], width: float, height: float) -> str | None:

@@ -13,6 +13,7 @@ from torch import nn
 from attn_mm.describe.counting import weightless
 from attn_mm.errors import UserError
 from attn_mm.frameworks.forwards import forward_arguments
+from attn_mm.utils.config import reason
 
 T = TypeVar("T")
 
@@ -39,20 +40,36 @@ def build(cfg: Config, device: str) -> nn.Module:
     Raises:
         UserError: the model can't be built.
     """
+    return build_part(cfg.model, scope_of(cfg), device, f"the model of {cfg.filename}")
+
+
+def build_part(config: dict, scope: str, device: str, name: str) -> nn.Module:
+    """Build a part of a model from its ``config``, or all of it, as :func:`build` does.
+
+    Args:
+        config: of the part.
+        scope: the framework whose names it uses.
+        device: ``"meta"``, or one with memory for the weights.
+        name: of the part, for messages.
+
+    Raises:
+        UserError: the part can't be built.
+    """
     try:
-        with DefaultScope.overwrite_default_scope(_scope(cfg)):
+        with DefaultScope.overwrite_default_scope(scope):
             if device != "meta":
-                return MODELS.build(cfg.model)
+                return MODELS.build(config)
             with weightless():
-                model = MODELS.build(cfg.model)
+                model = MODELS.build(config)
             return model.to("meta")
     except Exception as error:
         # A constructor raises whatever it likes where the config's options don't fit it.
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        raise UserError(f"the model of {cfg.filename} can't be built: {_first_line(reason)}") from error
+        why = str(error) if isinstance(error, UserError) else reason(error)
+        raise UserError(f"{name} can't be built: {why}") from error
 
 
-def _scope(cfg: Config) -> str:
+def scope_of(cfg: Config) -> str:
+    """The framework whose names ``cfg`` uses."""
     return cfg.get("default_scope") or "mmengine"
 
 
@@ -68,7 +85,7 @@ def look_at(cfg: Config, shape: Sequence[int], look: Callable[..., T]) -> T:
     """
 
     def run(model: nn.Module, device: str) -> T:
-        x, kwargs = forward_arguments(model, _scope(cfg), shape, device)
+        x, kwargs = forward_arguments(model, scope_of(cfg), shape, device)
         return look(model, x, **kwargs)
 
     model = build(cfg, "meta")
@@ -81,6 +98,6 @@ def look_at(cfg: Config, shape: Sequence[int], look: Callable[..., T]) -> T:
                 raise
         return run(build(cfg, "cpu"), "cpu")
     except _SHAPE_ERRORS as error:
-        reason = _first_line(str(error)) or type(error).__name__
+        why = _first_line(str(error)) or type(error).__name__
         size = " x ".join(map(str, shape))
-        raise UserError(f"{cfg.filename} does not run on an input of {size} (--shape): {reason}") from error
+        raise UserError(f"{cfg.filename} does not run on an input of {size} (--shape): {why}") from error

@@ -6,7 +6,7 @@ levels of attention heads and FPNs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import nn
 
 from attn_mm.describe.calls import Call, Shape
 from attn_mm.describe.module_tree import size
+from attn_mm.graft.behind import BehindMixin, OutputsMixin
 from attn_mm.graft.blocks import AttendedMixin, FeedbackMixin
 from attn_mm.graft.families import SPLITS
 from attn_mm.graft.families.family import Unit
@@ -137,6 +138,21 @@ class Head:
 
 
 @dataclass
+class Followed:
+    """Modules of one class, or outputs of the network, with the same layers behind them.
+
+    Attributes:
+        type: class name of the modules; empty for outputs.
+        where: their names.
+        layers: the layers' classes, in the order in which they run.
+    """
+
+    type: str
+    where: list[str]
+    layers: tuple[str, ...]
+
+
+@dataclass
 class DataFlow:
     """Everything that the drawing of a network shows."""
 
@@ -148,6 +164,7 @@ class DataFlow:
     heads: list[Head]
     convs: list[str]
     """Names of convolutions outside blocks that have attention on their weights."""
+    followed: list[Followed]
 
 
 def find_dataflow(model: nn.Module, calls: Calls, amounts: Mapping, shape: Shape) -> DataFlow:
@@ -168,6 +185,7 @@ def find_dataflow(model: nn.Module, calls: Calls, amounts: Mapping, shape: Shape
         pyramids,
         list(_heads(model, calls)),
         convs,
+        list(_followed(model)),
     )
 
 
@@ -326,6 +344,22 @@ def _conv_name(module: Any) -> str:
 
 def _attn_name(module: Any) -> str:
     return type(module.attn).__name__ if hasattr(module, "attn") else ""
+
+
+def _followed(model: nn.Module) -> Iterator[Followed]:
+    found: dict[tuple, Followed] = {}
+
+    def add(kind: str, where: str, layers: Iterable[nn.Module]) -> None:
+        types = tuple(type(layer).__name__ for layer in layers)
+        found.setdefault((kind, types), Followed(kind, [], types)).where.append(where)
+
+    for name, module in model.named_modules():
+        if isinstance(module, BehindMixin):
+            add(upstream_class(module).__name__, name, module.attn_after)
+        if isinstance(module, OutputsMixin):
+            for place, layers in module.attn_outputs.items():
+                add("", f"{name or 'network'}: map {place}", layers.children())
+    yield from found.values()
 
 
 def _heads(model: nn.Module, calls: Calls) -> Iterator[Head]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from attn_mm.describe.dataflow import Block, DataFlow, Flows, Head, Level, Part, Pyramid, Step
+from attn_mm.describe.dataflow import Block, DataFlow, Flows, Followed, Head, Level, Part, Pyramid, Step
 from attn_mm.describe.module_tree import outputs_text, size, thousands
 from attn_mm.describe.svg import Box, Drawing, Point, box_size, stacked
 from attn_mm.utils.tables import counted
@@ -31,6 +31,15 @@ def _panels(flow: DataFlow) -> Iterator[tuple[str, str, Drawing]]:
     for block in flow.blocks:
         title = f"{block.type} with {_block_title(block)}"
         yield title, f"{counted(len(block.where), 'block')}: {_names(block.where)}", _draw_block(block)
+    for followed in flow.followed:
+        title = (
+            f"{followed.type} with attention behind it" if followed.type else "Attention behind the outputs"
+        )
+        yield (
+            title,
+            f"{counted(len(followed.where), 'place')}: {_names(followed.where)}",
+            _draw_followed(followed),
+        )
     for pyramid in flow.pyramids:
         text = "Top-down sums go from the coarse levels, below, to the fine ones."
         yield f"Attention FPN: {pyramid.name}", text, _draw_pyramid(pyramid)
@@ -315,6 +324,19 @@ def _tops(steps: Sequence[Step], feeds_back: bool) -> list[Step]:
         return list(steps)
     *inner, last = steps
     return [*inner, Step(last.name, last.kernel, last.weights_attend)]
+
+
+def _draw_followed(followed: Followed) -> Drawing:
+    drawing = Drawing()
+    module = drawing.box(GAP, 0, [followed.type or "output"], "conv")
+    before: Point = module.right
+    for layer in followed.layers:
+        box = _layer(drawing, before[0] + GAP, 0, layer, module.height)
+        drawing.line([before, box.left], "flow")
+        before = box.right
+    drawing.line([(0, module.left[1]), module.left], "flow")
+    drawing.line([before, (before[0] + GAP, before[1])], "flow")
+    return drawing
 
 
 def _draw_pyramid(pyramid: Pyramid) -> Drawing:

@@ -17,7 +17,7 @@ from attn_mm.describe.module_tree import Node, build_tree, describe, size, tree_
 from attn_mm.errors import ConfigError
 from attn_mm.graft.behind import is_map
 from attn_mm.graft.places import added_names
-from attn_mm.graft.probe import CannotRun, run_on_example
+from attn_mm.graft.probe import CannotRun, Outputs, run_on_example
 from attn_mm.graft.units import find_family
 
 
@@ -72,10 +72,10 @@ def list_places(net: nn.Module, input_size: Sequence[int] | None = None) -> Plac
     """
     try:
         inputs = () if input_size is None else (_input(net, input_size),)
-        outputs, (x,) = run_on_example(net, net.modules(), *inputs)
+        outputs, used = run_on_example(net, net.modules(), *inputs)
     except CannotRun as error:
         raise ConfigError(f"{error}: give input_size, such as (3, 224, 224)") from error
-    added = added_names(net)
+    added, side = added_names(net), _longest_row(used)
 
     def place(name: str, module: nn.Module) -> Place:
         given = outputs.get(module, [])
@@ -83,19 +83,31 @@ def list_places(net: nn.Module, input_size: Sequence[int] | None = None) -> Plac
         parts = [
             place(full, child)
             for child_name, child in module.named_children()
-            if (full := f"{name}.{child_name}".lstrip(".")) not in added
+            if (full := f"{name}.{child_name}".lstrip(".")) not in added and _has_places(child, outputs)
         ]
         return Place(
             name.rpartition(".")[2],
             type(module).__name__,
             "" if parts else describe(module),
             None if shape is None else shape[1],
-            None if shape is None else x.shape[-1] / shape[-1],
+            None if shape is None else side / shape[-1],
             len(given),
             list(_collapsed(parts)),
         )
 
     return place("", net)
+
+
+def _has_places(module: nn.Module, outputs: Outputs) -> bool:
+    """Whether something in ``module`` runs; losses, for one, don't."""
+    return any(part in outputs for part in module.modules())
+
+
+def _longest_row(inputs: object) -> int:
+    """The width of the input; of the finest map where there are several."""
+    if isinstance(inputs, torch.Tensor):
+        return inputs.shape[-1]
+    return max(map(_longest_row, inputs)) if isinstance(inputs, list | tuple) else 0
 
 
 def _input(net: nn.Module, input_size: Sequence[int]) -> torch.Tensor:

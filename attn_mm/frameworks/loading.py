@@ -12,6 +12,7 @@ from torch import Tensor
 from attn_mm.errors import CheckpointError, UserError
 from attn_mm.frameworks import framework_of
 from attn_mm.utils.config import reason
+from attn_mm.utils.weights import without_wrapper, wrong_weight
 
 
 def load_model(cfg: Config, checkpoint: str, device: str) -> BaseModel:
@@ -74,10 +75,10 @@ def fill(model: BaseModel, weights: dict, complaint: str) -> None:
         complaint: how the error message begins.
 
     Raises:
-        UserError: the weights don't fit the model, or are no finite numbers.
+        UserError: the weights don't fit the model, or make no sense.
     """
     weights = without_wrapper(weights)
-    check_finite(model, weights, complaint)
+    check_weights(model, weights, complaint)
     advice = "use the config that its training left beside it"
     try:
         report = model.load_state_dict(weights, strict=False)
@@ -85,13 +86,14 @@ def fill(model: BaseModel, weights: dict, complaint: str) -> None:
         # A heading, then a line for each weight.
         reason = str(error).splitlines()[1].strip(" \t.")
         raise UserError(f"{complaint}: {reason}; {advice}") from error
-    parameters = [name for name, _ in model.named_parameters()]
-    missing = [name for name in parameters if name in set(report.missing_keys)]
+    parameters = {name for name, _ in model.named_parameters()}
+    own = model.state_dict()
+    # Without a norm's statistics the outputs are others, too.
+    missing = [n for n in report.missing_keys if n in parameters or _predicts(n, own.get(n))]
     if missing:
-        raise UserError(
-            f"{complaint}: it lacks {len(missing)} of the model's {len(parameters)} parameters, "
-            f"such as {missing[0]}; {advice}"
-        )
+        lacking = [name for name in missing if name in parameters]
+        what = f"{len(lacking)} of the model's {len(parameters)} parameters" if lacking else "buffers"
+        raise UserError(f"{complaint}: it lacks {what}, such as {(lacking or missing)[0]}; {advice}")
     # Weights that the model's own loading renames or drops are not foreign.
     foreign = [name for name in report.unexpected_keys if _predicts(name, weights.get(name))]
     if foreign:
@@ -101,37 +103,19 @@ def fill(model: BaseModel, weights: dict, complaint: str) -> None:
         )
 
 
-def without_wrapper(weights: dict) -> dict:
-    """Weights by the names that they have without a wrapper for distributed training."""
-    return {str(key).removeprefix("module."): value for key, value in weights.items()}
-
-
-def check_finite(model: BaseModel, weights: dict, complaint: str) -> None:
-    """Raise UserError if a weight is not a number, or a parameter infinite.
+def check_weights(model: BaseModel, weights: dict, complaint: str) -> None:
+    """Raise UserError if a weight has another kind of numbers than the model's, or makes no sense.
 
     Args:
         model: the model that the weights are for.
         weights: a checkpoint's ``state_dict``.
         complaint: how the error message begins.
     """
-    wrong = not_finite(model, weights)
+    wrong = wrong_weight(model, weights)
     if wrong:
         raise UserError(
             f"{complaint}: {wrong}: the training diverged or the file is damaged; use an earlier checkpoint"
         )
-
-
-def not_finite(model: BaseModel, weights: dict) -> str | None:
-    """Say which weight is not a number, or which parameter infinite; None if none is."""
-    # A mask among the buffers may be infinite.
-    finite = {name for name, _ in model.named_parameters()}
-    for name, value in weights.items():
-        if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()):
-            continue
-        wrong = ~value.isfinite() if name in finite else value.isnan()
-        if wrong.any():
-            return f"{int(wrong.sum())} of {value.numel()} numbers in {name} are NaN or infinite"
-    return None
 
 
 def _predicts(name: str, value: Tensor | None) -> bool:

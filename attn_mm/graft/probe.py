@@ -22,8 +22,8 @@ Outputs = dict[nn.Module, list[Any]]
 
 _IMAGES = ((224, 224), (64, 64), (256, 256), (299, 299))
 _CLIPS = ((8, 112, 112), (16, 112, 112), (32, 224, 224))
-_MOST_COLOURS = 4
-"""A network with more input channels takes maps, as necks and heads do, and not images."""
+_COLOURS, _MOST_COLOURS = 3, 4
+"""A network whose first convolution has more input channels takes maps, as necks and heads do."""
 _FRAMES = 8
 """Networks with temporal shifts over 2D convolutions take the frames of a clip as their batch."""
 
@@ -118,19 +118,21 @@ def _dtype(net: nn.Module) -> torch.dtype:
     return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
 
 
-def _examples(net: nn.Module) -> Iterator[tuple[Tensor]]:
+def _examples(net: nn.Module) -> Iterator[tuple]:
     """Inputs to try, on the meta device: the first convolution tells the channels and the dimensions."""
-    channels = getattr(net, "in_channels", None)
-    if isinstance(channels, list | tuple) or (isinstance(channels, int) and channels > _MOST_COLOURS):
-        yield from _features(net, channels)
-        return
     known: Any = (nn.Conv2d, nn.Conv3d)
     conv: Any = next((module for module in net.modules() if isinstance(module, known)), None)
+    channels = getattr(net, "in_channels", None)
+    if isinstance(channels, int | list | tuple) and (conv is None or conv.in_channels > _MOST_COLOURS):
+        yield from _features(net, channels)
     if conv is None:
         return
     own = _own_sizes(net)
     sizes = (*own, *_IMAGES) if isinstance(conv, nn.Conv2d) else _CLIPS
-    shapes = [(1, conv.in_channels, *size) for size in sizes]
+    # A stem may move pixels into channels before its first convolution, as YOLOX's Focus does.
+    shapes = [
+        (1, colours, *size) for colours in dict.fromkeys((conv.in_channels, _COLOURS)) for size in sizes
+    ]
     if isinstance(conv, nn.Conv2d):
         shapes.append((_FRAMES, conv.in_channels, *_IMAGES[0]))
     for shape in shapes:

@@ -232,7 +232,14 @@ def _is_depthwise(conv: Any) -> bool:
 
 
 def _matching_convs(net: nn.Module, patterns: str | Sequence[str]) -> list[nn.Module]:
-    matches = match_modules(net, "convs", patterns)
+    try:
+        matches = match_modules(net, "convs", patterns)
+    except ValueError as error:
+        if isinstance(patterns, str) and "*" not in patterns and _all_have(net, patterns):
+            raise ValueError(
+                f"convs={patterns!r} is a pattern; for a unit of each block write ({patterns!r},)"
+            ) from error
+        raise
     convs = {name: getattr(module, "conv", module) for name, module in matches.items()}
     found = [conv for conv in convs.values() if isinstance(conv, _CONVS)]
     if not found:

@@ -62,6 +62,26 @@ def check_config(cfg: Config, splits: Sequence[str]) -> None:
         if isinstance(means, (list, tuple)) and len(means) == 1:
             _check_gray(cfg, splits, means)
     _check_top_k(cfg, splits)
+    _check_outputs(cfg)
+
+
+def _check_outputs(cfg: Config) -> None:
+    """Attention behind a map that the neck doesn't read gets no gradient, which stops parallel training."""
+    backbone, start = cfg.model.get("backbone"), model_part(cfg, "neck").get("start_level")
+    if not isinstance(backbone, dict) or type(start) is not int or start < 1:
+        return
+    inner = backbone.get("backbone")
+    given = inner.get("out_indices") if isinstance(inner, dict) else None
+    names = list(given) if isinstance(given, (list, tuple)) else list(range(4))
+    for graft in backbone.get("grafts") or []:
+        outputs = graft.get("outputs") if isinstance(graft, dict) else None
+        wanted = names if outputs == "all" else outputs if isinstance(outputs, (list, tuple)) else []
+        unread = [name for name in names[:start] if name in wanted]
+        _check(
+            not unread,
+            f"model.neck starts at level {start}, so {graft.get('type')} behind output {unread} of the "
+            f"backbone would not learn: write outputs={tuple(name for name in wanted if name not in unread)}",
+        )
 
 
 def _check(fine: bool, message: str) -> None:

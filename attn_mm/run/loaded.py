@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from attn_mm.errors import UserError
-from attn_mm.frameworks.loading import check_finite, fill, without_wrapper
+from attn_mm.frameworks.loading import check_weights, fill
+from attn_mm.utils.weights import without_wrapper
 
 
 class CheckLoaded(Hook):
@@ -31,6 +32,8 @@ class CheckLoaded(Hook):
         weights = checkpoint.get("state_dict", checkpoint)
         if runner._resume or self._testing:
             fill(model, weights, f"{name} does not fit {runner.cfg.filename}")
+            if runner._resume and "ema_state_dict" in checkpoint:
+                _check_averages(model, checkpoint["ema_state_dict"], name)
             return
         weights = without_wrapper(weights)
         if weights.keys().isdisjoint(model.state_dict()):
@@ -38,7 +41,16 @@ class CheckLoaded(Hook):
                 f"none of the {len(weights)} weights in {name} is the model's, whose names are like "
                 f"{next(iter(model.state_dict()))}: load_from needs a checkpoint of the same kind of model"
             )
-        check_finite(model, weights, name)
+        check_weights(model, weights, name)
+
+
+def _check_averages(model: BaseModel, averages: Any, name: str) -> None:
+    """Check what ``EMAHook`` continues with; it loads what it finds."""
+    averages = without_wrapper(averages) if isinstance(averages, dict) else {}
+    lacking = [key for key, _ in model.named_parameters() if key not in averages]
+    if lacking:
+        raise UserError(f"{name} can't be resumed: its ema_state_dict lacks {lacking[0]}")
+    check_weights(model, averages, f"ema_state_dict of {name}")
 
 
 def _unwrapped(model: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmengine.dist import all_gather_object, get_rank
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import EarlyStoppingHook, EMAHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from attn_mm.utils.random_state import random_state, set_random_state
@@ -45,12 +45,24 @@ class _Resumable:
     def progress(self) -> dict[str, Any]:
         """What a checkpoint needs beside mmengine's own entries; every process of the run has to call it."""
         random_states = self._before_validation or all_gather_object(random_state())
-        return {"random": random_states, "batch": self.batch, "validated": self.validated}
+        stopping = [[hook.wait_count, float(hook.best_score)] for hook in self._early_stopping()]
+        return {
+            "random": random_states,
+            "batch": self.batch,
+            "validated": self.validated,
+            "early_stopping": stopping,
+        }
 
     def resume(self, progress: dict[str, Any]) -> None:
         """Continue from what :meth:`progress` returned."""
         self.batch, self.validated = progress["batch"], progress["validated"]
         self._random_states = progress["random"]
+        for hook, (wait_count, best_score) in zip(self._early_stopping(), progress.get("early_stopping", ())):
+            hook.wait_count, hook.best_score = wait_count, best_score
+
+    def _early_stopping(self) -> list[EarlyStoppingHook]:
+        """The hooks that count evaluations without improvement, and whose count mmengine doesn't save."""
+        return [hook for hook in self.runner.hooks if isinstance(hook, EarlyStoppingHook)]
 
     def restore_randomness(self) -> None:
         """Set the random number generators to the checkpoint's state; a run on fewer processes had others."""
@@ -85,6 +97,11 @@ class EpochLoop(_Resumable, EpochBasedTrainLoop):
     def run(self):
         self.runner.call_hook("before_train")
         self.restore_randomness()
+        if self._epoch and getattr(self.dataloader, "persistent_workers", False):
+            self.runner.logger.warning(
+                "persistent_workers=True: the random numbers of the loading processes start again, so the "
+                "augmentation differs from that of a run without the stop"
+            )
         if not self.validated and not self.batch:
             self.validate_if_due(self._epoch, self._max_epochs)
         while self._epoch < self._max_epochs and not self.stop_training:

@@ -78,4 +78,5 @@ def mistakes_of(cfg: Config) -> Iterator[Progress]:
         if progress.untried is None or is_disk_full(error) or is_out_of_memory(error):
             raise
         said = f"{reason(error)} (for the traceback: python -X dev)"
-        raise UserError(f"the {progress.untried} of {cfg.filename} fails: {said}") from error
+        resumed = f", resumed from {cfg.load_from}," if cfg.get("resume") and cfg.get("load_from") else ""
+        raise UserError(f"the {progress.untried} of {cfg.filename}{resumed} fails: {said}") from error

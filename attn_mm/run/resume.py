@@ -11,9 +11,8 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from attn_mm.errors import CheckpointError, UserError
 from attn_mm.run.launch import in_first_process
+from attn_mm.run.saved_state import check_saved_state
 from attn_mm.utils.files import check_regular
-
-_NEEDED = ("meta", "state_dict", "message_hub", "optimizer")
 
 
 def resume_from(cfg: Config, checkpoint: str | None = None) -> None:
@@ -46,15 +45,7 @@ def resume_from(cfg: Config, checkpoint: str | None = None) -> None:
 def _seed(path: str) -> int | None:
     """The seed of the run that saved a checkpoint; an error if a run can't continue from it."""
     content = CheckpointLoader.load_checkpoint(path, map_location="cpu")
-    missing = [key for key in _NEEDED if not isinstance(content.get(key), dict)]
-    if missing:
-        raise UserError(
-            f"{path} can't be resumed, it has no {missing[0]}: train from its weights with "
-            f"--cfg-options load_from={path}"
-        )
-    for key in ("epoch", "iter"):
-        if not isinstance(content["meta"].get(key), int):
-            raise UserError(f"{path} can't be resumed: it doesn't say its {key}")
+    check_saved_state(content, path)
     return content["meta"].get("seed")
 
 
@@ -75,7 +66,7 @@ def _newest(cfg: Config) -> tuple[str, int | None] | None:
             print(f"resume: continuing from {path}")
         return path, seed
     if paths:
-        raise UserError(f"no checkpoint in {cfg.work_dir} can be resumed: {reasons[0]}")
+        raise UserError(f"no checkpoint in {cfg.work_dir} can be resumed: {reasons[-len(paths)]}")
     print(f"resume: {cfg.work_dir} has no checkpoint, so the run starts anew")
     return None
 

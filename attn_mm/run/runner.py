@@ -18,15 +18,22 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
-from attn_mm.errors import Terminated
+from attn_mm.errors import CheckpointError, Terminated, UserError, is_out_of_memory
 from attn_mm.run.loops import EpochLoop, IterLoop, StopValidation
+from attn_mm.run.saved_state import (
+    PROGRESS,
+    check_optimizer,
+    check_place,
+    check_saved_state,
+    check_schedulers,
+)
+from attn_mm.utils.config import reason
 from attn_mm.utils.files import write_atomically
 from attn_mm.utils.signals import StopRequest, init_worker, stop_request
 
 INTERRUPTED = "interrupted.pth"
 """The checkpoint that a run saves on SIGTERM; the next regular one replaces it."""
 
-_PROGRESS = "attn_mm"
 _LOOPS: dict[type, type[EpochLoop | IterLoop]] = {
     EpochBasedTrainLoop: EpochLoop,
     IterBasedTrainLoop: IterLoop,
@@ -88,14 +95,32 @@ class ResumableRunner(Runner):
 
     def save_checkpoint(self, out_dir: str, filename: str, *args, meta: dict | None = None, **kwargs) -> None:
         if isinstance(self.train_loop, (EpochLoop, IterLoop)):
-            meta = {**(meta or {}), _PROGRESS: self.train_loop.progress()}
+            meta = {**(meta or {}), PROGRESS: self.train_loop.progress()}
         super().save_checkpoint(out_dir, filename, *args, meta=meta, **kwargs)
         if is_main_process() and kwargs.get("save_optimizer", True) and filename != INTERRUPTED:
             Path(self.work_dir, INTERRUPTED).unlink(missing_ok=True)
 
-    def load_checkpoint(self, *args, **kwargs) -> dict:
-        checkpoint = super().load_checkpoint(*args, **kwargs)
-        progress = checkpoint.get("meta", {}).get(_PROGRESS) if self._resume else None
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        try:
+            super().resume(filename, *args, **kwargs)
+        except (UserError, CheckpointError):
+            raise
+        except Exception as error:
+            # Optimizers and schedulers raise whatever they like where a saved state doesn't fit them.
+            if is_out_of_memory(error):
+                raise
+            raise UserError(f"{filename} can't be resumed: {reason(error)}") from error
+        check_optimizer(self, filename)
+
+    def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
+        checkpoint = super().load_checkpoint(filename, *args, **kwargs)
+        if not self._resume:
+            return checkpoint
+        check_saved_state(checkpoint, filename)
+        check_place(self, checkpoint, filename)
+        if self.param_schedulers is not None:
+            check_schedulers(self.param_schedulers, checkpoint.get("param_schedulers"), filename)
+        progress = checkpoint["meta"].get(PROGRESS)
         if progress and isinstance(self.train_loop, (EpochLoop, IterLoop)):
             self.train_loop.resume(progress)
         return checkpoint

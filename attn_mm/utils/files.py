@@ -25,6 +25,11 @@ def check_regular(path: str | os.PathLike) -> None:
         raise UserError(f"{path} is a pipe or a device, not a file")
 
 
+def is_inside(name: str) -> bool:
+    """Whether a relative file name can't leave the folder that it is put into."""
+    return not osp.isabs(name) and osp.normpath(name).split(osp.sep)[0] != osp.pardir and "\0" not in name
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn an OSError inside this context into a UserError that names ``path``."""

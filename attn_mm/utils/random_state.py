@@ -33,3 +33,16 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"].cpu())
     for device, of_device in zip(range(torch.cuda.device_count()), state["cuda"]):
         torch.cuda.set_rng_state(of_device.cpu(), device)
+
+
+def is_random_state(state: Any) -> bool:
+    """Whether :func:`set_random_state` can restore ``state``; it changes no generator."""
+    try:
+        version, words, gauss = state["python"]
+        random.Random().setstate((version, tuple(words.tolist()), gauss))
+        kind, keys, *rest = state["numpy"]
+        np.random.RandomState().set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))
+        torch.Generator().set_state(state["torch"].cpu())
+        return all(isinstance(of_device, torch.Tensor) for of_device in state["cuda"])
+    except (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError):
+        return False

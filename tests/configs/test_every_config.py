@@ -1,4 +1,4 @@
-"""Every config builds with its metafile's parameters; one of each network and data set trains a step."""
+"""Every config builds with its metafile's parameters; one of each network, attention, set trains a step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.runner import Runner
-from small import shorten
+from small import narrow, shorten
 
 from attn_mm.describe.build import build
 from attn_mm.describe.counting import count_parameters
@@ -56,11 +56,26 @@ def without(node, names):
     return node
 
 
+def taken_apart(model) -> tuple[dict, list]:
+    """A network without its attention, and its attention with the kind of block that it is in."""
+    attention, backbone = [], model.backbone
+    while "backbone" in backbone:
+        attention.append(without(backbone, ("backbone",)))
+        backbone = backbone.backbone
+    kind = backbone.type if backbone.type.startswith("attn_mm.") else "3d" in backbone.type
+    return {**model, "backbone": backbone}, [body(attention), body(backbone).get("depth"), kind]
+
+
 def parts(cfg) -> dict[str, object]:
-    """What a step of training depends on: the network but for its sizes, and how the data is read."""
+    """What a step of training depends on, but for sizes: the network, its attention, how the data is read.
+
+    Every pair of a backbone and a graft is tests/models/test_attn_backbone.py's matter.
+    """
+    network, attention = taken_apart(cfg.model)
     data = [cfg.train_dataloader, cfg.test_dataloader, cfg.test_evaluator]
     return dict(
-        network=body(cfg.model),
+        network=[cfg.default_scope, body(network)],
+        attention=[cfg.default_scope, attention],
         data=without(data, ("data_root", "ann_file", "batch_size", "num_workers")),
     )
 
@@ -97,6 +112,7 @@ def test_builds_and_trains_if_it_is_new(entry, tmp_path, session_folder, small_d
     known = [seen_before(session_folder, part, content) for part, content in parts(cfg).items()]
     if not all(known):
         shorten(cfg.model, cfg.default_scope, monkeypatch)
+        narrow(cfg.model, cfg.default_scope)
         train_and_evaluate(cfg, tmp_path)
 
 
@@ -115,6 +131,8 @@ def train_and_evaluate(cfg, folder):
     for node in walk(cfg.model):
         if "score_thr" in node:
             node.score_thr = 0.0  # an untrained detector is sure of nothing
+        if "max_per_img" in node:
+            node.max_per_img = min(node.max_per_img, 20)
         if "min_bbox_size" in node:
             node.min_bbox_size = -1  # and its boxes may end before they begin
     cfg.work_dir, cfg.launcher = str(folder), "none"

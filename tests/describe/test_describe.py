@@ -184,6 +184,24 @@ def test_blocks_with_attention(tmp_path):
     assert any(n["new"] for block in layer3["children"] for n in block["children"])
 
 
+def test_layers_behind_modules_and_outputs(tmp_path):
+    model = classifier(
+        grafted(
+            dict(type="attn_mm.CBAM", after="layer3.*"),
+            dict(type="attn_mm.SE", after="layer3.0"),
+            dict(type="attn_mm.ECA", outputs="all"),
+        )
+    )
+    found = described(tmp_path, model, 3, 64, 64)["dataflow"]["followed"]
+    assert [(item["type"], item["where"], item["layers"]) for item in found] == [
+        ("", ["backbone: map 0"], ["ECA"]),
+        ("BasicBlock", ["backbone.layer3.0"], ["CBAM", "SE"]),
+        ("BasicBlock", ["backbone.layer3.1"], ["CBAM"]),
+    ]
+    drawing = (tmp_path / "out" / "describe.svg").read_text()
+    assert "Attention behind the outputs" in drawing and "BasicBlock with attention behind it" in drawing
+
+
 def test_feedback_of_the_whole_branch_and_of_none(tmp_path):
     for distance in (0, 2):
         folder = tmp_path / str(distance)

@@ -79,6 +79,30 @@ def test_after_keeps_names_and_values_and_runs_at_each_call():
     assert all(gate.scale.grad.abs().sum() > 0 for gate in layers(net))
 
 
+class Focused(Net):
+    """Moves pixels into channels before its first convolution, as YOLOX's backbone does."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(12, 4, 3)
+
+    def forward(self, x):
+        return super().forward(nn.functional.pixel_unshuffle(x, 2))
+
+
+class Counting(Net):
+    """Keeps the channels of its last stage in an attribute, as mmpretrain's EfficientNet does."""
+
+    in_channels = 320
+
+
+@pytest.mark.parametrize("kind", [Focused, Counting])
+def test_the_first_convolution_or_three_colours_tell_the_input(kind):
+    net = attach(kind(), outputs=(0, 1))
+    assert [len(gate.scale) for gate in layers(net)] == [4, 4]
+    net(torch.randn(1, 3, 32, 32))
+
+
 @pytest.mark.parametrize("returned", [tuple, list, dict])
 def test_outputs_are_attended_as_returned(returned):
     """The container stays what it was, and the network's later parts don't see the result."""

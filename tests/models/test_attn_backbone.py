@@ -678,7 +678,7 @@ class TestNonsenseIsRefused:
             ),
             (
                 dict(type="attn_mm.AWConv", convs="conv2"),
-                "convs must be a sequence of names, such as ('conv2',)",
+                "for a unit of each block write ('conv2',)",
             ),
             (
                 dict(type="attn_mm.AWConv", reduce=2),

@@ -73,6 +73,20 @@ def test_what_is_wrong_is_named(options, said):
         check(options)
 
 
+def test_attention_that_the_neck_does_not_read():
+    graft = dict(type="attn_mm.CBAM", outputs="all")
+    model = dict(
+        type="FCOS",
+        backbone=dict(type="attn_mm.AttnBackbone", backbone=dict(type="ResNet", depth=50), grafts=[graft]),
+        neck=dict(type="FPN", start_level=1),
+    )
+    with pytest.raises(UserError, match=r"behind output \[0\] .* write outputs=\(1, 2, 3\)"):
+        check({"model": model})
+    for outputs, start in (((1, 2, 3), 1), ("all", 0)):
+        graft["outputs"], model["neck"]["start_level"] = outputs, start
+        check({"model": model})
+
+
 def test_a_test_needs_its_loader():
     with pytest.raises(UserError, match="has no test_dataloader"):
         check({}, ("test",))

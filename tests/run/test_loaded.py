@@ -76,7 +76,36 @@ def test_weights_that_are_no_numbers(checkpoint, tmp_path, how, bad):
     assert "2 of 3 numbers in backbone.0.bias are NaN or infinite" in refused(odd, tmp_path, how)
 
 
-def test_an_infinite_buffer_is_a_mask(checkpoint, tmp_path):
-    odd = with_weight(checkpoint, "backbone.1.running_mean", torch.tensor([0.0, 0.0, float("-inf")]))
-    torch.save(odd, tmp_path / "odd.pth")
-    runner(tmp_path, True, load_from=str(tmp_path / "odd.pth")).test()
+@pytest.mark.parametrize("how", ["test", "resume", "load_from"])
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("backbone.1.running_var", [1.0, float("inf"), 1.0], "1 of 3 numbers in backbone.1.running_var are"),
+        ("backbone.1.running_var", [1.0, -2.0, -1.0], "2 of 3 variances in backbone.1.running_var are neg"),
+        ("backbone.1.running_mean", [0.0, float("-inf"), 0.0], "1 of 3 numbers in backbone.1.running_mean"),
+        ("backbone.1.weight", [1, 2, 3], "backbone.1.weight has numbers of type int64"),
+        ("backbone.1.weight", [True, False, True], "backbone.1.weight has numbers of type bool"),
+        ("backbone.1.running_mean", [1j, 0, 0], "backbone.1.running_mean has numbers of type complex64"),
+        ("backbone.1.num_batches_tracked", 1.5, "num_batches_tracked has numbers of type float32"),
+    ],
+)
+def test_weights_that_torch_would_load(checkpoint, tmp_path, how, name, value, complaint):
+    odd = with_weight(checkpoint, name, torch.tensor(value))
+    assert complaint in refused(odd, tmp_path, how)
+
+
+def test_numbers_too_large_for_the_network(checkpoint, tmp_path):
+    odd = with_weight(checkpoint, "backbone.0.bias", torch.tensor([1e300, 0, 0], dtype=torch.float64))
+    assert "1 of 3 numbers in backbone.0.bias are NaN or infinite" in refused(odd, tmp_path, "test")
+
+
+def test_half_precision_is_loaded(checkpoint, tmp_path):
+    halves = {k: v.half() if v.is_floating_point() else v for k, v in checkpoint["state_dict"].items()}
+    torch.save({**checkpoint, "state_dict": halves}, tmp_path / "half.pth")
+    runner(tmp_path, True, load_from=str(tmp_path / "half.pth")).test()
+
+
+def test_without_statistics_the_outputs_are_others(checkpoint, tmp_path):
+    weights = {k: v for k, v in checkpoint["state_dict"].items() if not k.endswith("running_var")}
+    line = refused({**checkpoint, "state_dict": weights}, tmp_path, "test")
+    assert "it lacks buffers, such as backbone.1.running_var" in line

@@ -195,7 +195,8 @@ def test_a_full_disk_keeps_the_last_checkpoint(config, uninterrupted, tmp_path):
 def work_dir(tmp_path):
     """Checkpoints of two epochs, named in the order of their saving, and the best one."""
     for index, name in enumerate(("epoch_1", "epoch_2", "best_accuracy")):
-        content = {"state_dict": {"w": torch.ones(1)}, "message_hub": {}, "optimizer": {}}
+        hub = {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}}
+        content = {"state_dict": {"w": torch.ones(1)}, "message_hub": hub, "optimizer": {}}
         content["meta"] = {"epoch": index + 1, "iter": 3, "seed": 40 + index}
         if name.startswith("best"):
             del content["optimizer"]
@@ -228,7 +229,8 @@ def test_a_truncated_checkpoint_is_passed_over(work_dir, capsys):
     said = capsys.readouterr().out
     assert f"cannot read checkpoint {newest}" in said and "continuing from" in said
     (work_dir / "epoch_1.pth").write_bytes(b"")
-    with pytest.raises(UserError, match=r"no checkpoint in .* can be resumed"):
+    (work_dir / "last_checkpoint").unlink()
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be resumed: cannot read checkpoint"):
         chosen(work_dir)
 
 

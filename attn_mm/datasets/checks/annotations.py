@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from mmengine.logging import print_log
 from msgspec import UNSET, Raw
 
+from attn_mm.datasets.checks.boxes import check_boxes, check_masks_in_boxes
 from attn_mm.datasets.checks.classes import few, spelled
 from attn_mm.datasets.coco_files import (
     Annotation,
@@ -23,18 +25,38 @@ from attn_mm.datasets.coco_files import (
     Image,
     Person,
     PersonImage,
-    check_masks,
+    check_mask,
     read_coco,
     read_detections,
     read_images,
+    read_lvis,
     read_persons,
 )
 from attn_mm.errors import UserError
+from attn_mm.utils.files import is_inside
 
 T = TypeVar("T")
 
-# Of the boxes that reach beyond their images, if read as x, y, width, height and in truth x1, y1, x2, y2.
-_BEYOND = 0.2
+
+@dataclass(frozen=True)
+class Reader:
+    """How a data set of mmdet reads COCO annotations; by default as ``CocoDataset`` does.
+
+    ``CocoDataset`` numbers the classes of the config by the order of the file's categories
+    (mmdet/datasets/coco.py, ``load_data_list``).
+
+    Attributes:
+        by_id: numbers them by the ids of the categories instead.
+        all_numbered: numbers all categories of the file.
+        urls: the file names of the images are in their URLs.
+    """
+
+    by_id: bool = False
+    all_numbered: bool = False
+    urls: bool = False
+
+
+COCO_READER = Reader()
 
 
 def check_coco_boxes(
@@ -43,11 +65,11 @@ def check_coco_boxes(
     needed: Sequence[str] = ("bbox", "area"),
     masks: bool = False,
     boxless: bool = False,
+    reader: Reader = COCO_READER,
 ) -> Coco:
     """Check that mmdet reads COCO annotations with the right labels, and keeps at least one box.
 
-    mmdet numbers the classes by the order of the file's categories (mmdet/datasets/coco.py,
-    ``load_data_list``). It ignores boxes of other classes, outside the image, less than a pixel wide or
+    It ignores boxes of other classes, outside the image, less than a pixel wide or
     high, or with area 0 (``parse_data_info``).
 
     Args:
@@ -56,24 +78,23 @@ def check_coco_boxes(
         needed: what every annotation must have.
         masks: whether masks are read, too.
         boxless: whether the file may lack boxes to learn from.
+        reader: how the data set numbers the classes and finds the images.
 
     Raises:
         UserError: the file has a fault.
     """
-    content = read_coco(path)
+    content = read_lvis(path) if reader.urls else read_coco(path)
     names = _check_ids(path, content, needed)
-    _check_order(path, names, classes)
+    _check_files(path, content.images)
+    if reader.by_id:
+        names = [category.name for category in sorted(content.categories or (), key=lambda one: one.id)]
+    _check_order(path, names, classes, reader.all_numbered)
     known = {category.id for category in content.categories or () if category.name in classes}
     boxes = [box for box in content.annotations if box.category_id in known]
     sizes = {image.id: (image.width, image.height) for image in content.images}
     if masks:
-        for place, box in enumerate(content.annotations):
-            if box.segmentation is not UNSET and not _is_empty(box.segmentation):
-                size = sizes.get(box.image_id)
-                # mmdet ignores an object whose box is outside.
-                seen = size if size and _usable(box, *size) else None
-                check_masks(path, place, box.segmentation, seen)
-    _check_corners(path, boxes, sizes)
+        _check_masks(path, content.annotations, sizes)
+    check_boxes(path, content.annotations, sizes)
     if boxless:
         return content
     if not boxes:
@@ -84,6 +105,18 @@ def check_coco_boxes(
     if all(box.iscrowd is not UNSET and box.iscrowd for box in usable):
         raise UserError(f"{path}: every box has iscrowd 1, which nothing is learned from or judged by")
     return content
+
+
+def _check_masks(path: str, annotations: Sequence[Annotation], sizes: Mapping) -> None:
+    around = {}
+    for place, item in enumerate(annotations):
+        if item.segmentation is not UNSET and not _is_empty(item.segmentation):
+            # mmdet ignores an object whose box is outside.
+            used = item.bbox is not UNSET and _usable(item, *sizes[item.image_id])
+            found = check_mask(path, place, item.segmentation, sizes[item.image_id] if used else None)
+            if used:
+                around[place] = found
+    check_masks_in_boxes(path, annotations, around)
 
 
 def _check_ids(path: str, content: Coco | CocoPersons, needed: Sequence[str]) -> list[str]:
@@ -102,6 +135,13 @@ def _check_ids(path: str, content: Coco | CocoPersons, needed: Sequence[str]) ->
             raise UserError(f"{path}: some ids of {what} are numbers and some are texts: write one kind")
         if len(set(ids)) < len(ids):
             raise UserError(f"{path}: several {what} have the same id, such as {_repeated(ids)}")
+    listed = {image.id for image in images}
+    for place, annotation in enumerate(annotations):
+        if annotation.image_id not in listed:
+            raise UserError(
+                f"{path}: annotations[{place}].image_id is {annotation.image_id!r:.40}, but no image has "
+                "this id: remove the annotation or add the image"
+            )
     names = [category.name for category in categories]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: several categories have the same name, {_repeated(names)}")
@@ -119,6 +159,18 @@ def _check_ids(path: str, content: Coco | CocoPersons, needed: Sequence[str]) ->
     return names
 
 
+def _check_files(path: str, images: Sequence[Image]) -> None:
+    """Check that no file is several images, of which each has a part of its boxes."""
+    first: dict[str, int] = {}
+    for place, image in enumerate(images):
+        other = first.setdefault(image.file_name, place)
+        if other != place:
+            raise UserError(
+                f"{path}: images[{other}] and images[{place}] are the same file, {image.file_name[:60]}: "
+                "give it one id"
+            )
+
+
 def _is_empty(segmentation: Raw) -> bool:
     """Whether there is no mask."""
     return bytes(segmentation) in (b"[]", b"null")
@@ -128,34 +180,44 @@ def _repeated(values: Iterable[T]) -> T:
     return Counter(values).most_common(1)[0][0]
 
 
-def _check_order(path: str, names: Sequence[str], classes: Sequence[str]) -> None:
-    """Check that a file's categories are the config's classes in their order, perhaps with others between."""
+def _check_order(path: str, names: Sequence[str], classes: Sequence[str], all_numbered: bool) -> None:
+    """Check that a file's categories are the config's classes in their order.
+
+    Args:
+        path: the file, for messages.
+        names: its categories, in the order in which they are numbered.
+        classes: the config's classes.
+        all_numbered: whether other categories between them would be numbered, too.
+    """
     shared = [name for name in names if name in classes]
-    if shared == list(classes):
-        return
     lists = f"config: {few(classes)}; file: {few(names)}. Correct metainfo=dict(classes=...)"
+    if shared == list(classes):
+        if all_numbered and len(names) > len(shared):
+            raise UserError(f"{path} has categories that are no classes of the config; {lists}")
+        return
     lacking = [name for name in classes if name not in names]
     if lacking:
         raise UserError(f"{path} has no category {lacking[0]!r}; {lists} or add the category")
     raise UserError(f"{path} has its categories in another order; {lists}")
 
 
-def _check_corners(path: str, boxes: Sequence[Annotation | Person], sizes: dict) -> None:
-    """Check that boxes are not x1, y1, x2, y2: all would be in their images, and as they are many aren't."""
-    beyond = 0
-    for box in boxes:
-        if box.bbox is UNSET or box.image_id not in sizes:
-            continue
-        x, y, w, h = box.bbox
-        width, height = sizes[box.image_id]
-        if not (0 <= x < w <= width + 1 and 0 <= y < h <= height + 1):
-            return
-        beyond += x + w > width + 1 or y + h > height + 1
-    if beyond and beyond >= _BEYOND * len(boxes):
-        raise UserError(
-            f"{path}: its boxes seem to be x1, y1, x2, y2: {beyond} of {len(boxes)} reach beyond their "
-            "images. Write x, y, width, height"
-        )
+def check_file_names(path: str, images: Sequence[Image | PersonImage], folder: str) -> None:
+    """Check that the images of a file are in their folder.
+
+    Args:
+        path: the annotations, for messages.
+        images: its images.
+        folder: the config's folder for them; without one, names may be absolute.
+
+    Raises:
+        UserError: an image is elsewhere.
+    """
+    for place, image in enumerate(images if folder else ()):
+        if not is_inside(image.file_name):
+            raise UserError(
+                f"{path}: images[{place}].file_name is {image.file_name[:60]!r}, which is not in the folder "
+                f"of the images, {folder}: write a path inside it"
+            )
 
 
 def _usable(box: Annotation, width: float, height: float) -> bool:
@@ -201,7 +263,7 @@ def check_coco_persons(
                 "the data set's metainfo has: correct one of them"
             )
     sizes = {image.id: (image.width, image.height) for image in content.images}
-    _check_corners(path, list(persons.values()), sizes)
+    check_boxes(path, content.annotations, sizes)
     return content
 
 

@@ -42,13 +42,13 @@ def check_metainfo(dataset) -> None:
     """
     meta = _meta(dataset)
     if meta.get("classes") is not None:
-        check_names(meta["classes"], f"metainfo of {_named(dataset)}")
+        check_names(meta["classes"], f"metainfo of {named(dataset)}")
     number = meta.get("num_keypoints")
     for key in ("sigmas", "dataset_keypoint_weights"):
         if number and meta.get(key) is not None and len(meta[key]) not in (0, number):
             written = "joint_weights" if key == "dataset_keypoint_weights" else key
             raise UserError(
-                f"metainfo of {_named(dataset)}: {len(meta[key])} {written} for {number} keypoints"
+                f"metainfo of {named(dataset)}: {len(meta[key])} {written} for {number} keypoints"
             )
 
 
@@ -66,7 +66,7 @@ def check_folders(dataset: BaseDataset) -> None:
     for name, number in folders.items():
         if name in classes and classes.index(name) != number:
             raise UserError(
-                f"{_named(dataset)} numbers its folders alphabetically, {few(sorted(folders))}, but the "
+                f"{named(dataset)} numbers its folders alphabetically, {few(sorted(folders))}, but the "
                 f"config's classes are {few(classes)}: write them in the order of the folders"
             )
 
@@ -85,7 +85,7 @@ def check_heads(model: nn.Module, dataset) -> None:
             things = len(meta.get("thing_classes") or meta["classes"])
             if number not in (things, len(meta["classes"])):
                 raise UserError(
-                    f"model.{name}.num_classes is {number}, but {_named(dataset)} has {len(meta['classes'])} "
+                    f"model.{name}.num_classes is {number}, but {named(dataset)} has {len(meta['classes'])} "
                     f"classes ({few(meta['classes'])}): make them the same"
                 )
 
@@ -117,7 +117,7 @@ def _check_keypoints(model: nn.Module, dataset, expected: int) -> None:
     combined = getattr(getattr(head, "decoder", None), "heatmap_type", None) == "combined"
     if number != (3 * expected if combined else expected):
         raise UserError(
-            f"model.head.{name} is {number}, but {_named(dataset)} has {expected} keypoints: make "
+            f"model.head.{name} is {number}, but {named(dataset)} has {expected} keypoints: make "
             "them the same"
         )
 
@@ -139,7 +139,7 @@ def check_same_classes(first, other) -> None:
             (i for i, pair in enumerate(zip(one, two)) if pair[0] != pair[1]), min(len(one), len(two))
         )
         raise UserError(
-            f"the classes of {_named(first)} and {_named(other)} differ from number {place} on: "
+            f"the classes of {named(first)} and {named(other)} differ from number {place} on: "
             f"{few(one[place:])}; {few(two[place:])} ({len(one)} and {len(two)} classes)"
         )
 
@@ -148,7 +148,7 @@ def _meta(dataset) -> dict:
     return getattr(dataset, "metainfo", None) or {}
 
 
-def _named(dataset) -> str:
+def named(dataset) -> str:
     """A data set in words, by its file or folder."""
     inner = dataset
     while not isinstance(inner, BaseDataset) or hasattr(inner, "datasets"):

@@ -20,8 +20,15 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from attn_mm.datasets.checks.annotations import check_coco_boxes, check_coco_persons
-from attn_mm.datasets.checks.classes import check_folders, check_heads, check_metainfo, check_same_classes
+from attn_mm.datasets.checks.action_labels import check_action_labels
+from attn_mm.datasets.checks.annotations import Reader, check_coco_boxes, check_coco_persons
+from attn_mm.datasets.checks.classes import (
+    check_folders,
+    check_heads,
+    check_metainfo,
+    check_same_classes,
+    named,
+)
 from attn_mm.datasets.checks.image_files import Sizes, check_images
 from attn_mm.datasets.checks.labels import check_files, check_labels, image_sizes, keypoint_names
 from attn_mm.datasets.checks.skipped_files import StandIns, WithoutStandIns
@@ -103,6 +110,7 @@ class Watch:
         with _explained(cfg, _explain_dataset):
             loader = build(cfg, *args, **kwargs)
         self.look_at(loader.dataset)
+        _check_batches(loader)
         self._metainfo.update(getattr(loader.dataset, "metainfo", {}))
         return loader
 
@@ -130,6 +138,8 @@ class Watch:
         check_metainfo(dataset)
         if self._model is not None and not any(_converts(node) for node in walk(self._nodes)):
             check_heads(self._model, dataset)
+            for source in _sources(dataset):
+                check_action_labels(self._model, source)
         if self._first is None:
             self._first = dataset
         check_same_classes(self._first, dataset)
@@ -151,10 +161,25 @@ class Watch:
             needed = ["bbox", "keypoints", *(["area"] if node.get("use_area", True) else [])]
             names = None if _converts(node) else keypoint_names(self._metainfo)
             check_coco_persons(path, names, needed, personless=self._unlabelled)
-        elif self._metainfo.get("classes") and not node.get("sort_categories"):
+        elif self._metainfo.get("classes"):
             masks = "segm" in ([metrics] if isinstance(metrics, str) else metrics)
             needed = ["bbox", "area", "iscrowd", *(["segmentation"] if masks else [])]
-            check_coco_boxes(path, self._metainfo["classes"], needed, masks, boxless=self._unlabelled)
+            reader = Reader(by_id=bool(node.get("sort_categories")))
+            check_coco_boxes(path, self._metainfo["classes"], needed, masks, self._unlabelled, reader)
+
+
+def _check_batches(loader: DataLoader) -> None:
+    """Check that an epoch has a batch: nothing would be learned, and the run would end well."""
+    try:
+        number = len(loader)
+    except TypeError:
+        # An iterable set has no length.
+        return
+    if number == 0:
+        raise UserError(
+            f"an epoch on {named(loader.dataset)} has no batch: it has fewer samples than a batch, "
+            "and drop_last=True drops them"
+        )
 
 
 def _converts(node: dict) -> bool:

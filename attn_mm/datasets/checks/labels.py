@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import os.path as osp
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from attn_mm.datasets.checks.annotations import check_coco_boxes, check_coco_persons
+from attn_mm.datasets.checks.annotations import (
+    Reader,
+    check_coco_boxes,
+    check_coco_persons,
+    check_file_names,
+)
 from attn_mm.datasets.checks.voc import check_voc
-from attn_mm.datasets.coco_files import read_persons
+from attn_mm.datasets.coco_files import Coco, CocoPersons, read_persons
 from attn_mm.errors import UserError
 
 _VOC = "mmdet.datasets.xml_style.XMLDataset"
 _COCO_BOXES = "mmdet.datasets.coco.CocoDataset"
+# The subclasses of CocoDataset that load their lists themselves.
+_READERS = {
+    _COCO_BOXES: Reader(),
+    "mmdet.datasets.objects365.Objects365V1Dataset": Reader(by_id=True),
+    "mmdet.datasets.objects365.Objects365V2Dataset": Reader(),
+    "mmdet.datasets.lvis.LVISV05Dataset": Reader(all_numbered=True),
+    "mmdet.datasets.lvis.LVISV1Dataset": Reader(all_numbered=True, urls=True),
+}
 _COCO_PERSONS = "mmpose.datasets.datasets.base.base_coco_style_dataset.BaseCocoStyleDataset"
 
 
@@ -39,10 +53,30 @@ def check_files(dataset: BaseDataset, boxless: bool = False) -> None:
             classes=meta["classes"],
             test_mode=dataset.test_mode,
         )
-    elif _reads_like(dataset, _COCO_BOXES, "load_data_list"):
-        check_coco_boxes(dataset.ann_file, meta["classes"], masks=_loads_masks(dataset), boxless=boxless)
+        return
+    content: Coco | CocoPersons
+    reader = _coco_reader(dataset)
+    if reader:
+        masks = _loads_masks(dataset)
+        content = check_coco_boxes(
+            dataset.ann_file, meta["classes"], masks=masks, boxless=boxless, reader=reader
+        )
     elif _reads_like(dataset, _COCO_PERSONS, "_load_annotations"):
-        check_coco_persons(dataset.ann_file, keypoint_names(meta), personless=bool(dataset.bbox_file))
+        content = check_coco_persons(
+            dataset.ann_file, keypoint_names(meta), personless=bool(dataset.bbox_file)
+        )
+    else:
+        return
+    check_file_names(dataset.ann_file, content.images, (dataset.data_prefix or {}).get("img") or "")
+
+
+def _coco_reader(dataset: BaseDataset) -> Reader | None:
+    """How a detection set of mmdet reads COCO annotations; None if it isn't known to."""
+    if not _reads_like(dataset, _COCO_BOXES):
+        return None
+    bases, load = _bases(dataset), type(dataset).load_data_list
+    known = (name for name in _READERS if name in bases and bases[name].load_data_list is load)
+    return _READERS.get(next(known, ""))
 
 
 def image_sizes(dataset: BaseDataset) -> dict[int | str, tuple[float, float]]:
@@ -101,10 +135,15 @@ def _check_of(dataset: BaseDataset) -> Callable[[BaseDataset, dict], None] | Non
 
 def _reads_like(dataset: BaseDataset, name: str, *methods: str) -> bool:
     """Whether ``dataset`` parses annotations like the class with this full name, which may be missing."""
-    bases = {f"{base.__module__}.{base.__name__}": base for base in type(dataset).__mro__}
+    bases = _bases(dataset)
     return name in bases and all(
         getattr(type(dataset), key) is getattr(bases[name], key) for key in (*methods, "parse_data_info")
     )
+
+
+def _bases(dataset: BaseDataset) -> dict[str, Any]:
+    """The classes of a data set by their full names."""
+    return {f"{base.__module__}.{base.__name__}": base for base in type(dataset).__mro__}
 
 
 def _loads_masks(dataset: BaseDataset) -> bool:

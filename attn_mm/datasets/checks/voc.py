@@ -12,11 +12,14 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
+from attn_mm.datasets.checks.boxes import TIMES
 from attn_mm.datasets.checks.classes import few, spelled
 from attn_mm.datasets.checks.text_lines import read_lines
 from attn_mm.datasets.media import read_image
 from attn_mm.errors import UserError
-from attn_mm.utils.files import check_regular
+from attn_mm.utils.files import check_regular, is_inside
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def check_voc(ann_file: str, annotations: str, images: str, classes: Sequence[str], test_mode: bool) -> None:
@@ -38,9 +41,12 @@ def check_voc(ann_file: str, annotations: str, images: str, classes: Sequence[st
     if not names:
         raise UserError(f"{ann_file} lists no image")
     found: Counter[str] = Counter()
+    empty: list[tuple[Path, int]] = []
     for number, name in enumerate(names, 1):
         if not name.strip():
             raise UserError(f"{ann_file}, line {number}: the line is empty; remove it")
+        if not is_inside(name):
+            raise UserError(f"{ann_file}, line {number}: {name[:60]!r} is not a name inside {annotations}")
         path = Path(annotations, f"{name}.xml")
         try:
             check_regular(path)
@@ -52,7 +58,16 @@ def check_voc(ann_file: str, annotations: str, images: str, classes: Sequence[st
             raise UserError(f"{path} is not an XML file: {error}") from error
         if fault:
             raise UserError(f"{path}: {fault}")
+        empty += [(path, place) for place, item in enumerate(root.findall("object")) if _is_empty(item)]
         found.update(item.findtext("name", "") for item in root.findall("object"))
+    if empty and test_mode:
+        path, place = empty[0]
+        print_log(
+            f"{ann_file}: {len(empty)} of {found.total()} objects have an empty box, such as object {place} "
+            f"of {path}; no prediction matches them",
+            logger="current",
+            level=logging.WARNING,
+        )
     _check_voc_names(ann_file, found, classes, test_mode)
 
 
@@ -76,21 +91,43 @@ def _check_voc_names(ann_file: str, found: Counter[str], classes: Sequence[str],
 
 
 def _voc_faults(root: ET.Element, image: Path) -> Iterator[str]:
-    if root.find("size") is None:
+    size = root.find("size")
+    if root.tag != "annotation" and size is None and root.find("object") is None:
+        yield f"it is no VOC annotation: it has <{root.tag[:40]}> and no object"
+    if size is None:
         try:
             read_image(image)
         except UserError as error:
             yield f"it has no size, and {error}"
-    elif not all(_is_text_of(int, root, f"size/{side}") for side in ("width", "height")):
+    elif not all(_is_text_of(int, size, side) for side in ("width", "height")):
         yield "the width or height in its size is not a whole number"
+    elif min(_sides(size)) < 1:
+        yield "the width or height in its size is not positive"
     for place, item in enumerate(root.findall("object")):
         if item.findtext("name") is None:
             yield f"object {place} has no name"
         if item.find("difficult") is not None and not _is_text_of(int, item, "difficult"):
             yield f"the difficult of object {place} is not a whole number"
-        for side in ("xmin", "ymin", "xmax", "ymax"):
-            if not _is_text_of(float, item, f"bndbox/{side}"):
+        box = next(item.iterfind("bndbox"), ET.Element("bndbox"))
+        for side in _CORNERS:
+            if not _is_text_of(float, box, side):
                 yield f"the bndbox/{side} of object {place} is not a number"
+        xmin, ymin, xmax, ymax = corners = [float(box.findtext(side, "")) for side in _CORNERS]
+        if xmax < xmin or ymax < ymin:
+            yield f"the box of object {place} is {corners}: xmax or ymax is less than xmin or ymin"
+        if size is not None and max(map(abs, corners)) > TIMES * max(_sides(size)):
+            yield f"the box of object {place}, {corners}, is more than {TIMES} times its image: correct it"
+
+
+def _is_empty(item: ET.Element) -> bool:
+    """Whether an object that has no fault has a box without an area."""
+    xmin, ymin, xmax, ymax = (int(float(item.findtext(f"bndbox/{side}", ""))) for side in _CORNERS)
+    return xmax == xmin or ymax == ymin
+
+
+def _sides(size: ET.Element) -> list[int]:
+    """Width and height."""
+    return [int(size.findtext(side, "")) for side in ("width", "height")]
 
 
 def _is_text_of(kind: type, element: ET.Element, path: str) -> bool:

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import tempfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import numpy as np
 from attn_mm.errors import UserError
 
 MAX_RENAMES = 10
+_CHECKSUMS = "checksums.json"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class GeneratedSet(ABC):
         root = cache_root() if root is None else Path(root)
         counts = dict(zip(self.splits, (num_train, num_val), strict=True))
         folder = root / f"{self.name}_v{self.version}_{num_train}_{num_val}_{image_size}px_seed{seed}"
-        if self._is_complete(folder, counts):
+        if _is_whole(folder):
             return folder
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -76,7 +78,8 @@ class GeneratedSet(ABC):
                 draft = Path(workspace, "draft")
                 for split, (name, count) in enumerate(counts.items()):
                     self._write_split(draft, name, count, image_size, (seed, split))
-                self._install(draft, folder, counts)
+                (draft / _CHECKSUMS).write_text(json.dumps(_checksums(draft)), encoding="ascii")
+                _install(draft, folder)
         except OSError as error:
             raise UserError(
                 f"{root}: can't write the generated data set ({error.strerror}); "
@@ -110,26 +113,6 @@ class GeneratedSet(ABC):
     def annotations(self, entries: list[tuple[str, Any]], size: int) -> str:
         """The text of an annotation file, from each sample's file name and annotation."""
 
-    def _is_complete(self, folder: Path, counts: dict[str, int]) -> bool:
-        return all(
-            self.annotation_file(folder, name).is_file() and len(list(folder.glob(f"{name}/*"))) == count
-            for name, count in counts.items()
-        )
-
-    def _install(self, draft: Path, folder: Path, counts: dict[str, int]) -> None:
-        """Rename ``draft`` to ``folder``, unless another process was faster; replace a damaged one."""
-        for attempt in itertools.count():
-            try:
-                draft.rename(folder)
-                return
-            except OSError:
-                if self._is_complete(folder, counts):
-                    return
-                if attempt == MAX_RENAMES:
-                    raise
-            with contextlib.suppress(FileNotFoundError):
-                folder.rename(draft.with_name(f"damaged{attempt}"))
-
     def _write_split(self, folder: Path, name: str, count: int, size: int, seed: tuple[int, int]) -> None:
         (folder / name).mkdir(parents=True)
         entries = []
@@ -140,6 +123,35 @@ class GeneratedSet(ABC):
         path = self.annotation_file(folder, name)
         path.parent.mkdir(exist_ok=True)
         path.write_text(self.annotations(entries, size), encoding="ascii")
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    """A number for the content of each file in a folder."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != _CHECKSUMS)
+    return {path.relative_to(folder).as_posix(): zlib.crc32(path.read_bytes()) for path in files}
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all of a set's files are as they were drawn."""
+    try:
+        return json.loads((folder / _CHECKSUMS).read_bytes()) == _checksums(folder)
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _install(draft: Path, folder: Path) -> None:
+    """Rename ``draft`` to ``folder``, unless another process was faster; replace a damaged one."""
+    for attempt in itertools.count():
+        try:
+            draft.rename(folder)
+            return
+        except OSError:
+            if _is_whole(folder):
+                return
+            if attempt == MAX_RENAMES:
+                raise
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(draft.with_name(f"damaged{attempt}"))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from attn_mm.compat.checkpoints import load_checkpoint_file
@@ -25,6 +26,7 @@ from attn_mm.describe.counting import weightless
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.registry import MODELS
 from attn_mm.utils.files import check_target, write_checkpoint
+from attn_mm.utils.weights import fault_of
 
 FRAMEWORKS = ("mmdet", "mmpose", "mmpretrain")
 
@@ -239,7 +241,7 @@ def convert(state: dict[str, Tensor], net: TDNet, framework: str) -> dict[str, T
     """Convert the weights to the names and shapes of the grafted ResNet with a classifier ``fc``.
 
     Raises:
-        UserError: a weight is missing, unknown or has the wrong shape.
+        UserError: a weight is missing, unknown, has the wrong shape, or makes no sense.
     """
     table = expected_weights(net, framework, state)
     # Counters of batches are absent from older checkpoints; torch fills them in.
@@ -256,6 +258,10 @@ def convert(state: dict[str, Tensor], net: TDNet, framework: str) -> dict[str, T
             given = shape  # a linear layer's
         if given != shape:
             raise UserError(f"{theirs} is {tuple(tensor.shape)}, expected {shape} in a TD ResNet-{net.depth}")
+        dtype = torch.int64 if ours.endswith("num_batches_tracked") else torch.float32
+        wrong = fault_of(theirs, tensor, torch.empty(0, dtype=dtype, device="meta"), finite=True)
+        if wrong:
+            raise UserError(f"{wrong}: the file is damaged")
         converted[ours] = tensor.reshape(shape)
     return converted
 

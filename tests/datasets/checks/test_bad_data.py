@@ -15,6 +15,7 @@ from small import (
     coco_set,
     detection_config,
     dump_numbered,
+    mosaic_config,
     open_data,
     pose_config,
     refused,
@@ -152,6 +153,16 @@ def test_annotations_that_cannot_be_used(root, task, make, said):
         assert line.startswith(str(path)) and said in line
 
 
+@pytest.mark.parametrize(
+    ("make", "said"), [(make, said) for task, make, said in CASES if task == "detection"]
+)
+def test_annotations_of_mosaics_that_cannot_be_used(root, make, said):
+    """The set that reads them is inside a wrapper."""
+    path = write_annotations(root, make(coco_set(root)))
+    line = refused(mosaic_config(root), "train")
+    assert line.startswith(str(path)) and said in line
+
+
 @both_tasks
 def test_a_run_is_refused_before_it_begins(root, checkpoints, capfd, task):
     path = write_annotations(root, dict(coco_set(root), images=[]))
@@ -233,6 +244,13 @@ def test_masks_that_are_missing(root, segmentation):
     assert refused(cfg, "test").startswith(said)
 
 
+def test_a_batch_that_is_larger_than_the_set(root):
+    cfg = pose_config(root)
+    cfg.train_dataloader.update(batch_size=7, drop_last=True)
+    line = refused(cfg, "train")
+    assert f"an epoch on {root / 'annotations.json'} has no batch: it has fewer samples than a batch" in line
+
+
 def test_images_without_boxes_beside_those_with(root):
     """Semi-supervised learning, or backgrounds; alone they are nothing to learn from."""
     write_annotations(root, dict(coco_set(root), annotations=[]), "unlabelled.json")
@@ -262,7 +280,7 @@ def test_mmdet_leaves_out_boxes_that_cannot_be_learned(root):
     content = coco_set(root)
     boxes = [[70, 5, 9, 9], [5, -9, 9, 9], [5, 5, 0, 9], [5, 5, 9, 0.5], [-5, -5, 20, 20], [6, 6, 36, 36]]
     for item, box in zip(content["annotations"], boxes):
-        item.update(image_id=100, bbox=box)
+        item.update(image_id=100, bbox=box, area=box[2] * box[3] or 1)
     write_annotations(root, content)
     cfg = detection_config(root)
     with DefaultScope.overwrite_default_scope("mmdet"):
@@ -303,7 +321,9 @@ def test_training_goes_on_without_images_that_cannot_be_read(root, task, num_wor
     """Each is named once, however many epochs, workers and persons meet it."""
     content = coco_set(root)
     write_annotations(root, content, "good.json")
-    content["annotations"] += [dict(item, id=100 + item["id"]) for item in content["annotations"]]
+    content["annotations"] += [
+        dict(item, id=100 + item["id"], bbox=[7, 7, 36, 36]) for item in content["annotations"]
+    ]
     write_annotations(root, content)
     for name in os.listdir(root / "images"):
         shutil.copy(root / "images" / name, root / name)
@@ -352,6 +372,21 @@ def test_training_goes_on_after_a_switch_of_the_pipeline(root):
     assert (root / "work" / "epoch_2.pth").exists()
 
 
+def test_training_on_mosaics_goes_on_without_images_that_cannot_be_read(root):
+    """An image is read for its own sample, and for those of others."""
+    cfg = mosaic_config(root)
+    cfg.train_cfg.max_epochs = 2
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    spoil(root, missing=["0001.jpg"], damaged=["0002.jpg"])
+    run_train(root, cfg)
+    assert (root / "work" / "epoch_2.pth").exists()
+    (record,) = (root / "work").glob("*/*.log")
+    text = record.read_text()
+    for name in ("0001", "0002"):
+        assert text.count(f"{name}.jpg") == 1
+    assert "No mosaic and mixup aug now!" in text
+
+
 @workers
 @both_tasks
 def test_training_ends_where_nothing_can_be_read(root, capfd, task, num_workers, monkeypatch):
@@ -365,7 +400,7 @@ def test_training_ends_where_nothing_can_be_read(root, capfd, task, num_workers,
     assert line.endswith("can't be read as an image: it is damaged or of another format")
     spoil(root, missing=names)
     line = fails(capfd, run_train, root, cfg)
-    assert f"{root / 'images' / '0000.jpg'} and 5 more of the images that" in line
+    assert "/images/0000.jpg and 5 more of the image" in line
 
 
 @workers
@@ -501,6 +536,23 @@ VOC_FAULTS = [
     ),
     (
         "VOC2012/Annotations/000001.xml",
+        voc_annotation(width="-64"),
+        "the width or height in its size is not positive",
+    ),
+    (
+        "VOC2012/Annotations/000001.xml",
+        "<annotation><size><width>3</width></size>" + voc_annotation().removeprefix("<annotation>"),
+        "the width or height in its size is not a whole number",
+    ),
+    (
+        "VOC2012/Annotations/000001.xml",
+        voc_annotation(xmax="1e300"),
+        "the box of object 0, [6.0, 6.0, 1e+300, 42.0], is more than 10 times its image: correct it",
+    ),
+    ("VOC2012/Annotations/000001.xml", "<x/>", "it is no VOC annotation: it has <x> and no object"),
+    ("VOC2012/ImageSets/Main/trainval.txt", "../x\n", "trainval.txt, line 1: '../x' is not a name inside"),
+    (
+        "VOC2012/Annotations/000001.xml",
         voc_annotation(xmin="42"),
         "000001.xml: the box [42, 6, 42, 42] is empty or outside its image of 64 x 48 pixels: correct it",
     ),
@@ -540,6 +592,21 @@ def test_empty_boxes_of_voc_that_nothing_learns_from(voc, difficult, test_mode):
     cfg = voc_config(voc).val_dataloader.dataset
     with DefaultScope.overwrite_default_scope("mmdet"):
         check_labels(DATASETS.build(dict(cfg, test_mode=test_mode)))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_swapped_corners_of_voc(voc, split):
+    for year in ("VOC2007", "VOC2012"):
+        (voc / year / "Annotations/000001.xml").write_text(voc_annotation(ymin="42", ymax="6"))
+    assert "the box of object 0 is [6.0, 42.0, 42.0, 6.0]: xmax or ymax is less" in refused(
+        voc_config(voc), split
+    )
+
+
+def test_an_evaluation_on_empty_boxes_is_told(voc, log):
+    (voc / "VOC2007/Annotations/000001.xml").write_text(voc_annotation(xmin="42"))
+    open_data(voc_config(voc), "val")
+    assert "1 of 4 objects have an empty box, such as object 0 of" in "".join(log)
 
 
 def test_a_voc_set_without_the_classes(voc):

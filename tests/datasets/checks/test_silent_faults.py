@@ -23,7 +23,7 @@ from attn_mm.datasets.checks.classes import check_folders, check_heads, check_me
 from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.guard import Watch
 from attn_mm.datasets.checks.unreadable import ReadFile
-from attn_mm.datasets.coco_files import check_masks
+from attn_mm.datasets.coco_files import check_mask
 from attn_mm.errors import UnreadableFile, UserError
 
 pytest.importorskip("mmdet")
@@ -186,6 +186,10 @@ def test_a_detectors_number_of_classes(root):
     for split in ("train", "test"):
         with pytest.raises(UserError, match=said):
             looked_at(cfg, split)
+    cfg = small.mosaic_config(root)
+    cfg.model.bbox_head.num_classes = 3
+    with pytest.raises(UserError, match=said):
+        looked_at(cfg, "train")
     with pytest.raises(UserError, match=r"model.roi_head.bbox_head.num_classes is 2, but .* has 1 classes"):
         cfg = small.faster_rcnn_config(root)
         small.write_annotations(root, small.coco_set(root))
@@ -426,17 +430,20 @@ def test_masks_that_cannot_be_read(root, mask):
     ],
 )
 def test_masks_in_their_image(mask):
-    check_masks("x.json", 0, Raw(msgspec.json.encode(mask)), (64, 48))
+    check_mask("x.json", 0, Raw(msgspec.json.encode(mask)), (64, 48))
 
 
 def test_compressed_run_lengths_are_read_as_pycocotools_does():
     def check(counts):
-        check_masks("x.json", 0, Raw(msgspec.json.encode(dict(counts=counts, size=[48, 64]))), (64, 48))
+        return check_mask("x.json", 0, Raw(msgspec.json.encode(dict(counts=counts, size=[48, 64]))), (64, 48))
 
     for seed in range(20):
         picture = np.random.default_rng(seed).random((48, 64)) < seed / 20
+        picture[:, : 3 * seed] = picture[: 2 * seed, :] = False
         text = mask_utils.encode(np.asfortranarray(picture.astype(np.uint8)))["counts"].decode()
-        check(text)
+        rows, columns = np.nonzero(picture)
+        box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) if seed else None
+        assert check(text) == box
         with pytest.raises(UserError, match="has counts"):
             check(text[:-1])
 

@@ -63,7 +63,9 @@ def test_every_parameter_has_its_own_folder(module, tmp_path, change):
     assert make(module, tmp_path) != make(module, tmp_path, **change)
 
 
-@pytest.mark.parametrize("damage", ["sample", "annotations", "all", "file"])
+@pytest.mark.parametrize(
+    "damage", ["sample", "annotations", "all", "file", "cut", "labels", "more", "checksums"]
+)
 def test_a_damaged_folder_is_made_anew(module, tmp_path, damage):
     folder = make(module, tmp_path)
     whole = contents(folder)
@@ -71,6 +73,16 @@ def test_a_damaged_folder_is_made_anew(module, tmp_path, damage):
         next(folder.glob("train*/*")).unlink()
     elif damage == "annotations":
         annotations(folder).unlink()
+    elif damage == "cut":
+        sample = next(folder.glob("train*/*"))
+        sample.write_bytes(sample.read_bytes()[:-9])
+    elif damage == "labels":
+        path = annotations(folder)
+        path.write_text(path.read_text().replace("1", "2", 1))
+    elif damage == "more":
+        (folder / "other.jpg").touch()
+    elif damage == "checksums":
+        (folder / "checksums.json").write_bytes(b"[" * 100_000)
     else:
         shutil.rmtree(folder)
         folder.mkdir() if damage == "all" else folder.write_text("")
@@ -91,7 +103,7 @@ def test_an_interrupted_run_leaves_nothing_that_looks_complete(module, tmp_path,
         patch.setattr(module, DRAW[module], interrupt)
         make(module, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    assert len(contents(make(module, tmp_path))) == 6 + 2 + 2
+    assert len(contents(make(module, tmp_path))) == 6 + 2 + 2 + 1
 
 
 def _race(module, root, barrier, results):

@@ -37,7 +37,12 @@ def pixels(node) -> set[int]:
 
 
 @pytest.mark.parametrize(
-    ("base", "mosaic"), [(YOLOX, "Mosaic"), (RTMDET, "CachedMosaic"), (RTMDET_INS, "CachedMosaic")]
+    ("base", "mosaic"),
+    [
+        (YOLOX, "Mosaic"),
+        (RTMDET, "CachedMosaic"),
+        pytest.param(RTMDET_INS, "CachedMosaic", marks=pytest.mark.whole),
+    ],
 )
 def test_mosaics_are_of_the_demos_own_images_and_size(base, mosaic):
     cfg = demo(base)

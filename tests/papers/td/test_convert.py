@@ -358,6 +358,15 @@ def with_(name, tensor):
             "layer3.0.RA_block.Ug_mlp.0.weight is (32, 2, 1, 1), expected (32, 4, 1, 1)",
         ),
         (with_("conv1.weight", 3), "contains no weights"),
+        (
+            with_("bn1.running_var", -torch.ones(8)),
+            "8 of 8 variances in bn1.running_var are negative: the file is damaged",
+        ),
+        (
+            with_("bn1.bias", torch.full((8,), float("inf"))),
+            "8 of 8 numbers in bn1.bias are NaN or infinite",
+        ),
+        (with_("bn1.bias", torch.arange(8)), "bn1.bias has numbers of type int64"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

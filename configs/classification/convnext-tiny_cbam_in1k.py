@@ -1,0 +1,11 @@
+_base_ = "convnext-tiny_plain_in1k.py"
+
+# The backbone returns pooled features, no maps.
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="attn_mm.AttnBackbone",
+        backbone={{_base_.model.backbone}},
+        grafts=[dict(type="attn_mm.CBAM", after="stages.*")],
+    )
+)

@@ -1,0 +1,10 @@
+_base_ = "regnetx-400mf_plain_in1k.py"
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="attn_mm.AttnBackbone",
+        backbone={{_base_.model.backbone}},
+        grafts=[dict(type="attn_mm.CBAM", after="layer*")],
+    )
+)

@@ -1,0 +1,11 @@
+_base_ = "regnetx-400mf_plain_in1k.py"
+
+# As RegNetY has it: behind the grouped convolution.
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="attn_mm.AttnBackbone",
+        backbone={{_base_.model.backbone}},
+        grafts=[dict(type="attn_mm.SE", position="after_conv2")],
+    )
+)
