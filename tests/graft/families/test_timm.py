@@ -1,6 +1,7 @@
 """Grafts on timm's networks, which here are small ones of each family."""
 
 import copy
+import inspect
 from functools import partial
 
 import pytest
@@ -134,3 +135,44 @@ def test_a_classifier_with_flows_runs_no_other_way():
     checkpointing.set_grad_checkpointing()
     with pytest.raises(ConfigError, match="outside their flow: switch it off"):
         attn_mm.attach(checkpointing, "TDAF")
+
+
+@pytest.fixture(scope="module")
+def attached():
+    """A network with attention of every kind, and images for it."""
+    torch.manual_seed(0)
+    net = shake(NETWORKS["RegNet"]())
+    grafts = [
+        dict(type="AWConv", stages=(0,)),
+        dict(type="SE", after="s3.*"),
+        dict(type="TD", stages=(-1,), distance=2),
+        dict(type="TDAF", flows=2, width=32),
+    ]
+    return attn_mm.attach(net, grafts).eval(), torch.randn(3, 3, 64, 64)
+
+
+@pytest.mark.whole
+def test_compiles_whole(attached):
+    net, x = attached
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), net(x))
+
+
+@pytest.mark.whole
+@pytest.mark.skipif(
+    "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters,
+    reason="this torch's exporter takes no dynamic shapes",
+)
+def test_exports_to_onnx_with_a_dynamic_batch(attached, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    net, x = attached
+    path = tmp_path / "net.onnx"
+    batch = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(net, (x[:2],), dynamic_shapes=batch, strict=False)
+    torch.testing.assert_close(program.module()(x), net(x))
+    torch.onnx.export(program, (), path, dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(path)
+    for count in (1, 3):
+        (found,) = session.run(None, {session.get_inputs()[0].name: x[:count].numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), net(x[:count]).detach(), rtol=1e-4, atol=1e-5)

@@ -1,13 +1,15 @@
 """Grafts on torchvision's networks, which here are small ones of each family."""
 
 import copy
+import inspect
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
-from torch_grafts import check, shake
+from torch_grafts import assert_equal, check, identity, learn, run, shake
 
+import attn_mm
 from attn_mm.errors import ConfigError
 from attn_mm.graft.blocks import AttendedMixin, FeedbackMixin
 from attn_mm.models.grafting import graft_onto
@@ -26,6 +28,7 @@ from torchvision.models import (
     vgg,
 )
 from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.video import resnet as video
 
 CLASSES = dict(num_classes=5)
@@ -129,3 +132,62 @@ def test_every_graft(network):
         net = check(plain, graft, x)
         kinds = dict(layer=AttendedMixin, TD=FeedbackMixin)
         assert kind not in kinds or any(isinstance(module, kinds[kind]) for module in net.modules())
+
+
+DYNAMIC = "dynamic_shapes" in inspect.signature(torch.onnx.export).parameters
+"""Whether torch's exporter to ONNX takes any number of images."""
+
+
+@pytest.fixture(scope="module")
+def attached():
+    """A network with attention of every kind, and images for it."""
+    torch.manual_seed(0)
+    net = shake(NETWORKS["EfficientNet"]())
+    grafts = [
+        dict(type="AWConv", convs="features.1.*.block.0.0"),
+        dict(type="CBAM", position="after_depthwise", stages=(-1,)),
+        dict(type="TD", stages=(-1,)),
+        dict(type="TDAF", flows=2, width=32),
+    ]
+    return attn_mm.attach(net, grafts).eval(), torch.randn(3, 3, 48, 48)
+
+
+@pytest.mark.whole
+def test_compiles_whole(attached):
+    net, x = attached
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), net(x))
+
+
+@pytest.mark.whole
+@pytest.mark.skipif(not DYNAMIC, reason="this torch's exporter takes no dynamic shapes")
+def test_exports_to_onnx_with_a_dynamic_batch(attached, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    net, x = attached
+    path = tmp_path / "net.onnx"
+    batch = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(net, (x[:2],), dynamic_shapes=batch, strict=False)
+    torch.testing.assert_close(program.module()(x), net(x))
+    torch.onnx.export(program, (), path, dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(path)
+    for count in (1, 3):
+        (found,) = session.run(None, {session.get_inputs()[0].name: x[:count].numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), net(x[:count]).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_detectors_backbone_keeps_its_frozen_norms():
+    backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, trainable_layers=3)
+    plain, x = copy.deepcopy(backbone), torch.randn(1, 3, 64, 64)
+    net = attn_mm.attach(backbone, [dict(type=nn.Identity), dict(type="TD"), dict(type="TDAF", width=32)])
+    assert set(plain.state_dict()) <= set(net.state_dict())
+    kinds = [type(module) for module in plain.modules()]
+    assert sum(kind.__name__ == "FrozenBatchNorm2d" for kind in kinds) == 20
+    assert not [name for name, _ in net.named_parameters() if ".td.norms." in name]
+    with identity():
+        for training in (False, True):
+            assert_equal(run(net, x, training), run(plain, x, training))
+    assert list(net(x)) == ["0", "1", "2", "3", "pool"]
+    frozen = {name for name, parameter in plain.named_parameters() if not parameter.requires_grad}
+    learn(net, x)
+    assert {name for name, p in net.named_parameters() if p.grad is None} == frozen
