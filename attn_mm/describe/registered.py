@@ -5,6 +5,7 @@ The table of what can be grafted onto what is made with them.
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 Shape = tuple[int, ...]
@@ -21,10 +22,15 @@ class Recipe(NamedTuple):
     Attributes:
         options: of the backbone's config, without its type.
         inputs: shapes of the inputs of its forward.
+        cannot_run: why its forward fails without more than OpenMMLab's wheels, empty where it runs.
     """
 
     options: dict[str, Any]
     inputs: tuple[Shape, ...] = (IMAGES,)
+    cannot_run: str = ""
+
+
+_SPARSE = "its forward needs the mask that SparK's pretraining sets"
 
 
 def _hrnet(**block: Any) -> dict[str, Any]:
@@ -222,7 +228,9 @@ RECIPES: dict[str, Recipe] = {
     "mmaction.ResNet3dSlowOnly": Recipe(dict(depth=50, base_channels=16, pretrained=None), (CLIPS,)),
     "mmaction.ResNetAudio": Recipe(dict(depth=50, base_channels=16), ((2, 1, 64, 64),)),
     "mmaction.OmniResNet": Recipe(dict(layers=[1, 1, 1, 1]), (CLIPS,)),
-    "mmaction.ResNetTIN": Recipe(dict(depth=50, num_segments=8, shift_div=4), (FRAMES,)),
+    "mmaction.ResNetTIN": Recipe(
+        dict(depth=50, num_segments=8, shift_div=4), (FRAMES,), "tin_shift needs a compiled mmcv"
+    ),
     "mmaction.RGBPoseConv3D": Recipe(dict(), ((1, 3, 4, 64, 64), (1, 17, 16, 16, 16))),
     "mmaction.STGCN": Recipe(dict(**_GRAPH, base_channels=16, num_stages=4), ((2, 1, 16, 17, 3),)),
     "mmaction.SwinTransformer3D": Recipe(
@@ -314,9 +322,9 @@ RECIPES: dict[str, Recipe] = {
     "mmpretrain.EfficientNetV2": Recipe(dict(arch="b0")),
     "mmpretrain.HiViT": Recipe(
         dict(
-            arch=dict(embed_dims=64, depths=[1, 1, 1], num_heads=2),
+            arch=dict(embed_dims=32, depths=[1, 1, 2], num_heads=2),
             img_size=64,
-            ape=True,
+            ape=False,
             rpe=False,
         )
     ),
@@ -367,11 +375,16 @@ RECIPES: dict[str, Recipe] = {
     "mmpretrain.SEResNeXt": Recipe(dict(depth=50, groups=4, width_per_group=4)),
     "mmpretrain.ShuffleNetV1": Recipe(dict(groups=3, widen_factor=0.5)),
     "mmpretrain.ShuffleNetV2": Recipe(dict(widen_factor=0.5)),
-    "mmpretrain.SparseConvNeXt": Recipe(dict(arch=dict(depths=[1, 1, 2, 1], channels=[16, 32, 48, 64]))),
-    "mmpretrain.SparseResNet": Recipe(dict(depth=50)),
+    "mmpretrain.SparseConvNeXt": Recipe(
+        dict(arch=dict(depths=[1, 1, 2, 1], channels=[16, 32, 48, 64])), cannot_run=_SPARSE
+    ),
+    "mmpretrain.SparseResNet": Recipe(dict(depth=50), cannot_run=_SPARSE),
     "mmpretrain.SwinTransformer": Recipe(
         dict(
-            arch=dict(embed_dims=16, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2]), img_size=64, window_size=4
+            arch=dict(embed_dims=16, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2]),
+            img_size=64,
+            window_size=4,
+            pad_small_map=True,
         )
     ),
     "mmpretrain.SwinTransformerV2": Recipe(
@@ -435,3 +448,11 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 """A recipe for each registered backbone, by its name with the framework's scope."""
+
+
+def config(name: str) -> dict[str, Any]:
+    """The config of the small network with this name: ``config("mmdet.ResNet")``.
+
+    It is built in its framework's scope, as a runner builds it. The framework must have been imported.
+    """
+    return dict(type=name, _scope_=name.partition(".")[0], **copy.deepcopy(RECIPES[name].options))

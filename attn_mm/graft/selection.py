@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
+from textwrap import shorten
 from typing import Any
 
 from torch import nn
@@ -36,10 +37,10 @@ def stage_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
     else:
         stages = _grouped_by_name(dict(_outermost_blocks(backbone)))
     if not stages:
-        children = ", ".join(name for name, _ in backbone.named_children())
+        children = shorten(", ".join(name for name, _ in backbone.named_children()), 60, placeholder=" ...")
         raise TypeError(
-            f"{type(backbone).__name__} has no blocks that attn_mm knows: name places by outputs= or after=, "
-            f"or convs= for AWConv; it has {children}"
+            f"{type(backbone).__name__} has no residual blocks to graft onto: it has {children}; name places "
+            "by outputs= or after=, convolutions for AWConv by convs="
         )
     return stages
 
@@ -65,7 +66,7 @@ def _check_known(backbone: nn.Module, layer: nn.Module) -> None:
         if not any(True for _ in _outermost_blocks(block)):
             raise TypeError(
                 f"{type(backbone).__name__}'s {type(block).__name__} can't be grafted onto: "
-                f"its forward is that of {forward_owner(block)}, not of a known residual block"
+                f"its forward is that of {forward_owner(block)}, not of a known residual block; use after="
             )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attn_mm.graft.families import SPLITS
 from attn_mm.graft.families.family import Split
-from attn_mm.graft.probe import look_at_outputs
+from attn_mm.graft.probe import CannotRun, look_at_outputs
 from attn_mm.graft.units import find_family, forward_owner
 
 
@@ -42,7 +42,12 @@ def attended_maps(split: Split, backbone: nn.Module) -> tuple[list[int], Any]:
         convs = [_last_conv(end) for end in split.ends(backbone)]
         return [conv.out_channels for conv in convs], len(convs[0].kernel_size)
     trial = _Trial(split, backbone)
-    shapes = look_at_outputs(trial, [trial])[trial][0]
+    try:
+        shapes = look_at_outputs(trial, [trial])[trial][0]
+    except CannotRun as error:
+        raise ValueError(
+            f"{type(backbone).__name__} doesn't run on an example input, which tells its stages' channels"
+        ) from error
     return [shape[1] for shape in shapes], len(shapes[0]) - 2
 
 

@@ -16,11 +16,9 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 import torch
-from mmengine.config import ConfigDict
 
-from attn_mm.compat.safe_files.allowed import CLASSES, STATES, named, path_of
+from attn_mm.compat.safe_files.allowed import DICTS, STATES, builder_of, find, path_of
 from attn_mm.compat.safe_files.arguments import (
-    Call,
     ForbiddenGlobal,
     StorageKind,
     expect,
@@ -29,15 +27,7 @@ from attn_mm.compat.safe_files.arguments import (
 )
 from attn_mm.compat.safe_files.budget import Budget, Refused
 
-_DICTS = {
-    dict: dict.__setitem__,
-    collections.OrderedDict: collections.OrderedDict.__setitem__,
-    collections.defaultdict: dict.__setitem__,
-    collections.Counter: dict.__setitem__,
-    ConfigDict: dict.__setitem__,
-}
 _MOST_MARKS = 10_000
-_BUILDERS = {id(cls): build for cls, build in CLASSES.items()}
 
 
 def _trusted() -> dict[str, Any]:
@@ -93,9 +83,9 @@ class Unpickler(pickle._Unpickler):
         if module.startswith("numpy.core"):  # what NumPy 1 calls numpy._core
             module = module.replace("numpy.core", "numpy._core", 1)
         path = f"{module}.{name}"
-        known = named()
-        if path in known:
-            return known[path]
+        known = find(path)
+        if known is not None:
+            return known
         trusted = _trusted()
         if path in trusted:
             return trusted[path]
@@ -104,8 +94,7 @@ class Unpickler(pickle._Unpickler):
     def _call(self, function: Any, args: Any) -> Any:
         self.budget.take_objects(100)
         expect(type(args) is tuple, "call")
-        # By identity: what is called may be anything, also what can't be hashed.
-        build = function.build if type(function) is Call else _BUILDERS.get(id(function))
+        build = builder_of(function)
         if build is not None:
             try:
                 return build(self, *args)
@@ -243,7 +232,7 @@ class Unpickler(pickle._Unpickler):
 
     def _set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
-        set_item = _DICTS.get(type(target))
+        set_item = DICTS.get(type(target))
         if set_item is None or len(items) % 2:
             raise Refused("its dict is malformed")
         self.budget.take_objects(50 * len(items))
