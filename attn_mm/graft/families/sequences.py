@@ -14,8 +14,8 @@ from attn_mm.graft.families.family import Split, Stage, Step, Unit, last_layer, 
 
 _CONVS: Any = (nn.Conv2d, nn.Conv3d)
 
-Groups = list[list[nn.Module]]
-"""The layers of each stage, as they run."""
+Groups = list[list[Any]]
+"""The modules of each stage, as they run."""
 
 
 def units_in_turn(names: Sequence[str], layers: Iterable[nn.Module]) -> list[Unit]:

@@ -199,7 +199,7 @@ def _skip_join(block: Any, x: Tensor, branch: Tensor) -> Tensor:
 
 def _convnext(block: Any) -> list[Unit]:
     mlp = block.mlp
-    layers = block.norm, mlp.act, mlp.grn if hasattr(mlp, "grn") else mlp.norm
+    layers: tuple[Any, ...] = block.norm, mlp.act, mlp.grn if hasattr(mlp, "grn") else mlp.norm
     if not block.use_conv_mlp:
         layers = tuple(partial(over_channels, layer) if _active(layer) else layer for layer in layers)
     norm, act, middle = layers
