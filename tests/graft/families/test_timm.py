@@ -102,7 +102,12 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+WHOLE = {"RegNet", "ConvNeXt-conv", "HighResolutionNet", "DenseNet"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.whole if name in WHOLE else ()) for name in NETWORKS]
+)
 def test_every_graft(name):
     plain, x = shake(NETWORKS[name]()), torch.randn(2, 3, 64, 64)
     grafts = dict(

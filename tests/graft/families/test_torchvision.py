@@ -107,10 +107,13 @@ NETWORKS = {
 }
 
 
+WHOLE = {"RegNet", "MobileNetV2", "EfficientNetV2", "DenseNet", "IntermediateLayerGetter"}
 SIZES = {"VideoResNet": (4, 16, 16), "VGG": (64, 64)}
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.whole if name in WHOLE else ()) for name in NETWORKS]
+)
 def network(request):
     plain = shake(NETWORKS[request.param]())
     return request.param, plain, torch.randn(2, 3, *SIZES.get(request.param, (33, 33)))
