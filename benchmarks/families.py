@@ -1,12 +1,12 @@
 """Measure what each graft costs on each family of networks, relative to the plain network.
 
-    python -m benchmarks.families --work-dir out                                      # all networks
+    python -m benchmarks.families --work-dir out                                  # all networks
     python -m benchmarks.families --work-dir out --networks timm.dla34 mmdet.HRNet
-    python -m benchmarks.families --work-dir out --quick                              # one network, in seconds
+    python -m benchmarks.families --work-dir out --quick                          # one network, in seconds
 
 The plain network and the same network with each graft take turns within one process, in inference with one
-input and one thread. The time is the process's CPU time. A ratio divides the times of two networks in the same
-turn, and the table gives the median. Parameters and multiply-adds are counted. The results are saved in
+input and one thread. The time is the process's CPU time. A ratio divides the times of two networks in the
+same turn, and the table gives the median. Parameters and multiply-adds are counted. The results are saved in
 families.json: after an interruption, repeat the command to continue where it stopped.
 """
 
