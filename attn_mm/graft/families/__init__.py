@@ -18,6 +18,7 @@ from attn_mm.graft.families import (
     rep_nets,
     resnets,
     shuffle_nets,
+    two_branch_nets,
     vgg,
     video_resnets,
 )
@@ -35,6 +36,7 @@ _NETWORKS: Any = (
     rep_nets,
     resnets,
     shuffle_nets,
+    two_branch_nets,
     vgg,
     video_resnets,
 )
