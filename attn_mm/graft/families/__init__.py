@@ -20,6 +20,7 @@ from attn_mm.graft.families import (
     shuffle_nets,
     timm,
     torchvision,
+    two_branch_nets,
     vgg,
     video_resnets,
 )
@@ -39,6 +40,7 @@ _NETWORKS: Any = (
     shuffle_nets,
     timm,
     torchvision,
+    two_branch_nets,
     vgg,
     video_resnets,
 )
