@@ -254,8 +254,9 @@ def _flows(model: nn.Module, calls: Calls) -> Iterator[Flows]:
 
 
 def _places(backbone: Any, indices: Sequence[int]) -> list[int]:
-    names = list(SPLITS[backbone.flows.upstream_forward].indices(backbone))
-    return [names.index(index) for index in indices]
+    ends = backbone.flows.ends
+    returned = SPLITS[backbone.flows.upstream_forward].outs(backbone, ends[-1] + 1)
+    return [ends.index(index) for index in returned]
 
 
 def anar_name(anar: nn.Module) -> str:
@@ -303,8 +304,8 @@ def _step(block: nn.Module, unit: Unit) -> Step:
     if 1 < groups == getattr(unit.conv, "in_channels", 0):
         kernel = f"{kernel} depthwise"
     behind = [type(layer).__name__ for layer in unit.then]
-    if isinstance(block, AttendedMixin) and unit.name in block.attn:
-        behind += [type(layer).__name__ for layer in block.attn[unit.name].children()]
+    if isinstance(block, AttendedMixin) and unit.name in block.attended:
+        behind += [type(layer).__name__ for layer in block.attended[unit.name].children()]
     if isinstance(unit.conv, AAConv2d):
         kernel = f"{kernel} + self-attention"
     weights_attend = any(isinstance(m, (AWConv2d, AWConv3d)) for m in unit.conv.modules())

@@ -108,7 +108,9 @@ def test_trains_a_step_and_predicts(name):
 
 @pytest.mark.parametrize("depth, millions", [(50, 34.0), (101, 53.0)])
 def test_published_parameters_of_simplebaseline(depth, millions):
-    assert round(parameters(config(f"tdaf/simplebaseline-r{depth}_plain_140e_coco").model) / 1e6, 1) == millions
+    assert (
+        round(parameters(config(f"tdaf/simplebaseline-r{depth}_plain_140e_coco").model) / 1e6, 1) == millions
+    )
 
 
 @pytest.mark.parametrize("variant", ADDED)
@@ -118,7 +120,9 @@ def test_added_parameters(variant):
 
 
 def test_ground_truth_boxes_by_an_option_and_detections_without():
-    cfg = config("tdaf/simplebaseline-r50_head-tdaf-anar3_140e_coco", "test_dataloader.dataset.bbox_file=None")
+    cfg = config(
+        "tdaf/simplebaseline-r50_head-tdaf-anar3_140e_coco", "test_dataloader.dataset.bbox_file=None"
+    )
     assert cfg.test_dataloader.dataset.bbox_file is None
     assert cfg.val_dataloader.dataset.bbox_file.endswith("COCO_val2017_detections_AP_H_56_person.json")
 
@@ -131,7 +135,9 @@ def test_evaluates_with_either(boxes, count, real_data, tmp_path):
     if boxes != "None":
         boxes = root / boxes
     cfg = shrunk(
-        config("tdaf/simplebaseline-r50_head-tdaf-anar3_140e_coco", f"test_dataloader.dataset.bbox_file={boxes}")
+        config(
+            "tdaf/simplebaseline-r50_head-tdaf-anar3_140e_coco", f"test_dataloader.dataset.bbox_file={boxes}"
+        )
     )
     cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.test_dataloader.dataset.update(
