@@ -150,8 +150,13 @@ def top_down_flows(
             f"out_indices must be in {', '.join(map(str, ends))}, the stages into which TDAF splits "
             f"{type(backbone).__name__}, got {tuple(returned)}"
         )
-    channels, dims = attended_maps(split, backbone)
+    if len(ends) < 2:
+        raise ValueError(
+            f"{type(backbone).__name__} returns a single map, and TDAF needs two stages: let it return more, or "
+            "use outputs= or after="
+        )
     check_whole("flows", flows, 2, len(ends), why=" (the number of stages)")
+    channels, dims = attended_maps(split, backbone)
     check_recursion(len(ends), flows, len(channels), eta, first_mask)
     owner = forward_owner(backbone)
     record_of(backbone).flows = Flows("TDAF", flows, owner, eta, first_mask, streams, ends)
