@@ -37,7 +37,7 @@ def stage_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
     else:
         stages = _grouped_by_name(dict(_outermost_blocks(backbone)))
     if not stages:
-        children = shorten(", ".join(name for name, _ in backbone.named_children()), 60, placeholder=" ...")
+        children = shorten(", ".join(name for name, _ in backbone.named_children()), 56, placeholder=" ...")
         raise TypeError(
             f"{type(backbone).__name__} has no residual blocks to graft onto: it has {children}; name places "
             "by outputs= or after=, convolutions for AWConv by convs="
@@ -205,7 +205,7 @@ def usual_convs(net: nn.Module) -> list[nn.Module]:
 
     As in the paper's ResNets: those with a kernel over 1, but for depthwise ones and the network's first. A
     network without such convolutions gets those with kernel 1, as the paper's MobileNet, but for those on a
-    single position, as in an SE. Convolutions that compute in a way of their own, as timm's ``Conv2dSame``, stay.
+    single position, as in an SE. Convolutions with a forward of their own, as timm's ``Conv2dSame``, stay.
 
     Raises:
         ValueError: the network has neither.

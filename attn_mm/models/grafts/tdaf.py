@@ -151,10 +151,8 @@ def top_down_flows(
             f"{type(backbone).__name__}, got {tuple(returned)}"
         )
     if len(ends) < 2:
-        raise ValueError(
-            f"{type(backbone).__name__} returns a single map, and TDAF needs two stages: let it return more, or "
-            "use outputs= or after="
-        )
+        kind = type(backbone).__name__
+        raise ValueError(f"{kind} returns one map, but TDAF needs stages between several: let it return more")
     check_whole("flows", flows, 2, len(ends), why=" (the number of stages)")
     channels, dims = attended_maps(split, backbone)
     check_recursion(len(ends), flows, len(channels), eta, first_mask)
