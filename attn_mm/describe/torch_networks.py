@@ -143,7 +143,7 @@ TIMM = (
     _timm("dla60_res2net", "level5"),
     _timm("hrnet_w18_small", "incre_modules.*"),
     _timm("densenet121", "features.denseblock4"),
-    _timm("vgg11_bn", "features.2*"),
+    _timm("vgg11_bn", "features.2[258]"),
     _timm("repvgg_a0", "stages.*"),
     _timm("resnet18", "layer4", features_only=True),
     _timm("efficientnet_b0", "blocks.*", features_only=True),
