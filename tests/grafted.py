@@ -14,6 +14,8 @@ BOTTLENECKS = 50 if "ATTN_MM_WHOLE_MATRIX" in os.environ else 26
 """The depth of the ResNets of bottlenecks: 26 layers have two of them a stage, as 18 have basic blocks."""
 
 NARROW = dict(base_channels=16, stem_channels=16)
+FOUR_STAGES = dict(num_stages=4, out_indices=(0, 1, 2, 3), strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
+THREE_STAGES = dict(num_stages=3, out_indices=(0, 1, 2), strides=(1, 2, 2), dilations=(1, 1, 1))
 GROUPED = {
     "mmdet.ResNeXt": dict(groups=4, base_width=4),
     "mmpose.ResNeXt": dict(groups=4, width_per_group=4),
@@ -130,6 +132,9 @@ def config(backbone, **options) -> dict:
         cfg |= dict(depth=depth, out_indices=(0, 1, 2, 3))
         if kind.startswith("mmaction."):
             cfg |= dict(pretrained=None)
+        if kind == "mmaction.ResNet":
+            # It can't be narrow; its last stage has three quarters of the parameters.
+            cfg |= THREE_STAGES
         if is_3d(backbone):
             cfg |= dict(base_channels=16, pretrained2d=False)
             if "2Plus1d" in kind:
@@ -167,7 +172,7 @@ def build_short(backbone, grafts, **options) -> nn.Module:
     with_26_layers(kind)
     if "num_stages" in options:
         names = ("spatial_strides", "temporal_strides") if is_3d(backbone) else ("strides",)
-        options |= dict.fromkeys(names, (1, 2))
+        options |= dict.fromkeys(names, (1, 2, 2)[: options["num_stages"]])
     with mock.patch.dict(settings, {depth: (settings[depth][0], (1, 1, 1, 1))}):
         return build(backbone, grafts, **options)
 

@@ -12,6 +12,8 @@ HEAVY = (
 )
 """What takes long to import, and no import of ours may bring unasked."""
 
+KERNELS = ("attn_mm.layers.forms.aw_triton", "attn_mm.layers.forms.tam_triton")
+
 REPORT = """
 import sys
 code, heavy = sys.argv[1], sys.argv[2].split()
@@ -32,7 +34,7 @@ def brought(code: str, heavy: tuple[str, ...]) -> list[str]:
 
 def test_torch_alone():
     code = "import attn_mm, attn_mm.layers, attn_mm.graft.blocks"
-    assert brought(code, (*HEAVY, "mmengine", "rich")) == []
+    assert brought(code, (*HEAVY, *KERNELS, "mmengine", "rich")) == []
 
 
 def test_help_needs_no_runner():

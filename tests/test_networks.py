@@ -150,14 +150,17 @@ def test_summary():
         attn_mm.summary(resnet(), (4, 8, 8))
 
 
-def test_no_framework_is_imported():
+def test_no_framework_is_imported(tmp_path):
     code = """
 import sys, torch, attn_mm
 net = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3), torch.nn.ReLU(), torch.nn.Conv2d(32, 32, 3))
 attn_mm.attach(net, ["AWConv", dict(type="CBAM", after="0"), dict(type="SE", outputs="all")])
 attn_mm.list_attention(), attn_mm.list_places(net), attn_mm.summary(net, (3, 16, 16))
+torch.save(net.state_dict(), sys.argv[2])
+attn_mm.load(net, sys.argv[2])
 print(*sorted({name.split(".")[0] for name in sys.modules} & set(sys.argv[1].split())))
 """
     heavy = "mmengine mmcv mmdet mmpose mmaction mmpretrain timm cv2 matplotlib"
-    done = subprocess.run([sys.executable, "-c", code, heavy], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code, heavy, str(tmp_path / "net.pth")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -254,8 +254,9 @@ def _flows(model: nn.Module, calls: Calls) -> Iterator[Flows]:
 
 
 def _places(backbone: Any, indices: Sequence[int]) -> list[int]:
-    names = list(SPLITS[backbone.flows.upstream_forward].indices(backbone))
-    return [names.index(index) for index in indices]
+    ends = backbone.flows.ends
+    returned = SPLITS[backbone.flows.upstream_forward].outs(backbone, ends[-1] + 1)
+    return [ends.index(index) for index in returned]
 
 
 def anar_name(anar: nn.Module) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from attn_mm.graft.families.family import Family, Unit
@@ -16,6 +17,8 @@ from attn_mm.layers.forms.td import pooled_conv_norm
 from attn_mm.layers.ops.closing import ClosesBranch
 from attn_mm.layers.ops.execution import is_watched
 from attn_mm.layers.td import TopDownAttention
+
+_MERGED = "switch_to_deploy merged convolutions that attention works between: deploy the plain network"
 
 
 class AttendedMixin(nn.Module):
@@ -36,11 +39,14 @@ class AttendedMixin(nn.Module):
         return self.family.finish(self, self._sum(x))
 
     def _sum(self, x: Tensor) -> Tensor:
-        if getattr(self, "with_cp", False) and x.requires_grad:
+        if self.family.checkpoints(self) and x.requires_grad:
             return checkpoint(self._with_shortcut, x, use_reentrant=False)
         return self._with_shortcut(x)
 
     def _with_shortcut(self, x: Tensor) -> Tensor:
+        x = self.family.enter(self, x)
+        if self.family.join is not None:
+            return self.family.join(self, x, self._branch(x, None))
         gate = self._closing_gate()
         branch = self._branch(x, gate)
         shortcut = self.family.shortcut(self, x)
@@ -79,21 +85,25 @@ class AttendedMixin(nn.Module):
         assert isinstance(layers, nn.Sequential)
         return layers
 
+    def _units(self) -> list[Unit]:
+        """The units as they are now.
+
+        Raises:
+            RuntimeError: they have been merged, so that attention between them would be lost.
+        """
+        units = self.family.units(self)
+        if not self.attn.keys() <= {unit.name for unit in units}:
+            raise RuntimeError(_MERGED)
+        return units
+
     def _branch(self, x: Tensor, gate: ClosesBranch | None) -> Tensor:
         """The branch's output, but for ``gate`` at its end."""
-        for unit in self.family.units(self):
+        for unit in self._units():
             x = self._run(unit, x, unit.norm, gate)
         return x
 
-    def _run(self, unit: Unit, x: Tensor, norm: nn.Module, gate: ClosesBranch | None = None) -> Tensor:
-        if unit.whole is not None and norm is unit.norm:
-            x = unit.whole(x)
-        else:
-            x = norm(unit.conv(x))
-            if unit.act is not None:
-                x = unit.act(x)
-        for layer in unit.then:
-            x = layer(x)
+    def _run(self, unit: Unit, x: Tensor, norm: nn.Module | None, gate: ClosesBranch | None = None) -> Tensor:
+        x = unit.run(x, norm)
         if unit.name not in self.attn:
             return x
         layers = self._behind(unit.name)
@@ -137,19 +147,22 @@ def attend(block: Any) -> Any:
 
 
 class TopDown(nn.Module):
-    """The modules that feedback adds to a block: the attention, and norms per step for each re-run unit.
+    """The modules that feedback adds to a block: the attention, and the re-run units' batch norms per step.
 
     Args:
         attention: computes the next input of the first re-run unit.
-        units: the re-run units; a step's norms start as copies of theirs.
+        units: the re-run units; a step's batch norms start as copies of theirs, other norms serve all steps.
         steps: T, passes over the units.
     """
 
     def __init__(self, attention: TopDownAttention, units: list[Unit], steps: int) -> None:
         super().__init__()
         self.attention = attention
+        # Only batch norms have statistics, which differ between the steps.
+        norms = {unit.name: unit.norm for unit in units if isinstance(unit.norm, _BatchNorm)}
         self.norms = nn.ModuleList(
-            nn.ModuleDict({unit.name: copy.deepcopy(unit.norm) for unit in units}) for _ in range(1, steps)
+            nn.ModuleDict({name: copy.deepcopy(norm) for name, norm in norms.items()})
+            for _ in range(1, steps)
         )
         self.distance = len(units)
         self.norms_given = False
@@ -173,36 +186,53 @@ class FeedbackMixin(AttendedMixin):
         return units[len(units) - self.td.distance :]
 
     def _branch(self, x: Tensor, gate: ClosesBranch | None) -> Tensor:
-        units = self.family.units(self)
+        units = self._units()
         first = len(units) - self.td.distance
-        if any(isinstance(unit.norm, nn.Identity) for unit in units[first:]):
-            raise RuntimeError(
-                "fuse_conv_bn folded one step's norm into shared convolutions: use attn_mm.graft.fuse.fuse"
-            )
         for unit in units[:first]:
             x = self._run(unit, x, unit.norm)
         rerun = units[first:]
         norms: Any = {unit.name: unit.norm for unit in rerun}
         for step_norms in self.td.norms:
             x = self.td.attention.modulate(x, self._top(rerun, x, norms))
-            norms = step_norms
+            norms = {**norms, **dict(step_norms.named_children())}
         for unit in rerun:
             x = self._run(unit, x, norms[unit.name], gate)
         return x
 
-    def _top(self, units: list[Unit], x: Tensor, norms) -> Tensor:
+    def _units(self) -> list[Unit]:
+        units = super()._units()
+        norms = {unit.name: unit.norm for unit in units}
+        for name, _ in self.td.norms[0].named_children():
+            if norms.get(name) is None:
+                raise RuntimeError(_MERGED)
+            if isinstance(norms[name], nn.Identity):
+                raise RuntimeError(
+                    "fuse_conv_bn folded one step's norm into shared convolutions: use "
+                    "attn_mm.graft.fuse.fuse"
+                )
+        return units
+
+    def _top(self, units: list[Unit], x: Tensor, norms: dict[str, nn.Module | None]) -> Tensor:
         """The pooled top features: those of the branch's last norm, before what is behind it."""
+        space = tuple(range(2, x.dim()))
         if not units:
-            return x.mean(tuple(range(2, x.dim())))
+            return x.mean(space)
         *inner, last = units
         for unit in inner:
             x = self._run(unit, x, norms[unit.name])
-        return pooled_conv_norm(x, last.conv, norms[last.name])
+        for step in last.before:
+            x = step(x)
+        norm = norms[last.name]
+        if norm is None:
+            return last.convolve(x).mean(space)
+        if last.norm_first:
+            return last._replace(before=(), then=()).run(x, norm).mean(space)
+        return pooled_conv_norm(x, last.conv, norm)
 
     def _norm_names(self) -> dict[str, str]:
         """``{step norm's name: repeated norm's name}``, names within the block."""
         names = {module: name for name, module in self.named_modules()}
-        units = {unit.name: unit.norm for unit in self.family.units(self)}
+        units: Any = {unit.name: unit.norm for unit in self.family.units(self)}
         return {
             names[norm]: names[units[unit_name]]
             for step_norms in self.td.norms

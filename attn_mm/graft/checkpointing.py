@@ -7,13 +7,13 @@ reruns it in the flow of its first run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from attn_mm.graft.swap import swap_class
+from attn_mm.layers.mfbn import MFBN
 from attn_mm.layers.ops.execution import current_flow, run_in_flow
 
 
@@ -27,9 +27,15 @@ class FlowCheckpointMixin(nn.Module):
         return checkpoint(run_in_flow, current_flow(), plain, x, use_reentrant=False)
 
 
-def checkpoint_by_flow(blocks: Iterable[Any]) -> None:
-    """Replace the checkpointing of all ``blocks`` that have ``with_cp=True``."""
-    for block in blocks:
-        if getattr(block, "with_cp", False):
-            block.with_cp = False
-            swap_class(block, FlowCheckpointMixin)
+def checkpoint_by_flow(backbone: nn.Module) -> None:
+    """Replace the checkpointing of all blocks with ``with_cp=True`` and multi-flow norms in ``backbone``."""
+    for block in _checkpointed(backbone):
+        block.with_cp = False
+        swap_class(block, FlowCheckpointMixin)
+
+
+def _checkpointed(backbone: nn.Module) -> list[Any]:
+    told = {module for module in backbone.modules() if getattr(module, "with_cp", False)}
+    # Modules around a block have the flag only to pass it on.
+    blocks = [module for module in told if not any(inner in told for inner in list(module.modules())[1:])]
+    return [block for block in blocks if any(isinstance(module, MFBN) for module in block.modules())]

@@ -117,7 +117,7 @@ def _pairs(module: Any) -> Iterator[tuple[str, str]]:
     elif (family := FAMILIES.get(_upstream_forward(module))) is not None:
         names = {inner: name for name, inner in module.named_modules()}
         for unit in family.units(module):
-            if unit.whole is None and unit.norm in names:
+            if unit.whole is None and not unit.norm_first and unit.norm in names:
                 yield names[unit.conv], names[unit.norm]
     elif _upstream_forward(module) in SPLITS:
         stem = "conv1", getattr(module, "norm1_name", "")
@@ -243,17 +243,19 @@ class FoldedFeedbackMixin(FeedbackMixin):
         return x
 
 
-def _steps(block: FeedbackMixin) -> list[dict[str, nn.Module]]:
+def _steps(block: FeedbackMixin) -> list[dict[str, Any]]:
     """For every step, the norms of the re-run units by unit name."""
-    return [
-        {unit.name: unit.norm for unit in block.rerun()},
-        *(dict(step.named_children()) for step in block.td.norms),
-    ]
+    own = {unit.name: unit.norm for unit in block.rerun()}
+    return [own, *({**own, **dict(step.named_children())} for step in block.td.norms)]
 
 
 def _fold_feedback(block: Any, flows: Flows, left: dict[nn.Module, str]) -> None:
     """Fold the re-run units of ``block`` if all of them can be folded."""
     rerun, steps = block.rerun(), _steps(block)
+    if any(unit.name not in block.td.norms[0] or unit.norm_first or unit.before for unit in rerun):
+        in_steps = [norm for step in steps for norm in step.values() if isinstance(norm, _BatchNorm)]
+        left |= dict.fromkeys(in_steps, "its unit runs again by more than a convolution and this norm")
+        return
     reasons = {
         step[unit.name]: why_not(as_torch(unit.conv), step[unit.name]) for unit in rerun for step in steps
     }
@@ -277,7 +279,7 @@ def _fold_feedback(block: Any, flows: Flows, left: dict[nn.Module, str]) -> None
     names = {module: name for name, module in block.named_modules()}
     for unit in rerun:
         _put(block, names[unit.conv], folded(unit, steps[-1]))
-        _put(block, names[unit.norm], nn.Identity())
+        _put(block, names[steps[0][unit.name]], nn.Identity())
     attention.top_mlp = nn.Identity()
     block.td = FoldedTopDown(attention, convs, tops)
     swap_class(block, FoldedFeedbackMixin)

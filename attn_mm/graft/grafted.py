@@ -27,6 +27,7 @@ class Flows:
         eta: shortcut of TDAF's eq. 5; None without attention between the flows.
         first_mask: see :class:`attn_mm.layers.R2DNS`.
         streams: whether the flows of a stage run side by side on CUDA streams.
+        ends: for each stage, the name that the backbone's ``out_indices`` has for its output.
     """
 
     graft: str
@@ -35,6 +36,7 @@ class Flows:
     eta: float | None = None
     first_mask: Literal["none", "ones"] = "none"
     streams: bool = False
+    ends: tuple[int, ...] = ()
 
 
 @dataclass

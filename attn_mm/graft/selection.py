@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from itertools import chain, zip_longest
+from textwrap import shorten
 from typing import Any
 
 from torch import nn
@@ -17,35 +18,74 @@ _FACTORISED = "mmaction.models.common.conv2plus1d.Conv2plus1d"
 
 
 def stage_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
-    """List the residual blocks of every stage: ``layer1``, ``layer2`` and so on.
+    """List the blocks of every stage.
 
-    A MobileNet's layers count as stages, too; its plain convolutions do not.
+    The stages are what ``res_layers`` or ``layers`` of the backbone name. A network that has several of them
+    side by side, such as SlowFast, has the blocks of all in each stage. In any other network the stages
+    are the parts that differ first in the names of its blocks: ``layer1``, ``stage2`` and so on in an HRNet.
+    Plain convolutions are no blocks.
 
     Raises:
-        TypeError: there are no stages, or a block belongs to no known family.
+        TypeError: there are no blocks, or a block belongs to no known family.
     """
-    names: Any = getattr(backbone, "res_layers", None) or getattr(backbone, "layers", ())
-    stages = [_blocks(getattr(backbone, name)) for name in names if isinstance(name, str)]
-    stages = [stage for stage in stages if stage]
+    named = _named_stages(backbone)
+    paths = [stages for child in backbone.children() if (stages := _named_stages(child))]
+    if named:
+        stages = named
+    elif len(paths) > 1:
+        stages = [list(chain.from_iterable(stage)) for stage in zip_longest(*paths, fillvalue=())]
+    else:
+        stages = _grouped_by_name(dict(_outermost_blocks(backbone)))
     if not stages:
-        children = ", ".join(name for name, _ in backbone.named_children())
-        way_out = "; attn_mm.AWConv works on its convolutions" if plain_convs(backbone) else ""
+        children = shorten(", ".join(name for name, _ in backbone.named_children()), 60, placeholder=" ...")
         raise TypeError(
-            f"{type(backbone).__name__} has no residual blocks to graft onto: it has {children}{way_out}"
+            f"{type(backbone).__name__} has no residual blocks to graft onto: it has {children}; name places "
+            "by outputs= or after=, convolutions for AWConv by convs="
         )
-    for block in (block for stage in stages for block in stage):
-        if find_family(block) is None:
-            raise TypeError(
-                f"{type(backbone).__name__}'s {type(block).__name__} can't be grafted onto: "
-                f"its forward is that of {forward_owner(block)}, not of a known residual block"
-            )
     return stages
 
 
-def _blocks(layer: nn.Module) -> list[nn.Module]:
-    if isinstance(layer, nn.Sequential):
-        return list(layer)
-    return [layer] if find_family(layer) else []
+def _named_stages(backbone: nn.Module) -> list[list[nn.Module]]:
+    names: Any = getattr(backbone, "res_layers", None)
+    of_blocks = names is not None
+    if names is None:
+        names = getattr(backbone, "layers", ())
+    stages = []
+    for name in names if isinstance(names, list | tuple) else ():
+        if isinstance(name, str):
+            layer = getattr(backbone, name)
+            if of_blocks:
+                _check_known(backbone, layer)
+            stages.append([block for _, block in _outermost_blocks(layer)])
+    return [stage for stage in stages if stage]
+
+
+def _check_known(backbone: nn.Module, layer: nn.Module) -> None:
+    """Raise TypeError if a block of a residual stage is of no known family."""
+    for block in layer.children() if isinstance(layer, nn.Sequential) else [layer]:
+        if not any(True for _ in _outermost_blocks(block)):
+            raise TypeError(
+                f"{type(backbone).__name__}'s {type(block).__name__} can't be grafted onto: "
+                f"its forward is that of {forward_owner(block)}, not of a known residual block; use after="
+            )
+
+
+def _outermost_blocks(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The known blocks in ``module`` by their names, but for those inside of others."""
+    if find_family(module) is not None:
+        yield name, module
+        return
+    for part, child in module.named_children():
+        yield from _outermost_blocks(child, f"{name}.{part}" if name else part)
+
+
+def _grouped_by_name(blocks: dict[str, nn.Module]) -> list[list[nn.Module]]:
+    paths = [name.split(".") for name in blocks]
+    depth = next((d for d, parts in enumerate(zip(*paths)) if len(set(parts)) > 1), 0)
+    groups: dict[str, list[nn.Module]] = {}
+    for path, block in zip(paths, blocks.values()):
+        groups.setdefault(path[depth], []).append(block)
+    return list(groups.values())
 
 
 def select_blocks(
@@ -138,7 +178,7 @@ def select_convs(
         sizes = ", ".join(str(len(group)) for group in groups)
         has = f"{name} has {len(groups)} stages, of {sizes} convolutions"
         places = _places("stages", range(len(groups)) if stages is None else stages, len(groups), has)
-        parts = [(name, {unit: conv for place in places for unit, conv in groups[place].items()})]
+        parts = [(name, {unit: [conv] for place in places for unit, conv in groups[place].items()})]
     found = (_find_convs(owner, units, wanted) for owner, units in parts for wanted in convs)
     return list(dict.fromkeys(chain.from_iterable(found)))
 
@@ -212,22 +252,23 @@ def _matching_convs(net: nn.Module, patterns: str | Sequence[str]) -> list[nn.Mo
     return list(dict.fromkeys(found))
 
 
-def _unit_convs(block: nn.Module) -> dict[str, nn.Module]:
-    return {unit.name: unit.conv for unit in family_of(block).units(block)}
+def _unit_convs(block: nn.Module) -> dict[str, list[nn.Module]]:
+    """The convolutions by unit; a unit may have several."""
+    return {unit.name: list(unit.parts or [unit.conv]) for unit in family_of(block).units(block)}
 
 
-def _find_convs(owner: str, units: dict[str, nn.Module], wanted: str) -> list[nn.Module]:
-    sized = [
-        conv for conv in units.values() if wanted == "x".join(map(str, getattr(conv, "kernel_size", ())))
-    ]
+def _find_convs(owner: str, units: dict[str, list[nn.Module]], wanted: str) -> list[nn.Module]:
+    convs = [conv for unit in units.values() for conv in unit]
+    sized = [conv for conv in convs if wanted == "x".join(map(str, getattr(conv, "kernel_size", ())))]
     name, _, part = wanted.partition(".")
-    parts = dict(units[name].named_modules()) if name in units else {}
-    if not sized and part not in parts:
+    inner = [dict(conv.named_modules()) for conv in units.get(name, ())]
+    parts = [modules[part] for modules in inner if part in modules]
+    if not sized and not parts:
         raise ValueError(
             f"convs must be one of {', '.join(units)} in {owner}, a part of one, or a kernel "
             f"size, got {wanted!r}"
         )
-    return [factor for conv in sized or [parts[part]] for factor in _factors(conv)]
+    return [factor for conv in sized or parts for factor in _factors(conv)]
 
 
 def _factors(conv: Any) -> list[nn.Module]:

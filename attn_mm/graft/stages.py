@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from attn_mm.graft.families import SPLITS
 from attn_mm.graft.families.family import Split
+from attn_mm.graft.probe import CannotRun, look_at_outputs
 from attn_mm.graft.units import find_family, forward_owner
 
 
@@ -24,22 +25,49 @@ def find_split(backbone: nn.Module) -> Split:
     name = forward_owner(backbone)
     if name not in SPLITS:
         raise TypeError(
-            f"{type(backbone).__name__} can't be split into stages: its forward is that of {name}; "
-            "attn_mm.graft.families.SPLITS lists the supported ones"
+            f"{type(backbone).__name__} can't run in flows: its forward, that of {name}, is no known chain "
+            "of stages; layers with outputs= or after= fit any network"
         )
     return SPLITS[name]
 
 
-def end_convs(split: Split, backbone: nn.Module) -> list[Any]:
-    """The last convolution of every stage of ``backbone`` but the last: of each that can be attended.
+def attended_maps(split: Split, backbone: nn.Module) -> tuple[list[int], Any]:
+    """The channels of the map of every stage but the last, and the dimensions of a map, 2 or 3.
 
     Raises:
         TypeError: a stage ends in a block of no known family.
+        ValueError: the backbone does not run on an example input.
     """
-    return [_last_conv(end) for end in split.ends(backbone)]
+    if split.ends is not None:
+        convs = [_last_conv(end) for end in split.ends(backbone)]
+        return [conv.out_channels for conv in convs], len(convs[0].kernel_size)
+    trial = _Trial(split, backbone)
+    try:
+        shapes = look_at_outputs(trial, [trial])[trial][0]
+    except CannotRun as error:
+        raise ValueError(
+            f"{type(backbone).__name__} doesn't run on an example input, which tells its stages' channels"
+        ) from error
+    return [shape[1] for shape in shapes], len(shapes[0]) - 2
 
 
-def _last_conv(end: nn.Module) -> nn.Module:
+class _Trial(nn.Module):
+    """A backbone that runs all of its stages but the last."""
+
+    def __init__(self, split: Split, backbone: nn.Module) -> None:
+        super().__init__()
+        self.split = split
+        self.backbone = backbone
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for stage in self.split.stages(self.backbone)[:-1]:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+def _last_conv(end: nn.Module) -> Any:
     if hasattr(end, "kernel_size"):
         return end
     family = find_family(end)

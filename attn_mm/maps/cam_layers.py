@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_mm.errors import UserError
 from attn_mm.graft.blocks import FeedbackMixin
@@ -68,6 +69,6 @@ def _before_pools(features: nn.Sequential) -> Iterator[tuple[str, nn.Module]]:
 def _step_norms(block: FeedbackMixin) -> list[nn.Module]:
     """The norm after the last convolution in each step; its output is the paper's X_t^N."""
     last = block.family.units(block)[-1]
-    if not block.td.distance:
+    if not block.td.distance or not isinstance(last.norm, _BatchNorm):
         return []
     return [last.norm, *(norms.get_submodule(last.name) for norms in block.td.norms)]

@@ -280,7 +280,7 @@ def test_a_convolution_module_of_a_feedback_block_is_no_place():
     with pytest.raises(ConfigError, match="runs in parts in a block with TD"):
         build_short(
             ("mmaction.ResNet", 18),
-            [dict(type="attn_mm.TD"), dict(type="attn_mm.SE", after="layer4.*.conv2")],
+            [dict(type="attn_mm.TD"), dict(type="attn_mm.SE", after="layer3.*.conv2")],
         )
 
 

@@ -755,7 +755,7 @@ def test_traces_with_any_batch_and_size(options):
     assert relative_error(traced(other), layer(other)) < 1e-5
 
 
-@pytest.mark.parametrize("options", [POINTWISE, STRIDED], ids=str)
+@pytest.mark.parametrize("options", [pytest.param(POINTWISE, marks=pytest.mark.whole), STRIDED], ids=str)
 def test_exports_to_onnx_with_any_batch_and_size(options, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

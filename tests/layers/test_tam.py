@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from itertools import product
 
 import pytest
 import torch
@@ -87,10 +88,21 @@ def test_empty_maps(shape):
     assert all(not p.grad.any() for p in layer.parameters())
 
 
-@pytest.mark.parametrize("channels, group_size", [(16, 2), (12, 3)])
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("kernel_size", [1, 3])
-def test_formats_and_compilation(channels, group_size, dims, kernel_size):
+TREES = (16, 2), (12, 3)
+
+
+@pytest.mark.parametrize(
+    "tree, dims, kernel_size",
+    [
+        # Half of them have every pair of values.
+        pytest.param(tree, dims, kernel, marks=() if even else pytest.mark.whole)
+        for tree, dims, kernel in product(TREES, (2, 3), (1, 3))
+        for even in [(tree == TREES[0]) == ((dims == 2) == (kernel == 1))]
+    ],
+    ids=str,
+)
+def test_formats_and_compilation(tree, dims, kernel_size):
+    channels, group_size = tree
     layer = TAM(channels, group_size, kernel_size, dims).double()
     for conv, act in zip(layer.tree[0::2], layer.tree[1::2]):
         nn.init.uniform_(conv.bias, -0.5, 0.5)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from grafted import (
     BOTTLENECKS,
+    FOUR_STAGES,
     GRAFTS,
     MATRIX,
     MOBILE_GRAFTS,
@@ -219,9 +220,10 @@ class TestFeedback:
     @EACH
     def test_is_the_formula(self, backbone, steps):
         for distance in (1, 2, 3) if backbone[1] == BOTTLENECKS else (1, 2):
-            grafts = [dict(type="attn_mm.TD", steps=steps, distance=distance, stages=(2, 3))]
-            net = shake(build(backbone, grafts)).double()
-            for block, training in itertools.product((net.layer3[0], net.layer4[1]), (False, True)):
+            grafts = [dict(type="attn_mm.TD", steps=steps, distance=distance, stages=(1, 2))]
+            net = shake(build(backbone, grafts))
+            blocks = net.layer2[0].double(), net.layer3[1].double()
+            for block, training in itertools.product(blocks, (False, True)):
                 block.zero_grad()
                 block.train(training)
                 twin = copy.deepcopy(block)
@@ -251,7 +253,7 @@ class TestFeedback:
         torch.save(upstream.state_dict(), tmp_path / "plain.pth")
         net = build(backbone, [dict(type="attn_mm.TD", steps=3)])
         load_checkpoint(net, str(tmp_path / "plain.pth"), strict=False)
-        block = net.layer4[0]
+        block = net.layer3[0]
         last = find_family(block).units(block)[-1]
         for norms in block.td.norms:
             for key, value in last.norm.state_dict().items():
@@ -287,7 +289,7 @@ class TestUpstreamOptions:
         plain, saving = (grafted(backbone, graft, with_cp=with_cp).double() for with_cp in (False, True))
         saving.load_state_dict(plain.state_dict())
         runs, x = [], picture(backbone, dtype=torch.float64)
-        units = find_family(saving.layer4[-1]).units(saving.layer4[-1])
+        units = find_family(saving.layer3[-1]).units(saving.layer3[-1])
         units[0].conv.register_forward_pre_hook(lambda m, args: runs.append(1))
         maps, expected = outputs(saving, x), outputs(plain, x)
         torch.testing.assert_close(maps, expected, **CLOSE)
@@ -376,7 +378,9 @@ class TestUpstreamOptions:
         backbone = (kind, 18)
         options = dict(pretrained=path)
         options |= (
-            dict(base_channels=64, pretrained2d=True) if is_3d(backbone) else dict(torchvision_pretrain=True)
+            dict(base_channels=64, pretrained2d=True)
+            if is_3d(backbone)
+            else dict(torchvision_pretrain=True, **FOUR_STAGES)
         )
         net = build(backbone, [dict(type="attn_mm.CBAM"), dict(type="attn_mm.TD")], **options)
         log.clear()
@@ -404,7 +408,7 @@ class TestUpstreamOptions:
     def test_hooks_on_conv_modules_fire(self):
         net = build(("mmaction.ResNet", 18), [dict(type="attn_mm.SE")])
         seen = []
-        net.layer4[1].conv2.register_forward_hook(lambda m, args, y: seen.append(y.shape))
+        net.layer3[1].conv2.register_forward_hook(lambda m, args, y: seen.append(y.shape))
         net(picture(("mmaction.ResNet", 18)))
         assert len(seen) == 1
 
@@ -568,14 +572,16 @@ class TestTDAFOnMMAction:
         anars = copy.deepcopy(in_mode(net, training)).anars
         attention = [lambda x, n, anar=anar: run_in_flow(n - 1, anar, x) for anar in anars]
         x = torch.randn(2, 3, *((8, 40, 40) if is_3d(backbone) else (49, 65)), dtype=torch.float64)
-        expected, masks = reference.r2dns([stage(i) for i in range(4)], attention, x, 3)
+        expected, masks = reference.r2dns([stage(i) for i in range(len(net.res_layers))], attention, x, 3)
         torch.testing.assert_close(outputs(net, x), expected, **CLOSE)
         assert masks and (not is_3d(backbone) or next(iter(masks.values())).dim() == 5)
 
     @BACKBONES
     def test_learns_and_gives_one_map_bare(self, backbone):
         net = build(
-            backbone, [dict(type="attn_mm.TDAF", width=64), dict(type="attn_mm.SE")], out_indices=(3,)
+            backbone,
+            [dict(type="attn_mm.TDAF", width=64), dict(type="attn_mm.SE")],
+            out_indices=config(backbone)["out_indices"][-1:],
         )
         y = in_mode(net, True)(torch.randn(2, 3, *((8, 40, 40) if is_3d(backbone) else (49, 65))))
         assert isinstance(y, torch.Tensor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from grafted import (
     GRAFTS,
     MATRIX,
     MOBILE_GRAFTS,
+    THREE_STAGES,
     TWO_STAGES,
     build,
     build_short,
@@ -71,6 +73,8 @@ CASES = [
 CASES += [
     pytest.param((*case, False), id=f"{name(case[0])}-{case[1]}", marks=pytest.mark.whole) for case in WHOLE
 ]
+# A quarter of an export's time: test_one_call_exports_to_onnx has it in every run.
+OPTIMIZE = "ATTN_MM_WHOLE_MATRIX" in os.environ
 # Whether torch's exporter to ONNX takes any number of images.
 DYNAMIC = "dynamic_shapes" in inspect.signature(torch.onnx.export).parameters
 
@@ -86,8 +90,10 @@ def assert_close(maps, expected, share=1e-4):
 def network(backbone, graft, short):
     """A narrow network in eval mode."""
     table = MOBILE_TABLE if "Mobile" in backbone[0] else TABLE
-    # The grafts of "all" are in two stages.
-    options = TWO_STAGES if short and graft == "all" and table is TABLE else {}
+    options = {}
+    if short and table is TABLE and graft in ("all", *FLOWS):
+        # The grafts of "all" are in two stages; three have an attention over another's result.
+        options = TWO_STAGES if graft == "all" else THREE_STAGES
     net = (build_short if short else build)(backbone, copy.deepcopy(table[graft]), **options)
     return settle(shake(net), picture(backbone, batch=4))
 
@@ -131,7 +137,7 @@ def test_runs_in_onnx_runtime_with_any_batch(case, program, tmp_path):
     net, backbone = case
     path, x = str(tmp_path / "net.onnx"), picture(backbone, batch=3)
     with torch.no_grad():
-        torch.onnx.export(program, (), path, dynamo=True, verbose=False)
+        torch.onnx.export(program, (), path, dynamo=True, optimize=OPTIMIZE, verbose=False)
         expected = outputs(net, x)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     maps = session.run(None, {session.get_inputs()[0].name: x.numpy()})

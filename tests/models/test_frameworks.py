@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from small import shorten
+from small import narrow, shorten
 from torch import nn
 
 GRAFTS = """[
@@ -76,6 +76,7 @@ def test_trains_one_step(base, grafts, tmp_path, monkeypatch):
     model = Config.fromfile(path).model
     model.backbone.backbone.pop("pretrained", None)
     shorten(model, scope, monkeypatch)
+    narrow(model, scope)
     with DefaultScope.overwrite_default_scope(scope):
         net = MODELS.build(model)
         assert isinstance(net.backbone, nn.Module) and net.backbone.attn_mm.modules

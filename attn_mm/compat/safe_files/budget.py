@@ -13,8 +13,6 @@ import pickle
 from typing import Any, NoReturn
 
 import numpy as np
-from mmengine.logging import HistoryBuffer, MessageHub
-from mmengine.structures import BaseDataElement
 
 _FREE = 64 << 20
 # Bytes of Python objects for each byte of a file. Tuples of two small integers need about 30.
@@ -64,7 +62,13 @@ class Budget:
             self._refuse("tensors")
 
 
-_RECORDS = (argparse.Namespace, BaseDataElement, HistoryBuffer, MessageHub)
+_records: tuple[type, ...] = (argparse.Namespace,)
+
+
+def add_records(types: tuple[type, ...]) -> None:
+    """Let :func:`check_tree` look into the attributes of objects of these types."""
+    global _records
+    _records += types
 
 
 def _children(item: Any) -> list:
@@ -74,7 +78,7 @@ def _children(item: Any) -> list:
         return list(item)
     if isinstance(item, np.ndarray):
         return item.ravel().tolist() if item.dtype == object else []
-    return _attributes(item) if isinstance(item, _RECORDS) else []
+    return _attributes(item) if isinstance(item, _records) else []
 
 
 def _attributes(item: Any) -> list:

@@ -16,11 +16,9 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 import torch
-from mmengine.config import ConfigDict
 
-from attn_mm.compat.safe_files.allowed import CLASSES, STATES, named, path_of
+from attn_mm.compat.safe_files.allowed import DICTS, STATES, builder_of, find, path_of
 from attn_mm.compat.safe_files.arguments import (
-    Call,
     ForbiddenGlobal,
     StorageKind,
     expect,
@@ -29,15 +27,7 @@ from attn_mm.compat.safe_files.arguments import (
 )
 from attn_mm.compat.safe_files.budget import Budget, Refused
 
-_DICTS = {
-    dict: dict.__setitem__,
-    collections.OrderedDict: collections.OrderedDict.__setitem__,
-    collections.defaultdict: dict.__setitem__,
-    collections.Counter: dict.__setitem__,
-    ConfigDict: dict.__setitem__,
-}
 _MOST_MARKS = 10_000
-_BUILDERS = {id(cls): build for cls, build in CLASSES.items()}
 
 
 def _trusted() -> dict[str, Any]:
@@ -55,6 +45,19 @@ def _described(item: Any) -> str:
     if type(item) is StorageKind:
         return "the constructor of a torch storage"
     return path_of(item) if hasattr(item, "__qualname__") else f"a call or change of a {type(item).__name__}"
+
+
+class _NoLonger:
+    """A file that takes no memory for more bytes than it has."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file, self._size = file, size
+        self.readline = file.readline
+
+    def read(self, size: int) -> bytes:
+        if size > self._size:
+            raise pickle.UnpicklingError(f"it names {size} bytes, and has {self._size}")
+        return self._file.read(size)
 
 
 class Unpickler(pickle._Unpickler):
@@ -75,7 +78,7 @@ class Unpickler(pickle._Unpickler):
     pop_mark: Callable[[], list[Any]]
 
     def __init__(self, file: IO[bytes], budget: Budget, encoding: str = "utf-8") -> None:
-        super().__init__(file, encoding=encoding)
+        super().__init__(_NoLonger(file, budget.size), encoding=encoding)
         self.budget = budget
 
     def torch_file(self, data: bytes) -> Any:
@@ -93,9 +96,9 @@ class Unpickler(pickle._Unpickler):
         if module.startswith("numpy.core"):  # what NumPy 1 calls numpy._core
             module = module.replace("numpy.core", "numpy._core", 1)
         path = f"{module}.{name}"
-        known = named()
-        if path in known:
-            return known[path]
+        known = find(path)
+        if known is not None:
+            return known
         trusted = _trusted()
         if path in trusted:
             return trusted[path]
@@ -104,8 +107,7 @@ class Unpickler(pickle._Unpickler):
     def _call(self, function: Any, args: Any) -> Any:
         self.budget.take_objects(100)
         expect(type(args) is tuple, "call")
-        # By identity: what is called may be anything, also what can't be hashed.
-        build = function.build if type(function) is Call else _BUILDERS.get(id(function))
+        build = builder_of(function)
         if build is not None:
             try:
                 return build(self, *args)
@@ -213,8 +215,8 @@ class Unpickler(pickle._Unpickler):
 
     def load_bytearray8(self) -> None:
         length = int.from_bytes(self.read(8), "little")
-        # Read first: the length may be any, and an array of it is memory.
-        self.append(bytearray(self.read(min(length, self.budget.size + 1))))
+        # Read first: an array of any length is memory.
+        self.append(bytearray(self.read(length)))
 
     def load_append(self) -> None:
         value = self.stack.pop()
@@ -243,7 +245,7 @@ class Unpickler(pickle._Unpickler):
 
     def _set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
-        set_item = _DICTS.get(type(target))
+        set_item = DICTS.get(type(target))
         if set_item is None or len(items) % 2:
             raise Refused("its dict is malformed")
         self.budget.take_objects(50 * len(items))

@@ -6,8 +6,6 @@ import collections
 import datetime
 from typing import Any
 
-from mmengine.config import ConfigDict
-
 from attn_mm.compat.safe_files.arguments import (
     Builder,
     Call,
@@ -38,7 +36,8 @@ def _set(cls: type) -> Builder:
     return build
 
 
-def _pairs(reader: Reader, items: Any) -> dict:
+def pairs(reader: Reader, items: Any) -> dict:
+    """A dict from a dict, or from pairs of a key and a value."""
     if type(_copied(reader, items, (list, tuple, dict), "dict")) is not dict:
         expect(all(type(pair) in (list, tuple) and len(pair) == 2 for pair in items), "dict")
         expect_keys(key for key, _ in items)
@@ -46,12 +45,12 @@ def _pairs(reader: Reader, items: Any) -> dict:
 
 
 def _ordered(reader: Reader, items: Any = ()) -> collections.OrderedDict:
-    return collections.OrderedDict(_pairs(reader, items) if items else ())
+    return collections.OrderedDict(pairs(reader, items) if items else ())
 
 
 def _counter(reader: Reader, items: Any = ()) -> collections.Counter:
     counter: collections.Counter = collections.Counter()
-    dict.update(counter, _pairs(reader, items))
+    dict.update(counter, pairs(reader, items))
     return counter
 
 
@@ -61,13 +60,6 @@ _FACTORIES = (list, dict, set, int, float, str, tuple, bool, collections.Ordered
 def _default(reader: Reader, factory: Any = None) -> collections.defaultdict:
     expect(factory is None or factory in _FACTORIES, "defaultdict")
     return collections.defaultdict(factory)
-
-
-def _config(reader: Reader, items: Any = ()) -> ConfigDict:
-    config = ConfigDict()
-    # Not through its constructor, which copies every nested dict.
-    dict.update(config, _pairs(reader, items))
-    return config
 
 
 def _deque(reader: Reader, items: Any = (), longest: Any = None) -> collections.deque:
@@ -139,5 +131,4 @@ CLASSES: dict[type, Builder] = {
     datetime.date: _time(datetime.date),
     datetime.datetime: _time(datetime.datetime),
     datetime.timedelta: _time(datetime.timedelta),
-    ConfigDict: _config,
 }

@@ -1,4 +1,4 @@
-"""ResNets of mmdet, mmpose, mmpretrain and mmaction, in 2D and 3D, and the package's own staged backbones."""
+"""ResNets of mmdet, mmpose and mmpretrain and what is built of their blocks, and our own staged backbones."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attn_mm.graft.families.family import Family, Split, Stage, Step, Unit, as_it_is, from_conv_module
+from attn_mm.graft.families.family import Family, Split, Stage, Step, Unit, as_it_is
 
 
-def _conv_and_norm(block: Any) -> list[Unit]:
+def conv_and_norm(block: Any) -> list[Unit]:
+    """The units of a residual block that names its layers ``conv1``, ``norm1`` and so on."""
     last = 3 if hasattr(block, "conv3") else 2
     return [
         Unit(
@@ -18,21 +19,17 @@ def _conv_and_norm(block: Any) -> list[Unit]:
             getattr(block, f"conv{k}"),
             getattr(block, f"norm{k}"),
             block.relu if k < last else None,
-            _mmdet_plugins(block, k),
+            mmdet_plugins(block, k),
         )
         for k in range(1, last + 1)
     ]
 
 
-def _mmdet_plugins(block: Any, k: int) -> tuple[nn.Module, ...]:
+def mmdet_plugins(block: Any, k: int) -> tuple[nn.Module, ...]:
+    """What mmdet's own ``plugins`` put behind the ``k``-th convolution."""
     if not getattr(block, "with_plugins", False):
         return ()
     return tuple(getattr(block, name) for name in getattr(block, f"after_conv{k}_plugin_names"))
-
-
-def _conv_modules(block: Any) -> list[Unit]:
-    names = ("conv1", "conv2", "conv3") if hasattr(block, "conv3") else ("conv1", "conv2")
-    return [from_conv_module(name, getattr(block, name)) for name in names]
 
 
 def downsampled(block: Any, x: Tensor) -> Tensor:
@@ -45,14 +42,18 @@ def relu(block: Any, x: Tensor) -> Tensor:
     return block.relu(x)
 
 
-def _relu_and_non_local(block: Any, x: Tensor) -> Tensor:
-    x = block.relu(x)
-    return block.non_local_block(x) if block.non_local else x
+def _conv_norm_se(block: Any) -> list[Unit]:
+    *units, last = conv_and_norm(block)
+    return [*units, last._replace(then=(*last.then, block.se_layer))]
 
 
-_RESIDUAL = Family(_conv_and_norm, downsampled, relu)
-_RESIDUAL_OF_MODULES = Family(_conv_modules, downsampled, relu)
-_RESIDUAL_3D = Family(_conv_modules, downsampled, _relu_and_non_local)
+def _conv_norm_attention(block: Any) -> list[Unit]:
+    *units, last = conv_and_norm(block)
+    return [*units, last if block.attention is None else last._replace(then=(block.attention,))]
+
+
+_RESIDUAL = Family(conv_and_norm, downsampled, relu)
+_RESIDUAL_SE = Family(_conv_norm_se, downsampled, relu)
 
 FAMILIES: dict[str, Family] = {
     "attn_mm.models.backbones.wide_resnet.WideBlock": _RESIDUAL,
@@ -60,12 +61,15 @@ FAMILIES: dict[str, Family] = {
     "mmdet.models.backbones.resnet.Bottleneck": _RESIDUAL,
     "mmpose.models.backbones.resnet.BasicBlock": _RESIDUAL,
     "mmpose.models.backbones.resnet.Bottleneck": _RESIDUAL,
+    "mmpose.models.backbones.seresnet.SEBottleneck": _RESIDUAL_SE,
+    "mmpose.models.backbones.vipnas_resnet.ViPNAS_Bottleneck": Family(
+        _conv_norm_attention, downsampled, relu
+    ),
     "mmpretrain.models.backbones.resnet.BasicBlock": _RESIDUAL,
     "mmpretrain.models.backbones.resnet.Bottleneck": _RESIDUAL,
-    "mmaction.models.backbones.resnet.BasicBlock": _RESIDUAL_OF_MODULES,
-    "mmaction.models.backbones.resnet.Bottleneck": _RESIDUAL_OF_MODULES,
-    "mmaction.models.backbones.resnet3d.BasicBlock3d": _RESIDUAL_3D,
-    "mmaction.models.backbones.resnet3d.Bottleneck3d": _RESIDUAL_3D,
+    "mmpretrain.models.backbones.seresnet.SEBottleneck": _RESIDUAL_SE,
+    "mmseg.models.backbones.resnet.BasicBlock": _RESIDUAL,
+    "mmseg.models.backbones.resnet.Bottleneck": _RESIDUAL,
 }
 
 
@@ -79,24 +83,23 @@ def _cifar_stem(backbone: Any, x: Tensor) -> Tensor:
     return backbone.relu(backbone.norm1(backbone.conv1(x)))
 
 
-def _conv_and_pool(backbone: Any, x: Tensor) -> Tensor:
-    return backbone.maxpool(backbone.conv1(x))
-
-
-def _mmaction_stem(backbone: Any, x: Tensor) -> Tensor:
-    return _conv_and_pool(backbone, x) if getattr(backbone, "with_pool1", True) else backbone.conv1(x)
-
-
-def _pool2(backbone: Any, x: Tensor) -> Tensor:
-    return backbone.pool2(x) if getattr(backbone, "with_pool2", False) else x
+def _regnet_stem(backbone: Any, x: Tensor) -> Tensor:
+    return backbone.relu(backbone.norm1(backbone.conv1(x)))
 
 
 def _own_stem(backbone: Any, x: Tensor) -> Tensor:
     return backbone.stem(x)
 
 
-def _staged(stem: Step, after_first: Step = as_it_is, bare: bool = False) -> Split:
-    return Split(partial(_res_layers, stem, after_first), _last_blocks, _all_stages, bare)
+def staged(stem: Step, after_first: Step = as_it_is, bare: bool = False) -> Split:
+    """The split of a backbone whose stages are its ``res_layers``.
+
+    Args:
+        stem: what runs before the first.
+        after_first: what runs behind it.
+        bare: see :class:`Split`.
+    """
+    return Split(partial(_res_layers, stem, after_first), _all_stages, _last_blocks, bare=bare)
 
 
 # Partial functions, not closures: torch 2.4 compiles no closure that is made in another.
@@ -117,16 +120,22 @@ def _last_blocks(backbone: Any) -> list[nn.Module]:
     return [getattr(backbone, name)[-1] for name in backbone.res_layers[:-1]]
 
 
-_RESNET = _staged(_resnet_stem)
-_MMACTION = _staged(_mmaction_stem, _pool2, bare=True)
+_RESNET = staged(_resnet_stem)
 
 SPLITS: dict[str, Split] = {
-    "attn_mm.models.backbones.staged.StagedBackbone": _staged(_own_stem),
-    "mmaction.models.backbones.resnet.ResNet": _MMACTION,
-    "mmaction.models.backbones.resnet2plus1d.ResNet2Plus1d": _staged(_conv_and_pool, bare=True),
-    "mmaction.models.backbones.resnet3d.ResNet3d": _MMACTION,
+    "attn_mm.models.backbones.staged.StagedBackbone": staged(_own_stem),
     "mmdet.models.backbones.resnet.ResNet": _RESNET,
     "mmpose.models.backbones.resnet.ResNet": _RESNET,
+    "mmpose.models.backbones.vipnas_resnet.ViPNAS_ResNet": _RESNET,
     "mmpretrain.models.backbones.resnet.ResNet": _RESNET,
-    "mmpretrain.models.backbones.resnet_cifar.ResNet_CIFAR": _staged(_cifar_stem),
+    **dict.fromkeys(
+        (
+            "mmdet.models.backbones.regnet.RegNet",
+            "mmpose.models.backbones.regnet.RegNet",
+            "mmpretrain.models.backbones.regnet.RegNet",
+        ),
+        staged(_regnet_stem),
+    ),
+    "mmpretrain.models.backbones.resnet_cifar.ResNet_CIFAR": staged(_cifar_stem),
+    "mmseg.models.backbones.resnet.ResNet": _RESNET,
 }

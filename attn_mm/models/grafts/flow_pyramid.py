@@ -18,7 +18,7 @@ from attn_mm.graft.checkpointing import checkpoint_by_flow
 from attn_mm.graft.grafted import Flows, Grafted, record_of
 from attn_mm.graft.options import check_whole
 from attn_mm.graft.swap import swap_class
-from attn_mm.layers import MFBN, convert_multi_flow
+from attn_mm.layers import convert_multi_flow
 from attn_mm.layers.ops.execution import run_in_flow
 from attn_mm.layers.r2dns import pyramid
 from attn_mm.models.grafts.turns import Turn, graft
@@ -65,14 +65,6 @@ def flow_pyramid(backbone: Any, flows: int = 3) -> list[nn.Module]:
         raise TypeError(f"{type(backbone).__name__} also runs by rfp_forward, which has no flows")
     record_of(backbone).flows = Flows("FlowPyramid", flows)
     convert_multi_flow(backbone, flows)
-    checkpoint_by_flow(_checkpointed(backbone))
+    checkpoint_by_flow(backbone)
     swap_class(backbone, FlowPyramidMixin)
     return []
-
-
-def _checkpointed(backbone: nn.Module) -> list[nn.Module]:
-    """The checkpointed modules whose norms must know the flow when they run again in the backward pass."""
-    told = {module for module in backbone.modules() if getattr(module, "with_cp", False)}
-    # Modules around a block have the flag only to pass it on.
-    blocks = [module for module in told if not any(inner in told for inner in list(module.modules())[1:])]
-    return [block for block in blocks if any(isinstance(module, MFBN) for module in block.modules())]

@@ -18,7 +18,7 @@ from attn_mm.graft.families import SPLITS
 from attn_mm.graft.families.family import Stage
 from attn_mm.graft.grafted import Flows, RunsStagesInFlows, record_of
 from attn_mm.graft.options import check_whole
-from attn_mm.graft.stages import end_convs, find_split
+from attn_mm.graft.stages import find_split
 from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import forward_owner
 from attn_mm.layers import convert_multi_flow
@@ -68,10 +68,10 @@ def multi_scale(backbone: Any, flows: int = 3) -> list[nn.Module]:
         ValueError: ``flows`` is out of its range.
     """
     split = find_split(backbone)
-    check_whole("flows", flows, 2, len(end_convs(split, backbone)) + 1, why=" (the number of stages)")
-    record_of(backbone).flows = Flows("MultiScale", flows, forward_owner(backbone))
+    ends = tuple(split.indices(backbone))
+    check_whole("flows", flows, 2, len(ends), why=" (the number of stages)")
+    record_of(backbone).flows = Flows("MultiScale", flows, forward_owner(backbone), ends=ends)
     convert_multi_flow(backbone, flows)
-    for name in getattr(backbone, "res_layers", ()):
-        checkpoint_by_flow(getattr(backbone, name))
+    checkpoint_by_flow(backbone)
     swap_class(backbone, MultiScaleMixin)
     return []

@@ -33,10 +33,11 @@ def top_down(
     Jaiswal, Fernando & Tan, TDAM: Top-Down Attention Module for Contextually Guided
     Feature Selection in CNNs, ECCV 2022 (https://arxiv.org/abs/2111.13470, there first
     as TDAN: Top-Down Attention Networks). The last ``distance`` units of a block run
-    ``steps`` times with shared convolutions but separate norms for each step. From the
-    second time on, the branch's previous output modulates their input. The shortcut uses
-    the block's own input. In a MobileNetV3 block the feedback replaces the SE, as in
-    the paper, which doesn't specify where exactly.
+    ``steps`` times with shared convolutions but separate batch norms for each step; layer and group
+    norms are shared. From the second time on, the branch's previous output modulates their
+    input. The shortcut uses the block's own input. In a MobileNetV3 block the feedback replaces the SE, as
+    in the paper, which doesn't specify where exactly. In a ConvNeXt block ``distance=1`` re-runs the second
+    pointwise layer and ``distance=2`` both, as in the authors' later code.
 
     Args:
         backbone: a built backbone.
@@ -75,8 +76,14 @@ def _feed_back(block: Any, steps: int, distance: int, options: dict) -> nn.Modul
         del block.se
         block.with_se = False
         units = family_of(block).units(block)
-    as_torch(units[-1].conv)
     rerun = units[len(units) - distance :]
+    for unit in rerun:
+        as_torch(unit.conv)
+        if unit.parts:
+            raise ValueError(
+                f"distance={distance} would run {unit.name} of {name} again, which has several convolutions: "
+                f"use distance={len(units) - units.index(unit) - 1}"
+            )
     top = units[-1].out_channels
     bottom = rerun[0].in_channels if rerun else top
     attention = TopDownAttention(bottom, top, dims=units[-1].dims, **options)

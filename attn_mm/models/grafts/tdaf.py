@@ -8,7 +8,6 @@ part of the first, as in the paper's ResNets (section 4.1).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from attn_mm.graft.grafted import Flows, RunsStagesInFlows, record_of
 from attn_mm.graft.hidden import add_child
 from attn_mm.graft.options import check_whole
 from attn_mm.graft.own_init import OwnStart
-from attn_mm.graft.stages import end_convs, find_split
+from attn_mm.graft.stages import attended_maps, find_split
 from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import forward_owner
 from attn_mm.layers import ANAR, convert_multi_flow, r2dns
@@ -35,7 +34,6 @@ class TDAFMixin(RunsStagesInFlows):
 
     recorded_call = "_recur"
     anars: ANARs
-    out_indices: Sequence[int]
 
     def flow_stages(self) -> list[Stage]:
         """The stages that the flows run: the backbone's, with the stem as part of the first."""
@@ -62,9 +60,11 @@ class TDAFMixin(RunsStagesInFlows):
         return run(x, masks), masks_as_attention(masks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | Tensor:
-        """Compute the last flow's maps of the stages in ``out_indices`` for ``x`` ``(N, C, *size)``."""
+        """Compute what the backbone returns, of the last flow's maps, for ``x`` ``(N, C, *size)``."""
         split = SPLITS[self.flows.upstream_forward]
-        maps = tuple(y for i, y in zip(split.indices(self), self._recur(x)) if i in self.out_indices)
+        ends = self.flows.ends
+        returned = split.outs(self, ends[-1] + 1)
+        maps = tuple(split.give(self, i, y) for i, y in zip(ends, self._recur(x)) if i in returned)
         return maps[0] if split.bare and len(maps) == 1 else maps
 
     def attention_masks(self, x: Tensor) -> dict[tuple[int, int], Tensor]:
@@ -120,23 +120,22 @@ def top_down_flows(
     if not isinstance(streams, bool):
         raise ValueError(f"streams must be True or False, got {streams!r}")
     split = find_split(backbone)
-    convs = end_convs(split, backbone)
-    check_whole("flows", flows, 2, len(convs) + 1, why=" (the number of stages)")
-    check_recursion(len(convs) + 1, flows, len(convs), eta, first_mask)
-    indices = split.indices(backbone)
-    if not set(backbone.out_indices) <= set(indices):
+    ends = tuple(split.indices(backbone))
+    returned = split.outs(backbone, ends[-1] + 1)
+    if not set(returned) <= set(ends):
         raise ValueError(
-            f"out_indices must be in {', '.join(map(str, indices))}, the stages into which TDAF splits "
-            f"{type(backbone).__name__}, got {tuple(backbone.out_indices)}"
+            f"out_indices must be in {', '.join(map(str, ends))}, the stages into which TDAF splits "
+            f"{type(backbone).__name__}, got {tuple(returned)}"
         )
+    channels, dims = attended_maps(split, backbone)
+    check_whole("flows", flows, 2, len(ends), why=" (the number of stages)")
+    check_recursion(len(ends), flows, len(channels), eta, first_mask)
     owner = forward_owner(backbone)
-    record_of(backbone).flows = Flows("TDAF", flows, owner, eta, first_mask, streams)
-    dims: Any = len(convs[0].kernel_size)
-    anars = ANARs(ANAR(conv.out_channels, anar, width, dims, depthwise) for conv in convs)
+    record_of(backbone).flows = Flows("TDAF", flows, owner, eta, first_mask, streams, ends)
+    anars = ANARs(ANAR(width_in, anar, width, dims, depthwise) for width_in in channels)
     add_child(backbone, "anars", anars)
     backbone.anars.init_weights()
     convert_multi_flow(backbone, flows)
-    for name in getattr(backbone, "res_layers", ()):
-        checkpoint_by_flow(getattr(backbone, name))
+    checkpoint_by_flow(backbone)
     swap_class(backbone, TDAFMixin)
     return [backbone.anars]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from datetime import timedelta
 from itertools import pairwise
+from unittest import mock
 
 import mmengine.model
 import pytest
@@ -131,7 +133,8 @@ def on_any_device(norm, x):
 
 def one_of_two_processes(rank, folder):
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    meet = dict(init_method=f"file://{folder}/meet", world_size=2, timeout=timedelta(minutes=2))
+    torch.distributed.init_process_group("gloo", rank=rank, **meet)
     result = {name: run_norm(MFSyncBN, name, PARTS[rank]) for name in NORMS}
     result["bfloat16"] = run_norm(MFSyncBN, "2d", PARTS[rank], torch.bfloat16, torch.bfloat16)
 
@@ -150,9 +153,9 @@ def one_of_two_processes(rank, folder):
     ddp = DistributedDataParallel(net, broadcast_buffers=False)
     result["network"] = run_network(ddp, PARTS[rank], scale=2.0)
 
-    nn.SyncBatchNorm.forward = on_any_device
-    for name in GRAFTS:
-        result[name] = run_grafted(name, "SyncBN", slice(rank, rank + 1))
+    with mock.patch.object(nn.SyncBatchNorm, "forward", on_any_device):
+        for name in GRAFTS:
+            result[name] = run_grafted(name, "SyncBN", slice(rank, rank + 1))
     torch.save(result, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -163,7 +166,11 @@ def two_processes(tmp_path_factory):
     from layers.ops.test_sync_norm import one_of_two_processes
 
     folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(one_of_two_processes, (str(folder),), nprocs=2)
+    # This process is the second: another would take some seconds to import what this one has.
+    first = torch.multiprocessing.spawn(one_of_two_processes, (str(folder),), nprocs=1, join=False)
+    one_of_two_processes(1, str(folder))
+    while not first.join():
+        pass
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

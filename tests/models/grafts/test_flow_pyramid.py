@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from grafted import NARROW, backward, in_mode, shake
+from grafted import NARROW, THREE_STAGES, backward, in_mode, shake
 from layers import reference
 from mmengine.registry import MODELS
 from torch import nn
@@ -31,7 +31,10 @@ BACKBONES = [
     ("mmpose.MobileNetV2", dict(widen_factor=0.25)),
     ("mmdet.ResNet", dict(depth=18, norm_eval=False, **NARROW)),
     ("mmpretrain.ResNet", dict(depth=18, **NARROW)),
-    ("mmaction.ResNet", dict(depth=18, pretrained=None, norm_eval=False)),
+    (
+        "mmaction.ResNet",
+        dict(depth=18, pretrained=None, norm_eval=False, **(THREE_STAGES | dict(out_indices=(2,)))),
+    ),
 ]
 # HRNet adds maps that it has halved and doubled; a wide network is slow.
 SIZES = {"mmpose.HRNet": (64, 96), "mmaction.ResNet": (33, 49)}

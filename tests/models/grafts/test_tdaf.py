@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -197,8 +198,14 @@ class TestIsTheRecursionOverTheUpstreamLayers:
         self.assert_same_run(backbone, training)
 
     @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-    @pytest.mark.parametrize("frames", [9, 12])
-    @pytest.mark.parametrize("backbone", VIDEO, ids=lambda b: f"{b[0]}-{b[1]}")
+    @pytest.mark.parametrize(
+        "backbone, frames",
+        [
+            pytest.param(b, frames, marks=pytest.mark.whole if frames == 12 and b != VIDEO[0] else ())
+            for b, frames in product(VIDEO, (9, 12))
+        ],
+        ids=str,
+    )
     def test_of_videos(self, backbone, frames, training):
         # Maps end with one place: a norm over two values would make a difference of rounding a large one.
         self.assert_same_run(backbone, training, size=(frames, 25, 20), batch=8, anar=5)
@@ -475,8 +482,14 @@ class TestCompilers:
         yield
         torch._dynamo.reset()
 
+    # The others' programs are test_exported_it_equals_eager's and tests/models/test_deployment.py's.
     @pytest.mark.parametrize(
-        "framework, training", [("mmdet", True), ("mmdet", False), ("mmpose", True), ("mmpretrain", True)]
+        "framework, training",
+        [
+            ("mmdet", True),
+            ("mmdet", False),
+            *(pytest.param(other, True, marks=pytest.mark.whole) for other in ("mmpose", "mmpretrain")),
+        ],
     )
     def test_compiled_whole_it_equals_eager(self, framework, training):
         net = shake(build((f"{framework}.ResNet", 18))).double().train(training)
