@@ -14,7 +14,7 @@ nox.options.sessions = ["default", "oldest", "newest", "python312", "compiled_mm
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 DEFAULT = PROJECT["tool"]["uv"]["constraint-dependencies"]
-FRAMEWORKS = "det,pose,action,pretrain"
+FRAMEWORKS = "det,pose,action,pretrain,seg"
 
 
 def install_package(

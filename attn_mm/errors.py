@@ -160,17 +160,15 @@ def one_line(message: str) -> str:
     text = " ".join(message.split())
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     for path in sorted((word for word in text.split() if "/" in word), key=len, reverse=True):
-        if len(text) > _LONGEST:
-            text = text.replace(
-                path, _without_middle(path, max(_LONGEST_PATH, len(path) + _LONGEST - len(text)))
-            )
+        longest = max(_LONGEST_PATH, len(path) + _LONGEST - len(text))
+        if len(path) > longest and len(text) > _LONGEST:
+            text = text.replace(path, _without_middle(path, longest, beginning=longest // 3))
     # What to do is at the end.
-    return _without_middle(text, _LONGEST)
+    return _without_middle(text, _LONGEST, beginning=_LONGEST * 2 // 3)
 
 
-def _without_middle(text: str, longest: int) -> str:
-    """The beginning of a text, and more of its end, if it is longer than that."""
-    beginning = longest // 3
+def _without_middle(text: str, longest: int, beginning: int) -> str:
+    """The beginning and the end of a text, if it is longer than that."""
     return text if len(text) <= longest else f"{text[:beginning]}...{text[beginning + 3 - longest :]}"
 
 

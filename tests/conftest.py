@@ -111,14 +111,18 @@ def small_demos(monkeypatch, tmp_path_factory):
     from attn_mm.frameworks.mmpose import demo as pose
     from attn_mm.frameworks.mmpretrain import demo as classification
     from attn_mm.frameworks.mmpretrain import multilabel_demo as multilabel
+    from attn_mm.frameworks.mmseg import demo as segmentation
 
     root = tmp_path_factory.getbasetemp() / "cache"
     shapes, persons, motions = detection.make_shapes, pose.make_persons, action.make_motions
-    pictures = classification.make_pictures
+    pictures, label_maps = classification.make_pictures, segmentation.make_label_maps
     for demo in (detection, multilabel):
         monkeypatch.setattr(demo, "make_shapes", lambda **size: shapes(root, num_train=8, num_val=6, **size))
     monkeypatch.setattr(pose, "make_persons", lambda: persons(root, num_train=4, num_val=6))
     monkeypatch.setattr(action, "make_motions", lambda **size: motions(root, num_train=4, num_val=6, **size))
+    monkeypatch.setattr(
+        segmentation, "make_label_maps", lambda **size: label_maps(root, num_train=8, num_val=6, **size)
+    )
     monkeypatch.setattr(
         classification, "make_pictures", lambda **size: pictures(root, num_train=8, num_val=6, **size)
     )

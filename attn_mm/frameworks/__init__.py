@@ -21,6 +21,7 @@ _LOCATIONS = {
     "mmpose": "attn_mm.frameworks.mmpose:MMPose",
     "mmaction": "attn_mm.frameworks.mmaction:MMAction",
     "mmpretrain": "attn_mm.frameworks.mmpretrain:MMPretrain",
+    "mmseg": "attn_mm.frameworks.mmseg:MMSeg",
 }
 
 

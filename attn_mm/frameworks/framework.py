@@ -35,13 +35,13 @@ class ShowHook:
     Attributes:
         type: name of the hook.
         switch: its option that turns it on.
-        folder: its option for the output folder.
+        folder: its option for the output folder; None where it has none.
         has_interval: whether it skips pictures unless its option ``interval`` is 1.
     """
 
     type: str
     switch: str
-    folder: str
+    folder: str | None
     has_interval: bool = False
 
 

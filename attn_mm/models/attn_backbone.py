@@ -14,14 +14,14 @@ from attn_mm.registry import MODELS, attention_around
 
 @MODELS.register_module(name="AttnBackbone")
 @attention_around(itemgetter("backbone"))
-def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
+def attn_backbone(backbone: dict, grafts: Sequence[dict], pretrained: str | None = None) -> nn.Module:
     """Build an upstream backbone and graft attention onto it.
 
     Returns the upstream backbone object itself. Its parameters keep their names, so its
     checkpoints load, and its options keep their meaning.
 
     Args:
-        backbone: config of any backbone of mmdet, mmpose, mmpretrain or mmaction whose blocks
+        backbone: config of any backbone of a framework whose blocks
             are known, see :data:`attn_mm.graft.families.FAMILIES`.
         grafts: dicts with a ``type``: a graft (``attn_mm.AWConv``, ``attn_mm.TD``,
             ``attn_mm.TDAF``, ``attn_mm.FlowPyramid``, ``attn_mm.MultiScale``, ``attn_mm.CUDAGraph``, see
@@ -30,6 +30,8 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
             see :func:`attn_mm.models.grafts.layer.put_layer`.
             They are applied by their :class:`attn_mm.registry.Turn`: AWConv, layers as listed, TD, one
             of TDAF, FlowPyramid and MultiScale, CUDAGraph.
+        pretrained: weights that the model's own ``pretrained`` names, which mmsegmentation's models hand to
+            their backbone.
 
     Returns:
         The grafted backbone.
@@ -39,17 +41,20 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict]) -> nn.Module:
     """
     # Before the backbone is built, which can take longer than to say what is wrong.
     check_grafts(grafts)
+    if pretrained is not None:
+        backbone = {**backbone, "pretrained": pretrained}
     return graft_onto(MMENGINE_MODELS.build(backbone), grafts)
 
 
 @MODELS.register_module(name="TDAF")
 @attention_around(itemgetter("backbone"))
-def tdaf(backbone: dict, **options) -> nn.Module:
+def tdaf(backbone: dict, pretrained: str | None = None, **options) -> nn.Module:
     """Build an upstream backbone and graft TDAF's top-down recursion onto it.
 
     Args:
         backbone: config of a staged backbone, see :data:`attn_mm.graft.families.SPLITS`, or of an
             ``attn_mm.AttnBackbone`` around one.
+        pretrained: see :func:`attn_backbone`.
         options: see :func:`attn_mm.models.grafts.tdaf.top_down_flows`.
 
     Returns:
@@ -58,4 +63,4 @@ def tdaf(backbone: dict, **options) -> nn.Module:
     Raises:
         ConfigError: the backbone can't be split into stages, or an option is out of its range.
     """
-    return attn_backbone(backbone, [dict(type="attn_mm.TDAF", **options)])
+    return attn_backbone(backbone, [dict(type="attn_mm.TDAF", **options)], pretrained)

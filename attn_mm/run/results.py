@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -32,7 +33,11 @@ class KeepMetrics(Hook):
         self._keep(metrics, runner.test_evaluator)
 
     def _keep(self, metrics: dict[str, float] | None, evaluator: Evaluator) -> None:
-        self.latest = dict(metrics or {})
+        # mmsegmentation's are NumPy's numbers, which JSON doesn't know.
+        self.latest = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in (metrics or {}).items()
+        }
         # attn_mm.datasets.checks.skipped_files gives the metrics this attribute.
         skipped = [metric.skipped for metric in evaluator.metrics if hasattr(metric, "skipped")]
         self.skipped = skipped[0] if skipped else None

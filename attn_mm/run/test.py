@@ -76,7 +76,11 @@ def _show(cfg: Config, name: str, in_window: bool, folder: str | None, wait_time
         raise UserError(f"--show and --show-dir need a {needed}, and {name} has none")
     # The hooks put a relative folder into itself, once more for each batch.
     out = str(make_folder(osp.abspath(folder))) if folder else None
-    hook.update({known.switch: True, known.folder: out, "show": in_window, "wait_time": wait_time})
+    hook.update({known.switch: True, "show": in_window, "wait_time": wait_time})
+    if known.folder:
+        hook[known.folder] = out
+    elif out:
+        cfg.setdefault("visualizer", ConfigDict(type="Visualizer"))["save_dir"] = out
     if known.has_interval:
         hook.interval = 1
 

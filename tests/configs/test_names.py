@@ -10,7 +10,7 @@ import pytest
 from attn_mm.utils.config_names import CONFIGS
 
 NAMES = [path for path in CONFIGS.rglob("*.py") if "_base_" not in path.parts and path.parent != CONFIGS]
-DATA = {"cifar10", "cifar100", "coco", "cub", "dogs", "in1k", "kinetics400", "svhn", "voc"}
+DATA = {"cifar10", "cifar100", "coco", "cub", "dogs", "in1k", "kinetics400", "svhn", "voc", "voc12aug"}
 SCHEDULE = re.compile(r"\d+e|asl|pretrained")
 
 

@@ -264,7 +264,7 @@ def test_another_folder_of_videos(root, tmp_path, capsys, monkeypatch):
     cfg = action_config(root)
     cfg.test_dataloader.dataset.data_prefix.video = "."
     line = fails(capsys, command(root, tmp_path, cfg=cfg), tmp_path / "work")
-    assert f"0.mp4 and 5 more of the videos that {root / 'videos.txt'} lists: no such file" in line
+    assert "0.mp4 and 5 more of the video" in line and "videos.txt lists: no such file" in line
 
 
 def test_mistakes(root, tmp_path, capsys):

@@ -18,6 +18,9 @@ from attn_mm.graft.families import (
     rep_nets,
     resnets,
     shuffle_nets,
+    timm,
+    torchvision,
+    two_branch_nets,
     vgg,
     video_resnets,
 )
@@ -35,6 +38,9 @@ _NETWORKS: Any = (
     rep_nets,
     resnets,
     shuffle_nets,
+    timm,
+    torchvision,
+    two_branch_nets,
     vgg,
     video_resnets,
 )

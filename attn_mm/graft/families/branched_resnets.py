@@ -75,5 +75,6 @@ FAMILIES: dict[str, Family] = {
     "mmdet.models.backbones.resnest.Bottleneck": _RESNEST,
     "mmpose.models.backbones.resnest.Bottleneck": _RESNEST,
     "mmpretrain.models.backbones.resnest.Bottleneck": _RESNEST,
+    "mmseg.models.backbones.resnest.Bottleneck": _RESNEST,
     "mmpose.models.backbones.scnet.SCBottleneck": Family(_scnet, downsampled, relu),
 }

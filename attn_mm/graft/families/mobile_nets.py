@@ -106,6 +106,8 @@ FAMILIES: dict[str, Family] = {
     "mmpretrain.models.backbones.mobilenet_v2.InvertedResidual": _INVERTED_SEQUENCE,
     "mmpretrain.models.backbones.tinyvit.MBConvBlock": Family(_tiny_vit, input_as_shortcut, _act),
     "mmpretrain.models.utils.inverted_residual.InvertedResidual": _INVERTED,
+    "mmseg.models.utils.inverted_residual.InvertedResidual": _INVERTED_SEQUENCE,
+    "mmseg.models.utils.inverted_residual.InvertedResidualV3": _INVERTED,
 }
 
 
@@ -133,4 +135,8 @@ SPLITS: dict[str, Split] = {
     "mmpretrain.models.backbones.mobilenet_v2.MobileNetV2": _CONV_AND_NAMED,
     "mmpretrain.models.backbones.mobilenet_v3.MobileNetV3": layer_chain(named_layers("layers")),
     "mmpretrain.models.backbones.mobilevit.MobileViT": layer_chain(_mobile_vit_layers, in_turn("stem")),
+    "mmseg.models.backbones.mobilenet_v2.MobileNetV2": layer_chain(
+        named_layers("layers"), in_turn("conv1"), bare=True
+    ),
+    "mmseg.models.backbones.mobilenet_v3.MobileNetV3": layer_chain(named_layers("layers")),
 }

@@ -68,6 +68,8 @@ FAMILIES: dict[str, Family] = {
     "mmpretrain.models.backbones.resnet.BasicBlock": _RESIDUAL,
     "mmpretrain.models.backbones.resnet.Bottleneck": _RESIDUAL,
     "mmpretrain.models.backbones.seresnet.SEBottleneck": _RESIDUAL_SE,
+    "mmseg.models.backbones.resnet.BasicBlock": _RESIDUAL,
+    "mmseg.models.backbones.resnet.Bottleneck": _RESIDUAL,
 }
 
 
@@ -135,4 +137,5 @@ SPLITS: dict[str, Split] = {
         staged(_regnet_stem),
     ),
     "mmpretrain.models.backbones.resnet_cifar.ResNet_CIFAR": staged(_cifar_stem),
+    "mmseg.models.backbones.resnet.ResNet": _RESNET,
 }

@@ -72,6 +72,14 @@ def test_payloads_are_refused(kind, tmp_path):
     assert peak() - start < MOST_MEGABYTES
 
 
+@pytest.mark.parametrize("bomb", ["frame", "bytes8", "unicode8"])
+def test_an_open_file_takes_no_memory_for_more_than_it_has(bomb, tmp_path):
+    path = tmp_path / "short.pth"
+    path.write_bytes(payloads.CHECKPOINTS["legacy"](payloads.all_of("")[f"bombs: {bomb}"]))
+    with pytest.raises(CheckpointError, match=r"short\.pth.*it names \d+ bytes, and has \d+"):
+        load_checkpoint_file(path)
+
+
 # What each payload does to the loaders that the frameworks call, in a process of its own.
 MATRIX = """
 import json, os, sys, resource
@@ -80,6 +88,7 @@ import attn_mm, torch, mmengine
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint
 from attn_mm.compat.object_arrays import load as load_numpy
+from attn_mm.datasets.coco_files import read_detections
 checkpoints = {
     "torch.load": torch.load,
     "load_checkpoint": lambda path: load_checkpoint(torch.nn.Identity(), path),
@@ -88,7 +97,7 @@ checkpoints = {
         f"https://x.invalid/{os.path.basename(path)}", os.path.dirname(path)
     ),
 }
-pickles = {"mmengine.load": mmengine.load, "np.load": load_numpy}
+pickles = {"mmengine.load": mmengine.load, "np.load": load_numpy, "bbox_file": read_detections}
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 peak_before = peak()
 for name, ways, path in json.load(sys.stdin):
@@ -112,7 +121,9 @@ def test_every_payload_on_every_way_in(tmp_path):
             path = tmp_path / f"{number}_{form}.{'pkl' if form == 'pickle' else 'pth'}"
             path.write_bytes(data)
             ways = (
-                ["mmengine.load", "np.load"] if form == "pickle" else ["torch.load", "load_checkpoint", "hub"]
+                ["mmengine.load", "np.load", "bbox_file"]
+                if form == "pickle"
+                else ["torch.load", "load_checkpoint", "hub"]
             )
             tasks.append((name, ways[:1] if name in payloads.SLOW else ways, str(path)))
     done = subprocess.run(
@@ -122,7 +133,7 @@ def test_every_payload_on_every_way_in(tmp_path):
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert len(rows) == sum(len(ways) for _, ways, _ in tasks)
     assert not marker.exists()
-    held = {"UnsafeCheckpointError", "UnsafeFile", "CheckpointError", "UnreadableFile"}
+    held = {"UnsafeCheckpointError", "UnsafeFile", "CheckpointError", "UnreadableFile", "UserError"}
     wrong = [row for row in rows if row[3] not in held and row[0] not in payloads.HARMLESS]
     assert not wrong
     assert max(row[4] for row in rows) < 500

@@ -377,7 +377,7 @@ def test_anything_else_is_refused_in_one_line(spoil, message, small, tmp_path, c
         convert()
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {tmp_path / 'authors.pth.tar'}") and error.count("\n") == 1
+    assert error.startswith("error: /") and "/authors.pth.tar" in error and error.count("\n") == 1
     assert message in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["authors.pth.tar"]
 
