@@ -272,6 +272,8 @@ def _find_convs(owner: str, units: dict[str, list[nn.Module]], wanted: str) -> l
 
 
 def _factors(conv: Any) -> list[nn.Module]:
+    if isinstance(conv, nn.Sequential):
+        return [part for part in conv if isinstance(part, _CONVS)]
     return [conv.conv_s, conv.conv_t] if forward_owner(conv) == _FACTORISED else [conv]
 
 
