@@ -209,14 +209,15 @@ class FeedbackMixin(AttendedMixin):
     def _units(self) -> list[Unit]:
         units = super()._units()
         norms = {unit.name: unit.norm for unit in units}
-        for name, _ in self.td.norms[0].named_children():
-            if norms.get(name) is None:
-                raise RuntimeError(_MERGED)
-            if isinstance(norms[name], nn.Identity):
-                raise RuntimeError(
-                    "fuse_conv_bn folded one step's norm into shared convolutions: use "
-                    "attn_mm.graft.fuse.fuse"
-                )
+        for step_norms in self.td.norms:
+            for name, _ in step_norms.named_children():
+                if norms.get(name) is None:
+                    raise RuntimeError(_MERGED)
+                if isinstance(norms[name], nn.Identity):
+                    raise RuntimeError(
+                        "fuse_conv_bn folded one step's norm into shared convolutions: use "
+                        "attn_mm.graft.fuse.fuse"
+                    )
         return units
 
     def _top(self, units: list[Unit], x: Tensor, norms: dict[str, nn.Module | None]) -> Tensor:
