@@ -304,8 +304,8 @@ def _step(block: nn.Module, unit: Unit) -> Step:
     if 1 < groups == getattr(unit.conv, "in_channels", 0):
         kernel = f"{kernel} depthwise"
     behind = [type(layer).__name__ for layer in unit.then]
-    if isinstance(block, AttendedMixin) and unit.name in block.attn:
-        behind += [type(layer).__name__ for layer in block.attn[unit.name].children()]
+    if isinstance(block, AttendedMixin) and unit.name in block.attended:
+        behind += [type(layer).__name__ for layer in block.attended[unit.name].children()]
     if isinstance(unit.conv, AAConv2d):
         kernel = f"{kernel} + self-attention"
     weights_attend = any(isinstance(m, (AWConv2d, AWConv3d)) for m in unit.conv.modules())

@@ -148,11 +148,19 @@ def _map_of(name: str, module: nn.Module, outputs: Mapping[nn.Module, list]) -> 
 
 def is_map(output: Any) -> bool:
     """Whether ``output``, as :mod:`attn_mm.graft.probe` gives it, is the shape of a map ``(N, C, *size)``."""
-    return isinstance(output, tuple) and len(output) in (4, 5)
+    return isinstance(output, tuple) and len(output) in (4, 5) and not _has_channels_last(output)
+
+
+def _has_channels_last(output: tuple[int, ...]) -> bool:
+    # The example inputs are square.
+    *_, height, width, channels = output
+    return height == width != channels
 
 
 def describe_output(output: Any) -> str:
     """Say what ``output`` is, where it is no map."""
+    if isinstance(output, tuple) and len(output) in (4, 5):
+        return f"a map {output} with channels last"
     if isinstance(output, tuple):
         return f"a tensor of {len(output)} dimensions {output}"
     return "several tensors" if isinstance(output, list | dict) else f"a {output}"

@@ -25,31 +25,36 @@ class AttendedMixin(nn.Module):
     """Mixin: the block runs its units in turn, and after each the layers that grafts put behind it."""
 
     attn_mm: GraftedBlock
-    attn: nn.ModuleDict
-    """Layers behind a unit, by the unit's name."""
     drop_path: nn.Module
     """Only in blocks that have one."""
+
+    @property
+    def attended(self) -> nn.ModuleDict:
+        """The layers behind a unit, by the unit's name."""
+        layers = getattr(self, self.attn_mm.layers)
+        assert isinstance(layers, nn.ModuleDict)
+        return layers
 
     @property
     def family(self) -> Family:
         """How the block is read and closed."""
         return self.attn_mm.family
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.family.finish(self, self._sum(x))
+    def forward(self, x: Tensor, *others) -> Tensor:
+        return self.family.finish(self, self._sum(x, *others))
 
-    def _sum(self, x: Tensor) -> Tensor:
+    def _sum(self, x: Tensor, *others) -> Tensor:
         if self.family.checkpoints(self) and x.requires_grad:
-            return checkpoint(self._with_shortcut, x, use_reentrant=False)
-        return self._with_shortcut(x)
+            return checkpoint(self._with_shortcut, x, *others, use_reentrant=False)
+        return self._with_shortcut(x, *others)
 
-    def _with_shortcut(self, x: Tensor) -> Tensor:
+    def _with_shortcut(self, x: Tensor, *others) -> Tensor:
         x = self.family.enter(self, x)
         if self.family.join is not None:
             return self.family.join(self, x, self._branch(x, None))
         gate = self._closing_gate()
         branch = self._branch(x, gate)
-        shortcut = self.family.shortcut(self, x)
+        shortcut = self.family.shortcut(self, x, *others)
         if shortcut is None:
             return branch if gate is None else gate(branch)
         if hasattr(self, "drop_path"):
@@ -75,13 +80,13 @@ class AttendedMixin(nn.Module):
     def _closing_layers(self) -> list[nn.Module]:
         """What is behind the last unit: the sequence, and the layers in it."""
         last = self.attn_mm.last_unit
-        if last not in self.attn:
+        if last not in self.attended:
             return []
         layers = self._behind(last)
         return [layers, *layers]
 
     def _behind(self, unit: str) -> nn.Sequential:
-        layers = self.attn[unit]
+        layers = self.attended[unit]
         assert isinstance(layers, nn.Sequential)
         return layers
 
@@ -92,7 +97,7 @@ class AttendedMixin(nn.Module):
             RuntimeError: they have been merged, so that attention between them would be lost.
         """
         units = self.family.units(self)
-        if not self.attn.keys() <= {unit.name for unit in units}:
+        if not self.attended.keys() <= {unit.name for unit in units}:
             raise RuntimeError(_MERGED)
         return units
 
@@ -104,7 +109,7 @@ class AttendedMixin(nn.Module):
 
     def _run(self, unit: Unit, x: Tensor, norm: nn.Module | None, gate: ClosesBranch | None = None) -> Tensor:
         x = unit.run(x, norm)
-        if unit.name not in self.attn:
+        if unit.name not in self.attended:
             return x
         layers = self._behind(unit.name)
         return layers(x) if gate is None or layers[-1] is not gate else layers[:-1](x)
@@ -142,7 +147,9 @@ def attend(block: Any) -> Any:
         )
     record = record_of_block(block)
     record.last_unit = record.family.units(block)[-1].name
-    block.attn = nn.ModuleDict()
+    if hasattr(block, record.layers):
+        record.layers = "attn_layers"
+    setattr(block, record.layers, nn.ModuleDict())
     return swap_class(block, RecursiveMixin if ways else AttendedMixin)
 
 
@@ -202,14 +209,15 @@ class FeedbackMixin(AttendedMixin):
     def _units(self) -> list[Unit]:
         units = super()._units()
         norms = {unit.name: unit.norm for unit in units}
-        for name, _ in self.td.norms[0].named_children():
-            if norms.get(name) is None:
-                raise RuntimeError(_MERGED)
-            if isinstance(norms[name], nn.Identity):
-                raise RuntimeError(
-                    "fuse_conv_bn folded one step's norm into shared convolutions: use "
-                    "attn_mm.graft.fuse.fuse"
-                )
+        for step_norms in self.td.norms:
+            for name, _ in step_norms.named_children():
+                if norms.get(name) is None:
+                    raise RuntimeError(_MERGED)
+                if isinstance(norms[name], nn.Identity):
+                    raise RuntimeError(
+                        "fuse_conv_bn folded one step's norm into shared convolutions: use "
+                        "attn_mm.graft.fuse.fuse"
+                    )
         return units
 
     def _top(self, units: list[Unit], x: Tensor, norms: dict[str, nn.Module | None]) -> Tensor:

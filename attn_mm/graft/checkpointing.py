@@ -16,6 +16,9 @@ from attn_mm.graft.swap import swap_class
 from attn_mm.layers.mfbn import MFBN
 from attn_mm.layers.ops.execution import current_flow, run_in_flow
 
+NO_CHECKPOINTS = "gradient checkpointing would run norms again outside their flow: switch it off"
+_OTHER_SWITCHES = ("grad_checkpointing", "memory_efficient")
+
 
 class FlowCheckpointMixin(nn.Module):
     """Mixin: checkpoints the whole block under the current flow."""
@@ -29,6 +32,8 @@ class FlowCheckpointMixin(nn.Module):
 
 def checkpoint_by_flow(backbone: nn.Module) -> None:
     """Replace the checkpointing of all blocks with ``with_cp=True`` and multi-flow norms in ``backbone``."""
+    if any(getattr(module, name, False) for module in backbone.modules() for name in _OTHER_SWITCHES):
+        raise ValueError(NO_CHECKPOINTS)
     for block in _checkpointed(backbone):
         block.with_cp = False
         swap_class(block, FlowCheckpointMixin)

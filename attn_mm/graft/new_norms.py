@@ -1,7 +1,7 @@
 """The norms that grafts add follow those of the backbone where it synchronizes or freezes them.
 
 They are batch norms, as in the papers, whatever the backbone's ``norm_cfg``: group norm in the backbone
-does not make them group norms. Norms that a graft repeats, as TD does, are copies of the backbone's.
+does not make them group norms. Batch norms that a graft repeats, as TD does, are copies of the backbone's.
 """
 
 from __future__ import annotations

@@ -26,11 +26,13 @@ class GraftedBlock:
     Attributes:
         family: found by the block's forward before a graft replaced it.
         last_unit: name of the unit at the branch's end; empty where the block runs as before.
+        layers: name of the layers behind units; it is another in blocks that have an ``attn`` of their own.
         se_is_grafted: whether a graft's layer is in the place of the block's SE.
     """
 
     family: Family
     last_unit: str = ""
+    layers: str = "attn"
     se_is_grafted: bool = False
 
 

@@ -13,6 +13,8 @@ parameters. The caller sets the running flow::
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -160,17 +162,46 @@ class MFSyncBN(MFBN):
         return self
 
 
+class _Activated(MFBN):
+    """Base of multi-flow norms with what timm's norms have behind the norm: dropout and activation."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.act(self.drop(super().forward(input)))
+
+    def synchronized(self, process_group=None) -> MFBN:
+        return _with_act(_adopt(MFSyncBNAct, self, self.num_flows, process_group), self)
+
+
+class MFBNAct2d(_Activated, MFBN2d):
+    """:class:`MFBN2d` with dropout and activation, as timm's ``BatchNormAct2d``."""
+
+
+class MFSyncBNAct(_Activated, MFSyncBN):
+    """:class:`MFSyncBN` with dropout and activation, as timm's ``SyncBatchNormAct``."""
+
+    def synchronized(self, process_group=None) -> MFBN:
+        return self
+
+
 _FOR_CLASS = {
     nn.BatchNorm1d: MFBN,
     nn.BatchNorm2d: MFBN2d,
     nn.BatchNorm3d: MFBN3d,
     nn.SyncBatchNorm: MFSyncBN,
 }
+_FOR_NAME = {
+    "timm.layers.norm_act.BatchNormAct2d": MFBNAct2d,
+    "timm.layers.norm_act.SyncBatchNormAct": MFSyncBNAct,
+}
+"""Of libraries that need not be there: by the class that defines the forward."""
 
 
 def _adopt(target: type[MFBN], norm: _BatchNorm, num_flows: int, process_group=None) -> MFBN:
     """Make a ``target`` with the same parameter objects, statistics and mode as ``norm``."""
-    options = {"process_group": process_group} if target is MFSyncBN else {}
+    options = {"process_group": process_group} if issubclass(target, MFSyncBN) else {}
     adopted = target(
         norm.num_features,
         num_flows,
@@ -188,6 +219,11 @@ def _adopt(target: type[MFBN], norm: _BatchNorm, num_flows: int, process_group=N
             statistic = adopted._to_flows(statistic)
         setattr(adopted, name, statistic)
     return adopted.train(norm.training)
+
+
+def _with_act(adopted: Any, norm: Any) -> MFBN:
+    adopted.drop, adopted.act = getattr(norm, "drop", nn.Identity()), norm.act
+    return adopted
 
 
 def convert_multi_flow(module: nn.Module, num_flows: int) -> nn.Module:
@@ -223,6 +259,11 @@ def _multi_flow(norm: _BatchNorm, num_flows: int) -> MFBN:
     for known in type(norm).__mro__:
         if issubclass(known, nn.Module) and known in _FOR_CLASS and type(norm).forward is known.forward:
             return _adopt(_FOR_CLASS[known], norm, num_flows, getattr(norm, "process_group", None))
+        if "forward" in vars(known):
+            target = _FOR_NAME.get(f"{known.__module__}.{known.__qualname__}")
+            if target is not None:
+                return _with_act(_adopt(target, norm, num_flows, getattr(norm, "process_group", None)), norm)
+            break
     names = ", ".join(c.__name__ for c in _FOR_CLASS)
     raise TypeError(
         f"{type(norm).__name__} has no multi-flow form; supported are {names} "

@@ -155,6 +155,20 @@ def test_what_is_no_place_is_refused(places, reason):
     assert reason in str(error.value) and len(str(error.value)) < 220
 
 
+class ChannelsLast(nn.Module):
+    def forward(self, x):
+        return x.movedim(1, -1)
+
+
+def test_a_map_with_channels_last_is_no_map():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), ChannelsLast())
+    with pytest.raises(ConfigError, match="with channels last, not a map"):
+        attach(net, after="1")
+    with pytest.raises(ConfigError, match="with channels last, not a map"):
+        attach(net, outputs="all")
+    attach(net, after="0")
+
+
 def test_a_refused_graft_leaves_nothing_of_the_others():
     net = Net()
     kinds, keys = [type(m) for m in net.modules()], list(net.state_dict())

@@ -253,6 +253,18 @@ class TestConversion:
     def test_a_bare_norm_is_replaced(self):
         assert type(convert_multi_flow(nn.BatchNorm2d(4), 2)) is MFBN2d
 
+    def test_timms_norms_keep_dropout_and_activation(self):
+        norm_act = pytest.importorskip("timm.layers.norm_act")
+        norm = norm_act.BatchNormAct2d(4, act_layer=nn.SiLU, drop_layer=nn.Dropout)
+        state = norm.state_dict()
+        converted = convert_multi_flow(nn.Sequential(norm), 2)[0]
+        assert isinstance(converted, MFBN2d) and list(converted.state_dict()) == list(state)
+        x = torch.randn(3, 4, 5, 5)
+        assert converted.drop is norm.drop and torch.equal(converted.eval()(x), norm.eval()(x))
+        synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(converted)
+        assert isinstance(synchronized, MFSyncBN) and synchronized.act is norm.act
+        torch.testing.assert_close(synchronized.eval()(x), norm(x))
+
     def test_multi_flow_norms_are_left_alone(self):
         net = nn.Sequential(nn.BatchNorm2d(4))
         norm = convert_multi_flow(net, 2)[0]

@@ -47,6 +47,19 @@ def _described(item: Any) -> str:
     return path_of(item) if hasattr(item, "__qualname__") else f"a call or change of a {type(item).__name__}"
 
 
+class _NoLonger:
+    """A file that takes no memory for more bytes than it has."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file, self._size = file, size
+        self.readline = file.readline
+
+    def read(self, size: int) -> bytes:
+        if size > self._size:
+            raise pickle.UnpicklingError(f"it names {size} bytes, and has {self._size}")
+        return self._file.read(size)
+
+
 class Unpickler(pickle._Unpickler):
     """Python's own unpickler with an allow-list in each instruction that names, calls or builds.
 
@@ -65,7 +78,7 @@ class Unpickler(pickle._Unpickler):
     pop_mark: Callable[[], list[Any]]
 
     def __init__(self, file: IO[bytes], budget: Budget, encoding: str = "utf-8") -> None:
-        super().__init__(file, encoding=encoding)
+        super().__init__(_NoLonger(file, budget.size), encoding=encoding)
         self.budget = budget
 
     def torch_file(self, data: bytes) -> Any:
@@ -202,8 +215,8 @@ class Unpickler(pickle._Unpickler):
 
     def load_bytearray8(self) -> None:
         length = int.from_bytes(self.read(8), "little")
-        # Read first: the length may be any, and an array of it is memory.
-        self.append(bytearray(self.read(min(length, self.budget.size + 1))))
+        # Read first: an array of any length is memory.
+        self.append(bytearray(self.read(length)))
 
     def load_append(self) -> None:
         value = self.stack.pop()

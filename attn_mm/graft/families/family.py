@@ -116,8 +116,11 @@ class Family(NamedTuple):
     """How to read the blocks of one family, and how they start and end."""
 
     units: Callable[[Any], list[Unit]]
-    shortcut: Callable[[Any, Tensor], Tensor | None] = no_shortcut
-    """``shortcut(block, x)``: what is added to the branch's output, None where nothing is."""
+    shortcut: Callable[..., Tensor | None] = no_shortcut
+    """``shortcut(block, x)``: what is added to the branch's output, None where nothing is.
+
+    Further arguments are those of the block's forward.
+    """
     finish: Step = as_it_is
     """``finish(block, sum)``: what the block does to the sum."""
     enter: Step = as_it_is
@@ -158,6 +161,8 @@ class Split(NamedTuple):
     """``outs(backbone, count)``: what the backbone returns, as ``indices`` calls it; of ``count`` layers."""
     give: Callable[[Any, int, Tensor], Tensor] = given_as_it_is
     """``give(backbone, index, x)``: what the backbone does to a map that it returns."""
+    pack: Callable[[Any, tuple[Tensor, ...]], Any] | None = None
+    """``pack(backbone, maps)``: how the backbone returns several maps, where not as a tuple."""
     bare: bool = False
     """Whether the backbone returns a single map as a tensor, not as a tuple of one."""
 

@@ -136,9 +136,9 @@ def _put(block: Any, position: str, build: Build) -> nn.Module:
     unit = named[position]
     new = _built_for(unit, build)
     attend(block)
-    if unit.name not in block.attn:
-        block.attn[unit.name] = nn.Sequential()
-    block.attn[unit.name].append(new)
+    if unit.name not in block.attended:
+        block.attended[unit.name] = nn.Sequential()
+    block.attended[unit.name].append(new)
     return new
 
 

@@ -8,12 +8,14 @@ from torch import nn
 
 from attn_mm.graft.blocks import FeedbackMixin, TopDown, attend
 from attn_mm.graft.options import check_whole
-from attn_mm.graft.selection import select_blocks
+from attn_mm.graft.selection import select_blocks, stage_blocks
 from attn_mm.graft.swap import as_torch, swap_class
 from attn_mm.graft.units import family_of, record_of_block
 from attn_mm.layers import TopDownAttention
 from attn_mm.models.grafts.layer import Blocks, Stages
 from attn_mm.models.grafts.turns import Turn, graft
+
+_LAST_TWO = (-2, -1)
 
 
 @graft("TD", Turn.BLOCKS)
@@ -22,7 +24,7 @@ def top_down(
     mode: Literal["joint", "top"] = "joint",
     steps: int = 2,
     distance: int = 1,
-    stages: Stages = (-2, -1),
+    stages: Stages = _LAST_TWO,
     blocks: Blocks = None,
     reduction: int = 16,
     hidden: Literal["code", "paper"] = "code",
@@ -58,6 +60,9 @@ def top_down(
     """
     check_whole("steps", steps, 2, why=" (one step is the plain block)")
     options: dict[str, Any] = dict(mode=mode, reduction=reduction, hidden=hidden, spatial=spatial)
+    if stages is _LAST_TWO:
+        # A network may have but one.
+        stages = _LAST_TWO[-len(stage_blocks(backbone)) :]
     return [_feed_back(block, steps, distance, options) for block in select_blocks(backbone, stages, blocks)]
 
 

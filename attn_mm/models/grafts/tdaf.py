@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from attn_mm.graft.checkpointing import checkpoint_by_flow
+from attn_mm.graft.checkpointing import NO_CHECKPOINTS, checkpoint_by_flow
 from attn_mm.graft.families import SPLITS
 from attn_mm.graft.families.family import Stage
 from attn_mm.graft.grafted import Flows, RunsStagesInFlows, record_of
@@ -59,17 +59,40 @@ class TDAFMixin(RunsStagesInFlows):
         masks = {} if masks is None else masks
         return run(x, masks), masks_as_attention(masks)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...] | Tensor:
+    def forward(self, x: Tensor) -> Any:
         """Compute what the backbone returns, of the last flow's maps, for ``x`` ``(N, C, *size)``."""
         split = SPLITS[self.flows.upstream_forward]
         ends = self.flows.ends
         returned = split.outs(self, ends[-1] + 1)
         maps = tuple(split.give(self, i, y) for i, y in zip(ends, self._recur(x)) if i in returned)
+        if split.pack is not None:
+            return split.pack(self, maps)
         return maps[0] if split.bare and len(maps) == 1 else maps
 
     def attention_masks(self, x: Tensor) -> dict[tuple[int, int], Tensor]:
         """Compute ``{(stage from 0, flow from 1): mask (N, 1, h, w)}``; each mask multiplies that flow."""
         return attention_as_masks(self.recorded(self._recur, x)[1])
+
+
+class TimmTDAFMixin(TDAFMixin):
+    """Mixin of timm's classifiers, which run in other ways as well."""
+
+    prefix = "TDAF"
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Compute the last flow's last map for images ``x`` ``(N, C, H, W)``."""
+        return self._recur(x)[-1]
+
+    def forward_intermediates(self, *_, **__) -> Any:
+        """Raise RuntimeError: the maps of all stages are those of a network with ``features_only=True``."""
+        raise RuntimeError(
+            "forward_intermediates would run without TDAF: attach it to a features_only network"
+        )
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Raise RuntimeError where it is switched on."""
+        if enable:
+            raise RuntimeError(NO_CHECKPOINTS)
 
 
 class ANARs(OwnStart, nn.ModuleList):
@@ -127,8 +150,11 @@ def top_down_flows(
             f"out_indices must be in {', '.join(map(str, ends))}, the stages into which TDAF splits "
             f"{type(backbone).__name__}, got {tuple(returned)}"
         )
-    channels, dims = attended_maps(split, backbone)
+    if len(ends) < 2:
+        kind = type(backbone).__name__
+        raise ValueError(f"{kind} returns one map, but TDAF needs stages between several: let it return more")
     check_whole("flows", flows, 2, len(ends), why=" (the number of stages)")
+    channels, dims = attended_maps(split, backbone)
     check_recursion(len(ends), flows, len(channels), eta, first_mask)
     owner = forward_owner(backbone)
     record_of(backbone).flows = Flows("TDAF", flows, owner, eta, first_mask, streams, ends)
@@ -137,5 +163,5 @@ def top_down_flows(
     backbone.anars.init_weights()
     convert_multi_flow(backbone, flows)
     checkpoint_by_flow(backbone)
-    swap_class(backbone, TDAFMixin)
+    swap_class(backbone, TimmTDAFMixin if hasattr(backbone, "forward_intermediates") else TDAFMixin)
     return [backbone.anars]

@@ -72,6 +72,14 @@ def test_payloads_are_refused(kind, tmp_path):
     assert peak() - start < MOST_MEGABYTES
 
 
+@pytest.mark.parametrize("bomb", ["frame", "bytes8", "unicode8"])
+def test_an_open_file_takes_no_memory_for_more_than_it_has(bomb, tmp_path):
+    path = tmp_path / "short.pth"
+    path.write_bytes(payloads.CHECKPOINTS["legacy"](payloads.all_of("")[f"bombs: {bomb}"]))
+    with pytest.raises(CheckpointError, match=r"short\.pth.*it names \d+ bytes, and has \d+"):
+        load_checkpoint_file(path)
+
+
 # What each payload does to the loaders that the frameworks call, in a process of its own.
 MATRIX = """
 import json, os, sys, resource
