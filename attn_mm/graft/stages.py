@@ -24,10 +24,11 @@ def find_split(backbone: nn.Module) -> Split:
     """
     name = forward_owner(backbone)
     if name not in SPLITS:
-        raise TypeError(
-            f"{type(backbone).__name__} can't run in flows: its forward, that of {name}, is no known chain "
-            "of stages; layers with outputs= or after= fit any network"
-        )
+        parts = (part for part, child in backbone.named_children() if forward_owner(child) in SPLITS)
+        part = next(parts, None)
+        way_out = "outputs= or after= fit any network" if part is None else f"graft onto its part {part!r}"
+        kind = type(backbone).__name__
+        raise TypeError(f"{kind} can't run in flows: its forward is no known chain of stages; {way_out}")
     return SPLITS[name]
 
 
