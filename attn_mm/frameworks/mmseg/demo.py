@@ -1,6 +1,6 @@
 """``--demo`` of a segmentation config: generated shapes, whose pixels have the shapes' classes.
 
-FCN with an HRNet-W18-small learns the set on two CPU cores in about ten minutes. A step of a network whose
+FCN with an HRNet-W18-small trains on two CPU cores in about ten minutes. A step of a network whose
 last stages are dilated takes ten times as long; these get smaller images and fewer epochs.
 """
 
@@ -14,7 +14,7 @@ from attn_mm.utils.config import drop_pretrained, walk
 
 IMAGE_SIZE, SMALLER_SIZE = 96, 64
 BATCH_SIZE = 8
-EPOCHS, FEWER_EPOCHS = 6, 3
+EPOCHS, FEWER_EPOCHS = 12, 3
 # Heads whose num_classes does not count the classes of the data set.
 _OTHER_CLASSES = ("STDCHead",)
 

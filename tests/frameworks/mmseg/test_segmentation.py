@@ -49,7 +49,7 @@ def config() -> str:
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory) -> Path:
-    return make_label_maps(tmp_path_factory.mktemp("cache"), num_train=8, num_val=6)
+    return make_label_maps(tmp_path_factory.mktemp("cache"), num_train=4, num_val=2)
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,8 @@ def test_a_demo_trains_resumes_evaluates_and_draws(demo_folder):
     assert results["epoch"] == 2
     assert set(results["metrics"]) >= {"aAcc", "mIoU", "mAcc"}
     pictures = sorted(path.name for path in (demo_folder / "pictures").glob("*.jpg"))
-    assert len(pictures) == 6
-    assert len(list((demo_folder / "pictures/attention").glob("*.jpg"))) == 6
+    assert len(pictures) == 2
+    assert len(list((demo_folder / "pictures/attention").glob("*.jpg"))) == 2
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_a_test_has_the_metrics_of_the_demo_and_draws(trained, demo_folder, tmp_
     assert {name: found[name] for name in ("aAcc", "mIoU", "mAcc")} == pytest.approx(
         {name: expected[name] for name in ("aAcc", "mIoU", "mAcc")}
     )
-    assert len(list((tmp_path / "shown").rglob("*.png"))) == 6
+    assert len(list((tmp_path / "shown").rglob("*.png"))) == 2
 
 
 def test_infer_gives_what_mmsegmentation_gives(trained, photo, tmp_path):
