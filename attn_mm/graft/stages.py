@@ -25,10 +25,14 @@ def find_split(backbone: nn.Module) -> Split:
     name = forward_owner(backbone)
     if name not in SPLITS:
         raise TypeError(
-            f"{type(backbone).__name__} can't run in flows: its forward, that of {name}, is no known chain "
-            "of stages; layers with outputs= or after= fit any network"
+            f"{type(backbone).__name__} can't be split into stages: its forward, {_short(name)}'s, is no "
+            "known chain of them; use layers with outputs= or after="
         )
     return SPLITS[name]
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def attended_maps(split: Split, backbone: nn.Module) -> tuple[list[int], Any]:
