@@ -44,7 +44,7 @@ def attended_maps(split: Split, backbone: nn.Module) -> tuple[list[int], Any]:
     """
     if split.ends is not None:
         convs = [_last_conv(end) for end in split.ends(backbone)]
-        return [conv.out_channels for conv in convs], len(convs[0].kernel_size)
+        return [conv.out_channels for conv in convs], split.dims or len(convs[0].kernel_size)
     trial = _Trial(split, backbone)
     try:
         shapes = look_at_outputs(trial, [trial])[trial][0]
