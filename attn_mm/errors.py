@@ -151,13 +151,21 @@ _LONGEST = 192
 _LONGEST_PATH = 40
 
 
+def readable(text: str) -> str:
+    """A text with the letters of a file name that the locale lacks, which Python has as surrogates."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+
+
 def one_line(message: str) -> str:
     """Put a message on one line of less than 193 characters, without control characters.
 
     Paths in a long message lose their middle, the longest ones first; if that is not enough, the message
     does.
     """
-    text = " ".join(message.split())
+    text = " ".join(readable(message).split())
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     for path in sorted((word for word in text.split() if "/" in word), key=len, reverse=True):
         longest = max(_LONGEST_PATH, len(path) + _LONGEST - len(text))

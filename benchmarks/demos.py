@@ -32,9 +32,13 @@ PAIRS = {
     ),
     "SSD300 VGG16, AW": ("aw/ssd300-vgg16_plain_voc", "aw/ssd300-vgg16_aw-neck-aw_voc"),
     "SimpleBaseline R50, TDAF ANAR-3": (
-        "tdaf/simplebaseline-r50_plain_coco",
-        "tdaf/simplebaseline-r50_head-tdaf-anar3_coco",
+        "tdaf/simplebaseline-r50_plain_140e_coco",
+        "tdaf/simplebaseline-r50_head-tdaf-anar3_140e_coco",
     ),
+    "RTMDet-tiny, CBAM": ("detection/rtmdet-tiny_plain_coco", "detection/rtmdet-tiny_cbam_coco"),
+    "YOLOX-s, CBAM": ("detection/yolox-s_plain_coco", "detection/yolox-s_cbam_coco"),
+    "RTMPose-s, CBAM": ("pose/rtmpose-s_plain_coco", "pose/rtmpose-s_cbam_coco"),
+    "HRNet-W32, CBAM": ("pose/hrnet-w32_plain_coco", "pose/hrnet-w32_cbam_coco"),
     "3D-R18, TDAF ANAR-5": ("action/3dr18_plain_kinetics400", "action/3dr18_tdaf-anar5_kinetics400"),
     "3D-R50, TDAF ANAR-5": ("tdaf/3dr50_plain_kinetics400", "tdaf/3dr50_tdaf-anar5_kinetics400"),
 }

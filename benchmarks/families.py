@@ -125,7 +125,10 @@ NETWORKS: dict[str, Network] = {
         lambda: import_module("torchvision.models.video").r3d_18(weights=None), CLIP
     ),
     **{f"timm.{name}": Network(lambda name=name: _timm(name)) for name in _TIMM},
-    **{name: Network(lambda pair=pair: _openmmlab(*pair)) for name, *pair in _OPENMMLAB.items()},
+    **{
+        name: Network(lambda pair=pair: _openmmlab(*pair))
+        for name, pair in zip(_OPENMMLAB, _OPENMMLAB.items())
+    },
     "mmaction.X3D": Network(
         lambda: _openmmlab(
             "mmaction.X3D", dict(gamma_w=1, gamma_b=2.25, gamma_d=2.2, se_style="half", se_ratio=1 / 16)
@@ -163,13 +166,16 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def measure(network: Network, repeats: int) -> dict[str, Any]:
     """Measure one network: parameters, multiply-adds and seconds of each form, and refusals."""
-    nets = {"plain": _seeded(network).eval()}
+    nets = {"plain": _seeded(network)}
     refused = {}
     for name in GRAFTS:
         try:
-            nets[name] = attn_mm.attach(_seeded(network), name).eval()
+            nets[name] = attn_mm.attach(_seeded(network), name)
         except ConfigError as error:
             refused[name] = str(error)
+    for net in nets.values():
+        # Upstream's train, and so eval, may return nothing.
+        net.eval()
     x = torch.randn(1, *network.shape)
 
     def step(net: nn.Module) -> Callable[[], None]:

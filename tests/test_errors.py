@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from attn_mm.errors import Terminated, UserError, one_line, reports_user_errors, resumable
+from attn_mm.errors import Terminated, UserError, one_line, readable, reports_user_errors, resumable
 
 NO_MEMORY = "out of memory: use smaller batches or images, or a machine with more"
 FULL = "a.log can't be written (No space): free some space"
@@ -78,6 +78,12 @@ def test_of_a_long_message_paths_lose_their_middle():
     assert both.count("coco.json") == 2 and both.endswith("what to do") and len(both) <= 192
     assert one_line(f"{'/' * 150} {'x' * 40}") == f"{'/' * 150} {'x' * 40}"
     assert len(one_line("x/" * 300)) == 192
+
+
+def test_names_that_the_locale_lacks():
+    assert readable("lög".encode().decode("ascii", "surrogateescape")) == "lög"
+    assert readable("lög\udcc3") == "lög\ufffd" and readable("\ud800ö") == "?ö"
+    assert one_line("w\udcc3\udcb6rk is wrong") == "wörk is wrong"
 
 
 def test_control_characters_of_a_long_path():

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import nn
-
-from attn_mm.errors import ConfigError
-from attn_mm.models.grafting import graft_onto
 
 
 class TorchNetwork(NamedTuple):
@@ -127,9 +123,9 @@ TIMM = (
     _timm("efficientnet_es", "blocks.[45].*"),
     _timm("tf_efficientnetv2_b0", "blocks.5.*"),
     _timm("mixnet_s", "blocks.5.*"),
-    _timm("mnasnet_050", "blocks.5.*"),
-    _timm("mobilenetv2_050", "blocks.5.*"),
-    _timm("mobilenetv3_small_050", "blocks.[45].*"),
+    _timm("mnasnet_100", "blocks.5.*"),
+    _timm("mobilenetv2_100", "blocks.5.*"),
+    _timm("mobilenetv3_small_100", "blocks.[45].*"),
     _timm("mobilenetv4_conv_small", "blocks.[34]"),
     _timm("convnext_atto", "stages.*.downsample"),
     _timm("convnext_femto", "stages.3", drop_path_rate=0.1),
@@ -143,32 +139,9 @@ TIMM = (
     _timm("dla60_res2net", "level5"),
     _timm("hrnet_w18_small", "incre_modules.*"),
     _timm("densenet121", "features.denseblock4"),
-    _timm("vgg11_bn", "features.2*"),
+    _timm("vgg11_bn", "features.2[258]"),
     _timm("repvgg_a0", "stages.*"),
     _timm("resnet18", "layer4", features_only=True),
     _timm("efficientnet_b0", "blocks.*", features_only=True),
 )
 """40 networks of timm 1.0."""
-
-
-COLUMNS = ("outputs", "after", "position", "AWConv", "TD", "TDAF")
-"""What is tried on each network: SE in three places, and the other grafts with their defaults."""
-
-
-def what_fits(network: TorchNetwork) -> dict[str, str]:
-    """Try each graft on a network, on the meta device.
-
-    Returns:
-        The reason of a refusal by what is tried, see :data:`COLUMNS`; empty where the graft fits.
-    """
-    places: dict[str, dict[str, Any]] = dict(outputs=dict(outputs="all"), after=dict(after=network.after))
-    plain = network.build().to("meta")
-    reasons = {}
-    for column in COLUMNS:
-        kind = column if column in ("AWConv", "TD", "TDAF") else "SE"
-        try:
-            graft_onto(copy.deepcopy(plain), [dict(type=f"attn_mm.{kind}", **places.get(column, {}))])
-            reasons[column] = ""
-        except ConfigError as error:
-            reasons[column] = str(error)
-    return reasons

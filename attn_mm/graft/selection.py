@@ -37,7 +37,7 @@ def stage_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
     else:
         stages = _grouped_by_name(dict(_outermost_blocks(backbone)))
     if not stages:
-        children = shorten(", ".join(name for name, _ in backbone.named_children()), 60, placeholder=" ...")
+        children = shorten(", ".join(name for name, _ in backbone.named_children()), 56, placeholder=" ...")
         raise TypeError(
             f"{type(backbone).__name__} has no residual blocks to graft onto: it has {children}; name places "
             "by outputs= or after=, convolutions for AWConv by convs="
@@ -205,17 +205,18 @@ def usual_convs(net: nn.Module) -> list[nn.Module]:
 
     As in the paper's ResNets: those with a kernel over 1, but for depthwise ones and the network's first. A
     network without such convolutions gets those with kernel 1, as the paper's MobileNet, but for those on a
-    single position, as in an SE.
+    single position, as in an SE. Convolutions with a forward of their own, as timm's ``Conv2dSame``, stay.
 
     Raises:
         ValueError: the network has neither.
     """
     found: list[Any] = [module for _, module in place_names(net).items() if isinstance(module, _CONVS)]
     convs = [conv for conv in dict.fromkeys(found) if not hasattr(conv, "without_attention")]
-    large = [conv for conv in convs[1:] if max(conv.kernel_size) > 1 and not _is_depthwise(conv)]
+    plain = [conv for conv in convs[1:] if _is_plain(conv)]
+    large = [conv for conv in plain if max(conv.kernel_size) > 1 and not _is_depthwise(conv)]
     if large:
         return large
-    small = [conv for conv in convs[1:] if max(conv.kernel_size) == 1 and conv.groups == 1]
+    small = [conv for conv in plain if max(conv.kernel_size) == 1 and conv.groups == 1]
     try:
         outputs = look_at_outputs(net, small)
     except CannotRun:
@@ -226,6 +227,11 @@ def usual_convs(net: nn.Module) -> list[nn.Module]:
             f"{type(net).__name__} has no convolutions that AWConv changes by default: name convs='...'"
         )
     return spread
+
+
+def _is_plain(conv: nn.Module) -> bool:
+    """Whether the convolution is torch's, or mmcv's wrapper of it."""
+    return forward_owner(conv).partition(".")[0] in ("torch", "mmcv")
 
 
 def _is_depthwise(conv: Any) -> bool:

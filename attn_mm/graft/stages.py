@@ -24,9 +24,12 @@ def find_split(backbone: nn.Module) -> Split:
     """
     name = forward_owner(backbone)
     if name not in SPLITS:
+        parts = (part for part, child in backbone.named_children() if forward_owner(child) in SPLITS)
+        part = next(parts, None)
+        way_out = "use outputs= or after= in a layer" if part is None else f"graft onto its part {part!r}"
         raise TypeError(
             f"{type(backbone).__name__} can't be split into stages: its forward, {_short(name)}'s, is no "
-            "known chain of them; use layers with outputs= or after="
+            f"known chain of stages; {way_out}"
         )
     return SPLITS[name]
 

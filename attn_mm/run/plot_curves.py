@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.errors import UserError, readable, reports_user_errors
 from attn_mm.run.curves import Curve, Record, Run, join, read_curves
 from attn_mm.utils.extras import require
 from attn_mm.utils.files import check_regular, make_folder, write_atomically, writing
@@ -189,7 +189,7 @@ def plot(names: Sequence[str], runs: Sequence[Run], loss: str, figure: str | Non
 def main(argv=None) -> None:
     args = parse_args(argv)
     runs = [read_log(path) for path in args.logs]
-    names = names_of(args.logs, args.names)
+    names = [readable(name) for name in names_of(args.logs, args.names)]
     if len({run.unit for run in runs}) > 1:
         raise UserError("some runs count epochs and others only iterations: plot them separately")
     for path, run in zip(args.logs, runs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from attn_mm.errors import readable
 from attn_mm.utils.extras import require
 from attn_mm.utils.files import writing
 
@@ -30,6 +31,8 @@ def grid(rows: int, columns: int, side: float):
 
 def save(figure, path: Path) -> None:
     """Write a figure and close it."""
+    for text in figure.findobj(require("matplotlib.text").Text):
+        text.set_text(readable(text.get_text()))
     with writing(path):
         figure.savefig(path, dpi=100, bbox_inches="tight")
     pyplot().close(figure)

@@ -58,6 +58,11 @@ def test_a_file_names_and_other_keys(runs, tmp_path):
     assert run["name"] == "ours" and run["loss"][0] == [1, 1.5] and run["figure"] == [[3, 80.0]]
 
 
+def test_a_name_that_the_locale_lacks(runs, tmp_path):
+    main([str(runs[0]), "--names", "l\udcc3\udcb6g", "--out", str(tmp_path / "out")])
+    assert json.loads((tmp_path / "out" / "curves.json").read_text())["runs"][0]["name"] == "l\u00f6g"
+
+
 def test_a_run_that_was_never_validated(tmp_path):
     main([str(work_dir(tmp_path, "short", [2.0, 1.0], {})), "--out", str(tmp_path / "out")])
     record = json.loads((tmp_path / "out" / "curves.json").read_text())

@@ -150,8 +150,11 @@ def top_down_flows(
             f"out_indices must be in {', '.join(map(str, ends))}, the stages into which TDAF splits "
             f"{type(backbone).__name__}, got {tuple(returned)}"
         )
-    channels, dims = attended_maps(split, backbone)
+    if len(ends) < 2:
+        kind = type(backbone).__name__
+        raise ValueError(f"{kind} returns one map, but TDAF needs stages between several: let it return more")
     check_whole("flows", flows, 2, len(ends), why=" (the number of stages)")
+    channels, dims = attended_maps(split, backbone)
     check_recursion(len(ends), flows, len(channels), eta, first_mask)
     owner = forward_owner(backbone)
     record_of(backbone).flows = Flows("TDAF", flows, owner, eta, first_mask, streams, ends)

@@ -689,7 +689,7 @@ class TestMistakes:
         name = kind.split(".")[1]
         message = (
             rf"^graft attn_mm.TDAF: {name} can't be split into stages: "
-            rf"its forward, {name.removesuffix('V2')}'s, is no known chain of them"
+            rf"its forward, {name.removesuffix('V2')}'s, is no known chain of stages"
         )
         with pytest.raises(ValueError, match=message):
             MODELS.build(dict(type="attn_mm.TDAF", backbone=dict(type=kind, **options)))

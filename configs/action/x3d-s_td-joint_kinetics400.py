@@ -1,0 +1,10 @@
+_base_ = "x3d-s_plain_kinetics400.py"
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="attn_mm.AttnBackbone",
+        backbone={{_base_.model.backbone}},
+        grafts=[dict(type="attn_mm.TD", mode="joint", stages=(2, 3))],
+    )
+)

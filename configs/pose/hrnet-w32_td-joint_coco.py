@@ -1,0 +1,10 @@
+_base_ = "hrnet-w32_plain_coco.py"
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="attn_mm.AttnBackbone",
+        backbone={{_base_.model.backbone}},
+        grafts=[dict(type="attn_mm.TD", mode="joint", stages=(3,))],
+    )
+)
