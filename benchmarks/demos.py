@@ -32,8 +32,8 @@ PAIRS = {
     ),
     "SSD300 VGG16, AW": ("aw/ssd300-vgg16_plain_voc", "aw/ssd300-vgg16_aw-neck-aw_voc"),
     "SimpleBaseline R50, TDAF ANAR-3": (
-        "tdaf/simplebaseline-r50_plain_coco",
-        "tdaf/simplebaseline-r50_head-tdaf-anar3_coco",
+        "tdaf/simplebaseline-r50_plain_140e_coco",
+        "tdaf/simplebaseline-r50_head-tdaf-anar3_140e_coco",
     ),
     "RTMDet-tiny, CBAM": ("detection/rtmdet-tiny_plain_coco", "detection/rtmdet-tiny_cbam_coco"),
     "YOLOX-s, CBAM": ("detection/yolox-s_plain_coco", "detection/yolox-s_cbam_coco"),

@@ -1,8 +1,8 @@
 """Overfit a few real images: the quickest check that a config can learn from real data.
 
     overfit.py configs/fcos_tdaf_r50.py --ann-file annotations.json --img-dir images --work-dir out
-    overfit.py configs/tdaf/simplebaseline-r50_plain_coco.py --ann-file keypoints.json --img-dir images \\
-        --work-dir out
+    overfit.py configs/tdaf/simplebaseline-r50_plain_140e_coco.py --ann-file keypoints.json \\
+        --img-dir images --work-dir out
 
 The network is trained from scratch and evaluated on its training images. The output compares
 the loss of the first step with the mean loss of the last ten steps. The final predictions on

@@ -41,7 +41,7 @@ from benchmarks.timing import device_name, open_record, summary, take_turns
 
 FLOWS = (1, 2, 3, 4)
 ANAR = 3
-DETECTOR = "configs/_base_/networks/fcos-r50_trained-norms.py"
+DETECTOR = "configs/tdaf/fcos-r50_plain_trained-norms_coco.py"
 DETECTOR_SHAPE = (3, 800, 1344)
 
 

@@ -9,7 +9,7 @@ from published import parameters_of, row_of
 BLOCKS_OF_RESNET50 = ((256, 3), (512, 4), (1024, 6), (2048, 3))
 """Width and number, stage by stage."""
 ANARS_OF_RESNET50 = {
-    depth: int(row_of(f"tdaf/r50_tdaf-anar{depth}_100e_in1k", "TDAF, counted").params.replace(",", ""))
+    depth: int(row_of(f"tdaf/r50_tdaf-anar{depth}_120e_in1k", "TDAF, counted").params.replace(",", ""))
     for depth in (3, 5)
 }
 
@@ -53,5 +53,5 @@ def grafts_of_resnet50(stages: Sequence[int]) -> dict[str, int]:
         "aw": lambda c: aw(c // 4, c // 4),
     }
     added = {name: sum(n * layer(c) for c, n in blocks) for name, layer in each.items()}
-    grafted, plain = (parameters_of(f"td/r50_{attention}_90e_in1k") for attention in ("td-joint", "plain"))
+    grafted, plain = (parameters_of(f"td/r50_{attention}_125e_in1k") for attention in ("td-joint", "plain"))
     return added | {"td-joint": grafted - plain}

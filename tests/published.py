@@ -10,7 +10,7 @@ ENTRIES = {
     for folder in folders()
     for entry in read_metafile(folder).entries
 }
-"""By name, from the folder on: ``'td/r50_plain_90e_in1k'``."""
+"""By name, from the folder on: ``'td/r50_plain_125e_in1k'``."""
 
 
 def parameters_of(name: str) -> int:

@@ -18,6 +18,7 @@ from attn_mm.compat import (
     external_configs,
     file_handlers,
     imgaug_bool,
+    lighting,
     loaded_weights,
     local_writes,
     mmcv_ops,
@@ -50,6 +51,7 @@ _PATCHED = (
     canvas_rgb,
     color_jitter,
     imgaug_bool,
+    lighting,
     multimodal,
 )
 

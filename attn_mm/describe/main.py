@@ -42,7 +42,7 @@ parameters and multiply-adds, and what attention adds to the plain network. With
 data flow. It needs no checkpoint and no memory for weights.
 
   describe.py configs/fcos_tdaf_r50.py
-  describe.py configs/td/r50_td-joint_90e_in1k.py --out described
+  describe.py configs/td/r50_td-joint_125e_in1k.py --out described
   describe.py configs/tdaf/3dr50_tdaf-anar5_kinetics400.py --shape 3 16 112 112 --out described
   describe.py mmdet::retinanet/retinanet_r50_fpn_1x_coco.py
 """
@@ -58,7 +58,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="mmdet, mmpose, mmaction2 or mmpretrain config file")
+    parser.add_argument("config", help="config file of any framework")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write the description and the drawing into this folder"
     )

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import nn
-
-from attn_mm.errors import ConfigError
-from attn_mm.models.grafting import graft_onto
 
 
 class TorchNetwork(NamedTuple):
@@ -149,26 +145,3 @@ TIMM = (
     _timm("efficientnet_b0", "blocks.*", features_only=True),
 )
 """40 networks of timm 1.0."""
-
-
-COLUMNS = ("outputs", "after", "position", "AWConv", "TD", "TDAF")
-"""What is tried on each network: SE in three places, and the other grafts with their defaults."""
-
-
-def what_fits(network: TorchNetwork) -> dict[str, str]:
-    """Try each graft on a network, on the meta device.
-
-    Returns:
-        The reason of a refusal by what is tried, see :data:`COLUMNS`; empty where the graft fits.
-    """
-    places: dict[str, dict[str, Any]] = dict(outputs=dict(outputs="all"), after=dict(after=network.after))
-    plain = network.build().to("meta")
-    reasons = {}
-    for column in COLUMNS:
-        kind = column if column in ("AWConv", "TD", "TDAF") else "SE"
-        try:
-            graft_onto(copy.deepcopy(plain), [dict(type=f"attn_mm.{kind}", **places.get(column, {}))])
-            reasons[column] = ""
-        except ConfigError as error:
-            reasons[column] = str(error)
-    return reasons

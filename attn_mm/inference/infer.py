@@ -36,13 +36,14 @@ Predict on images or videos, and draw the result. What is predicted depends on t
   mmdet         boxes and masks of objects
   mmpose        keypoints of persons, for top-down configs
   mmpretrain    the five most likely classes, or all likely labels of a multi-label classifier
+  mmseg         the class of every pixel
   mmaction2     the five most likely actions in each video
 
 Examples:
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth street.jpg
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out drawn --score-thr 0.5
   infer.py configs/fcos_tdaf_r50.py epoch_24.pth clip.mp4 --show-attention
-  infer.py configs/tdaf/simplebaseline-r50_head-tdaf-anar3_coco.py epoch_210.pth clip.mp4 \\
+  infer.py configs/tdaf/simplebaseline-r50_head-tdaf-anar3_140e_coco.py epoch_210.pth clip.mp4 \\
       --det-config configs/fcos_tdaf_r50.py --det-checkpoint epoch_24.pth
   infer.py configs/tdaf/3dr50_tdaf-anar5_kinetics400.py epoch_200.pth clips/ --classes kinetics400.txt
 """

@@ -24,7 +24,7 @@ Evaluate a checkpoint on its config's test set.
 
   test.py configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50/epoch_24.pth
   test.py configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50_demo/epoch_10.pth --demo
-  test.py configs/tdaf/r50_tdaf-anar3_100e_in1k.py epoch_100.pth --tta         averages ten crops
+  test.py configs/tdaf/r50_tdaf-anar3_120e_in1k.py epoch_100.pth --tta         averages ten crops
 """
 
 
@@ -90,7 +90,8 @@ def main(argv=None) -> None:
     args = parse_args(argv)
     check_checkpoint(args.checkpoint)
     cfg = open_config(args.config, from_args(RunOptions, args))
-    cfg.load_from = args.checkpoint
+    # The config that a resumed training leaves asks for resuming.
+    cfg.load_from, cfg.resume = args.checkpoint, False
     if args.tta:
         _augment(cfg, args.config, args.demo)
     if args.show or args.show_dir:

@@ -1,4 +1,4 @@
-_base_ = "../_base_/networks/fcos-r50_trained-norms.py"
+_base_ = "../tdaf/fcos-r50_plain_trained-norms_coco.py"
 
 model = dict(
     backbone=dict(

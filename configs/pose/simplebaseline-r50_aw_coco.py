@@ -1,4 +1,4 @@
-_base_ = "../tdaf/simplebaseline-r50_plain_coco.py"
+_base_ = "../tdaf/simplebaseline-r50_plain_210e_coco.py"
 
 model = dict(
     backbone=dict(

@@ -1,4 +1,8 @@
-_base_ = "mmdet::fcos/fcos_r101-caffe_fpn_gn-head_ms-640-800-2x_coco.py"
+_base_ = "./fcos-r50_plain_coco.py"
 
-# The towers' convolutions have biases, as in the FCOS authors' code and in the published counts.
-model = dict(bbox_head=dict(conv_bias=True))
+model = dict(
+    backbone=dict(
+        depth=101,
+        init_cfg=dict(type="Pretrained", checkpoint="open-mmlab://detectron/resnet101_caffe"),
+    )
+)

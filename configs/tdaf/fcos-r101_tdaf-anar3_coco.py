@@ -1,4 +1,4 @@
-_base_ = "../_base_/networks/fcos-r101_trained-norms.py"
+_base_ = "./fcos-r101_plain_trained-norms_coco.py"
 
 model = dict(
     backbone=dict(

@@ -57,8 +57,10 @@ def steps(first: float, factor: float, at: list[int], epochs: int) -> list[float
         ("ltpa/vgg_plain_300e_cifar10", steps(1.0, 0.5, list(range(25, 300, 25)), 300)),
         ("ltpa/vgg_plain_300e_svhn", steps(0.1, 0.5, list(range(25, 300, 25)), 300)),
         ("ltpa/rn164_plain_200e_cifar100", steps(0.1, 0.2, [60, 120, 160], 200)),
-        ("tdaf/r50_tdaf-anar3_100e_in1k", steps(0.1, 0.1, [30, 60, 90], 100)),
-        ("tdaf/vgg16_plain_100e_in1k", steps(0.01, 0.1, [30, 60, 90], 100)),
+        ("tdaf/r50_tdaf-anar3_120e_in1k", steps(0.1, 0.1, [30, 60, 90], 120)),
+        ("tdaf/vgg16_plain_120e_in1k", steps(0.1, 0.1, [30, 60, 90], 120)),
+        ("tdaf/vgg16_tdaf-anar2_350e_cifar10", steps(0.1, 0.1, [150, 250], 350)),
+        ("td/r50_td-joint_125e_in1k", steps(0.1, 0.1, [30, 60, 90, 120], 125)),
         (
             "ltpa/vgg_plain_290e_cub",
             # 0.1 for 30 epochs, doubled twice over the next 60, then halved every 30 for 200.
@@ -76,12 +78,12 @@ def test_batches_and_decays_of_the_papers():
         "tam/r18_tam_300e_cifar10",
         "ltpa/vgg_plain_300e_cifar10",
         "ltpa/rn164_plain_200e_cifar10",
-        "tdaf/r50_plain_164e_cifar10",
+        "tdaf/r50_plain_350e_cifar10",
     ):
         cfg = load_config(str(CONFIGS / f"{name}.py"))
         found[name] = cfg.train_dataloader.batch_size, cfg.optim_wrapper.optimizer.weight_decay
         assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size
-    assert list(found.values()) == [(128, 1e-4), (128, 5e-4), (64, 5e-4), (256, 1e-4)]
+    assert list(found.values()) == [(128, 1e-4), (128, 5e-4), (64, 5e-4), (256, 5e-4)]
 
 
 def test_every_set_is_tested_as_such():

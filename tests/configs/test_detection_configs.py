@@ -65,15 +65,15 @@ def test_published_parameters(name):
 @pytest.mark.parametrize(
     "baseline, grafted, added",
     [
-        ("_base_/networks/fcos-r50_trained-norms", "fcos_tdaf_r50", ANARS_OF_RESNET50[3]),
-        ("_base_/networks/fcos-r50_trained-norms", "tdaf/fcos-r50_tdaf-anar5_coco", ANARS_OF_RESNET50[5]),
-        ("_base_/networks/fcos-r101_trained-norms", "tdaf/fcos-r101_tdaf-anar3_coco", ANARS_OF_RESNET50[3]),
+        ("tdaf/fcos-r50_plain_trained-norms_coco", "fcos_tdaf_r50", ANARS_OF_RESNET50[3]),
+        ("tdaf/fcos-r50_plain_trained-norms_coco", "tdaf/fcos-r50_tdaf-anar5_coco", ANARS_OF_RESNET50[5]),
+        ("tdaf/fcos-r101_plain_trained-norms_coco", "tdaf/fcos-r101_tdaf-anar3_coco", ANARS_OF_RESNET50[3]),
         (
-            "_base_/networks/fcos-r101_trained-norms",
+            "tdaf/fcos-r101_plain_trained-norms_coco",
             "tdaf/fcos-r101_tdaf-anar3-4flows_coco",
             ANARS_OF_RESNET50[3],
         ),
-        ("_base_/networks/fcos-r101_trained-norms", "tdaf/fcos-r101_tdaf-anar5_coco", ANARS_OF_RESNET50[5]),
+        ("tdaf/fcos-r101_plain_trained-norms_coco", "tdaf/fcos-r101_tdaf-anar5_coco", ANARS_OF_RESNET50[5]),
     ],
 )
 def test_tdaf_adds_its_anars_and_nothing_else(baseline, grafted, added):

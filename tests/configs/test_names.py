@@ -11,7 +11,7 @@ from attn_mm.utils.config_names import CONFIGS
 
 NAMES = [path for path in CONFIGS.rglob("*.py") if "_base_" not in path.parts and path.parent != CONFIGS]
 DATA = {"cifar10", "cifar100", "coco", "cub", "dogs", "in1k", "kinetics400", "svhn", "voc", "voc12aug"}
-SCHEDULE = re.compile(r"\d+e|asl|pretrained")
+SCHEDULE = re.compile(r"\d+e|asl|pretrained|trained-norms")
 
 
 def test_one_config_stands_outside_of_the_folders():

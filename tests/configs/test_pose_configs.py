@@ -23,12 +23,12 @@ NAMES = sorted(
 EACH_CONFIG = pytest.mark.parametrize("name", NAMES)
 # Two ANARs on 256 channels, by hand.
 ADDED = {
-    "tdaf/simplebaseline-r50_head-tdaf-anar3_coco": 2 * 32_945,
-    "tdaf/simplebaseline-r50_head-tdaf-anar3-pyramid_coco": 2 * 32_945,
-    "tdaf/simplebaseline-r50_head-tdaf-anar5_coco": 2 * 152_113,
-    "tdaf/simplebaseline-r50_head-tdaf-anar7_coco": 2 * 207_665,
-    "tdaf/simplebaseline-r101_head-tdaf-anar3_coco": 2 * 32_945,
-    "tdaf/simplebaseline-r101_head-tdaf-anar5_coco": 2 * 152_113,
+    "tdaf/simplebaseline-r50_head-tdaf-anar3_140e_coco": 2 * 32_945,
+    "tdaf/simplebaseline-r50_head-tdaf-anar3-pyramid_140e_coco": 2 * 32_945,
+    "tdaf/simplebaseline-r50_head-tdaf-anar5_140e_coco": 2 * 152_113,
+    "tdaf/simplebaseline-r50_head-tdaf-anar7_140e_coco": 2 * 207_665,
+    "tdaf/simplebaseline-r101_head-tdaf-anar3_140e_coco": 2 * 32_945,
+    "tdaf/simplebaseline-r101_head-tdaf-anar5_140e_coco": 2 * 152_113,
     "pose/simplebaseline-r50_tdaf-anar3_coco": ANARS_OF_RESNET50[3],
     **{
         f"pose/simplebaseline-r50_{kind}_coco": added
@@ -108,17 +108,21 @@ def test_trains_a_step_and_predicts(name):
 
 @pytest.mark.parametrize("depth, millions", [(50, 34.0), (101, 53.0)])
 def test_published_parameters_of_simplebaseline(depth, millions):
-    assert round(parameters(config(f"tdaf/simplebaseline-r{depth}_plain_coco").model) / 1e6, 1) == millions
+    assert (
+        round(parameters(config(f"tdaf/simplebaseline-r{depth}_plain_140e_coco").model) / 1e6, 1) == millions
+    )
 
 
 @pytest.mark.parametrize("variant", ADDED)
 def test_added_parameters(variant):
-    plain = f"tdaf/simplebaseline-{'r101' if 'r101' in variant else 'r50'}_plain_coco"
+    plain = f"tdaf/simplebaseline-{'r101' if 'r101' in variant else 'r50'}_plain_140e_coco"
     assert parameters(config(variant).model) - parameters(config(plain).model) == ADDED[variant]
 
 
 def test_ground_truth_boxes_by_an_option_and_detections_without():
-    cfg = config("tdaf/simplebaseline-r50_head-tdaf-anar3_coco", "test_dataloader.dataset.bbox_file=None")
+    cfg = config(
+        "tdaf/simplebaseline-r50_head-tdaf-anar3_140e_coco", "test_dataloader.dataset.bbox_file=None"
+    )
     assert cfg.test_dataloader.dataset.bbox_file is None
     assert cfg.val_dataloader.dataset.bbox_file.endswith("COCO_val2017_detections_AP_H_56_person.json")
 
@@ -131,7 +135,9 @@ def test_evaluates_with_either(boxes, count, real_data, tmp_path):
     if boxes != "None":
         boxes = root / boxes
     cfg = shrunk(
-        config("tdaf/simplebaseline-r50_head-tdaf-anar3_coco", f"test_dataloader.dataset.bbox_file={boxes}")
+        config(
+            "tdaf/simplebaseline-r50_head-tdaf-anar3_140e_coco", f"test_dataloader.dataset.bbox_file={boxes}"
+        )
     )
     cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.test_dataloader.dataset.update(

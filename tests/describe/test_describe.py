@@ -76,8 +76,11 @@ def _boxes(node, left, top):
 @pytest.mark.parametrize(
     ("attended", "plain"),
     [
-        ("fcos_tdaf_r50", "_base_/networks/fcos-r50_trained-norms"),
-        ("tdaf/simplebaseline-r50_head-tdaf-anar3-pyramid_coco", "tdaf/simplebaseline-r50_plain_coco"),
+        ("fcos_tdaf_r50", "tdaf/fcos-r50_plain_trained-norms_coco"),
+        (
+            "tdaf/simplebaseline-r50_head-tdaf-anar3-pyramid_140e_coco",
+            "tdaf/simplebaseline-r50_plain_140e_coco",
+        ),
         ("detection/faster-rcnn-r50_neck-aw-cbam_coco", "detection/faster-rcnn-r50_plain_coco"),
         ("aw/r50-caffe_aw-se_200e_cifar100", "aw/r50-caffe_plain_200e_cifar100"),
         ("tdaf/3dr50_tdaf-anar5_kinetics400", "tdaf/3dr50_plain_kinetics400"),

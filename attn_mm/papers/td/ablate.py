@@ -40,8 +40,8 @@ distance m, then other numbers of steps t, and the network without feedback. The
 and writes a table, a plot like figure 7 of the TD paper, and JSON. After an interruption, repeat the command
 to continue where it stopped.
 
-  ablate.py configs/td/r50_td-joint_90e_in1k.py --distances 0 1 2 3 --steps 1 2 3
-  ablate.py configs/td/r18_td-top_90e_in1k.py --modes top --distances 1 --steps 1 2 3 4 5
+  ablate.py configs/td/r50_td-joint_125e_in1k.py --distances 0 1 2 3 --steps 1 2 3
+  ablate.py configs/td/r18_td-top_125e_in1k.py --modes top --distances 1 --steps 1 2 3 4 5
   ablate.py --demo              trains eight small networks on generated images, minutes on a CPU
 """
 

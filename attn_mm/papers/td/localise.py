@@ -50,7 +50,7 @@ Localise objects with a classifier: draw boxes from its class activation maps an
 boxes of a test set. Reports top-1 and top-5 localisation accuracy (the class is right and its box has an IoU
 of at least 0.5 with a true one), and CorLoc, the accuracy of the boxes when the image's class is known.
 
-  localise.py configs/td/r50_td-joint_90e_in1k.py td.pth --boxes ILSVRC/Annotations/CLS-LOC/val
+  localise.py configs/td/r50_td-joint_125e_in1k.py td.pth --boxes ILSVRC/Annotations/CLS-LOC/val
   localise.py td_r50_cub.py td.pth                         CUB-200 contains its boxes
   localise.py configs/td/r50_td-joint_asl_coco.py td.pth --boxes instances_val2017.json
   localise.py --demo           trains a small network on generated images, a minute or two on a CPU

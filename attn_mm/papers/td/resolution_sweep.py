@@ -48,8 +48,8 @@ a plot and JSON. The default sizes go from 3/4 of the config's own size to twice
 eighth; for 224 pixels these are the TD paper's 168, 196, ..., 448. Before the crop, images are resized in
 the same proportion as in the config.
 
-  resolution_sweep.py configs/td/r50_td-joint_90e_in1k.py td.pth configs/td/r50_plain_90e_in1k.py r50.pth
-  resolution_sweep.py configs/td/r50_td-joint_90e_in1k.py td.pth --sizes 224 288 --names "TD joint"
+  resolution_sweep.py configs/td/r50_td-joint_125e_in1k.py td.pth configs/td/r50_plain_125e_in1k.py r50.pth
+  resolution_sweep.py configs/td/r50_td-joint_125e_in1k.py td.pth --sizes 224 288 --names "TD joint"
   resolution_sweep.py --demo            trains two small networks on generated images, minutes on a CPU
 
 After an interruption, repeat the command to continue where it stopped.

@@ -53,7 +53,7 @@ Evaluate each computation step of a classifier with top-down feedback (TD) separ
 stage's blocks after that step. Reports the accuracy of each step, of the most confident step per image, and
 of all steps with unique maps, as in the TD paper. A picture shows where each step looks.
 
-  step_confidence.py configs/td/r50_td-joint_90e_in1k.py td.pth
+  step_confidence.py configs/td/r50_td-joint_125e_in1k.py td.pth
   step_confidence.py --demo           trains a small network on generated images, a minute or two on a CPU
 
 After an interruption, repeat the command to continue where it stopped.

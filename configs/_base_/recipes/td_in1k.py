@@ -1,1 +1,1 @@
-_base_ = ["../runtimes/classification.py", "../datasets/in1k.py", "../schedules/td_90e_in1k.py"]
+_base_ = ["../runtimes/classification.py", "../datasets/in1k.py", "../schedules/td_125e_in1k.py"]

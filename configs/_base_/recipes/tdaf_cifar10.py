@@ -1,3 +1,3 @@
-_base_ = ["../runtimes/classification.py", "../datasets/cifar10.py", "../schedules/tdaf_164e_cifar10.py"]
+_base_ = ["../runtimes/classification.py", "../datasets/cifar10.py", "../schedules/tdaf_350e_cifar10.py"]
 
 train_dataloader = dict(batch_size=256)

@@ -1,1 +1,1 @@
-_base_ = ["../runtimes/classification.py", "../datasets/in1k_256_480.py", "../schedules/tdaf_100e_in1k.py"]
+_base_ = ["../runtimes/classification.py", "../datasets/in1k_256_480.py", "../schedules/tdaf_120e_in1k.py"]

@@ -50,7 +50,7 @@ def images(tmp_path):
 
 def config(root, **model) -> Config:
     """A small classifier in the form of the repo's own for ImageNet."""
-    cfg = load_config("configs/tdaf/r50_plain_100e_in1k.py")
+    cfg = load_config("configs/tdaf/r50_plain_120e_in1k.py")
     cfg.model = dict(
         type="ImageClassifier",
         backbone=dict(type="ResNet", depth=18, stem_channels=8, base_channels=8),
@@ -170,7 +170,7 @@ def test_low_scores_are_left_out_where_asked(images, tmp_path):
         ("tam/r18_plain_300e_cifar10", 32),
         ("tam/r18_plain_160e_svhn", 32),
         ("ltpa/vgg_plain_290e_cub", 80),
-        ("td/r18_plain_90e_in1k", 64),
+        ("td/r18_plain_125e_in1k", 64),
     ],
 )
 def test_the_demo_has_images_of_the_configs_size(name, size, small_demos):
@@ -185,7 +185,7 @@ def test_the_demo_has_images_of_the_configs_size(name, size, small_demos):
 @pytest.mark.parametrize(
     ("name", "missing"),
     [
-        ("td/r18_plain_90e_in1k", "data/imagenet/train"),
+        ("td/r18_plain_125e_in1k", "data/imagenet/train"),
         ("tam/r18_plain_300e_cifar10", "data/cifar10"),
         ("tam/r18_plain_160e_svhn", "data/svhn"),
     ],

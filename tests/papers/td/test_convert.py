@@ -306,7 +306,7 @@ def test_the_published_sizes(capsys, tmp_path):
     run(save(state, tmp_path), tmp_path / "ours.pth", "--to", "mmpretrain")
     ours = torch.load(tmp_path / "ours.pth")["state_dict"]
     parameters = [value for name, value in ours.items() if not re.search("running_|num_batches", name)]
-    assert sum(value.numel() for value in parameters) == parameters_of("td/r50_td-joint_90e_in1k")
+    assert sum(value.numel() for value in parameters) == parameters_of("td/r50_td-joint_125e_in1k")
     out = capsys.readouterr().out
     assert 'backbone=dict(type="mmpretrain.ResNet", depth=50, style="pytorch"),' in out
     assert 'grafts=[dict(type="attn_mm.TD", mode="joint", steps=2, distance=1, stages=(2, 3))],' in out

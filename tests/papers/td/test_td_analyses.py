@@ -47,7 +47,7 @@ LABELS = [0, 0, 1, 1, 2, 2]
 
 def config(root, grafts=(TD,)) -> Config:
     """A small classifier in the form of the repo's own for ImageNet."""
-    cfg = load_config("configs/td/r18_plain_90e_in1k.py")
+    cfg = load_config("configs/td/r18_plain_125e_in1k.py")
     net = dict(type="ResNet_CIFAR", depth=18, stem_channels=8, base_channels=8)
     cfg.model = dict(
         type="ImageClassifier",
@@ -139,7 +139,7 @@ def test_a_sweeps_accuracies_are_those_of_resized_images(tmp_path, images, saved
 
 
 def test_the_papers_sizes_keep_the_proportion_of_resize_and_crop():
-    cfg = load_config("configs/td/r50_td-joint_90e_in1k.py")
+    cfg = load_config("configs/td/r50_td-joint_125e_in1k.py")
     pipeline = cfg.test_dataloader.dataset.pipeline
     own = resolution_sweep.own_size(cfg, pipeline)
     sizes = [own * eighths // 8 for eighths in resolution_sweep.EIGHTHS]
@@ -422,7 +422,7 @@ def test_each_steps_predictions_are_counted(tmp_path, images, saved, capsys):
 
 
 def test_the_variants_of_a_config():
-    cfg = load_config("configs/td/r18_plain_90e_in1k.py")
+    cfg = load_config("configs/td/r18_plain_125e_in1k.py")
     graft = dict(type="attn_mm.TD", mode="joint", steps=2, distance=1)
     cfg.model.backbone = dict(
         type="attn_mm.AttnBackbone",

@@ -1,6 +1,0 @@
-# The norms of the backbone train: the flows of TDAF differ in their statistics, and the
-# parameter counts of the paper's table 4 include the norms.
-_base_ = "../../tdaf/fcos-r50_plain_coco.py"
-
-model = dict(backbone=dict(norm_cfg=dict(requires_grad=True), norm_eval=False))
-sync_bn = "torch"

@@ -1,0 +1,12 @@
+_base_ = "./mobilenet_plain_120e_in1k.py"
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="attn_mm.TDAF",
+        backbone={{_base_.model.backbone}},
+        flows=2,
+        anar=3,
+        depthwise=True,
+    )
+)

@@ -1,3 +1,0 @@
-_base_ = "./simplebaseline-r101_plain_coco.py"
-
-model = dict(head=dict(type="attn_mm.TDAFHeatmapHead", flows=3, anar=3))

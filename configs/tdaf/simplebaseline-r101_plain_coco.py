@@ -1,1 +1,0 @@
-_base_ = "mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res101_8xb64-210e_coco-256x192.py"

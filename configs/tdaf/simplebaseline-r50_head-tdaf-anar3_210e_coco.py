@@ -1,0 +1,3 @@
+_base_ = "./simplebaseline-r50_plain_210e_coco.py"
+
+model = dict(head=dict(type="attn_mm.TDAFHeatmapHead", flows=3, anar=3))

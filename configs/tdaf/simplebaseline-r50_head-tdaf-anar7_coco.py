@@ -1,3 +1,0 @@
-_base_ = "./simplebaseline-r50_head-tdaf-anar3_coco.py"
-
-model = dict(head=dict(anar=7))

@@ -1,0 +1,3 @@
+_base_ = ["../_base_/recipes/tdaf_cifar10.py", "../_base_/networks/vgg16-cifar.py"]
+
+model = dict(head=dict(num_classes={{_base_.data_preprocessor.num_classes}}))

@@ -1,5 +1,0 @@
-_base_ = "./vgg19_plain_164e_cifar10.py"
-
-model = dict(
-    backbone=dict(_delete_=True, type="attn_mm.TDAF", backbone={{_base_.model.backbone}}, flows=3, anar=3)
-)
