@@ -77,7 +77,7 @@ NO_BLOCKS = {
         "SwinTransformerV2 T2T_ViT TNT VGG ViTEVA02 ViTSAM VisionTransformer XCiT ",
     ),
 }
-# Networks that don't run one stage after the other, or not on maps of any size.
+# Networks that don't run one stage after the other, or not on maps of any size, or with norms of their own.
 NO_STAGES = {
     *scoped(
         "mmaction",
@@ -97,9 +97,9 @@ NO_STAGES = {
     *scoped(
         "mmpretrain",
         "BEiTViT Conformer ConvMixer DaViT DeiT3 DistilledVisionTransformer EfficientFormer HRNet HiViT "
-        "InceptionV3 LeViT MViT MixMIMTransformer MlpMixer PCPVT PyramidVig RepMLPNet RevVisionTransformer "
-        "SVT SparseConvNeXt SwinTransformer SwinTransformerV2 T2T_ViT TNT TinyViT ViTEVA02 ViTSAM Vig "
-        "VisionTransformer XCiT ",
+        "InceptionV3 LeViT MViT MixMIMTransformer MlpMixer PCPVT PyramidVig RepMLPNet "
+        "RevVisionTransformer SVT SparseConvNeXt SparseResNet SwinTransformer SwinTransformerV2 T2T_ViT TNT "
+        "TinyViT ViTEVA02 ViTSAM Vig VisionTransformer XCiT ",
     ),
 }
 REFUSED = {"layer": NO_BLOCKS, "TD": NO_BLOCKS, "TDAF": NO_STAGES}
