@@ -44,6 +44,10 @@ class UnsuitableImage(UnreadableFile):
     """An image is not what its annotations say, has more than 8 bits per channel, or is too narrow."""
 
 
+class UnsuitableLabelMap(UnreadableFile):
+    """A label map is missing or damaged, or doesn't fit its image or the classes of its data set."""
+
+
 class UnsafeFile(UnreadableFile, pickle.UnpicklingError):
     """A file of data asks for code, or for more memory than it needs; nothing of it was run."""
 

@@ -250,8 +250,14 @@ def pose_config(root: Path) -> Config:
 
 
 def shorten(model: dict, scope: str, monkeypatch) -> None:
-    """Give a config's deep ResNets a block with a projection and one without: all kinds that they have."""
+    """Give a config's deep ResNets a block with a projection and one without: all kinds that they have.
+
+    The stages of an HRNet get one module, of one block a branch.
+    """
     nodes = list(walk(model))
+    for node in nodes:
+        if "num_modules" in node:
+            node.update(num_modules=1, num_blocks=(1,) * len(node["num_blocks"]))
     # These options name blocks by their place.
     if any("blocks" in node or isinstance(node.get("inflate", (0,))[0], tuple) for node in nodes):
         return

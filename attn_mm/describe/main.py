@@ -58,7 +58,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="mmdet, mmpose, mmaction2 or mmpretrain config file")
+    parser.add_argument("config", help="config file of any framework")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write the description and the drawing into this folder"
     )

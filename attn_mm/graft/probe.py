@@ -149,6 +149,10 @@ def _features(net: nn.Module, channels: int | Sequence[int]) -> Iterator[tuple]:
             for width, size in zip(widths, sides)
         )
 
+    if hasattr(net, "in_index"):
+        # Some pool maps of a quarter of an image with large windows.
+        for side in (64, 256):
+            yield (maps(_chosen_widths(net, channels), side),)
     if not isinstance(channels, int):
         yield (maps(channels, 64),)
         return
@@ -160,6 +164,24 @@ def _features(net: nn.Module, channels: int | Sequence[int]) -> Iterator[tuple]:
             yield (maps([channels] * number, side or 64),)
     for size in (side or 14, 7):
         yield maps([channels], size)
+
+
+def _chosen_widths(net: Any, channels: int | Sequence[int]) -> list[int]:
+    """The channels of maps of which mmsegmentation's decode heads choose some by their ``in_index``."""
+    chosen = [net.in_index] if isinstance(net.in_index, int) else list(net.in_index)
+    if not isinstance(channels, int):
+        widths = list(channels)
+    else:
+        # Of maps that a head concatenates, it knows only the sum of their channels.
+        widths = [channels - len(chosen) + 1] + [1] * (len(chosen) - 1)
+    levels = max(4, *(place + 1 if place >= 0 else -place for place in chosen))
+    found = [1] * levels
+    if hasattr(net, "c1_bottleneck"):
+        # DeepLabV3+ also reads the first map.
+        found[0] = net.c1_bottleneck.conv.in_channels
+    for place, width in zip(chosen, widths):
+        found[place] = width
+    return found
 
 
 def _own_sizes(net: nn.Module) -> list[Shape]:

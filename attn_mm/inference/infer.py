@@ -36,6 +36,7 @@ Predict on images or videos, and draw the result. What is predicted depends on t
   mmdet         boxes and masks of objects
   mmpose        keypoints of persons, for top-down configs
   mmpretrain    the five most likely classes, or all likely labels of a multi-label classifier
+  mmseg         the class of every pixel
   mmaction2     the five most likely actions in each video
 
 Examples:

@@ -37,7 +37,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", nargs="?", help="mmdet, mmpose, mmaction2 or mmpretrain config file")
+    parser.add_argument("config", nargs="?", help="config file of any framework")
     parser.add_argument(
         "--paper",
         nargs="*",

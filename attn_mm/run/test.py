@@ -90,7 +90,8 @@ def main(argv=None) -> None:
     args = parse_args(argv)
     check_checkpoint(args.checkpoint)
     cfg = open_config(args.config, from_args(RunOptions, args))
-    cfg.load_from = args.checkpoint
+    # The config that a resumed training leaves asks for resuming.
+    cfg.load_from, cfg.resume = args.checkpoint, False
     if args.tta:
         _augment(cfg, args.config, args.demo)
     if args.show or args.show_dir:

@@ -9,7 +9,7 @@ from attn_mm.run.options import RunOptions, add_common_flags
 from attn_mm.utils.flags import from_args
 
 _DESCRIPTION = """\
-Train any mmdet, mmpose, mmaction2 or mmpretrain config, with or without attention.
+Train any mmdet, mmpose, mmaction2, mmpretrain or mmsegmentation config, with or without attention.
 
   train.py configs/fcos_tdaf_r50.py --demo               try it: no data, no download, minutes on a CPU
   train.py configs/fcos_tdaf_r50.py                      train on COCO 2017 in data/coco

@@ -10,8 +10,12 @@ from torch import nn
 
 from attn_mm.errors import UserError
 
-# Heads whose num_classes is the number of a detection set's classes; others count the background or nothing.
-_DETECTION_HEAD = re.compile(r"(^|\.)(bbox_head|mask_head|panoptic_head|query_head)(\.\d+)?$")
+# Heads whose num_classes is the number of a set's classes; others count the background or nothing.
+_COUNTING_HEAD = re.compile(
+    r"(^|\.)(bbox_head|mask_head|panoptic_head|query_head|decode_head|auxiliary_head)(\.\d+)?$"
+)
+# mmsegmentation's heads of borders and of depth.
+_OTHER_HEADS = ("STDCHead", "VPDDepthHead")
 # What mmpose's heads call their number of keypoints.
 _KEYPOINTS = ("num_keypoints", "num_joints", "out_channels")
 
@@ -98,7 +102,9 @@ def _head_classes(model: nn.Module) -> Iterator[tuple[str, int]]:
     for name, module in names:
         name = name.removeprefix("module.")
         number = getattr(module, "num_classes", None)
-        if isinstance(number, int) and (_DETECTION_HEAD.search(name) or name == "head"):
+        if type(module).__name__ in _OTHER_HEADS:
+            continue
+        if isinstance(number, int) and (_COUNTING_HEAD.search(name) or name == "head"):
             yield name, number
 
 

@@ -30,6 +30,7 @@ from attn_mm.datasets.checks.classes import (
     named,
 )
 from attn_mm.datasets.checks.image_files import Sizes, check_images
+from attn_mm.datasets.checks.label_maps import watch_label_maps
 from attn_mm.datasets.checks.labels import check_files, check_labels, image_sizes, keypoint_names
 from attn_mm.datasets.checks.skipped_files import StandIns, WithoutStandIns
 from attn_mm.datasets.checks.unreadable import (
@@ -129,6 +130,7 @@ class Watch:
             check_folders(source)
             check_labels(source)
             check_missing(source)
+            watch_label_maps(source, self._model)
         self._check_classes(dataset)
         self.guard.take(dataset)
         nodes = _tree(dataset)
@@ -214,7 +216,7 @@ def _explained(cfg, explain: Callable[[ConfigDict], object]) -> Iterator[None]:
         raise
     except Exception:
         for node in walk(cfg):
-            if node.get("ann_file"):
+            if node.get("ann_file") or "seg_map_path" in (node.get("data_prefix") or ()):
                 explain(node)
         raise
 
@@ -222,6 +224,8 @@ def _explained(cfg, explain: Callable[[ConfigDict], object]) -> Iterator[None]:
 def _explain_dataset(cfg: ConfigDict) -> None:
     dataset = DATASETS.build(dict(cfg, lazy_init=True, serialize_data=False))
     check_files(dataset)
+    if hasattr(dataset, "seg_map_suffix") and not dataset.load_data_list():
+        raise _nothing_left(dataset)
     try:
         dataset.full_init()
     except (ValueError, TypeError, LookupError) as error:
@@ -234,6 +238,12 @@ def _explain_dataset(cfg: ConfigDict) -> None:
 
 
 def _nothing_left(dataset: BaseDataset) -> UserError:
+    if hasattr(dataset, "seg_map_suffix"):
+        folder = dataset.data_prefix.get("img_path")
+        listed = f"{dataset.ann_file} names no image" if dataset.ann_file else f"{folder} has no image"
+        return UserError(
+            f"{listed} of suffix {dataset.img_suffix}: correct img_suffix, ann_file or data_prefix"
+        )
     return UserError(
         f"{dataset.ann_file} has nothing to use: it is empty, has no box of the config's classes or no "
         "visible keypoint inside an image, only crowds, or the config's filter_cfg removes all"

@@ -1,4 +1,8 @@
-"""``--demo`` of a segmentation config: generated shapes, whose pixels have the shapes' classes."""
+"""``--demo`` of a segmentation config: generated shapes, whose pixels have the shapes' classes.
+
+FCN with an HRNet-W18-small learns the set on two CPU cores in about ten minutes. A step of a network whose
+last stages are dilated takes ten times as long; these get smaller images and fewer epochs.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ from attn_mm.datasets.generated.label_maps import CLASSES, PALETTE, make_label_m
 from attn_mm.frameworks.demo_schedule import dataloader, set_schedule
 from attn_mm.utils.config import drop_pretrained, walk
 
-IMAGE_SIZE = 96
+IMAGE_SIZE, SMALLER_SIZE = 96, 64
 BATCH_SIZE = 8
-EPOCHS = 6
+EPOCHS, FEWER_EPOCHS = 6, 3
 # Heads whose num_classes does not count the classes of the data set.
 _OTHER_CLASSES = ("STDCHead",)
 
@@ -18,11 +22,12 @@ _OTHER_CLASSES = ("STDCHead",)
 def to_demo(cfg: Config) -> None:
     """Turn an mmsegmentation config into its demo, in place."""
     drop_pretrained(cfg)
-    fit_segmentor(cfg.model, IMAGE_SIZE, len(CLASSES))
-    root = str(make_label_maps(image_size=IMAGE_SIZE))
+    size, epochs = (SMALLER_SIZE, FEWER_EPOCHS) if _is_dilated(cfg) else (IMAGE_SIZE, EPOCHS)
+    fit_segmentor(cfg.model, size, len(CLASSES))
+    root = str(make_label_maps(image_size=size))
 
     load: list[dict] = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")]
-    resize = dict(type="Resize", scale=(IMAGE_SIZE, IMAGE_SIZE), keep_ratio=True)
+    resize = dict(type="Resize", scale=(size, size), keep_ratio=True)
     train = [*load, resize, dict(type="RandomFlip", prob=0.5), dict(type="PackSegInputs")]
     # The label map keeps the image's own size.
     test = [load[0], resize, load[1], dict(type="PackSegInputs")]
@@ -31,10 +36,14 @@ def to_demo(cfg: Config) -> None:
         BATCH_SIZE, _dataset(root, "val2017", test), shuffle=False
     )
     cfg.val_evaluator = cfg.test_evaluator = ConfigDict(type="IoUMetric", iou_metrics=["mIoU"])
-    set_schedule(cfg, EPOCHS, lr=5e-4)
+    set_schedule(cfg, epochs, lr=5e-4)
     # The configs count iterations.
     cfg.log_processor = ConfigDict(by_epoch=True)
     cfg.default_hooks.logger.pop("log_metric_by_epoch", None)
+
+
+def _is_dilated(cfg: Config) -> bool:
+    return any(max(node.get("dilations") or (1,)) > 1 for node in walk(cfg.model))
 
 
 def fit_segmentor(model: ConfigDict, size: int, classes: int) -> None:
