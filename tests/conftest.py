@@ -95,6 +95,12 @@ def quick_runs(monkeypatch):
     monkeypatch.setattr("mmengine.runner.runner.collect_env", dict)
 
 
+@pytest.fixture(autouse=True)
+def whole_lines(monkeypatch):
+    """Errors are not cut: the length of a test's folder must not decide what is left of a path."""
+    monkeypatch.setattr("attn_mm.errors._LONGEST", 10_000)
+
+
 @pytest.fixture
 def workers_gone():
     """The loading processes of a run that failed end with its test: torch tells of their end in the next."""

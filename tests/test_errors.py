@@ -16,6 +16,11 @@ NO_MEMORY = "out of memory: use smaller batches or images, or a machine with mor
 FULL = "a.log can't be written (No space): free some space"
 
 
+@pytest.fixture
+def whole_lines():
+    """Here lines are cut as users see them."""
+
+
 def test_mistakes_and_interruptions_are_one_line_each(capsys):
     @reports_user_errors
     def main(error):

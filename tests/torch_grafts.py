@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from attn_mm.graft.fuse import fuse
 from attn_mm.layers import ANAR, TopDownAttention
 from attn_mm.layers.aw_attention import AWAttention
 from attn_mm.models.grafting import graft_onto
@@ -63,7 +64,7 @@ def run(net: nn.Module, x: Tensor, training: bool) -> list[Tensor]:
 
 
 def check(plain: nn.Module, graft: dict, x: Tensor) -> nn.Module:
-    """Graft onto a copy of ``plain`` and check keys, results with identity gates, gradients and copies."""
+    """Graft onto a copy of ``plain``; check keys, results with identity gates, gradients, copies, folding."""
     net = graft_onto(copy.deepcopy(plain), [graft])
     state = net.state_dict()
     for key, value in plain.state_dict().items():
@@ -86,7 +87,10 @@ def check(plain: nn.Module, graft: dict, x: Tensor) -> nn.Module:
     for name, parameter in net.named_parameters():
         if name not in known or known[name].requires_grad:
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-    assert_equal(run(copy.deepcopy(net), x, False), run(net, x, False))
+    found = run(net, x, False)
+    assert_equal(run(copy.deepcopy(net), x, False), found)
+    fuse(net)
+    torch.testing.assert_close(run(net, x, False), found, rtol=1e-3, atol=1e-4)
     return net
 
 

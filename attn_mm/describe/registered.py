@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 Shape = tuple[int, ...]
 
 IMAGES = (2, 3, 64, 64)
-FRAMES = (16, 3, 64, 64)
-"""Two clips of eight frames, in mmaction's 2D networks."""
+FRAMES = (8, 3, 64, 64)
+"""One clip of eight frames, in mmaction's 2D networks."""
 CLIPS = (2, 3, 8, 64, 64)
 
 

@@ -26,10 +26,16 @@ def find_split(backbone: nn.Module) -> Split:
     if name not in SPLITS:
         parts = (part for part, child in backbone.named_children() if forward_owner(child) in SPLITS)
         part = next(parts, None)
-        way_out = "outputs= or after= fit any network" if part is None else f"graft onto its part {part!r}"
-        kind = type(backbone).__name__
-        raise TypeError(f"{kind} can't run in flows: its forward is no known chain of stages; {way_out}")
+        way_out = "use outputs= or after= in a layer" if part is None else f"graft onto its part {part!r}"
+        raise TypeError(
+            f"{type(backbone).__name__} can't be split into stages: its forward, {_short(name)}'s, is no "
+            f"known chain of stages; {way_out}"
+        )
     return SPLITS[name]
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def attended_maps(split: Split, backbone: nn.Module) -> tuple[list[int], Any]:
@@ -41,7 +47,7 @@ def attended_maps(split: Split, backbone: nn.Module) -> tuple[list[int], Any]:
     """
     if split.ends is not None:
         convs = [_last_conv(end) for end in split.ends(backbone)]
-        return [conv.out_channels for conv in convs], len(convs[0].kernel_size)
+        return [conv.out_channels for conv in convs], split.dims or len(convs[0].kernel_size)
     trial = _Trial(split, backbone)
     try:
         shapes = look_at_outputs(trial, [trial])[trial][0]

@@ -18,6 +18,7 @@ from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.labels import check_image_labels
 from attn_mm.errors import UserError
 from attn_mm.frameworks.loading import load_model
+from attn_mm.run.check_config import check_config
 from attn_mm.run.launch import open_config
 from attn_mm.run.options import RunOptions
 from attn_mm.utils.files import check_checkpoint, make_folder
@@ -52,6 +53,7 @@ def open_test_config(config: str, options: RunOptions) -> Config:
     cfg = open_config(config, options)
     if cfg.get("default_scope") != "mmpretrain":
         raise UserError(f"{config} is for {cfg.get('default_scope')}; use an mmpretrain classifier")
+    check_config(cfg, ("test",))
     check_data(cfg, ("test",))
     return cfg
 

@@ -19,6 +19,7 @@ from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.guard import open_evaluation
 from attn_mm.datasets.checks.labels import check_image_labels
 from attn_mm.errors import UserError
+from attn_mm.run.check_config import check_config
 from attn_mm.utils.config import evaluators, model_part
 from attn_mm.utils.sampling import spread
 
@@ -42,6 +43,7 @@ class Evaluation:
     """
 
     def __init__(self, cfg: Config, images: int | None = None) -> None:
+        check_config(cfg, ("test",))
         check_data(cfg, ("test",))
         if images and any(evaluators(cfg, ("test",))):
             raise UserError(

@@ -92,14 +92,13 @@ class TestConvolutionsOfAVGG:
     @pytest.mark.parametrize(
         "graft, message",
         [
-            (dict(type="attn_mm.SE"), "AWConv works on its convolutions"),
+            (dict(type="attn_mm.SE"), "convolutions for AWConv by convs="),
             (dict(type="attn_mm.TD"), "SSDVGG has no residual blocks to graft onto: it has features"),
-            (dict(type="attn_mm.TDAF"), "SSDVGG can't be split into stages"),
+            (dict(type="attn_mm.TDAF", flows=9), "flows must be a whole number in 2.."),
             (dict(AW, convs=("conv2",)), "convs must be one of conv1_1, conv2_1, conv3_1, conv3_2, conv4_1,"),
-            (dict(type="attn_mm.AWConv"), "in SSDVGG, a part of one, or a kernel size"),
             (dict(AW, convs=("5x5",)), "got '5x5'"),
             (dict(AW, convs=("conv1_1",), stages=(1,)), "convs must be one of conv2_1 in SSDVGG"),
-            (dict(AW, convs=(3,)), "convs must be a sequence of names"),
+            (dict(AW, convs=(3,)), "or a sequence of names such as ('conv2',), got (3,)"),
             (dict(AW, stages=(6,)), "SSDVGG has 6 stages, of 1, 1, 2, 2, 2, 2 convolutions"),
             (dict(AW, blocks=("all",)), "SSDVGG has no blocks: choose by stages and convs only"),
             (dict(AW, start=0.0), "start must be a float between 0 and 1, got 0.0"),

@@ -165,6 +165,8 @@ class Split(NamedTuple):
     """``pack(backbone, maps)``: how the backbone returns several maps, where not as a tuple."""
     bare: bool = False
     """Whether the backbone returns a single map as a tensor, not as a tuple of one."""
+    dims: Literal[2, 3] | None = None
+    """The dimensions of the maps, where they are not those of the convolutions in ``ends``."""
 
 
 Layers = Callable[[Any], list[list[Stage]]]

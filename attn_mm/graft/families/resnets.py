@@ -99,7 +99,7 @@ def staged(stem: Step, after_first: Step = as_it_is, bare: bool = False) -> Spli
         after_first: what runs behind it.
         bare: see :class:`Split`.
     """
-    return Split(partial(_res_layers, stem, after_first), _all_stages, _last_blocks, bare=bare)
+    return Split(partial(_res_layers, stem, after_first), all_stages, last_blocks, bare=bare)
 
 
 # Partial functions, not closures: torch 2.4 compiles no closure that is made in another.
@@ -112,11 +112,13 @@ def _first_stage(stem: Step, after_first: Step, layer: nn.Module, backbone: Any,
     return after_first(backbone, layer(stem(backbone, x)))
 
 
-def _all_stages(backbone: Any) -> range:
+def all_stages(backbone: Any) -> range:
+    """What ``out_indices`` calls the stages that ``res_layers`` names."""
     return range(len(backbone.res_layers))
 
 
-def _last_blocks(backbone: Any) -> list[nn.Module]:
+def last_blocks(backbone: Any) -> list[nn.Module]:
+    """The last block of each of those stages but the last."""
     return [getattr(backbone, name)[-1] for name in backbone.res_layers[:-1]]
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from attn_mm.graft.families.family import Split, Stage, Step, Unit, last_layer, run_in_turn
+from attn_mm.graft.fold import FlowConv
+from attn_mm.graft.grafted import find_flows
 
 _CONVS: Any = (nn.Conv2d, nn.Conv3d)
 
@@ -31,8 +33,9 @@ def units_in_turn(names: Sequence[str], layers: Iterable[nn.Module]) -> list[Uni
     units: list[Unit] = []
     for layer in layers:
         if isinstance(layer, nn.Sequential):
-            units.append(_unit(list(layer))._replace(whole=layer))
-        elif isinstance(layer, (*_CONVS, nn.Linear)):
+            unit = _unit(list(layer))
+            units.append(unit if unit.then else unit._replace(whole=layer))
+        elif isinstance(layer, (*_CONVS, nn.Linear, FlowConv)):
             units.append(_unit([layer]))
         else:
             units[-1] = _extended(units[-1], layer)
@@ -60,9 +63,9 @@ def _extended(unit: Unit, layer: nn.Module) -> Unit:
 
 
 def _is_norm(layer: nn.Module) -> bool:
-    # Of the activations only PReLU has parameters of its own.
+    # Of the activations only PReLU has parameters of its own. A folded norm leaves an identity.
     own = chain(layer.parameters(recurse=False), layer.buffers(recurse=False))
-    return not isinstance(layer, nn.PReLU) and next(own, None) is not None
+    return not isinstance(layer, nn.PReLU) and (isinstance(layer, nn.Identity) or next(own, None) is not None)
 
 
 def over_channels(layer: Any, x: Tensor) -> Tensor:
@@ -73,20 +76,23 @@ def over_channels(layer: Any, x: Tensor) -> Tensor:
     return layer(x.movedim(1, -1)).movedim(-1, 1)
 
 
-def cut_where_smaller(layers: Iterable[nn.Module]) -> Groups:
-    """Group layers that run in turn into stages: one starts at each layer that makes the map smaller.
+def ends_where_smaller(layers: Sequence[nn.Module]) -> list[int]:
+    """Where layers that run in turn fall into stages: before each that makes the map smaller.
 
     The first convolution and what follows it at once belong to the first stage, pools behind the last
     convolution to the last stage.
+
+    Returns:
+        The index of each stage's last layer.
     """
-    stages: Groups = [[]]
-    for layer in layers:
-        if _shrinks(layer) and _count_convs(stages[-1]) > (len(stages) == 1):
-            stages.append([])
-        stages[-1].append(layer)
-    if len(stages) > 1 and not _count_convs(stages[-1]):
-        stages[-2:] = [[*stages[-2], *stages[-1]]]
-    return stages
+    ends: list[int] = []
+    convs = 0
+    for index, layer in enumerate(layers):
+        if _shrinks(layer) and convs > (not ends):
+            ends.append(index - 1)
+            convs = 0
+        convs += sum(isinstance(module, _CONVS) for module in layer.modules())
+    return [*(ends if convs else ends[:-1]), len(layers) - 1]
 
 
 def _shrinks(layer: nn.Module) -> bool:
@@ -94,10 +100,6 @@ def _shrinks(layer: nn.Module) -> bool:
     return any(
         max(stride) > 1 if isinstance(stride, tuple) else stride not in (1, None) for stride in strides
     )
-
-
-def _count_convs(layers: Iterable[nn.Module]) -> int:
-    return sum(isinstance(module, _CONVS) for layer in layers for module in layer.modules())
 
 
 def classifier(layers: Callable[[Any], Groups], head: Step) -> Split:
@@ -114,6 +116,17 @@ def classifier(layers: Callable[[Any], Groups], head: Step) -> Split:
         give=partial(_headed, head),
         bare=True,
     )
+
+
+def chain_classifier(layers: Callable[[Any], list[Any]], head: Step) -> Split:
+    """The split of a classifier whose layers :func:`ends_where_smaller` groups into stages.
+
+    Args:
+        layers: gives the layers.
+        head: computes what the network returns from the last map.
+    """
+    stages, ends = partial(_chain_stages, layers), partial(_chain_ends, layers)
+    return Split(stages, ends, outs=last_layer, give=partial(_headed, head), bare=True)
 
 
 def maps(layers: Callable[[Any], Groups], pack: Callable[[Any, tuple[Tensor, ...]], Any]) -> Split:
@@ -144,6 +157,18 @@ def named_maps(net: Any, given: tuple[Tensor, ...]) -> OrderedDict[str, Tensor]:
 # Partial functions, not closures: torch 2.4 compiles no closure that is made in another.
 def _stages(layers: Callable[[Any], Groups], net: Any) -> list[Stage]:
     return [partial(run_in_turn, group) for group in layers(net)]
+
+
+def _chain_ends(layers: Callable[[Any], list[Any]], net: Any) -> Sequence[int]:
+    # Grafts and folded norms add convolutions to layers, or hide their strides.
+    flows = find_flows(net)
+    return ends_where_smaller(layers(net)) if flows is None or not flows.ends else flows.ends
+
+
+def _chain_stages(layers: Callable[[Any], list[Any]], net: Any) -> list[Stage]:
+    found, ends = layers(net), _chain_ends(layers, net)
+    starts = [0, *(end + 1 for end in ends)]
+    return [partial(run_in_turn, found[start : end + 1]) for start, end in zip(starts, ends)]
 
 
 def _count(layers: Callable[[Any], Groups], net: Any) -> range:

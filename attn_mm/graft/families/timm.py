@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from attn_mm.graft.families.family import Family, Split, Stage, Unit, several
 from attn_mm.graft.families.sequences import (
     Groups,
+    chain_classifier,
     classifier,
-    cut_where_smaller,
     maps,
     named_maps,
     over_channels,
@@ -337,12 +337,12 @@ def _regnet_layers(net: Any) -> Groups:
     return [[net.stem, net.s1], [net.s2], [net.s3], [net.s4, net.final_conv]]
 
 
-def _efficientnet(net: Any) -> Groups:
-    return cut_where_smaller([net.conv_stem, net.bn1, *net.blocks, net.conv_head, net.bn2])
+def _efficientnet(net: Any) -> list[nn.Module]:
+    return [net.conv_stem, net.bn1, *net.blocks, net.conv_head, net.bn2]
 
 
-def _mobilenet_v3(net: Any) -> Groups:
-    return cut_where_smaller([net.conv_stem, net.bn1, *net.blocks])
+def _mobilenet_v3(net: Any) -> list[nn.Module]:
+    return [net.conv_stem, net.bn1, *net.blocks]
 
 
 def _convnext_layers(net: Any) -> Groups:
@@ -350,8 +350,8 @@ def _convnext_layers(net: Any) -> Groups:
     return [[net.stem, first], *([stage] for stage in others), [last, net.norm_pre]]
 
 
-def _cspnet(net: Any) -> Groups:
-    return cut_where_smaller([*net.stem, *net.stages])
+def _cspnet(net: Any) -> list[nn.Module]:
+    return [*net.stem, *net.stages]
 
 
 def _byob_layers(net: Any) -> Groups:
@@ -364,8 +364,8 @@ def _dla_levels(net: Any) -> Groups:
     return [[*stem, net.level2], [net.level3], [net.level4], [net.level5]]
 
 
-def _features(net: Any) -> Groups:
-    return cut_where_smaller(net.features)
+def _features(net: Any) -> list[nn.Module]:
+    return list(net.features)
 
 
 def _head(net: Any, x: Tensor) -> Tensor:
@@ -416,14 +416,14 @@ def _inner_give(backbone: Any, index: int, x: Tensor) -> Tensor:
 SPLITS: dict[str, Split] = {
     "timm.models.byobnet.ByobNet": classifier(_byob_layers, _head),
     "timm.models.convnext.ConvNeXt": classifier(_convnext_layers, _head),
-    "timm.models.cspnet.CspNet": classifier(_cspnet, _head),
-    "timm.models.densenet.DenseNet": classifier(_features, _head),
+    "timm.models.cspnet.CspNet": chain_classifier(_cspnet, _head),
+    "timm.models.densenet.DenseNet": chain_classifier(_features, _head),
     "timm.models.dla.DLA": classifier(_dla_levels, _head),
-    "timm.models.efficientnet.EfficientNet": classifier(_efficientnet, _head),
-    "timm.models.mobilenetv3.MobileNetV3": classifier(_mobilenet_v3, _head),
+    "timm.models.efficientnet.EfficientNet": chain_classifier(_efficientnet, _head),
+    "timm.models.mobilenetv3.MobileNetV3": chain_classifier(_mobilenet_v3, _head),
     "timm.models.regnet.RegNet": classifier(_regnet_layers, _head),
     "timm.models.resnet.ResNet": classifier(_resnet, _head),
-    "timm.models.vgg.VGG": classifier(_features, _head),
+    "timm.models.vgg.VGG": chain_classifier(_features, _head),
     "timm.models._features.FeatureListNet": maps(returned_layers, _list),
     "timm.models._features.FeatureDictNet": maps(returned_layers, named_maps),
     "timm.models.efficientnet.EfficientNetFeatures": maps(_efficientnet_returned, _list),

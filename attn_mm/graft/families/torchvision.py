@@ -17,8 +17,8 @@ from attn_mm.graft.families.family import Family, Split, Stage, Unit, channel_sh
 from attn_mm.graft.families.resnets import downsampled, relu
 from attn_mm.graft.families.sequences import (
     Groups,
+    chain_classifier,
     classifier,
-    cut_where_smaller,
     maps,
     named_maps,
     over_channels,
@@ -178,16 +178,16 @@ def _regnet_layers(net: Any) -> Groups:
     return [[net.stem, first], *([stage] for stage in others)]
 
 
-def _features(net: Any) -> Groups:
-    return cut_where_smaller(net.features)
+def _features(net: Any) -> list[nn.Module]:
+    return list(net.features)
 
 
-def _mnas_layers(net: Any) -> Groups:
-    return cut_where_smaller(net.layers)
+def _mnas_layers(net: Any) -> list[nn.Module]:
+    return list(net.layers)
 
 
-def _shuffle_layers(net: Any) -> Groups:
-    return cut_where_smaller([net.conv1, net.maxpool, net.stage2, net.stage3, net.stage4, net.conv5])
+def _shuffle_layers(net: Any) -> list[nn.Module]:
+    return [net.conv1, net.maxpool, net.stage2, net.stage3, net.stage4, net.conv5]
 
 
 def _pooled_fc(net: Any, x: Tensor) -> Tensor:
@@ -246,20 +246,20 @@ def _pyramid(net: Any, given: tuple[Tensor, ...]) -> Any:
 
 
 SPLITS: dict[str, Split] = {
-    "torchvision.models.alexnet.AlexNet": classifier(_features, _pooled_classifier),
-    "torchvision.models.convnext.ConvNeXt": classifier(_features, _norm_classifier),
-    "torchvision.models.densenet.DenseNet": classifier(_features, _dense_head),
-    "torchvision.models.efficientnet.EfficientNet": classifier(_features, _pooled_classifier),
-    "torchvision.models.mnasnet.MNASNet": classifier(_mnas_layers, _mean_classifier),
-    "torchvision.models.mobilenetv2.MobileNetV2": classifier(_features, _mobile_v2_head),
-    "torchvision.models.mobilenetv3.MobileNetV3": classifier(_features, _pooled_classifier),
+    "torchvision.models.alexnet.AlexNet": chain_classifier(_features, _pooled_classifier),
+    "torchvision.models.convnext.ConvNeXt": chain_classifier(_features, _norm_classifier),
+    "torchvision.models.densenet.DenseNet": chain_classifier(_features, _dense_head),
+    "torchvision.models.efficientnet.EfficientNet": chain_classifier(_features, _pooled_classifier),
+    "torchvision.models.mnasnet.MNASNet": chain_classifier(_mnas_layers, _mean_classifier),
+    "torchvision.models.mobilenetv2.MobileNetV2": chain_classifier(_features, _mobile_v2_head),
+    "torchvision.models.mobilenetv3.MobileNetV3": chain_classifier(_features, _pooled_classifier),
     "torchvision.models.regnet.RegNet": classifier(_regnet_layers, _pooled_fc),
     "torchvision.models.resnet.ResNet": classifier(_resnet, _pooled_fc),
-    "torchvision.models.shufflenetv2.ShuffleNetV2": classifier(_shuffle_layers, _mean_fc),
-    "torchvision.models.squeezenet.SqueezeNet": classifier(_features, _conv_classifier),
+    "torchvision.models.shufflenetv2.ShuffleNetV2": chain_classifier(_shuffle_layers, _mean_fc),
+    "torchvision.models.squeezenet.SqueezeNet": chain_classifier(_features, _conv_classifier),
     "torchvision.models.vgg.VGG": Split(_vgg_stages, _four, outs=last_layer, bare=True),
     "torchvision.models.video.resnet.VideoResNet": classifier(_video_resnet, _pooled_fc),
-    "torchvision.models.video.s3d.S3D": classifier(_features, _clip_classifier),
+    "torchvision.models.video.s3d.S3D": chain_classifier(_features, _clip_classifier),
     "torchvision.models._utils.IntermediateLayerGetter": maps(returned_layers, named_maps),
     "torchvision.models.detection.backbone_utils.BackboneWithFPN": maps(_body, _pyramid),
 }

@@ -19,7 +19,7 @@ from attn_mm.graft.families.family import (
     together,
     with_cp,
 )
-from attn_mm.graft.families.resnets import downsampled, relu, staged
+from attn_mm.graft.families.resnets import all_stages, downsampled, last_blocks, relu, staged
 
 
 def _conv_modules(block: Any) -> list[Unit]:
@@ -149,10 +149,6 @@ def _c2d_stages(backbone: Any) -> list[Stage]:
     return [partial(_c2d_first, backbone, first), *(partial(_by_frame, layer) for layer in others)]
 
 
-def _all_stages(backbone: Any) -> range:
-    return range(len(backbone.res_layers))
-
-
 def _omni_stem(backbone: Any, x: Tensor) -> Tensor:
     x = backbone.bn1(backbone.conv1(_clips_only(backbone, x))).relu_()
     return backbone.pool3d(x)
@@ -179,15 +175,15 @@ def _audio_stages(backbone: Any) -> list[Stage]:
 _RESNET = staged(_stem, _pool2, bare=True)
 
 SPLITS: dict[str, Split] = {
-    "mmaction.models.backbones.c2d.C2D": Split(_c2d_stages, _all_stages, bare=True),
+    "mmaction.models.backbones.c2d.C2D": Split(_c2d_stages, all_stages, last_blocks, bare=True, dims=3),
     "mmaction.models.backbones.resnet.ResNet": _RESNET,
     "mmaction.models.backbones.resnet2plus1d.ResNet2Plus1d": staged(_conv_and_pool, bare=True),
     "mmaction.models.backbones.resnet3d.ResNet3d": _RESNET,
     "mmaction.models.backbones.resnet_audio.ResNetAudio": Split(
-        _audio_stages, _all_stages, outs=last_layer, bare=True
+        _audio_stages, all_stages, outs=last_layer, bare=True
     ),
     "mmaction.models.backbones.resnet_omni.OmniResNet": layer_chain(
         _omni_layers, _omni_stem, last_layer, bare=True
     ),
-    "mmaction.models.backbones.x3d.X3D": Split(_x3d_stages, _all_stages, outs=last_layer, bare=True),
+    "mmaction.models.backbones.x3d.X3D": Split(_x3d_stages, all_stages, outs=last_layer, bare=True),
 }

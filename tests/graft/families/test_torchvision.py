@@ -129,7 +129,7 @@ def test_every_graft(network):
     )
     for kind, graft in grafts.items():
         if name == "VGG" and kind in ("layer", "TD"):
-            with pytest.raises(ConfigError, match="VGG has no blocks"):
+            with pytest.raises(ConfigError, match="VGG has no residual blocks"):
                 graft_onto(copy.deepcopy(plain), [graft])
             continue
         net = check(plain, graft, x)
