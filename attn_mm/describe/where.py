@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-from collections.abc import Callable, Sequence
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -100,13 +103,25 @@ def make_table(libraries: Sequence[str]) -> list[Row]:
     ]
     networks = [row for row in networks if row[0].partition(".")[0] in libraries]
     rows = []
-    with progress_bar() as progress:
+    with _quiet(), progress_bar() as progress:
         for name, build, after in progress.track(networks, description="networks"):
             try:
                 rows.append(Row(name, what_fits(build().to("meta"), after)))
             except UserError as error:
                 rows.append(Row(name, error=str(error)))
     return rows
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """In this context, what constructors log and warn of doesn't break the progress bar."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def report(rows: Sequence[Row]) -> str:
