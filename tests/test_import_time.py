@@ -7,7 +7,7 @@ import sys
 
 HEAVY = (
     *("torch._dynamo", "torch._inductor", "torch.fx.experimental.symbolic_shapes", "sympy", "triton"),
-    *("torchvision", "timm", "mmcv", "mmdet", "mmpose", "mmaction", "mmpretrain"),
+    *("torchvision", "timm", "mmcv", "mmdet", "mmpose", "mmaction", "mmpretrain", "mmseg"),
     *("cv2", "matplotlib", "scipy", "pandas", "PIL", "onnx", "onnxruntime", "pycocotools", "xtcocotools"),
 )
 """What takes long to import, and no import of ours may bring unasked."""
