@@ -36,7 +36,7 @@ def to_demo(cfg: Config) -> None:
         BATCH_SIZE, _dataset(root, "val2017", test), shuffle=False
     )
     cfg.val_evaluator = cfg.test_evaluator = ConfigDict(type="IoUMetric", iou_metrics=["mIoU"])
-    set_schedule(cfg, epochs, lr=1e-3)
+    set_schedule(cfg, epochs, lr=2e-3)
     # The configs count iterations.
     cfg.log_processor = ConfigDict(by_epoch=True)
     cfg.default_hooks.logger.pop("log_metric_by_epoch", None)
