@@ -22,7 +22,8 @@ def default_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Choose layers of a model's backbone for class activation maps, from the input to the output.
 
     A backbone with stages gives the last block of each stage; if that block has feedback (TD), also the norm
-    at the end of each step, named ``layer4 step 1`` and so on. A VGG gives the last layer of each group
+    at the end of each step, named ``layer4 step 1`` and so on. SlowFast gives those of both pathways, HRNet
+    the branches of its last module, which has all resolutions. A VGG gives the last layer of each group
     before the pooling. Any other backbone gives its last convolution.
 
     Raises:
@@ -49,8 +50,14 @@ def _stages(backbone: Any) -> Iterator[tuple[str, nn.Module]]:
         yield from ((name, getattr(backbone, name)) for name in names)
     elif isinstance(getattr(backbone, "features", None), nn.Sequential):
         yield from _before_pools(backbone.features)
+    elif hasattr(backbone, "slow_path"):
+        for path in ("slow_path", "fast_path"):
+            yield from ((f"{path}.{name}", part) for name, part in _stages(getattr(backbone, path)))
+    elif hasattr(backbone, "stage4") and hasattr(backbone.stage4[-1], "branches"):
+        last = f"stage4.{len(backbone.stage4) - 1}.branches"
+        yield from ((f"{last}.{index}", part) for index, part in enumerate(backbone.stage4[-1].branches))
     else:
-        for attribute in ("groups", "stages"):
+        for attribute in ("groups", "stages", "layers"):
             parts = getattr(backbone, attribute, None)
             if isinstance(parts, nn.ModuleList):
                 yield from ((f"{attribute}.{index}", part) for index, part in enumerate(parts))

@@ -167,6 +167,29 @@ def test_a_keypoints_target_of_simcc_is_the_smaller_maximum_of_its_axes():
     assert keypoint_target(SimCC(), inputs, 5)() == expected
 
 
+@pytest.mark.parametrize(
+    ("net", "expected"),
+    [
+        (dict(type="mmpretrain.HRNet", arch="w18"), [f"stage4.2.branches.{branch}" for branch in range(4)]),
+        (dict(type="mmpretrain.EfficientNet", arch="b0"), [f"layers.{stage}" for stage in range(7)]),
+        (
+            dict(
+                type="mmaction.ResNet3dSlowFast",
+                pretrained=None,
+                slow_pathway=dict(type="resnet3d", depth=18, pretrained=None, lateral=True),
+                fast_pathway=dict(type="resnet3d", depth=18, pretrained=None, lateral=False, base_channels=8),
+            ),
+            [f"{path}_path.layer{stage}" for path in ("slow", "fast") for stage in range(1, 5)],
+        ),
+    ],
+    ids=["HRNet", "EfficientNet", "SlowFast"],
+)
+def test_the_layers_of_networks_with_branches_and_pathways(net, expected):
+    for scope in ("mmpretrain", "mmaction"):
+        pytest.importorskip(f"{scope}.models")
+    assert list(default_layers(MODELS.build(net))) == expected
+
+
 def test_an_actions_target_is_its_score():
     net = dict(type="ResNet3d", depth=18, base_channels=4, pretrained=None, pretrained2d=False)
     net.update(conv1_kernel=(3, 3, 3), conv1_stride_t=1, pool1_stride_t=1, norm_eval=False)
