@@ -22,6 +22,7 @@ from attn_mm.graft.state import describe_load, reported_keys
 from attn_mm.models.grafting import graft_onto
 from attn_mm.models.grafts import GRAFTS
 from attn_mm.models.layers import FOREIGN, PLUGINS
+from attn_mm.utils.weights import wrong_weight
 
 
 def list_attention() -> list[str]:
@@ -48,10 +49,14 @@ def attach(net: nn.Module, grafts: str | dict | Sequence[str | dict]) -> nn.Modu
     Raises:
         ConfigError: a graft is unknown, has a wrong option, or doesn't fit the network; nothing is added.
     """
-    if not isinstance(net, nn.Module):
-        raise ConfigError(f"attach needs a torch.nn.Module, got {type(net).__name__}")
+    _check_network(net, "attach")
     listed: Any = grafts if isinstance(grafts, list | tuple) else [grafts]
     return graft_onto(net, [_scoped(graft) for graft in listed])
+
+
+def _check_network(net: object, function: str) -> None:
+    if not isinstance(net, nn.Module):
+        raise ConfigError(f"{function} needs a torch.nn.Module, got {type(net).__name__}")
 
 
 def _scoped(graft: Any) -> dict:
@@ -78,12 +83,13 @@ def load(net: nn.Module, checkpoint: str | os.PathLike | Mapping[str, Tensor]) -
         checkpoint: a file that ``torch.save`` wrote, or a state dict.
 
     Returns:
-        One line, such as ``ResNet: 320 of 326 keys loaded, 6 new (layer4.0.td)``.
+        One line, such as ``AttnResNet: 320 of 326 keys loaded, 6 new (layer4.0.td)``.
 
     Raises:
         CheckpointError: the file can't be read, or asks for code; a weight has another shape than in the
             network, or no key is the network's.
     """
+    _check_network(net, "load")
     name = "the state dict"
     weights: Any = checkpoint
     if isinstance(checkpoint, str | os.PathLike):
@@ -96,21 +102,24 @@ def load(net: nn.Module, checkpoint: str | os.PathLike | Mapping[str, Tensor]) -
             ),
             weights,
         )
+    if not isinstance(weights, Mapping) or not all(isinstance(key, str) for key in weights):
+        raise CheckpointError(
+            f"{name} is no checkpoint: give a file name, or a dict of tensors by their names"
+        )
     own = net.state_dict()
-    given = {
-        key.removeprefix("module."): value for key, value in weights.items() if isinstance(value, Tensor)
-    }
-    loaded = own.keys() & given.keys()
-    if not loaded:
+    tensors = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
+    given = {key if key in own else key.removeprefix("module."): value for key, value in tensors.items()}
+    if not own.keys() & given.keys():
         example, other = next(iter(own), "no key"), next(iter(given), "no tensor")
         raise CheckpointError(
             f"{name} has no weights of {type(net).__name__}: the network has {example}, it has {other}"
         )
-    for key in sorted(loaded):
-        if own[key].shape != given[key].shape:
-            raise CheckpointError(
-                f"{name} doesn't fit {type(net).__name__}: {key} is {tuple(given[key].shape)} there "
-                f"and {tuple(own[key].shape)} in the network"
-            )
-    net.load_state_dict(given, strict=False)
+    if fault := wrong_weight(net, given):
+        raise CheckpointError(f"{name} doesn't fit {type(net).__name__}: {fault}")
+    try:
+        net.load_state_dict(given, strict=False)
+    except RuntimeError as error:
+        # torch lists every weight of another shape, a line each, after a headline.
+        first = str(error).split("\n")[1:2] or [str(error)]
+        raise CheckpointError(f"{name} doesn't fit {type(net).__name__}: {first[0].strip()}") from error
     return describe_load(net, reported_keys(own), reported_keys(given))

@@ -97,12 +97,32 @@ class TestLoad:
 
     def test_a_head_of_other_classes_is_named(self):
         state = torchvision.models.resnet18(num_classes=7).state_dict()
-        with pytest.raises(CheckpointError, match=r"fc\.bias is \(7,\) there and \(5,\) in the network"):
+        with pytest.raises(CheckpointError, match=r"size mismatch for fc\.weight"):
             attn_mm.load(resnet(), state)
 
     def test_the_weights_of_another_network(self):
         with pytest.raises(CheckpointError, match=r"the state dict has no weights of ResNet"):
             attn_mm.load(resnet(), nn.Linear(2, 2).state_dict())
+
+    def test_a_plain_checkpoint_into_flows(self):
+        net = attn_mm.attach(resnet(), dict(type="TDAF", width=32))
+        line = attn_mm.load(net, resnet().state_dict())
+        assert " of " in line and "new (anars" in line
+
+    @pytest.mark.parametrize("weights", [None, {0: torch.zeros(1)}, [1]])
+    def test_what_is_no_checkpoint(self, weights):
+        with pytest.raises(CheckpointError, match="is no checkpoint"):
+            attn_mm.load(resnet(), weights)
+
+    def test_numbers_that_make_no_sense(self):
+        state = resnet().state_dict()
+        state["conv1.weight"] = torch.full_like(state["conv1.weight"], float("nan"))
+        with pytest.raises(CheckpointError, match=r"doesn't fit ResNet: .* conv1\.weight are NaN"):
+            attn_mm.load(resnet(), state)
+
+    def test_a_part_called_module(self):
+        net = nn.ModuleDict(dict(module=nn.Linear(2, 2)))
+        assert attn_mm.load(net, net.state_dict()) == "ModuleDict: 2 of 2 keys loaded"
 
     def test_a_missing_file(self, tmp_path):
         with pytest.raises(CheckpointError, match="does not exist"):
@@ -133,6 +153,11 @@ class TestPlaces:
             def forward(self, x):
                 return self.fc(x)
 
+        for function in (attn_mm.list_places, lambda net: attn_mm.summary(net, 224)):
+            with pytest.raises(ConfigError):
+                function("resnet50")
+        with pytest.raises(ConfigError, match="input_size must be whole numbers"):
+            attn_mm.summary(Odd(), 224)
         with pytest.raises(ConfigError, match="give input_size"):
             attn_mm.list_places(Odd())
         assert attn_mm.list_places(Odd(), (4, 7)).parts[0].calls == 1

@@ -70,6 +70,8 @@ def list_places(net: nn.Module, input_size: Sequence[int] | None = None) -> Plac
     Raises:
         ConfigError: the network doesn't run on such an input.
     """
+    if not isinstance(net, nn.Module):
+        raise ConfigError(f"a torch.nn.Module is needed, got {type(net).__name__}")
     try:
         inputs = () if input_size is None else (_input(net, input_size),)
         outputs, used = run_on_example(net, net.modules(), *inputs)
@@ -111,7 +113,13 @@ def _longest_row(inputs: object) -> int:
 
 
 def _input(net: nn.Module, input_size: Sequence[int]) -> torch.Tensor:
-    if not input_size or any(type(side) is not int or side < 1 for side in input_size):
+    if not isinstance(net, nn.Module):
+        raise ConfigError(f"a torch.nn.Module is needed, got {type(net).__name__}")
+    if (
+        not isinstance(input_size, Sequence)
+        or not input_size
+        or any(type(side) is not int or side < 1 for side in input_size)
+    ):
         raise ConfigError(f"input_size must be whole numbers such as (3, 224, 224), got {input_size!r}")
     dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
     return torch.empty(1, *input_size, device="meta", dtype=dtype)

@@ -18,6 +18,7 @@ from attn_mm.graft.hidden import add_child
 from attn_mm.graft.places import match_modules
 from attn_mm.graft.probe import CannotRun, channels_of, look_at_outputs
 from attn_mm.graft.swap import swap_class
+from attn_mm.graft.units import other_forwards
 
 Build = Callable[[int, int], nn.Module]
 """``build(channels, dims)``: a new layer for maps ``(N, channels, *size)`` with ``dims`` sides."""
@@ -36,9 +37,18 @@ class BehindMixin(nn.Module):
 class BehindConvMixin(BehindMixin):
     """Mixin: the same for a convolution, into which no norm can be folded any more."""
 
+    loading = False
+
+    def _load_from_state_dict(self, *args) -> None:
+        self.loading = True
+        try:
+            super()._load_from_state_dict(*args)
+        finally:
+            del self.loading
+
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         # mmcv's fuse_conv_bn folds the norm that follows in the block, past the layers between the two.
-        if name == "bias" and param is not None and self.bias is None:
+        if name == "bias" and param is not None and not self.loading:
             raise RuntimeError(
                 "fuse_conv_bn can't fold a norm into a convolution with attention behind it: "
                 "use attn_mm.graft.fuse.fuse"
@@ -63,7 +73,7 @@ class OutputsMixin(nn.Module):
         maps = {place: outputs[key] for place, key in enumerate(keys)}
         for place, layers in self.attn_outputs.items():
             maps[int(place)] = layers(maps[int(place)])
-        attended: Any = type(outputs)
+        attended: Any = getattr(type(outputs), "_make", type(outputs))
         return attended(zip(keys, maps.values()) if isinstance(outputs, Mapping) else maps.values())
 
 
@@ -117,9 +127,9 @@ def check_run(net: nn.Module, option: str, modules: Mapping[str, nn.Module]) -> 
 
 
 def _known_map(name: str, module: nn.Module, error: CannotRun) -> tuple[int, ...]:
-    channels = channels_of(module)
-    conv: Any = next((part for part in module.modules() if isinstance(part, _ConvNd)), None)
-    if channels is None or conv is None:
+    conv: Any = getattr(module, "conv", module)
+    channels = channels_of(module) if isinstance(conv, _ConvNd) else None
+    if channels is None:
         raise ValueError(f"after: the channels of {name} are not known, because {error}") from error
     return (1, channels, *conv.kernel_size)
 
@@ -173,6 +183,15 @@ def _check_keeps_layers(net: nn.Module, name: str, module: nn.Module) -> None:
             f"after: {name} is a batch norm, which conversions (SyncBN) replace: name the layer before it"
         )
     refuse_merged(net, "after", name)
+    inside = module if isinstance(module, nn.Sequential) else [module]
+    ways = {way for part in inside for way in other_forwards(part)}
+    if ways:
+        raise ValueError(f"after: {name} also runs by {', '.join(sorted(ways))}, past what is behind it")
+    if isinstance(module, nn.Sequential) and hasattr(net, "set_grad_checkpointing"):
+        raise ValueError(
+            f"after: with timm's gradient checkpointing {name} runs in parts: name its last part, "
+            f"{name}.{len(module) - 1}"
+        )
     for parent in _parents(name):
         owner = net.get_submodule(parent)
         if isinstance(owner, FeedbackMixin) and any(module is unit.whole for unit in owner.rerun()):
@@ -181,11 +200,15 @@ def _check_keeps_layers(net: nn.Module, name: str, module: nn.Module) -> None:
             )
 
 
+_MERGES = ("switch_to_deploy", "reparameterize", "fuse")
+"""Methods of blocks of mmpretrain and timm that merge their convolutions."""
+
+
 def refuse_merged(net: nn.Module, option: str, name: str) -> None:
     """Raise ValueError if ``name`` is in a block that merges its parts for deployment, as RepVGG's do."""
     for parent in _parents(name):
         owner = net.get_submodule(parent)
-        if hasattr(owner, "switch_to_deploy"):
+        if any(hasattr(owner, method) for method in _MERGES):
             kind = type(owner).__name__
             raise ValueError(f"{option}: {name} is merged with others when {parent} ({kind}) is deployed")
 

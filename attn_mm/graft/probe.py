@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+
+from attn_mm.graft.restore import Snapshot
 
 Shape = tuple[int, ...]
 Outputs = dict[nn.Module, list[Any]]
@@ -72,31 +72,29 @@ def _run(net: nn.Module, watched: list[nn.Module], inputs: tuple, device: str) -
     def see(module: nn.Module, _: Any, output: Any) -> None:
         outputs[module].append(_shapes(output))
 
-    with ExitStack() as stack:
-        for module in watched:
-            stack.callback(module.register_forward_hook(see).remove)
-        stack.enter_context(_evaluating(net))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.random.fork_rng())
-        if device == "meta":
-            state = chain(net.named_parameters(), net.named_buffers())
-            functional_call(net, {name: value.to("meta") for name, value in state}, inputs)
-        else:
+    before = Snapshot(net)
+    cuda = [torch.device(device)] if device.startswith("cuda") else []
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=cuda):
+            for module in net.modules():
+                module.training = False
+                if device == "meta":
+                    _move_to_meta(module)
+            for module in watched:
+                module.register_forward_hook(see)
             net(*inputs)
+    finally:
+        before.restore()
     return dict(outputs)
 
 
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    """In this context all modules are in eval mode; afterwards each is in its own mode again."""
-    modes = {module: module.training for module in net.modules()}
-    for module in modes:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+def _move_to_meta(module: nn.Module) -> None:
+    both: list[dict[str, Any]] = [module._parameters, module._buffers]
+    for tensors in both:
+        for name, tensor in tensors.items():
+            if tensor is not None:
+                moved = tensor.detach().to("meta")
+                tensors[name] = nn.Parameter(moved, False) if isinstance(tensor, nn.Parameter) else moved
 
 
 def _shapes(output: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from attn_mm.errors import ConfigError
@@ -16,9 +16,9 @@ from attn_mm.graft.grafted import Grafted, find_flows, record_of
 from attn_mm.graft.new_norms import synchronize_like, thaw_norms
 from attn_mm.graft.options import check_options
 from attn_mm.graft.own_init import OwnStart
+from attn_mm.graft.restore import Snapshot
 from attn_mm.graft.state import LoadReport, reports_copies
-from attn_mm.graft.swap import swap_class
-from attn_mm.graft.units import GraftedBlock
+from attn_mm.graft.swap import swap_class, upstream_class
 from attn_mm.models.grafts.layer import FILLED_IN, layer_class, put_layer
 from attn_mm.models.grafts.turns import Turn, find_graft
 
@@ -79,11 +79,22 @@ def graft_onto(net: nn.Module, grafts: Sequence[dict]) -> nn.Module:
             f"the backbone already has {flows.graft}, which must be the outermost graft: "
             "list all grafts together"
         )
+    if isinstance(net, torch.fx.GraphModule):
+        raise ConfigError(
+            "a torch.fx.GraphModule is code of its own: graft onto the network that it was traced from"
+        )
+    if any(hasattr(module, "attn_after") for module in net.modules()) and any(
+        _turn(graft) in (Turn.LAYERS, Turn.BLOCKS) for graft in grafts
+    ):
+        raise ConfigError(
+            "layers behind modules are there already: list all grafts together, TD and positions too"
+        )
     with _undone_on_error(net):
         modes = {module: module.training for module in net.modules()}
         for graft in sorted(grafts, key=_turn):
             _apply(net, graft)
-        freezes = type(net).train is not nn.Module.train
+        upstream: Any = upstream_class(net)
+        freezes = upstream.train is not nn.Module.train
         if not isinstance(net, AttnMixin):
             swap_class(net, AttnMixin)
         net.train(net.training)
@@ -113,22 +124,12 @@ def _apply(net: nn.Module, graft: dict) -> None:
 @contextmanager
 def _undone_on_error(net: nn.Module) -> Iterator[None]:
     """In this context, an error leaves the modules of ``net`` as they were: none of several grafts stays."""
-    before = {module: (type(module), _attributes(module)) for module in net.modules()}
+    before = Snapshot(net)
     try:
         yield
     except BaseException:
-        for module, (cls, attributes) in before.items():
-            module.__class__ = cls
-            vars(module).clear()
-            vars(module).update(attributes)
+        before.restore()
         raise
-
-
-def _attributes(module: nn.Module) -> dict[str, Any]:
-    kept: Any = (dict, list, set, Grafted, GraftedBlock)
-    return {
-        name: copy.copy(value) if isinstance(value, kept) else value for name, value in vars(module).items()
-    }
 
 
 def check_grafts(grafts: Sequence[dict]) -> None:

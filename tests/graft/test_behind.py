@@ -347,3 +347,73 @@ def test_compiles():
 def test_it_is_shown_where_it_is():
     net = attach(Net(), after="block.conv1")
     assert "attn_after" not in str(attn_mm.list_places(net))
+
+
+class Shared(nn.Module):
+    """One convolution under two names, and an attribute that forward keeps."""
+
+    def __init__(self):
+        super().__init__()
+        conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.a, self.b, self.last = nn.Sequential(conv), nn.Sequential(conv), None
+
+    def forward(self, x):
+        self.last = x
+        return self.b(self.a(x))
+
+
+def test_looking_at_a_network_changes_nothing_of_it():
+    net, x = Shared(), torch.randn(1, 3, 8, 8)
+    before, calls = net(x), []
+    handle = net.a.register_forward_hook(lambda *_: calls.append(1))
+    attn_mm.list_places(net)
+    handle.remove()
+    assert net.last is x and type(net.a[0].weight) is nn.Parameter and net.a[0] is net.b[0]
+    calls.clear()
+    assert torch.equal(net(x), before) and not calls and {p.device.type for p in net.parameters()} == {"cpu"}
+
+
+def test_a_shared_convolution_attends_under_all_of_its_names():
+    net = graft_onto(Shared(), [dict(type="attn_mm.AWConv", convs="**.0")])
+    assert net.a[0] is net.b[0] and type(net.a[0]).__name__ == "AWConv2d"
+
+
+def test_a_second_graft_of_blocks_behind_layers_is_refused():
+    net = build_short(ResNet, [dict(type=Open, after="layer4.*")])
+    for graft in (dict(type="attn_mm.TD"), dict(type="attn_mm.SE")):
+        with pytest.raises(ConfigError, match="list all grafts together"):
+            graft_onto(net, [graft])
+    attach(net, after="layer3")
+
+
+def test_second_ways_through_a_network_are_no_places():
+    backbone = dict(type="mmdet.DetectoRS_ResNet", depth=50, base_channels=16, stem_channels=16)
+    for place in ("layer4", "layer4.*"):
+        with pytest.raises(ConfigError, match="also runs by rfp_forward"):
+            config = dict(
+                type="attn_mm.AttnBackbone", backbone=backbone, grafts=[dict(type=Open, after=place)]
+            )
+            MODELS.build(config)
+
+
+def test_folding_past_a_layer_is_refused_with_a_bias_too():
+    from mmcv.cnn import fuse_conv_bn
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
+    attach(net, after="0")
+    with pytest.raises(RuntimeError, match="fuse_conv_bn"):
+        fuse_conv_bn(net)
+    net.load_state_dict(net.state_dict(), assign=True)
+
+
+def test_modes_stay_at_a_second_graft():
+    net = Net().train()
+    attach(net, after="stem")
+    net.block.eval()
+    attach(net, after="block.conv1")
+    assert net.stem.training and not net.block.training
+
+
+def test_a_traced_network_is_refused():
+    with pytest.raises(ConfigError, match="GraphModule"):
+        attach(torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 4, 1))), after="0")

@@ -60,11 +60,15 @@ def aw_conv(
     names = {module: name for name, module in backbone.named_modules()}
     selected = select_convs(backbone, convs, stages, blocks)
     _check_run(backbone, {names[conv]: conv for conv in selected})
+    everywhere: dict[nn.Module, list[str]] = {}
+    for name, module in backbone.named_modules(remove_duplicate=False):
+        everywhere.setdefault(module, []).append(name)
     new = []
     for plain in map(as_torch, selected):
         conv = (AWConv3d if isinstance(plain, nn.Conv3d) else AWConv2d).from_conv(plain, **ratios)
-        parent, _, attribute = names[plain].rpartition(".")
-        setattr(backbone.get_submodule(parent), attribute, conv)
+        for name in everywhere[plain]:
+            parent, _, attribute = name.rpartition(".")
+            setattr(backbone.get_submodule(parent), attribute, conv)
         new.append(conv.attention)
     if start != 0.5:
         starts = next((child for child in backbone.children() if isinstance(child, AWStarts)), None)
