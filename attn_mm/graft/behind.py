@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from attn_mm.errors import ConfigError
 from attn_mm.graft.blocks import FeedbackMixin
 from attn_mm.graft.hidden import add_child
 from attn_mm.graft.places import match_modules
@@ -54,6 +55,20 @@ class BehindConvMixin(BehindMixin):
                 "use attn_mm.graft.fuse.fuse"
             )
         super().register_parameter(name, param)
+
+
+class InOnePieceMixin(nn.Module):
+    """Mixin of timm's networks with layers behind a ``Sequential``: checkpointing would run it in parts."""
+
+    prefix = ""
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Refuse to checkpoint: the layers behind a sequence would not run."""
+        if enable:
+            raise ConfigError(
+                "timm's gradient checkpointing runs sequences in parts, past the attention behind them: "
+                "attach it behind their last parts"
+            )
 
 
 class OutputsMixin(nn.Module):
@@ -110,6 +125,9 @@ def put_behind_modules(net: nn.Module, patterns: str | Sequence[str], build: Bui
         return [_put(module, build(*_map_of(name, module, outputs))) for name, module in matches.items()]
     new = {name: _put(module, build(*_map_of(name, module, outputs))) for name, module in matches.items()}
     check_run(net, "after", new)
+    in_parts = any(isinstance(module, nn.Sequential) for module in matches.values())
+    if in_parts and hasattr(net, "set_grad_checkpointing") and not isinstance(net, InOnePieceMixin):
+        swap_class(net, InOnePieceMixin)
     return list(new.values())
 
 
@@ -187,11 +205,6 @@ def _check_keeps_layers(net: nn.Module, name: str, module: nn.Module) -> None:
     ways = {way for part in inside for way in other_forwards(part)}
     if ways:
         raise ValueError(f"after: {name} also runs by {', '.join(sorted(ways))}, past what is behind it")
-    if isinstance(module, nn.Sequential) and hasattr(net, "set_grad_checkpointing"):
-        raise ValueError(
-            f"after: with timm's gradient checkpointing {name} runs in parts: name its last part, "
-            f"{name}.{len(module) - 1}"
-        )
     for parent in _parents(name):
         owner = net.get_submodule(parent)
         if isinstance(owner, FeedbackMixin) and any(module is unit.whole for unit in owner.rerun()):

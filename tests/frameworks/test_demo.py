@@ -337,5 +337,5 @@ def test_an_action_config_without_frames(demo):
 
 
 def test_frameworks_without_a_demo():
-    with pytest.raises(UserError, match="is for mmseg; --demo knows the configs of mmdet, mmpose, "):
-        to_demo(Config(dict(default_scope="mmseg", model=dict())))
+    with pytest.raises(UserError, match="is for mmfoo; --demo knows the configs of mmdet, mmpose, "):
+        to_demo(Config(dict(default_scope="mmfoo", model=dict())))

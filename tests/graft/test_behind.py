@@ -417,3 +417,12 @@ def test_modes_stay_at_a_second_graft():
 def test_a_traced_network_is_refused():
     with pytest.raises(ConfigError, match="GraphModule"):
         attach(torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 4, 1))), after="0")
+
+
+def test_timms_checkpointing_past_a_layer_is_refused():
+    timm = pytest.importorskip("timm")
+    net = attach(timm.create_model("resnet18"), after="layer4")
+    net.set_grad_checkpointing(False)
+    with pytest.raises(ConfigError, match="attach it behind"):
+        net.set_grad_checkpointing()
+    attach(timm.create_model("resnet18"), after="layer4.1").set_grad_checkpointing()

@@ -31,7 +31,7 @@ TDAF_RESNETS = (
 DIFFERENT_PARAMETERS = {
     # SE's figure, printed for CBAM.
     ("TD, table 1", "R101 CBAM"),
-    ("TD, section 4.4", "MobileNetV3-Large TD top, t=2, m=1"),
+    ("TD, section 4.4", "MobileNetV3-Large TD joint, t=2, m=1, widths of eq. 4"),
     # A layer that the text doesn't have.
     *(("TDAF, table 3a", f"{name} flows") for name in TDAF_RESNETS),
     ("TDAF, table 2", "R50 ANAR-3, 3 flows"),

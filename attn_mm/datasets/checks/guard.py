@@ -238,7 +238,7 @@ def _explain_dataset(cfg: ConfigDict) -> None:
 
 
 def _nothing_left(dataset: BaseDataset) -> UserError:
-    if hasattr(dataset, "seg_map_suffix"):
+    if hasattr(dataset, "seg_map_suffix") and hasattr(dataset, "img_suffix"):
         folder = dataset.data_prefix.get("img_path")
         listed = f"{dataset.ann_file} names no image" if dataset.ann_file else f"{folder} has no image"
         return UserError(
