@@ -1,4 +1,4 @@
-"""Attention for CNNs: from the config of an OpenMMLab network, or by :func:`attach` for any torch network."""
+"""Attention for CNNs: from the config of an OpenMMLab network, or by ``attach`` for any torch network."""
 
 from importlib import import_module
 from importlib.metadata import version

@@ -41,7 +41,7 @@ def attach(net: nn.Module, grafts: str | dict | Sequence[str | dict]) -> nn.Modu
         grafts: one or several: a name of :func:`list_attention`, or a dict with the name as ``type`` and its
             options. Places are named as in configs: ``position``, ``stages`` and ``blocks`` in networks
             whose blocks are known, ``outputs`` behind the maps that the network returns, ``after`` and
-            ``convs`` by patterns over the names that :func:`attn_mm.list_places` shows.
+            ``convs`` by patterns over the names that :func:`attn_mm.describe.places.list_places` shows.
 
     Returns:
         ``net`` itself.
