@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_mm.describe.calls import Call, Shape
 from attn_mm.describe.counting import count_parameters
+
+
+class Named(Protocol):
+    """What :func:`equal_runs` needs of a node."""
+
+    name: str
+
+
+T = TypeVar("T", bound=Named)
 
 # Deeper than this only blocks are opened in which something was put.
 DEPTH = 3
@@ -138,16 +148,29 @@ def _is_shown(module: nn.Module, is_called_part: bool) -> bool:
 
 def _collapsed(nodes: Sequence[Node]) -> Iterator[Node]:
     """Merge consecutive equal siblings whose names are numbers."""
-    run: list[Node] = []
-    for node in [*nodes, None]:
-        if run and (node is None or _key(node) != _key(run[0]) or not node.name.isdigit()):
-            first, last = run[0], run[-1]
-            if len(run) > 1:
-                first.name, first.repeat = f"{first.name}-{last.name}", len(run)
-            yield first
+    for run in equal_runs(nodes, _key):
+        first, last = run[0], run[-1]
+        if len(run) > 1:
+            first.name, first.repeat = f"{first.name}-{last.name}", len(run)
+        yield first
+
+
+def equal_runs(nodes: Sequence[T], key: Callable[[T], object]) -> Iterator[list[T]]:
+    """Split siblings, which have a ``name``, into runs: consecutive equal ones whose names are numbers."""
+    run: list[T] = []
+    for node in nodes:
+        if run and (key(node) != key(run[0]) or not node.name.isdigit()):
+            yield run
             run = []
-        if node is not None:
-            run.append(node)
+        run.append(node)
+    if run:
+        yield run
+
+
+def branches(children: Sequence[T]) -> Iterator[tuple[T, str, str]]:
+    """Each child with what its tree draws before the lines below it, and before its own line."""
+    for index, child in enumerate(children):
+        yield (child, "   ", "└─ ") if index == len(children) - 1 else (child, "│  ", "├─ ")
 
 
 def _key(node: Node) -> tuple:
@@ -231,7 +254,5 @@ def _rows(node: Node, lead: str, branch: str) -> Iterator[list[str]]:
         thousands(node.amount.conv * node.repeat),
         *(thousands(change * node.repeat, sign=True) if change else "" for change in changes),
     ]
-    for index, child in enumerate(node.children):
-        last = index == len(node.children) - 1
-        below, beside = ("   ", "└─ ") if last else ("│  ", "├─ ")
+    for child, below, beside in branches(node.children):
         yield from _rows(child, lead + below, lead + beside)

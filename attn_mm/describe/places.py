@@ -13,11 +13,11 @@ from torch import nn
 
 from attn_mm.describe.calls import trace_calls
 from attn_mm.describe.counting import on_meta
-from attn_mm.describe.module_tree import Node, build_tree, describe, size, tree_text
+from attn_mm.describe.module_tree import Node, branches, build_tree, describe, equal_runs, size, tree_text
 from attn_mm.errors import ConfigError
 from attn_mm.graft.behind import is_map
 from attn_mm.graft.places import added_names
-from attn_mm.graft.probe import CannotRun, Outputs, run_on_example
+from attn_mm.graft.probe import CannotRun, Outputs, float_type, run_on_example
 from attn_mm.graft.units import find_family
 
 
@@ -121,22 +121,16 @@ def _input(net: nn.Module, input_size: Sequence[int]) -> torch.Tensor:
         or any(type(side) is not int or side < 1 for side in input_size)
     ):
         raise ConfigError(f"input_size must be whole numbers such as (3, 224, 224), got {input_size!r}")
-    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
-    return torch.empty(1, *input_size, device="meta", dtype=dtype)
+    return torch.empty(1, *input_size, device="meta", dtype=float_type(net))
 
 
 def _collapsed(places: list[Place]) -> Iterator[Place]:
     """Merge consecutive equal places whose names are numbers."""
-    run: list[Place] = []
-    for place in [*places, None]:
-        if run and (place is None or not place.name.isdigit() or _key(place) != _key(run[0])):
-            first, last = run[0], run[-1]
-            if len(run) > 1:
-                first.name = f"{first.name}-{last.name}"
-            yield first
-            run = []
-        if place is not None:
-            run.append(place)
+    for run in equal_runs(places, _key):
+        first, last = run[0], run[-1]
+        if len(run) > 1:
+            first.name = f"{first.name}-{last.name}"
+        yield first
 
 
 def _key(place: Place) -> tuple:
@@ -151,9 +145,7 @@ def _rows(place: Place, lead: str, branch: str) -> Iterator[tuple[str, str, str]
     stride = "" if place.stride is None else f"{place.stride:g}"
     channels = "" if place.channels is None else str(place.channels)
     yield f"{branch}{name}{place.type}{detail}{note}", channels, stride
-    for index, part in enumerate(place.parts):
-        last = index == len(place.parts) - 1
-        below, beside = ("   ", "└─ ") if last else ("│  ", "├─ ")
+    for part, below, beside in branches(place.parts):
         yield from _rows(part, lead + below, lead + beside)
 
 

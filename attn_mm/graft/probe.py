@@ -112,7 +112,8 @@ def _device(net: nn.Module) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
-def _dtype(net: nn.Module) -> torch.dtype:
+def float_type(net: nn.Module) -> torch.dtype:
+    """The type of the network's first parameter of floating point."""
     return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
 
 
@@ -134,7 +135,7 @@ def _examples(net: nn.Module) -> Iterator[tuple]:
     if isinstance(conv, nn.Conv2d):
         shapes.append((_FRAMES, conv.in_channels, *_IMAGES[0]))
     for shape in shapes:
-        yield (torch.empty(shape, device="meta", dtype=_dtype(net)),)
+        yield (torch.empty(shape, device="meta", dtype=float_type(net)),)
 
 
 def _features(net: nn.Module, channels: int | Sequence[int]) -> Iterator[tuple]:
@@ -143,7 +144,7 @@ def _features(net: nn.Module, channels: int | Sequence[int]) -> Iterator[tuple]:
     def maps(widths: Sequence[int], side: int) -> tuple[Tensor, ...]:
         sides = [max(side >> level, 1) for level in range(len(widths))]
         return tuple(
-            torch.empty(1, width, size, size, device="meta", dtype=_dtype(net))
+            torch.empty(1, width, size, size, device="meta", dtype=float_type(net))
             for width, size in zip(widths, sides)
         )
 
