@@ -78,8 +78,8 @@ def _read_binary(root: Path, split: str) -> Iterator[dict]:
         raise UserError(f"{labels} is damaged: its labels must be from 1 to {len(CLASSES)}")
     # Each channel is stored column by column, red first.
     pixels = np.memmap(images, np.uint8, "r", shape=(len(classes), 3, SIDE, SIDE)).transpose(0, 3, 2, 1)
-    for picture, label in zip(pixels, classes):
-        yield {"img": np.array(picture[..., ::-1]), "gt_label": int(label) - 1}
+    for index, label in enumerate(classes):
+        yield {"img": np.array(pixels[index, ..., ::-1]), "gt_label": int(label) - 1}
 
 
 @DATASETS.register_module()
