@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -58,7 +59,10 @@ class ImageNetSubset(BaseDataset):
 
 
 def read_class_file(path: Path) -> dict[str, str]:
-    """Read the names of classes by their WordNet ids, in the order of the ids; without a name, the id."""
+    """Read the names of classes by their WordNet ids, in the order of the ids.
+
+    A class without a name, or whose name another one has, too, is called by its id.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
@@ -79,4 +83,5 @@ def read_class_file(path: Path) -> dict[str, str]:
         found[match[1]] = match[2] or match[1]
     if not found:
         raise UserError(f"{path} lists no class")
-    return dict(sorted(found.items()))
+    names = Counter(found.values())
+    return {wnid: name if names[name] == 1 else wnid for wnid, name in sorted(found.items())}
