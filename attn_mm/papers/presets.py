@@ -60,6 +60,9 @@ PRESETS = {
     "aw-c1": Preset(_AW, ("AWConv.reduce_c1=None,64,32,16",), f"{_AW_SOURCE}. r_C1; None is C1"),
     "aw-c2": Preset(_AW, ("AWConv.reduce_c2=1,2,4,8",), f"{_AW_SOURCE}. r_C2"),
     "aw-hw": Preset(_AW, ("AWConv.reduce_hw=1,3",), f"{_AW_SOURCE}. r_hw of 3x3 kernels"),
+    "aw-function": Preset(
+        _AW, ("AWConv.identity=True,False",), f"{_AW_SOURCE}. AK = K + A * K (True) or A * K (False)"
+    ),
     "aw-stages": Preset(
         _AW, ("AWConv.stages=(0,),(1,),(2,),(3,),None",), f"{_AW_SOURCE}. Stages; None is all of them"
     ),

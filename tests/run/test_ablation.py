@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import socket
 import statistics
@@ -86,7 +87,8 @@ def done(root, path):
     """The folder of an ablation of three networks with two seeds, and its record."""
     out = root / "ablation"
     with pytest.MonkeyPatch.context() as patch:
-        # As in conftest, whose fixture comes after this one.
+        # As in conftest, whose fixtures come after this one.
+        gc.freeze()
         patch.setattr("mmengine.runner.runner.collect_env", dict)
         patch.setattr("mmengine.config.config.FormatCode", lambda text, **_: (text, False))
         command.main([path, *VARY, "--work-dir", str(out)])
