@@ -166,6 +166,6 @@ def test_ssd300():
     maps = [512, 1024, 512, 256, 256, 256]
     se = sum(2 * c * (c // 16) + c // 16 + c for c in maps)
     for kind, more in (("se", se), ("cbam", se + 6 * (2 * 49 + 2))):
-        for base, name in (("plain", f"{kind}-neck-{kind}"), ("aw-neck-aw", f"aw-{kind}-neck-aw-{kind}")):
+        for base, name in (("plain", f"neck-{kind}"), ("aw-neck-aw", f"aw-neck-aw-{kind}")):
             found = parameters(f"aw/ssd300-vgg16_{name}_voc") - parameters(f"aw/ssd300-vgg16_{base}_voc")
             assert found == more
