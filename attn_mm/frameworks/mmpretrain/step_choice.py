@@ -22,7 +22,7 @@ MIN_IOU = 0.5
 PROTOCOLS = {
     "last": "the prediction of each image's last step",
     "confident": "the prediction of each image's most confident step",
-    "any": "of the steps with unique maps, one right prediction is enough: the TD paper's protocol",
+    "any": "any right prediction of the steps with unique maps is enough: the TD paper's protocol",
 }
 """What counts as a network's prediction for an image, by the names of ``--steps``."""
 

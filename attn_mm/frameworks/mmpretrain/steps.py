@@ -44,7 +44,7 @@ def add_steps_flag(parser: argparse.ArgumentParser) -> None:
 
 def shown_steps(steps: str) -> str:
     """What a result says of its protocol."""
-    return f"steps: {steps} is {PROTOCOLS[steps]}"
+    return f"steps: {steps} ({PROTOCOLS[steps]})"
 
 
 def choose_steps(cfg: Config, steps: str | None) -> str:
