@@ -17,6 +17,7 @@ _CLASSIFICATION = [
     "attn_mm.datasets.imagenet_subset",
     "attn_mm.datasets.imagenet_v2",
     "attn_mm.datasets.stanford_dogs",
+    "attn_mm.datasets.stl10",
     "attn_mm.datasets.svhn",
 ]
 """Modules of mmpretrain's data sets, which import it: when a config names one of them."""
