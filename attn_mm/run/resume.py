@@ -44,7 +44,7 @@ def resume_from(cfg: Config, checkpoint: str | None = None) -> None:
 
 
 def last_checkpoint(work_dir: str | Path) -> str:
-    """The path in a work dir's ``last_checkpoint``, "" without one; mmengine's reader needs a UTF-8 locale."""
+    """The path in ``last_checkpoint``, "" without one; mmengine reads it in the encoding of the locale."""
     try:
         return os.fsdecode(Path(work_dir, "last_checkpoint").read_bytes()).strip()
     except FileNotFoundError:
