@@ -124,14 +124,17 @@ def step_maps(model: nn.Module, inputs: Tensor, labels: np.ndarray) -> np.ndarra
 
     Raises:
         NoGradient: a class's score doesn't depend on the last stage.
+        UserError: the last stage gives no map.
     """
     name, layer = list(default_layers(model).items())[-1]
     found = []
     for step, of_images in enumerate(labels.tolist(), start=1):
         with stopped_after(model, step):
             target = class_target(model, inputs, of_images)
-            maps = class_activation_maps(target, {name: layer}, required=True)[name][-1]
-        found.append([fit_to_image(each, inputs.shape[2:]) for each in maps])
+            calls = class_activation_maps(target, {name: layer}, required=True)[name]
+        if not calls:
+            raise UserError(f"--steps any: layer {name} gives no map of the image to compare the steps by")
+        found.append([fit_to_image(each, inputs.shape[2:]) for each in calls[-1]])
     return np.array(found)
 
 

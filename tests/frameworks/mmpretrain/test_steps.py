@@ -197,12 +197,10 @@ def test_the_protocols_differ_on_this_network(opinions):
     ("name", "flag", "steps"),
     [
         ("td", None, "last"),
-        ("td", "last", "last"),
         ("td", "confident", "confident"),
         ("td", "any", "any"),
         ("confident", None, "confident"),
         ("confident", "last", "last"),
-        ("confident", "any", "any"),
     ],
 )
 def test_a_test_counts_by_its_protocol_and_says_it(name, flag, steps, root, opinions, tmp_path, capsys):
