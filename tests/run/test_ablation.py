@@ -173,6 +173,32 @@ def test_an_ablation_keeps_what_is_finished(path, done, monkeypatch, capsys):
     assert len(trained) == 3
 
 
+def test_an_unfinished_run_continues_where_it_stopped(path, root, done, monkeypatch):
+    fit, epochs = series.fit, []
+
+    def stop(cfg):
+        cfg.train_cfg.max_epochs = 1
+        fit(cfg)
+        raise Terminated
+
+    def go_on(cfg):
+        epochs.append(torch.load(cfg.load_from, weights_only=False)["meta"]["epoch"])
+        return fit(cfg)
+
+    arguments = [path, "--seeds", "1", "--work-dir", str(root / "stopped")]
+    monkeypatch.setattr(series, "fit", stop)
+    with pytest.raises(SystemExit, match="143"):
+        train.main(arguments)
+    monkeypatch.setattr(series, "fit", go_on)
+    train.main(arguments)
+    ours, whole = root / "stopped" / "seed1", done[0] / "TD.distance=1" / "seed1"
+    assert epochs == [1] and results(ours) == results(whole)
+    weights, twin = (
+        torch.load(folder / "epoch_2.pth", weights_only=False)["state_dict"] for folder in (ours, whole)
+    )
+    assert all(torch.equal(weights[key], twin[key]) for key in twin)
+
+
 def test_a_stopped_study_says_how_to_continue(path, tmp_path, monkeypatch, capsys):
     def stop(cfg):
         raise Terminated("saved interrupted.pth; repeat the command with --resume to continue")
