@@ -57,25 +57,24 @@ def without(node, names):
 
 
 def taken_apart(model) -> tuple[dict, list]:
-    """A network without its attention, and its attention with the kind of block that it is in."""
+    """A network without its attention, and its attention."""
     attention, backbone = [], model.backbone
     while "backbone" in backbone:
         attention.append(without(backbone, ("backbone",)))
         backbone = backbone.backbone
-    kind = backbone.type if backbone.type.startswith("attn_mm.") else "3d" in backbone.type
-    return {**model, "backbone": backbone}, [body(attention), body(backbone).get("depth"), kind]
+    return {**model, "backbone": backbone}, attention
 
 
 def parts(cfg) -> dict[str, object]:
     """What a step of training depends on, but for sizes: the network, its attention, how the data is read.
 
-    Every pair of a backbone and a graft is tests/models/test_attn_backbone.py's matter.
+    Every pair of a backbone and a graft is the matter of tests/models/test_attn_backbone.py and tests/graft.
     """
     network, attention = taken_apart(cfg.model)
     data = [cfg.train_dataloader, cfg.test_dataloader, cfg.test_evaluator]
     return dict(
         network=[cfg.default_scope, body(network)],
-        attention=[cfg.default_scope, attention],
+        attention=body(attention),
         data=without(data, ("data_root", "ann_file", "batch_size", "num_workers")),
     )
 
