@@ -14,8 +14,10 @@ _CLASSIFICATION = [
     "attn_mm.datasets.cifar",
     "attn_mm.datasets.coco_labels",
     "attn_mm.datasets.cub",
+    "attn_mm.datasets.imagenet_subset",
     "attn_mm.datasets.imagenet_v2",
     "attn_mm.datasets.stanford_dogs",
+    "attn_mm.datasets.stl10",
     "attn_mm.datasets.svhn",
 ]
 """Modules of mmpretrain's data sets, which import it: when a config names one of them."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from attn_mm.papers.metafile import Entry, Metafile, Result, Table, read_metafile
 
 ROOT = Path(__file__).parents[1]
+TEXTS = ("config", "description", "steps")
 BLOCK = re.compile(r"(<!-- metafile: (\w+)(?:, ([^,\n]+), ([^\n]+))? -->\n).*?(<!-- /metafile -->)", re.S)
 SIZES = re.compile(r"(<!-- sizes: ([^\n]+) -->\n).*?(<!-- /sizes -->)", re.S)
 
@@ -79,6 +80,7 @@ def listing(rows: Iterable[tuple[Entry, Result | None]], metafile: Metafile, pag
             {
                 "config": f"[`{entry.name}`]({link})",
                 "description": entry.description,
+                "steps": result.steps if result else "",
                 **(result.metrics if result else {}),
                 "parameters": f"{entry.parameters:,}",
                 "published": next((row.params for row in published if row.params), ""),
@@ -86,14 +88,14 @@ def listing(rows: Iterable[tuple[Entry, Result | None]], metafile: Metafile, pag
                 "published ": next((row.macs for row in published if row.macs), ""),
             }
         )
-    columns = ["config", "description"]
+    columns = list(TEXTS)
     columns += dict.fromkeys(key for row in cells for key in row if key not in columns)
     columns = [column for column in columns if any(row.get(column) for row in cells)]
     # The sizes stand behind the metrics, also where the first row has none of these.
     columns.sort(key=["parameters", "published", "multiply-adds", "published "].__contains__)
     lines = [
         [column.strip() for column in columns],
-        ["---" if column in ("config", "description") else "---:" for column in columns],
+        ["---" if column in TEXTS else "---:" for column in columns],
         *([row.get(column, "") for column in columns] for row in cells),
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

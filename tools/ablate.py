@@ -1,6 +1,6 @@
-"""Train the ablation study of top-down feedback: ``python tools/ablate.py --help``."""
+"""Vary options of a config and compare the networks: ``python tools/ablate.py --help``."""
 
-from attn_mm.papers.td.ablate import main
+from attn_mm.papers.ablate import main
 
 if __name__ == "__main__":
     main()

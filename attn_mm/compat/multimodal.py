@@ -1,11 +1,13 @@
-"""mmpretrain can be imported with any version of transformers.
+"""mmpretrain and mmaction can be imported with any version of transformers.
 
 mmpretrain 1.2.0 imports its multimodal models if transformers is 4.28 or newer
 (mmpretrain/utils/dependency.py:68). It takes names from ``transformers.modeling_utils`` that version 5 lacks,
 replaces all of them by None, and derives classes from that: "NoneType takes no arguments"
 (mmpretrain/models/multimodal/blip/language_model.py:13), so that ``mmpretrain.models`` can't be imported.
+mmaction 1.2.0 does the same with VindLU (mmaction/utils/dependency.py:66), where the missing names are an
+ImportError.
 
-With such a version the patch tells mmpretrain that the multimodal models' requirements are missing. Their
+With such a version the patch tells both that the multimodal models' requirements are missing. Their
 configs then ask to install them; all other models work.
 """
 
@@ -40,4 +42,5 @@ def _leave_out(module: Any) -> None:
 
 
 def patch() -> None:
-    after_import("mmpretrain.utils.dependency", _leave_out)
+    for framework in ("mmpretrain", "mmaction"):
+        after_import(f"{framework}.utils.dependency", _leave_out)

@@ -53,9 +53,12 @@ class ANAR(nn.Module):
         dims: 2 for images, 3 for video (time is treated like space).
         depthwise: replaces every spatial (de)convolution by a depthwise one followed by
             a 1x1, for MobileNet backbones (paper, section 4.1).
+        skip_kernel: size of the skip convolutions ("SC" in figure 3a), 1 or 3; the paper doesn't give it. The
+            published counts of FCOS and of the 3D networks are those of 1; those of the VGGs fit 1, and 3
+            with ``width='stage'`` behind all five pools.
 
     Raises:
-        ValueError: an unknown ``depth``, ``dims`` or ``width``.
+        ValueError: an unknown ``depth``, ``dims``, ``width`` or ``skip_kernel``.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class ANAR(nn.Module):
         width: int | Literal["stage"] = 512,
         dims: Literal[2, 3] = 2,
         depthwise: bool = False,
+        skip_kernel: Literal[1, 3] = 1,
     ) -> None:
         super().__init__()
         if depth not in _TABLE_1:
@@ -73,6 +77,8 @@ class ANAR(nn.Module):
         width = in_channels if width == "stage" else width
         if not isinstance(width, int) or width < 32:
             raise ValueError(f"ANAR width must be 'stage' or a number of at least 32, got {width!r}")
+        if skip_kernel not in (1, 3) or isinstance(skip_kernel, bool):
+            raise ValueError(f"ANAR skip_kernel must be 1 or 3, got {skip_kernel!r}")
         self.dims = dims
         first, downs, ups = _TABLE_1[depth]
         channels = width // first
@@ -89,15 +95,18 @@ class ANAR(nn.Module):
             self.ups.append(self._unit(channels, width // divisor, 4, deconv_class, depthwise))
             channels = width // divisor
             if skips:
-                self.skips.append(self._unit(skips.pop(), channels, kernel=1)[:2])
+                skip = self._unit(skips.pop(), channels, skip_kernel, conv_class, depthwise, stride=1)
+                self.skips.append(skip[:-1])
         self.mask = conv_class(dims)(channels, 1, 1)
 
-    def _unit(self, c_in, c_out, kernel, spatial_class=conv_class, depthwise=False) -> nn.Sequential:
-        """A conv or deconv with norm and ReLU; kernels larger than 1 have stride 2."""
+    def _unit(
+        self, c_in, c_out, kernel, spatial_class=conv_class, depthwise=False, stride=2
+    ) -> nn.Sequential:
+        """A conv or deconv with norm and ReLU; the stride is that of kernels larger than 1."""
         layers = []
         if kernel > 1:
             groups, c_mid = (c_in, c_in) if depthwise else (1, c_out)
-            conv = spatial_class(self.dims)(c_in, c_mid, kernel, 2, 1, groups=groups, bias=False)
+            conv = spatial_class(self.dims)(c_in, c_mid, kernel, stride, 1, groups=groups, bias=False)
             layers = [conv, norm_class(self.dims)(c_mid), nn.ReLU(inplace=True)]
         if kernel == 1 or depthwise:
             conv = conv_class(self.dims)(c_in, c_out, 1, bias=False)

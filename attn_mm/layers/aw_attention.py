@@ -166,9 +166,11 @@ def _normalize(norm: nn.Module, x: Tensor) -> Tensor:
     mean, var = norm.running_mean, norm.running_var
     if mean is None or var is None or _sees_other_processes(norm):
         return norm(x)
+    affine: tuple[Tensor | None, Tensor | None] = norm.weight, norm.bias
     if isinstance(norm, MFBN):
         mean, var = mean[norm.flow_index()], var[norm.flow_index()]
-    return F.batch_norm(x, mean, var, norm.weight, norm.bias, training=False, eps=norm.eps)
+        affine = norm.affine_of_flow()
+    return F.batch_norm(x, mean, var, *affine, training=False, eps=norm.eps)
 
 
 def _sees_other_processes(norm: nn.Module) -> bool:

@@ -13,6 +13,7 @@ parameters. The caller sets the running flow::
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -112,11 +113,15 @@ class MFBN(_BatchNorm):
         update = self.training and self.track_running_stats
         if use_batch and not update:
             mean = var = None
-        return F.batch_norm(input, mean, var, self.weight, self.bias, use_batch, momentum, self.eps)
+        return F.batch_norm(input, mean, var, *self.affine_of_flow(), use_batch, momentum, self.eps)
+
+    def affine_of_flow(self) -> tuple[Tensor | None, Tensor | None]:
+        """Scale and shift ``(C,)`` of the running flow; None without ``affine``."""
+        return self.weight, self.bias
 
     def synchronized(self, process_group=None) -> MFBN:
         """Make an :class:`MFSyncBN` that shares this norm's parameters and buffers."""
-        return _adopt(MFSyncBN, self, self.num_flows, process_group)
+        return adopt(MFSyncBN, self, self.num_flows, process_group)
 
 
 class MFBN2d(MFBN):
@@ -154,9 +159,8 @@ class MFSyncBN(MFBN):
         running = dist.is_available() and dist.is_initialized()
         if not (running and self.training) or dist.get_world_size(self.process_group) == 1:
             return super()._normalize(input, mean, var, use_batch, momentum)
-        return sync_batch_norm(
-            input, self.weight, self.bias, mean, var, momentum, self.eps, self.process_group
-        )
+        weight, bias = self.affine_of_flow()
+        return sync_batch_norm(input, weight, bias, mean, var, momentum, self.eps, self.process_group)
 
     def synchronized(self, process_group=None) -> MFBN:
         return self
@@ -172,7 +176,7 @@ class _Activated(MFBN):
         return self.act(self.drop(super().forward(input)))
 
     def synchronized(self, process_group=None) -> MFBN:
-        return _with_act(_adopt(MFSyncBNAct, self, self.num_flows, process_group), self)
+        return _with_act(adopt(MFSyncBNAct, self, self.num_flows, process_group), self)
 
 
 class MFBNAct2d(_Activated, MFBN2d):
@@ -199,7 +203,7 @@ _FOR_NAME = {
 """Of libraries that need not be there: by the class that defines the forward."""
 
 
-def _adopt(target: type[MFBN], norm: _BatchNorm, num_flows: int, process_group=None) -> MFBN:
+def adopt(target: type[MFBN], norm: _BatchNorm, num_flows: int, process_group=None) -> MFBN:
     """Make a ``target`` with the same parameter objects, statistics and mode as ``norm``."""
     options = {"process_group": process_group} if issubclass(target, MFSyncBN) else {}
     adopted = target(
@@ -242,15 +246,18 @@ def convert_multi_flow(module: nn.Module, num_flows: int) -> nn.Module:
     Raises:
         TypeError: a batch norm's class has no known multi-flow form.
     """
+    return replace_norms(module, lambda norm: _multi_flow(norm, num_flows))
+
+
+def replace_norms(module: nn.Module, new: Callable[[_BatchNorm], MFBN]) -> nn.Module:
+    """Replace every batch norm in ``module``; returns it, or its replacement if it is itself one."""
     # A norm used in several places stays one norm.
-    norms: dict[nn.Module, MFBN] = {
-        m: _multi_flow(m, num_flows) for m in module.modules() if isinstance(m, _BatchNorm)
-    }
+    norms = {norm: new(norm) for norm in module.modules() if isinstance(norm, _BatchNorm)}
     for parent in list(module.modules()):
         for name, child in parent._modules.items():
-            if child in norms:
+            if isinstance(child, _BatchNorm):
                 setattr(parent, name, norms[child])
-    return norms.get(module, module)
+    return norms[module] if isinstance(module, _BatchNorm) else module
 
 
 def _multi_flow(norm: _BatchNorm, num_flows: int) -> MFBN:
@@ -258,11 +265,11 @@ def _multi_flow(norm: _BatchNorm, num_flows: int) -> MFBN:
         return norm
     for known in type(norm).__mro__:
         if issubclass(known, nn.Module) and known in _FOR_CLASS and type(norm).forward is known.forward:
-            return _adopt(_FOR_CLASS[known], norm, num_flows, getattr(norm, "process_group", None))
+            return adopt(_FOR_CLASS[known], norm, num_flows, getattr(norm, "process_group", None))
         if "forward" in vars(known):
             target = _FOR_NAME.get(f"{known.__module__}.{known.__qualname__}")
             if target is not None:
-                return _with_act(_adopt(target, norm, num_flows, getattr(norm, "process_group", None)), norm)
+                return _with_act(adopt(target, norm, num_flows, getattr(norm, "process_group", None)), norm)
             break
     names = ", ".join(c.__name__ for c in _FOR_CLASS)
     raise TypeError(

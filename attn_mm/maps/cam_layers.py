@@ -16,6 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_mm.errors import UserError
 from attn_mm.graft.blocks import FeedbackMixin
+from attn_mm.graft.places import place_names
+from attn_mm.graft.units import find_family
 
 
 def default_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -24,7 +26,7 @@ def default_layers(model: nn.Module) -> dict[str, nn.Module]:
     A backbone with stages gives the last block of each stage; if that block has feedback (TD), also the norm
     at the end of each step, named ``layer4 step 1`` and so on. SlowFast gives those of both pathways, HRNet
     the branches of its last module, which has all resolutions. A VGG gives the last layer of each group
-    before the pooling. Any other backbone gives its last convolution.
+    before the pooling. Any other backbone gives its last residual block, or else its last convolution.
 
     Raises:
         UserError: the backbone has no convolution.
@@ -32,16 +34,24 @@ def default_layers(model: nn.Module) -> dict[str, nn.Module]:
     backbone = getattr(model, "backbone", model)
     layers: dict[str, nn.Module] = {}
     for name, stage in _stages(backbone):
-        last = list(stage)[-1] if isinstance(stage, nn.Sequential) else stage
-        if isinstance(last, FeedbackMixin):
-            layers.update({f"{name} step {t}": norm for t, norm in enumerate(_step_norms(last), 1)})
-        layers[name] = last
+        layers |= _with_steps(name, list(stage)[-1] if isinstance(stage, nn.Sequential) else stage)
     if layers:
         return layers
-    convs = [(n, m) for n, m in backbone.named_modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))]
+    # Without the layers of grafts, whose outputs are no maps of the image.
+    modules = list(place_names(backbone).items())
+    blocks = [(n, m) for n, m in modules if find_family(m) is not None]
+    if blocks:
+        return _with_steps(*blocks[-1])
+    convs = [(n, m) for n, m in modules if isinstance(m, (nn.Conv2d, nn.Conv3d))]
     if not convs:
         raise UserError(f"{type(backbone).__name__} has no convolution to make a class activation map of")
     return dict(convs[-1:])
+
+
+def _with_steps(name: str, last: nn.Module) -> dict[str, nn.Module]:
+    """The last block of a stage, behind the norms of its steps."""
+    norms = _step_norms(last) if isinstance(last, FeedbackMixin) else []
+    return {**{f"{name} step {t}": norm for t, norm in enumerate(norms, 1)}, name: last}
 
 
 def _stages(backbone: Any) -> Iterator[tuple[str, nn.Module]]:

@@ -21,12 +21,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attn_mm.errors import UserError
+
 METHODS = ("GradCAM", "GradCAMPlusPlus", "HiResCAM", "LayerCAM")
 """The methods of pytorch-grad-cam that need only one forward and one backward pass, in 2D and 3D."""
 
 
+class NoGradient(UserError):
+    """The score of an image doesn't depend on a layer's output, so that there is no map.
+
+    Attributes:
+        image: index of the first such image in the batch.
+    """
+
+    def __init__(self, layer: str, image: int) -> None:
+        super().__init__(f"image {image}: its score doesn't depend on the last output of layer {layer}")
+        self.image = image
+
+
 def class_activation_maps(
-    score: Callable[[], Tensor], layers: Mapping[str, nn.Module], method: str = "GradCAM"
+    score: Callable[[], Tensor],
+    layers: Mapping[str, nn.Module],
+    method: str = "GradCAM",
+    required: bool = False,
 ) -> dict[str, list[np.ndarray]]:
     """Compute what contributes to a score in each layer's output.
 
@@ -37,6 +54,7 @@ def class_activation_maps(
         score: runs the network once and returns a scalar.
         layers: the layers, by any name; their outputs are ``(N, C, h, w)`` or ``(N, C, t, h, w)``.
         method: one of ``METHODS``.
+        required: whether the score of each image must depend on each layer's last call.
 
     Returns:
         For each layer, a list with one map per call in order, ``(N, h, w)`` or ``(N, t, h, w)``. Maps aren't
@@ -44,6 +62,7 @@ def class_activation_maps(
         wasn't called or its output isn't a map.
 
     Raises:
+        NoGradient: with ``required``, the score of an image doesn't depend on a layer's last call.
         ValueError: the method is unknown.
         ImportError: pytorch-grad-cam (of the extra ``explore``) is not installed.
     """
@@ -52,6 +71,8 @@ def class_activation_maps(
         value = score()
     calls = [(name, output) for name, outs in outputs.items() for output in outs]
     gradients = _gradients(value, [output for _, output in calls])
+    if required:
+        _check_gradients({name: gradient for (name, _), gradient in zip(calls, gradients, strict=True)})
     maps: dict[str, list[np.ndarray]] = {name: [] for name in layers}
     for (name, output), gradient in zip(calls, gradients, strict=True):
         maps[name].append(np.maximum(to_map(_array(output), _array(gradient)), 0))
@@ -103,6 +124,13 @@ def _gradients(value: Tensor, outputs: list[Tensor]) -> list[Tensor]:
         return [torch.zeros_like(output) for output in outputs]
     found = torch.autograd.grad(value, outputs, allow_unused=True)
     return [torch.zeros_like(o) if g is None else g for o, g in zip(outputs, found, strict=True)]
+
+
+def _check_gradients(last: Mapping[str, Tensor]) -> None:
+    for name, gradient in last.items():
+        without = ~gradient.flatten(1).any(1)
+        if without.any():
+            raise NoGradient(name, int(without.nonzero()[0]))
 
 
 def _array(tensor: Tensor) -> np.ndarray:

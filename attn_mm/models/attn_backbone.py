@@ -24,13 +24,13 @@ def attn_backbone(backbone: dict, grafts: Sequence[dict], pretrained: str | None
         backbone: config of any backbone. Layers at ``position`` and TD need blocks that are known, see
             :data:`attn_mm.graft.families.FAMILIES`.
         grafts: dicts with a ``type``: a graft (``attn_mm.AWConv``, ``attn_mm.TD``,
-            ``attn_mm.TDAF``, ``attn_mm.FlowPyramid``, ``attn_mm.MultiScale``, ``attn_mm.CUDAGraph``, see
-            :mod:`attn_mm.models.grafts`) or a layer that accepts ``in_channels=`` (``attn_mm.SE``,
-            ``attn_mm.CBAM``, ``attn_mm.ECA``, ``attn_mm.FCA``, ``attn_mm.TAM``, any mmcv plugin),
-            see :func:`attn_mm.models.grafts.layer.put_layer`.
+            ``attn_mm.WholeTD``, ``attn_mm.TDAF``, ``attn_mm.FlowPyramid``, ``attn_mm.MultiScale``,
+            ``attn_mm.CUDAGraph``, see :mod:`attn_mm.models.grafts`) or a layer that accepts
+            ``in_channels=`` (``attn_mm.SE``, ``attn_mm.CBAM``, ``attn_mm.ECA``, ``attn_mm.FCA``,
+            ``attn_mm.TAM``, any mmcv plugin), see :func:`attn_mm.models.grafts.layer.put_layer`.
             They are applied by their :class:`attn_mm.models.grafts.turns.Turn`: AWConv, layers at
-            ``position``, TD, layers at ``after``, one of TDAF, FlowPyramid and MultiScale, layers at
-            ``outputs``, CUDAGraph.
+            ``position``, TD, layers at ``after``, one of WholeTD, TDAF, FlowPyramid and MultiScale, layers
+            at ``outputs``, CUDAGraph.
         pretrained: weights that the model's own ``pretrained`` names, which mmsegmentation's models hand to
             their backbone.
 

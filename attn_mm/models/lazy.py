@@ -12,6 +12,7 @@ from attn_mm.registry import MODELS, attention_around
 
 CLASSES = {
     "ConfidentStep": "attn_mm.models.classifiers.confident_step",
+    "LocalContrast": "attn_mm.models.local_contrast",
     "LTPAHead": "attn_mm.models.heads.ltpa",
     "ResNeXtCIFAR": "attn_mm.models.backbones.resnext_cifar",
     "WSDAN": "attn_mm.models.classifiers.wsdan",

@@ -63,12 +63,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Result:
-    """What a table publishes of a trained network: metrics by name, digits as printed; empty: none."""
+    """What a table publishes of a trained network: metrics by name, digits as printed; empty: none.
+
+    ``steps`` is the protocol of a network with steps, as of ``tools/test.py --steps``; empty: it has none,
+    or the paper doesn't say.
+    """
 
     where: str
     task: str
     dataset: str
     metrics: dict[str, str]
+    steps: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,13 @@ def _entry(path: Path, collection: dict[str, Any], model: dict[str, Any]) -> Ent
         flops=int(metadata["FLOPs"]) if "FLOPs" in metadata else None,
         rows=tuple(_rows(path, collection["Name"], model, metadata)),
         results=tuple(
-            Result(result["Where"], result["Task"], result["Dataset"], result.get("Metrics") or {})
+            Result(
+                result["Where"],
+                result["Task"],
+                result["Dataset"],
+                result.get("Metrics") or {},
+                result.get("Steps", ""),
+            )
             for result in model.get("Results", ())
         ),
     )

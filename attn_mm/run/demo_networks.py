@@ -7,11 +7,10 @@ import os.path as osp
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
 
 from attn_mm.frameworks.demo import to_demo
 from attn_mm.run.launch import build_runner
-from attn_mm.run.resume import resume_from
+from attn_mm.run.resume import last_checkpoint, resume_from
 from attn_mm.utils.config import load_config
 
 NETWORK = "configs/tam/r18_plain_300e_cifar10.py"
@@ -62,7 +61,7 @@ def trained(cfg: Config, folder: Path, name: str) -> tuple[str, str]:
         build_runner(cfg).train()
         cfg.dump(config)
         done.touch()
-    return str(config), find_latest_checkpoint(str(folder))
+    return str(config), last_checkpoint(folder)
 
 
 def trained_network(grafts: list[dict], folder: Path) -> tuple[str, str]:
@@ -90,8 +89,8 @@ def demo_checkpoint(cfg: Config) -> str:
     Args:
         cfg: the demo's config from :func:`~attn_mm.frameworks.demo.to_demo`. It isn't changed.
     """
-    found = find_latest_checkpoint(cfg.work_dir)
-    if found and osp.isfile(found):
+    found = last_checkpoint(cfg.work_dir)
+    if osp.isfile(found):
         return found
     print(f"no checkpoint in {cfg.work_dir}: training for {SHORT_EPOCHS} epoch")
     short = copy.deepcopy(cfg)
@@ -100,4 +99,4 @@ def demo_checkpoint(cfg: Config) -> str:
         if "T_max" in scheduler:
             scheduler.T_max = SHORT_EPOCHS
     build_runner(short).train()
-    return find_latest_checkpoint(cfg.work_dir)
+    return last_checkpoint(cfg.work_dir)

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel, is_model_wrapper
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
@@ -21,6 +21,7 @@ from attn_mm.inference.run_images import run_images
 from attn_mm.inference.run_videos import run_videos
 from attn_mm.layers.recording import attending_layers
 from attn_mm.maps.frame_sheet import frame_sheet
+from attn_mm.run.resume import last_checkpoint
 
 NUM_PICTURES, NUM_VIDEOS = 6, 8
 
@@ -52,7 +53,7 @@ def finish_demo(runner: Runner, metrics: dict[str, float], seconds: float) -> No
             table.add_row(name, f"{value:.3f}")
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)
-    lines = dict(checkpoint=Path(find_latest_checkpoint(runner.work_dir)), pictures=pictures)
+    lines = dict(checkpoint=Path(last_checkpoint(runner.work_dir)), pictures=pictures)
     if (pictures / "attention").exists():
         lines["masks"] = pictures / "attention"
     lines["figures"] = Path(runner.work_dir, "results.json")
@@ -78,7 +79,7 @@ def draw_predictions(runner: Runner, number: int) -> Path:
     paths = _paths(runner)[:number]
     out = Path(runner.work_dir, "pictures")
     make_output(out, paths[0], attention=sheets is not None)
-    about = dict(config=runner.cfg.filename, checkpoint=find_latest_checkpoint(runner.work_dir))
+    about = dict(config=runner.cfg.filename, checkpoint=last_checkpoint(runner.work_dir))
     if isinstance(framework, VideoFramework):
         recogniser = framework.predictor(model, runner.cfg)
         found = Predictions(out, framework.legend({"classes": recogniser.classes}), **about)

@@ -28,7 +28,7 @@ class CheckLoaded(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check ``checkpoint``; UserError if the run can't use it."""
         name = runner._load_from or f"the latest checkpoint in {runner.work_dir}"
-        model = _unwrapped(runner.model)
+        model = unwrapped(runner.model)
         weights = checkpoint.get("state_dict", checkpoint)
         if runner._resume or self._testing:
             fill(model, weights, f"{name} does not fit {runner.cfg.filename}")
@@ -53,6 +53,7 @@ def _check_averages(model: BaseModel, averages: Any, name: str) -> None:
     check_weights(model, averages, f"ema_state_dict of {name}")
 
 
-def _unwrapped(model: Any) -> Any:
+def unwrapped(model: Any) -> Any:
+    """The network in the wrappers for several processes and for test-time augmentation."""
     inner = is_model_wrapper(model) or isinstance(model, BaseTTAModel)
-    return _unwrapped(model.module) if inner else model
+    return unwrapped(model.module) if inner else model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import os.path as osp
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,14 @@ def resume_from(cfg: Config, checkpoint: str | None = None) -> None:
     if seed is not None and randomness.get("seed") is None:
         # The order of the data follows from it, and the data loader is built before the checkpoint is loaded.
         cfg.randomness = dict(randomness, seed=seed)
+
+
+def last_checkpoint(work_dir: str | Path) -> str:
+    """The path in ``last_checkpoint``, "" without one; mmengine reads it in the encoding of the locale."""
+    try:
+        return os.fsdecode(Path(work_dir, "last_checkpoint").read_bytes()).strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _seed(path: str) -> int | None:

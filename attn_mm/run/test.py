@@ -6,13 +6,16 @@ import argparse
 import os.path as osp
 
 from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
 
 from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.frameworks import framework_of
+from attn_mm.frameworks.mmpretrain.steps import add_steps_flag, choose_steps, predict_by, shown_steps
+from attn_mm.graft.early_stop import feedback_steps
 from attn_mm.run.check_config import check_config
 from attn_mm.run.launch import build_runner, open_config
-from attn_mm.run.loaded import CheckLoaded
+from attn_mm.run.loaded import CheckLoaded, unwrapped
 from attn_mm.run.mistakes import mistakes_of
 from attn_mm.run.options import RunOptions, add_common_flags
 from attn_mm.run.results import KeepMetrics, write_results
@@ -25,6 +28,7 @@ Evaluate a checkpoint on its config's test set.
   test.py configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50/epoch_24.pth
   test.py configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50_demo/epoch_10.pth --demo
   test.py configs/tdaf/r50_tdaf-anar3_120e_in1k.py epoch_100.pth --tta         averages ten crops
+  test.py configs/td/r50_td-joint_125e_in1k.py epoch_125.pth --steps any       the TD paper's protocol
 """
 
 
@@ -38,6 +42,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--tta", action="store_true", help="test-time augmentation: average over the config's tta_pipeline"
     )
+    add_steps_flag(parser)
     parser.add_argument("--out", metavar="FILE.pkl", help="also write the predictions to this file")
     parser.add_argument(
         "--show", action="store_true", help="show every image with its predictions in a window"
@@ -67,6 +72,26 @@ def _augment(cfg: Config, name: str, demo: bool) -> None:
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
 
 
+def _by_steps(cfg: Config, name: str, steps: str | None, tta: bool) -> str:
+    """Let the config's classifier be evaluated by the protocol ``steps``, and return it."""
+    if steps and cfg.get("default_scope") != "mmpretrain":
+        raise UserError(
+            f"--steps needs an mmpretrain classifier, and {name} is for {cfg.get('default_scope')}"
+        )
+    if steps in ("confident", "any") and tta:
+        raise UserError(f"--steps {steps} evaluates one view of each image: use it without --tta")
+    return choose_steps(cfg, steps)
+
+
+def _predict_by_steps(runner: Runner, name: str, steps: str | None, protocol: str) -> str | None:
+    """Let the runner's model predict by the protocol, and return it; None if the network has no steps."""
+    model = unwrapped(runner.model)
+    if steps is None and feedback_steps(model) == 1:
+        return None
+    predict_by(model, protocol, name)
+    return protocol
+
+
 def _show(cfg: Config, name: str, in_window: bool, folder: str | None, wait_time: float) -> None:
     """Let the config's visualization hook show every image, write it into a folder, or both."""
     hook = cfg.get("default_hooks", {}).get("visualization") or ConfigDict()
@@ -92,6 +117,7 @@ def main(argv=None) -> None:
     cfg = open_config(args.config, from_args(RunOptions, args))
     # The config that a resumed training leaves asks for resuming.
     cfg.load_from, cfg.resume = args.checkpoint, False
+    protocol = _by_steps(cfg, args.config, args.steps, args.tta)
     if args.tta:
         _augment(cfg, args.config, args.demo)
     if args.show or args.show_dir:
@@ -106,6 +132,10 @@ def main(argv=None) -> None:
         runner.register_hook(progress)
         runner.register_hook(metrics)
         runner.register_hook(CheckLoaded(testing=True))
+        steps = _predict_by_steps(runner, args.config, args.steps, protocol)
         runner.test()
     if runner.rank == 0:
-        write_results(runner, "test_results.json", metrics, checkpoint=args.checkpoint)
+        about = {"steps": steps} if steps else {}
+        write_results(runner, "test_results.json", metrics, checkpoint=args.checkpoint, **about)
+        if steps:
+            print(shown_steps(steps))

@@ -6,7 +6,7 @@ import argparse
 
 from attn_mm.errors import reports_user_errors
 from attn_mm.run.options import RunOptions, add_common_flags
-from attn_mm.utils.flags import from_args
+from attn_mm.utils.flags import count, from_args
 
 _DESCRIPTION = """\
 Train any mmdet, mmpose, mmaction2, mmpretrain or mmsegmentation config, with or without attention.
@@ -15,6 +15,7 @@ Train any mmdet, mmpose, mmaction2, mmpretrain or mmsegmentation config, with or
   train.py configs/fcos_tdaf_r50.py                      train on COCO 2017 in data/coco
   train.py configs/fcos_tdaf_r50.py --data-root DIR --no-pretrained
   train.py configs/fcos_tdaf_r50.py --resume             continue from the last checkpoint in the work dir
+  train.py configs/tam/r50_tam_300e_cifar100.py --seeds 0 1 2        three runs, and a table "mean (std)"
 """
 
 
@@ -40,20 +41,33 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar="CHECKPOINT",
         help="resume from this checkpoint or, without a value, from the latest one in the work dir",
     )
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=count,
+        metavar="N",
+        help="train once with each of these seeds, in a folder of the work dir each, and write mean and "
+        "standard deviation; repeat the command to continue an unfinished one",
+    )
+    args = parser.parse_args(argv)
+    if args.seeds and args.resume:
+        parser.error("--seeds continues unfinished runs itself: leave --resume out")
+    if args.seeds and len(set(args.seeds)) < len(args.seeds):
+        parser.error("--seeds has a seed twice")
+    return args
 
 
 @reports_user_errors
 def main(argv=None) -> None:
     args = parse_args(argv)
+    options = from_args(RunOptions, args)
+    changes = dict(pretrained=not args.no_pretrained, amp=args.amp, auto_scale_lr=args.auto_scale_lr)
     # The runner takes as long to import as torch: --help needs none of it.
-    from attn_mm.run.training import train
+    if args.seeds:
+        from attn_mm.run.seeds import train_seeds
 
-    train(
-        args.config,
-        from_args(RunOptions, args),
-        pretrained=not args.no_pretrained,
-        amp=args.amp,
-        auto_scale_lr=args.auto_scale_lr,
-        resume=args.resume,
-    )
+        train_seeds(args.config, options, args.seeds, **changes)
+    else:
+        from attn_mm.run.training import train
+
+        train(args.config, options, args.resume, **changes)

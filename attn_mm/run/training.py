@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.errors import UserError, resumable
@@ -44,7 +45,7 @@ def _scale_learning_rate(cfg: Config, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _sole_run(cfg: Config) -> Iterator[None]:
+def sole_run(cfg: Config) -> Iterator[None]:
     """Keep other runs out of the work dir; UserError if there is one already."""
     folder, lock = Path(cfg.work_dir), contextlib.ExitStack()
 
@@ -57,15 +58,14 @@ def _sole_run(cfg: Config) -> Iterator[None]:
         yield
 
 
-def train(
+def open_training(
     config: str,
     options: RunOptions,
     pretrained: bool = True,
     amp: bool = False,
     auto_scale_lr: bool = False,
-    resume: str | None = None,
-) -> None:
-    """Train a config and write the metrics of its last evaluation into its work dir.
+) -> Config:
+    """Open a config with what a command line says of its training.
 
     Args:
         config: path of the config.
@@ -73,12 +73,10 @@ def train(
         pretrained: whether to load pretrained weights and freeze layers as the config says.
         amp: use automatic mixed precision, which needs CUDA.
         auto_scale_lr: scale the learning rate with the total batch size.
-        resume: checkpoint to resume from, or ``"auto"`` for the latest in the work dir.
 
     Raises:
-        UserError: an argument or the data is invalid.
+        UserError: an argument is invalid.
     """
-    started = time.monotonic()
     cfg = open_config(config, options)
     if not pretrained:
         drop_pretrained(cfg)
@@ -86,26 +84,59 @@ def train(
         _set_mixed_precision(cfg)
     if auto_scale_lr:
         _scale_learning_rate(cfg, config)
-    if resume and resume != "auto":
-        check_checkpoint(resume)
-    elif cfg.get("load_from"):
+    return cfg
+
+
+def check_training(cfg: Config) -> None:
+    """Check a config before its training; UserError if it, its data or the weights to load are invalid."""
+    if cfg.get("load_from"):
         check_checkpoint(cfg.load_from)
     check_config(cfg, ("train", "val"))
     check_data(cfg, ("train", "val"))
+
+
+def fit(cfg: Config) -> tuple[Runner, KeepMetrics]:
+    """Train a config, or continue its training; returns its runner and the metrics of its validations."""
+    metrics = KeepMetrics()
+    with mistakes_of(cfg) as progress:
+        runner = build_runner(cfg)
+        runner.register_hook(progress)
+        runner.register_hook(FiniteWeights())
+        runner.register_hook(metrics)
+        runner.register_hook(CheckLoaded())
+        runner.train()
+    return runner, metrics
+
+
+def train(
+    config: str,
+    options: RunOptions,
+    resume: str | None = None,
+    **changes: bool,
+) -> None:
+    """Train a config and write the metrics of its last evaluation into its work dir.
+
+    Args:
+        config: path of the config.
+        options: changes to the config.
+        resume: checkpoint to resume from, or ``"auto"`` for the latest in the work dir.
+        changes: see :func:`open_training`.
+
+    Raises:
+        UserError: an argument or the data is invalid.
+    """
+    started = time.monotonic()
+    cfg = open_training(config, options, **changes)
+    if resume and resume != "auto":
+        cfg.load_from = resume
+    check_training(cfg)
     join_processes(cfg)
-    with resumable(_INTERRUPTED), _sole_run(cfg):
+    with resumable(_INTERRUPTED), sole_run(cfg):
         if resume:
             resume_from(cfg, None if resume == "auto" else resume)
         elif cfg.get("resume"):
             resume_from(cfg, cfg.get("load_from"))
-        metrics = KeepMetrics()
-        with mistakes_of(cfg) as progress:
-            runner = build_runner(cfg)
-            runner.register_hook(progress)
-            runner.register_hook(FiniteWeights())
-            runner.register_hook(metrics)
-            runner.register_hook(CheckLoaded())
-            runner.train()
+        runner, metrics = fit(cfg)
         if runner.rank == 0 and metrics.latest is not None:
             if options.demo:
                 metrics.latest.update(more_figures(runner))

@@ -29,10 +29,11 @@ def grid(rows: int, columns: int, side: float):
     return figure, axes
 
 
-def save(figure, path: Path) -> None:
-    """Write a figure and close it."""
+def save(figure, *paths: Path) -> None:
+    """Write a figure to one or more files, in the formats that their names end with, and close it."""
     for text in figure.findobj(require("matplotlib.text").Text):
         text.set_text(readable(text.get_text()))
-    with writing(path):
-        figure.savefig(path, dpi=100, bbox_inches="tight")
+    for path in paths:
+        with writing(path):
+            figure.savefig(path, dpi=100, bbox_inches="tight")
     pyplot().close(figure)

@@ -40,6 +40,14 @@ def count(text: str) -> int:
     return number
 
 
+def above_zero(text: str) -> float:
+    """Parse a finite number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError(f"{text} must be a finite number above 0")
+    return value
+
+
 def add_device_flag(parser: ArgumentParser) -> None:
     """Add ``--device``, which defaults to the best device of this machine."""
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""mmpretrain beside a transformers that lacks the names which mmpretrain imports."""
+"""mmpretrain and mmaction beside a transformers that lacks the names which they import."""
 
 from __future__ import annotations
 
@@ -49,20 +49,27 @@ def test_a_transformers_without_the_names_counts_as_missing(tmp_path, monkeypatc
 
 
 @pytest.mark.whole
-def test_the_models_can_be_imported(tmp_path):
-    pytest.importorskip("mmpretrain")
+@pytest.mark.parametrize(
+    "framework, plain, multimodal",
+    [
+        ("mmpretrain", "dict(type='ResNet', depth=18)", "BlipCaption"),
+        ("mmaction", "dict(type='ResNet', depth=18, pretrained=None)", "VindLUVQA"),
+    ],
+)
+def test_the_models_can_be_imported(framework, plain, multimodal, tmp_path):
+    pytest.importorskip(framework)
     install(tmp_path, VERSION_5)
     about = tmp_path / "transformers-5.0.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: transformers\nVersion: 5.0.0\n")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "import attn_mm, mmpretrain.models\n"
-        "from mmpretrain.registry import MODELS\n"
-        "MODELS.build(dict(type='ResNet', depth=18))\n"
-        "try: MODELS.build(dict(type='BlipCaption'))\n"
+        f"import attn_mm, {framework}.models\n"
+        f"from {framework}.registry import MODELS\n"
+        f"MODELS.build({plain})\n"
+        f"try: MODELS.build(dict(type='{multimodal}'))\n"
         "except ImportError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "mmpretrain[multimodal]" in done.stdout
+    assert "[multimodal]" in done.stdout

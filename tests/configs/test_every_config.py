@@ -71,7 +71,8 @@ def parts(cfg) -> dict[str, object]:
     Every pair of a backbone and a graft is the matter of tests/models/test_attn_backbone.py and tests/graft.
     """
     network, attention = taken_apart(cfg.model)
-    data = [cfg.train_dataloader, cfg.test_dataloader, cfg.test_evaluator]
+    normalised = (cfg.get("data_preprocessor") or {}).get("type")
+    data = [cfg.train_dataloader, cfg.test_dataloader, cfg.test_evaluator, normalised]
     return dict(
         network=[cfg.default_scope, body(network)],
         attention=body(attention),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
 
+from attn_mm.datasets.checks.classes import check_metainfo
 from attn_mm.errors import UserError
 
 pytest.importorskip("mmpretrain")
@@ -112,6 +113,49 @@ def test_svhn(tmp_path):
     scipy_io.savemat(str(tmp_path / "train_32x32.mat"), {"Z": pictures})
     with pytest.raises(UserError, match="no images X and labels y"):
         build("SVHN", tmp_path)
+
+
+def test_a_subset_of_imagenet(tmp_path):
+    for place, wnid in enumerate(("n00000003", "n00000001", "n00000002")):
+        for split in ("train", "val"):
+            write(tmp_path / split / wnid / "0.png", image(place))
+    listed = tmp_path / "meta" / "classes.txt"
+    with pytest.raises(UserError, match=r"classes\.txt is missing: list the WordNet ids"):
+        build("ImageNetSubset", tmp_path)
+    listed.parent.mkdir()
+    listed.write_text("n00000003 three, III\n\nn00000002\n")
+    dataset = build("ImageNetSubset", tmp_path, split="val", test_mode=True)
+    assert dataset.metainfo["classes"] == ("n00000002", "three, III")
+    assert [sample["data_samples"].gt_label.item() for sample in dataset] == [0, 1]
+    assert np.array_equal(pixels(dataset[0]), image(2)) and np.array_equal(pixels(dataset[1]), image(0))
+    listed.write_text("n00000001 crane\nn00000002 crane\n")
+    assert build("ImageNetSubset", tmp_path).metainfo["classes"] == ("n00000001", "n00000002")
+    for text, message in {
+        "n00000003\nthree\n": "line 2: 'three' is no WordNet id",
+        "n00000003\nn00000003\n": "line 2: n00000003 is listed twice",
+        "n00000003\nn00000004\n": "train has no folder n00000004",
+        "\n": "lists no class",
+    }.items():
+        listed.write_text(text)
+        with pytest.raises(UserError, match=message):
+            build("ImageNetSubset", tmp_path)
+    listed.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"classes\.txt can't be read as a list of classes"):
+        build("ImageNetSubset", tmp_path)
+    with pytest.raises(ValueError, match="split must be 'train' or 'val'"):
+        build("ImageNetSubset", tmp_path, split="test")
+
+
+def test_two_classes_of_imagenet_have_one_name(tmp_path):
+    from mmpretrain.datasets import ImageNet
+
+    own = ImageNet(data_root=str(tmp_path), lazy_init=True)
+    assert own.metainfo["classes"].count("crane") == 2
+    check_metainfo(own)
+    check_metainfo(build("ImageNetV2", tmp_path, lazy_init=True))
+    given = ImageNet(data_root=str(tmp_path), lazy_init=True, metainfo=dict(classes=("a", "a")))
+    with pytest.raises(UserError, match="classes has 'a' more than once"):
+        check_metainfo(given)
 
 
 def test_the_folders_of_imagenet_v2_are_numbers(tmp_path):

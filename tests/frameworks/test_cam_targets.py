@@ -8,6 +8,7 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 from small import detection_config, faster_rcnn_config, pose_config
 
+import attn_mm
 from attn_mm.errors import UserError
 from attn_mm.frameworks.mmaction.cam_target import action_target
 from attn_mm.frameworks.mmdet.cam_target import box_target
@@ -181,13 +182,29 @@ def test_a_keypoints_target_of_simcc_is_the_smaller_maximum_of_its_axes():
             ),
             [f"{path}_path.layer{stage}" for path in ("slow", "fast") for stage in range(1, 5)],
         ),
+        (
+            dict(
+                type="attn_mm.AttnBackbone",
+                backbone=dict(type="mmpretrain.TIMMBackbone", model_name="resnet18", features_only=True),
+                grafts=[dict(type="attn_mm.TD")],
+            ),
+            [f"timm_model.layer4.1{step}" for step in (" step 1", " step 2", "")],
+        ),
     ],
-    ids=["HRNet", "EfficientNet", "SlowFast"],
+    ids=["HRNet", "EfficientNet", "SlowFast", "timm"],
 )
-def test_the_layers_of_networks_with_branches_and_pathways(net, expected):
+def test_the_layers_of_networks_of_every_kind(net, expected):
+    if "TIMM" in str(net):
+        pytest.importorskip("timm")
     for scope in ("mmpretrain", "mmaction"):
         pytest.importorskip(f"{scope}.models")
     assert list(default_layers(MODELS.build(net))) == expected
+
+
+def test_a_graft_is_no_last_layer():
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.Conv2d(16, 16, 3))
+    assert list(default_layers(net)) == ["1"]
+    assert list(default_layers(attn_mm.attach(net, [dict(type="SE", after="1")]))) == ["1"]
 
 
 def test_an_actions_target_is_its_score():

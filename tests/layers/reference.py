@@ -115,7 +115,12 @@ def anar(x, n, depth, params, norms, depthwise=False):
         return x
 
     def skip(x, name):
-        return norms[f"{name}.1"](conv(x, params[f"{name}.0.weight"]), n)
+        w = params[f"{name}.0.weight"]
+        groups = x.shape[1] if depthwise and w.shape[-1] > 1 else 1
+        y = norms[f"{name}.1"](conv(x, w, padding=w.shape[-1] // 2, groups=groups), n)
+        if groups > 1:
+            y = norms[f"{name}.4"](conv(y.clamp(min=0), params[f"{name}.3.weight"]), n)
+        return y
 
     full = [2 * s for s in x.shape[2:]]
     a = unit(x, "reduce", "1x1")

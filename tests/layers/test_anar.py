@@ -72,6 +72,13 @@ def test_depthwise_equals_the_reference(dims, depth):
     assert_equals_the_reference((5, 6, 3)[:dims], depth=depth, dims=dims, depthwise=True)
 
 
+@pytest.mark.parametrize(
+    "options", [dict(depth=5), dict(depth=7, dims=3), dict(depth=5, depthwise=True)], ids=str
+)
+def test_wide_skip_convolutions_equal_the_reference(options):
+    assert_equals_the_reference((5, 6, 3)[: options.get("dims", 2)], skip_kernel=3, **options)
+
+
 @pytest.mark.parametrize("depth", [2, 3, 5, 7])
 def test_maps_of_one_pixel_have_a_mask_of_two(depth):
     mask = ANAR(4, depth, width=64).eval()(torch.randn(1, 4, 1, 1))

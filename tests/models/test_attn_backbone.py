@@ -616,6 +616,46 @@ class TestTDAFOnVGG:
         features, logits = net(torch.randn(1, 3, 224, 224))
         torch.testing.assert_close(logits, net.classifier(features.flatten(1)), **EXACT)
 
+    def test_attention_behind_each_pool_is_the_recursion_over_six_stages(self):
+        pytest.importorskip("mmpretrain.models")
+        cfg = dict(type="mmpretrain.VGG", depth=11, norm_cfg=dict(type="BN"), out_indices=(0, 1, 2, 3, 4))
+        options = dict(width="stage", anar=5, skip_kernel=3, stage_ends=(0, 1, 2, 3, 4, 5))
+        net = MODELS.build(dict(type="attn_mm.TDAF", backbone=cfg, **options)).eval()
+        assert [anar.reduce[0].in_channels for anar in net.anars] == [64, 128, 256, 512, 512]
+        assert {tuple(anar.skips[0][0].kernel_size) for anar in net.anars} == {(3, 3)}
+        groups, start = [], 0
+        for layer in [i + 1 for i, m in enumerate(net.features) if isinstance(m, torch.nn.MaxPool2d)]:
+            groups.append(net.features[start:layer])
+            start = layer
+        x = torch.randn(1, 3, 128, 96)
+        with torch.no_grad():
+            maps = net(x)
+            expected, masks = reference.r2dns(
+                [lambda x, n, g=group: run_in_flow(n - 1, g, x) for group in [*groups, torch.nn.Identity()]],
+                [lambda x, n, a=anar: run_in_flow(n - 1, a, x) for anar in net.anars],
+                x,
+                3,
+            )
+            assert {stage for stage, _ in net.attention_masks(x)} == {0, 1, 2, 3, 4}
+        assert {stage for stage, _ in masks} == {1, 2, 3, 4, 5}
+        for ours, theirs in zip(maps, expected[:5], strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+    @pytest.mark.parametrize(
+        ("kind", "ends", "message"),
+        [
+            ("VGG", (0, 2, 4), r"some of 0, 1, 2, 3, 4, 5 in this order, with 5, the last, got \(0, 2, 4\)"),
+            ("VGG", (2, 1, 5), r"got \(2, 1, 5\)"),
+            ("ResNet", (0, 3), "the stages of ResNet can't be chosen: leave stage_ends out"),
+        ],
+    )
+    def test_ends_of_stages_that_are_none_are_refused(self, kind, ends, message):
+        pytest.importorskip("mmpretrain.models")
+        depth = 11 if kind == "VGG" else 18
+        backbone = dict(type=f"mmpretrain.{kind}", depth=depth)
+        with pytest.raises(ConfigError, match=message):
+            MODELS.build(dict(type="attn_mm.TDAF", backbone=backbone, stage_ends=ends))
+
     def test_stages_that_are_none_are_refused(self):
         pytest.importorskip("mmpretrain.models")
         with pytest.raises(ConfigError, match=r"out_indices must be in 2, 3, 4, 5.*got \(1, 4\)"):

@@ -31,6 +31,8 @@ TDAF_RESNETS = (
 DIFFERENT_PARAMETERS = {
     # SE's figure, printed for CBAM.
     ("TD, table 1", "R101 CBAM"),
+    # As in the text, which the published figures don't follow.
+    ("TD, table 1", "R101 TD joint, t=2, m=1, ten blocks of layer 3"),
     ("TD, section 4.4", "MobileNetV3-Large TD joint, t=2, m=1, widths of eq. 4"),
     # A layer that the text doesn't have.
     *(("TDAF, table 3a", f"{name} flows") for name in TDAF_RESNETS),
@@ -52,7 +54,9 @@ DIFFERENT_PARAMETERS = {
 }
 
 DIFFERENT_MACS = {
+    ("TD, table 1", "R101 TD joint, t=2, m=1, ten blocks of layer 3"),
     ("TDAF, table 3a", "VGG16"),
+    ("TDAF, table 3a", "VGG16 ANAR-5, 3 flows, every pool"),
     *(("TDAF, table 3a", f"VGG16 ANAR-5, {flows} flows") for flows in (2, 3)),
     *(("TDAF, table 3a", f"{name} flows") for name in TDAF_RESNETS),
     # Transposed convolutions counted at four times their cost; R101's figure has room for it.

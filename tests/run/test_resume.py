@@ -19,7 +19,7 @@ from mmengine.config import Config
 from attn_mm.compat.checkpoints import load_checkpoint_file
 from attn_mm.errors import UserError
 from attn_mm.run import train
-from attn_mm.run.resume import resume_from
+from attn_mm.run.resume import last_checkpoint, resume_from
 from attn_mm.utils import files
 from attn_mm.utils.locks import sole_user
 
@@ -244,3 +244,12 @@ def test_weights_alone_are_not_resumed(work_dir):
 def test_an_empty_work_dir_starts_anew(tmp_path, capsys):
     assert chosen(tmp_path) == (False, None)
     assert "the run starts anew" in capsys.readouterr().out
+
+
+def test_the_name_of_the_last_checkpoint_is_that_of_its_file(tmp_path):
+    assert last_checkpoint(tmp_path) == ""
+    path = tmp_path / "w\u00f6rk" / "epoch_1.pth"
+    path.parent.mkdir()
+    path.touch()
+    (tmp_path / "last_checkpoint").write_bytes(os.fsencode(path) + b"\n")
+    assert last_checkpoint(tmp_path) == str(path)

@@ -75,6 +75,9 @@ def text_calls(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)):
             name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             named = any(keyword.arg == "encoding" for keyword in node.keywords)
+            # mmengine's reads a file in that encoding.
+            if name == "find_latest_checkpoint":
+                yield node
             if name in ("read_text", "write_text") and isinstance(node.func, ast.Attribute) and not named:
                 yield node
 

@@ -74,7 +74,8 @@ def check_images(dataset: BaseDataset, load: Callable[[dict], object], sizes: Si
     """
     for index in spread(range(len(dataset)), min(_SAMPLES, len(dataset))):
         info = BaseDataset.get_data_info(dataset, index)
-        path = info["img_path"]
+        # A set such as SVHN has its images in memory.
+        path = info.get("img_path", "")
         if not osp.isfile(path) or not _is_suspect(path, annotated_size(info, sizes)):
             continue
         try:

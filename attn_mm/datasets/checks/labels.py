@@ -15,11 +15,13 @@ from attn_mm.datasets.checks.annotations import (
     check_coco_persons,
     check_file_names,
 )
+from attn_mm.datasets.checks.ava_lists import check_ava_list
 from attn_mm.datasets.checks.voc import check_voc
 from attn_mm.datasets.coco_files import Coco, CocoPersons, read_persons
 from attn_mm.errors import UserError
 
 _VOC = "mmdet.datasets.xml_style.XMLDataset"
+_AVA = "mmaction.datasets.ava_dataset.AVADataset"
 _COCO_BOXES = "mmdet.datasets.coco.CocoDataset"
 # The subclasses of CocoDataset that load their lists themselves.
 _READERS = {
@@ -53,6 +55,11 @@ def check_files(dataset: BaseDataset, boxless: bool = False) -> None:
             classes=meta["classes"],
             test_mode=dataset.test_mode,
         )
+        return
+    if _reads_like(dataset, _AVA, "load_data_list"):
+        # The first of custom_classes is mmaction's own, for no action.
+        custom = dataset.custom_classes and dataset.custom_classes[1:]
+        check_ava_list(dataset.ann_file, dataset.num_classes, custom)
         return
     content: Coco | CocoPersons
     reader = _coco_reader(dataset)

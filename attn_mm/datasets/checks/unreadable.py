@@ -53,6 +53,9 @@ class ReadFile:
         self.load, self.key, self.sizes = load, key, sizes or {}
 
     def __call__(self, results: dict) -> dict | None:
+        if self.key not in results:
+            # The set has its images in memory.
+            return self.load(results)
         path, size = results[self.key], annotated_size(results, self.sizes)
         try:
             loaded = self.load(results)
@@ -144,7 +147,7 @@ class SkipUnreadable(ReadFile):
         self.unread, self.last = unread, last
 
     def __call__(self, results: dict) -> dict | None:
-        path = results[self.key]
+        path = results.get(self.key, "")
         try:
             loaded = super().__call__(results)
         except UnreadableFile as error:

@@ -167,6 +167,8 @@ class Split(NamedTuple):
     """Whether the backbone returns a single map as a tensor, not as a tuple of one."""
     dims: Literal[2, 3] | None = None
     """The dimensions of the maps, where they are not those of the convolutions in ``ends``."""
+    possible_ends: Sequence[int] = ()
+    """Where the stages can be chosen: the outputs behind which one may end, as ``indices`` calls them."""
 
 
 Layers = Callable[[Any], list[list[Stage]]]

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from attn_mm.graft.families.family import Split, Stage, last_layer, layer_chain, listed_layers
+from attn_mm.graft.grafted import find_flows
 
 
 def _stages(backbone: Any) -> list[Stage]:
@@ -16,7 +17,8 @@ def _stages(backbone: Any) -> list[Stage]:
 
 
 def _groups(backbone: Any) -> list[nn.Sequential]:
-    ends = [end for _, end in backbone.range_sub_modules[2:]]
+    pools = [end for _, end in backbone.range_sub_modules]
+    ends = [pools[index] for index in _indices(backbone)[:-1]]
     return [backbone.features[start:end] for start, end in zip([0, *ends], ends)]
 
 
@@ -28,14 +30,16 @@ def _ends(backbone: Any) -> list[nn.Module]:
     return [[m for m in group.modules() if isinstance(m, nn.Conv2d)][-1] for group in _groups(backbone)]
 
 
-def _indices(backbone: Any) -> range:
-    return range(2, 6)
+def _indices(backbone: Any) -> Sequence[int]:
+    flows = find_flows(backbone)
+    return flows.ends if flows is not None and flows.ends else range(2, 6)
 
 
-_VGG = Split(_stages, _indices, _ends)
+_VGG = Split(_stages, _indices, _ends, possible_ends=range(6))
 """The first three groups of convolutions, the fourth, the fifth, and the classifier or nothing.
 
-The published parameter counts are those of attention behind the third, fourth and fifth pool.
+The published parameter counts are those of attention behind the third, fourth and fifth pool. A stage may end
+behind each of the five pools.
 """
 
 

@@ -8,13 +8,14 @@ part of the first, as in the paper's ResNets (section 4.1).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from attn_mm.graft.checkpointing import NO_CHECKPOINTS, checkpoint_by_flow
 from attn_mm.graft.families import SPLITS
-from attn_mm.graft.families.family import Stage
+from attn_mm.graft.families.family import Split, Stage
 from attn_mm.graft.grafted import Flows, RunsStagesInFlows, record_of
 from attn_mm.graft.hidden import add_child
 from attn_mm.graft.options import check_whole
@@ -114,6 +115,8 @@ def top_down_flows(
     first_mask: Literal["none", "ones"] = "none",
     depthwise: bool = False,
     streams: bool = False,
+    stage_ends: Sequence[int] | None = None,
+    skip_kernel: Literal[1, 3] = 1,
 ) -> list[nn.Module]:
     """Graft TDAF's top-down recursion onto ``backbone``, in place.
 
@@ -132,6 +135,10 @@ def top_down_flows(
         depthwise: whether ANARs use depthwise convolutions, as in the paper's MobileNets.
         streams: whether the flows of a stage run in parallel, each on its own CUDA stream; use it
             for batches that are too small to fill the device.
+        stage_ends: the outputs behind which the stages end, as the backbone's ``out_indices`` names them,
+            where the backbone leaves a choice. A VGG has attention behind its third, fourth and fifth pool;
+            with ``(0, 1, 2, 3, 4, 5)`` behind each of its five pools, as in the paper's text.
+        skip_kernel: kernel of an ANAR's skip convolutions, see :class:`attn_mm.layers.ANAR`.
 
     Returns:
         The new modules.
@@ -143,7 +150,7 @@ def top_down_flows(
     if not isinstance(streams, bool):
         raise ValueError(f"streams must be True or False, got {streams!r}")
     split = find_split(backbone)
-    ends = tuple(split.indices(backbone))
+    ends = tuple(split.indices(backbone)) if stage_ends is None else _chosen(stage_ends, split, backbone)
     returned = split.outs(backbone, ends[-1] + 1)
     if not set(returned) <= set(ends):
         raise ValueError(
@@ -154,14 +161,29 @@ def top_down_flows(
         kind = type(backbone).__name__
         raise ValueError(f"{kind} returns one map, but TDAF needs stages between several: let it return more")
     check_whole("flows", flows, 2, len(ends), why=" (the number of stages)")
+    owner = forward_owner(backbone)
+    # The split reads the ends from here.
+    record_of(backbone).flows = Flows("TDAF", flows, owner, eta, first_mask, streams, ends)
     channels, dims = attended_maps(split, backbone)
     check_recursion(len(ends), flows, len(channels), eta, first_mask)
-    owner = forward_owner(backbone)
-    record_of(backbone).flows = Flows("TDAF", flows, owner, eta, first_mask, streams, ends)
-    anars = ANARs(ANAR(width_in, anar, width, dims, depthwise) for width_in in channels)
+    anars = ANARs(ANAR(width_in, anar, width, dims, depthwise, skip_kernel) for width_in in channels)
     add_child(backbone, "anars", anars)
     backbone.anars.init_weights()
     convert_multi_flow(backbone, flows)
     checkpoint_by_flow(backbone)
     swap_class(backbone, TimmTDAFMixin if hasattr(backbone, "forward_intermediates") else TDAFMixin)
     return [backbone.anars]
+
+
+def _chosen(stage_ends: Sequence[int], split: Split, backbone: Any) -> tuple[int, ...]:
+    """The ends of the stages that a config chooses; ValueError if the backbone can't end stages there."""
+    kind, possible = type(backbone).__name__, list(split.possible_ends)
+    if not possible:
+        raise ValueError(f"the stages of {kind} can't be chosen: leave stage_ends out")
+    ends = [stage_ends] if isinstance(stage_ends, int) else list(stage_ends)
+    if ends != [end for end in possible if end in ends] or ends[-1:] != possible[-1:]:
+        raise ValueError(
+            f"stage_ends of {kind} must be some of {', '.join(map(str, possible))} in this order, with "
+            f"{possible[-1]}, the last, got {stage_ends!r}"
+        )
+    return tuple(ends)

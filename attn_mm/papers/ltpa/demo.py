@@ -27,6 +27,7 @@ NETS = {
     "transfer": (PLAIN, PARAMETRISED),
     "segment": (PLAIN, PARAMETRISED),
     "query": (PARAMETRISED, DOT_PRODUCT),
+    "contrast": (PARAMETRISED, DOT_PRODUCT),
 }
 _WORK_DIR = Path("work_dirs", "ltpa_demo")
 # Larger than the networks' training images, and of other random numbers.
@@ -64,6 +65,8 @@ def images(analysis: str) -> dict[str, list[Path] | Path]:
         return {"sets": [folder]}
     if analysis == "segment":
         return {"data": folder}
+    if analysis == "contrast":
+        return {"targets": [sorted((folder / name).glob("*.png"))[0] for name in CLASSES[:_TARGETS]]}
     # Of every class one query; the targets are of the first classes.
     groups = [sorted((folder / name).glob("*.png")) for name in CLASSES[: max(_QUERIES, _TARGETS)]]
     return {"queries": [g[0] for g in groups[:_QUERIES]], "targets": [g[1] for g in groups[:_TARGETS]]}

@@ -9,28 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from attn_mm.datasets.folders import labelled_files
 from attn_mm.datasets.media import IMAGE_SUFFIXES, open_input, read_image
 from attn_mm.errors import UserError
 
 # Of the Object Discovery set, in the folder of a class.
 MASK_FOLDER = "GroundTruth"
-
-
-def class_folders(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:
-    """Read a folder with one subfolder of images per class.
-
-    Returns:
-        The image files, their labels ``(n,)`` and the class names.
-
-    Raises:
-        UserError: there are fewer than two classes, or no image.
-    """
-    classes = _subfolders(folder)
-    if len(classes) < 2:
-        raise UserError(f"{folder} must contain a folder of images for each of at least two classes")
-    infos = labelled_files(folder, {name: label for label, name in enumerate(classes)})
-    return [Path(info["img_path"]) for info in infos], np.array([i["gt_label"] for i in infos]), classes
 
 
 def _subfolders(folder: Path) -> list[str]:

@@ -10,13 +10,14 @@ from typing import Any
 
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.papers.ltpa import demo
+from attn_mm.papers.ltpa.contrast import ContrastOptions, contrast
 from attn_mm.papers.ltpa.fooling import FoolOptions, fool
 from attn_mm.papers.ltpa.nets import open_nets
 from attn_mm.papers.ltpa.query import QueryOptions, query
-from attn_mm.papers.ltpa.segment import SegmentOptions, segment
+from attn_mm.papers.ltpa.segment import WAYS, SegmentOptions, segment
 from attn_mm.papers.ltpa.transfer import TransferOptions, transfer
 from attn_mm.utils.extras import require
-from attn_mm.utils.flags import add_device_flag, add_options_flag, count, from_args, positive
+from attn_mm.utils.flags import above_zero, add_device_flag, add_options_flag, count, from_args, positive
 from attn_mm.utils.output import Output
 
 _DESCRIPTION = """\
@@ -26,6 +27,7 @@ Repeat the analyses of "Learn to pay attention" (Jetley et al., ICLR 2018) on tr
   ltpa.py transfer  accuracy of a linear SVM on the features of other image sets (table 3)
   ltpa.py segment   objects segmented by the attention, compared with masks (figures 8 and 9)
   ltpa.py query     how attention changes with another image's global feature (figure 10)
+  ltpa.py contrast  attention beside activation-based maps (figure 3)
 
 ANALYSIS --help explains the options. ANALYSIS --demo runs an analysis on generated images, without data or
 download. docs/ltpa_analyses.md explains the measurements.
@@ -43,18 +45,21 @@ from each config's test set. After an interruption, repeat the command to contin
 _TRANSFER = """\
 Test a network's features on image sets that it was not trained for. A linear SVM (C = 1) classifies the
 input of the last linear layer; the result is the mean accuracy over five folds. A set is a folder with a
-subfolder of images for each class. Images are made square and, as in the paper, ZCA-whitened. After an
-interruption, repeat the command to continue where it stopped.
+subfolder of images for each class, or Stanford's Action-40. Caltech's background folder is no class. Images
+are made square and, as in the paper, ZCA-whitened. After an interruption, repeat the command to continue
+where it stopped.
 
   ltpa.py transfer --demo
-  ltpa.py transfer vgg.py vgg.pth vgg_att2.py vgg_att2.pth --sets event8/ caltech101/ --no-zca
+  ltpa.py transfer vgg.py vgg.pth vgg_att2.py vgg_att2.pth --sets event8/ caltech101/ Stanford40/ --no-zca
 """
 
 _SEGMENT = """\
 Segment objects with the attention of a network's last two levels, and compare them with true masks by the
-Jaccard index (IoU). For a network without an attn_mm.LTPAHead, Grad-CAM replaces the attention.
+Jaccard index (IoU). For a network without an attn_mm.LTPAHead, Grad-CAM replaces the attention. --by
+activation segments with the activation-based map of the backbone's last map instead.
 
   ltpa.py segment --demo
+  ltpa.py segment vgg_att2.py vgg_att2.pth --data ObjectDiscovery/Data --by attention activation
   ltpa.py segment vgg_att2.py vgg_att2.pth --data ObjectDiscovery/Data
   ltpa.py segment vgg_att2.py vgg_att2.pth --images-dir photos/ --masks-dir masks/ --size 96
 """
@@ -67,12 +72,21 @@ comes from another image.
   ltpa.py query vgg_att2_dp.py vgg_att2_dp.pth --queries dog.jpg --targets park/
 """
 
+_CONTRAST = """\
+Show the attention of each level beside the activation-based maps of the same features: the sum over the
+channels of |A|^p (Zagoruyko & Komodakis, ICLR 2017).
+
+  ltpa.py contrast --demo
+  ltpa.py contrast vgg_att2.py vgg_att2.pth --targets photos/ --size 224
+"""
+
 
 ANALYSES: dict[str, tuple[Callable[..., None], type[Any]]] = {
     "fool": (fool, FoolOptions),
     "transfer": (transfer, TransferOptions),
     "segment": (segment, SegmentOptions),
     "query": (query, QueryOptions),
+    "contrast": (contrast, ContrastOptions),
 }
 """The function and the options of each analysis."""
 
@@ -138,6 +152,14 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar="N",
         help="number of images to draw (default: %(default)s)",
     )
+    flags.add_argument(
+        "--by",
+        nargs="+",
+        choices=WAYS,
+        default=["attention"],
+        help="maps to segment with (default: attention)",
+    )
+    _add_power(flags)
     _add_size(flags)
 
     flags = _add(analyses, "query", _QUERY)
@@ -151,6 +173,11 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar="L",
         help="attention level of the network, from 1 (default: the second last)",
     )
+    _add_size(flags)
+
+    flags = _add(analyses, "contrast", _CONTRAST)
+    flags.add_argument("--targets", type=Path, nargs="+", metavar="IMAGE", help="images or folders")
+    _add_power(flags)
     _add_size(flags)
     return parser.parse_args(argv)
 
@@ -185,6 +212,16 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
         type=positive,
         metavar="PIXELS",
         help="resize images to squares of N pixels a side (default: the config's input size)",
+    )
+
+
+def _add_power(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--power",
+        type=above_zero,
+        default=2.0,
+        metavar="P",
+        help="exponent of activation-based maps (default: %(default)g)",
     )
 
 

@@ -6,8 +6,9 @@ Jetley et al., Learn To Pay Attention, ICLR 2018, section 5.4, figures 8 and 9, 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -20,8 +21,10 @@ from attn_mm.datasets.media import read_image
 from attn_mm.errors import UserError
 from attn_mm.frameworks.mmpretrain import MMPretrain
 from attn_mm.layers.ltpa import GATE, WEIGHTS
+from attn_mm.maps.activation import activation_map
 from attn_mm.maps.overlay import fit_to_image, overlay
 from attn_mm.maps.panels import attention_of
+from attn_mm.papers.ltpa.contrast import backbone_maps
 from attn_mm.papers.ltpa.folders import MaskedImage, object_discovery, pairs, read_mask
 from attn_mm.papers.ltpa.nets import Net
 from attn_mm.papers.ltpa.weak_segmentation import binarise, combine, jaccard
@@ -29,6 +32,8 @@ from attn_mm.utils.extras import require
 from attn_mm.utils.figures import grid, save
 from attn_mm.utils.output import Output, percent
 from attn_mm.utils.progress import progress_bar
+
+WAYS = ("attention", "activation")
 
 Segmenter = Callable[[Path], np.ndarray]
 """Computes a map of an image file's pixels, (H, W), 0 to 1."""
@@ -42,12 +47,16 @@ class SegmentOptions:
         data: folder in the Object Discovery layout; or
         images_dir, masks_dir: folders of images and of masks with the same names.
         pictures: number of images to draw.
+        by: which maps segment, any of ``WAYS``.
+        power: exponent of the activation-based map.
     """
 
     data: Path | None = None
     images_dir: Path | None = None
     masks_dir: Path | None = None
     pictures: int = 6
+    by: Sequence[str] = ("attention",)
+    power: float = 2.0
 
     def images(self) -> list[MaskedImage]:
         """Find the images; UserError if there are none, or the flags name no valid folders."""
@@ -75,25 +84,36 @@ def segment(nets: list[Net], options: SegmentOptions, out: Output) -> None:
     if not kept:
         raise UserError(f"all {len(images)} masks, such as {images[0].mask}, are empty")
     levels = {}
-    scores: dict[str, defaultdict[str, list]] = {net.name: defaultdict(list) for net in nets}
+    ways = list(dict.fromkeys(options.by))
+    named = {
+        (net.name, by): net.name if len(ways) == 1 else f"{net.name}, {by}" for net in nets for by in ways
+    }
+    scores: dict[str, defaultdict[str, list]] = {name: defaultdict(list) for name in named.values()}
     drawn = _first_of_each_group(kept, options.pictures)
     with progress_bar() as bar:
-        for net in nets:
-            segmenter, how = attention_segmenter(net)
-            net_scores = scores[net.name]
+        for net, by in product(nets, ways):
+            name = named[net.name, by]
+            activation = by == "activation"
+            segmenter, how = (
+                activation_segmenter(net, options.power) if activation else attention_segmenter(net)
+            )
             for pair in bar.track(kept, description=f"{net.name}, by its {how}"):
                 level = segmenter(pair.image)
-                net_scores[pair.group].append(jaccard(binarise(level), truths[pair]))
+                scores[name][pair.group].append(jaccard(binarise(level), truths[pair]))
                 if pair in drawn:
-                    levels[net.name, pair] = level
+                    levels[name, pair] = level
     groups = list(dict.fromkeys(pair.group for pair in kept))
     rows = [[name, *(percent(np.mean(found[group])) for group in groups)] for name, found in scores.items()]
     out.table("Jaccard index, %", ["segmented by", *groups], rows)
     if drawn:
-        _draw([net.name for net in nets], drawn, truths, levels, out.file("segmentation.png"))
+        _draw(list(scores), drawn, truths, levels, out.file("segmentation.png"))
     record = {
         "empty_masks": len(images) - len(kept),
-        "nets": [net.about | {"size": net.size, "jaccard": _summary(scores[net.name])} for net in nets],
+        "power": options.power,
+        "nets": [
+            net.about | {"size": net.size, "by": by, "jaccard": _summary(scores[named[net.name, by]])}
+            for net, by in product(nets, ways)
+        ],
         "files": {group: [str(pair.image) for pair in kept if pair.group == group] for group in groups},
     }
     out.write("segmentation.json", record)
@@ -113,6 +133,17 @@ def _summary(found: dict[str, list[float]]) -> dict[str, dict]:
         group: {"mean": round(float(np.mean(values)), 5), "images": [round(v, 5) for v in values]}
         for group, values in found.items()
     }
+
+
+def activation_segmenter(net: Net, power: float) -> tuple[Segmenter, str]:
+    """A function that rescales the activation-based map of a net's last map, and what it is called."""
+
+    def level(path: Path) -> np.ndarray:
+        image, pixels = net.look(path)
+        found = activation_map(backbone_maps(net, net.inputs(pixels))[-1], power)
+        return combine([fit_to_image(found[0].cpu().numpy(), image.shape[:2])])
+
+    return level, f"activations to the power {power:g}"
 
 
 def attention_segmenter(net: Net) -> tuple[Segmenter, str]:

@@ -5,6 +5,7 @@ Jetley et al., Learn To Pay Attention, ICLR 2018, section 5.3, table 3 and appen
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.progress import Progress
 
 from attn_mm.datasets.media import read_image
 from attn_mm.errors import UserError
-from attn_mm.papers.ltpa.folders import class_folders
+from attn_mm.papers.ltpa.image_sets import ImageSet, read_image_set
 from attn_mm.papers.ltpa.nets import Net, resized, to_pixels
 from attn_mm.papers.ltpa.whitening import normalise_contrast, zca
 from attn_mm.utils.extras import require
@@ -33,7 +34,7 @@ class TransferOptions:
     """The image sets and the settings of the test.
 
     Attributes:
-        sets: folders, each with one subfolder of images per class.
+        sets: folders, see :func:`attn_mm.papers.ltpa.image_sets.read_image_set`.
         zca: whiten the images instead of normalising them as in training.
         size: side in pixels of the squares that images are resized to; None: each config's input size.
         batch_size: images per batch.
@@ -51,43 +52,48 @@ def transfer(nets: list[Net], options: TransferOptions, out: Output) -> None:
     """Cross-validate an SVM on every net's features of every set, and write the results.
 
     Raises:
-        UserError: a set isn't a folder of class folders, or a class has fewer images than there are folds.
+        UserError: a set can't be read, or a class has fewer images than there are folds.
     """
     if not options.sets:
         raise UserError("give image sets with --sets: folders with one subfolder of images per class")
     require("sklearn")
-    sets = {path.resolve().name: class_folders(path) for path in options.sets}
+    sets = {path.resolve().name: read_image_set(path) for path in options.sets}
     if len(sets) < len(options.sets):
         raise UserError(
             "--sets: two folders have the same name, but the table needs unique names: rename one"
         )
-    for path, (_, labels, classes) in zip(options.sets, sets.values()):
-        _check_classes(path, labels, classes)
+    for path, found in zip(options.sets, sets.values()):
+        _check_classes(path, found)
+        if difference := found.difference():
+            print(f"{path}: {difference}", file=sys.stderr)
     about = {key: getattr(options, key) for key in ("zca", "size", "cfg_options")}
     about |= {net.name: net.identity for net in nets}
     about["sets"] = [str(path.resolve()) for path in options.sets]
     with Partial(out.file("transfer.json.partial"), about, flag="--out") as partial, progress_bar() as bar:
-        for name, (paths, labels, _) in sets.items():
+        for name, found in sets.items():
             for net in nets:
                 key = f"{name}/{net.name}"
                 if key not in partial.found:
-                    vectors = features(net, paths, options.batch_size, options.zca, bar, key)
-                    partial.add(key, [round(share, 5) for share in cross_validate(vectors, labels)])
+                    vectors = features(net, found.paths, options.batch_size, options.zca, bar, key)
+                    partial.add(key, [round(share, 5) for share in cross_validate(vectors, found.labels)])
     folds = {net.name: {name: partial.found[f"{name}/{net.name}"] for name in sets} for net in nets}
     rows = [[net, *(percent(np.mean(shares)) for shares in row.values())] for net, row in folds.items()]
     out.table("top-1 of a linear SVM, %", ["features of", *sets], rows)
     _draw(folds, out.file("transfer.png"))
     record = {
         "zca": options.zca,
-        "sets": {n: {"images": len(p), "classes": classes} for n, (p, _, classes) in sets.items()},
+        "sets": {
+            name: {"images": len(found.paths), "classes": found.classes, "kind": found.kind}
+            for name, found in sets.items()
+        },
         "nets": [net.about | {"size": net.size, "accuracy": _summary(folds[net.name])} for net in nets],
     }
     out.write("transfer.json", record)
     partial.path.unlink()
 
 
-def _check_classes(path: Path, labels: np.ndarray, classes: list[str]) -> None:
-    for name, number in zip(classes, np.bincount(labels, minlength=len(classes))):
+def _check_classes(path: Path, found: ImageSet) -> None:
+    for name, number in zip(found.classes, np.bincount(found.labels, minlength=len(found.classes))):
         if number < FOLDS:
             raise UserError(f"{path / name} contains {number} images: {FOLDS} folds need {FOLDS} per class")
 

@@ -8,22 +8,33 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.model import BaseModel
-from torch import nn
+from torch import Tensor, nn
 
 from attn_mm.datasets.checks.guard import open_test_set
 from attn_mm.datasets.checks.labels import check_image_labels
 from attn_mm.datasets.media import write_image
 from attn_mm.errors import UserError, reports_user_errors, resumable
 from attn_mm.frameworks.mmpretrain.cam_target import class_target
+from attn_mm.frameworks.mmpretrain.steps import (
+    add_steps_flag,
+    batch_step_scores,
+    check_steps,
+    choose_steps,
+    kept_steps,
+    shown_steps,
+)
+from attn_mm.graft.early_stop import feedback_steps, stopped_after
+from attn_mm.maps.boxes import THRESHOLD, map_box
 from attn_mm.maps.cam_layers import default_layers
-from attn_mm.maps.grad_cam import METHODS, class_activation_maps
+from attn_mm.maps.grad_cam import METHODS, NoGradient, class_activation_maps
 from attn_mm.maps.overlay import enlarged, fit_to_image, overlay
 from attn_mm.papers.classifiers import (
     add_classifier_flags,
@@ -31,11 +42,10 @@ from attn_mm.papers.classifiers import (
     make_out,
     open_classifier,
     open_test_config,
-    predicted_scores,
     ranked,
 )
 from attn_mm.papers.td.boxed_images import Objects, PlacedView, place_view, read_objects
-from attn_mm.papers.td.boxes_of_maps import THRESHOLD, Localised, localisation_metrics, localises, map_box
+from attn_mm.papers.td.localisation import Guess, Localised, localisation_metrics, localises
 from attn_mm.run.demo_networks import TD, trained_network
 from attn_mm.run.options import RunOptions
 from attn_mm.utils.extras import require
@@ -49,8 +59,9 @@ _DESCRIPTION = """\
 Localise objects with a classifier: draw boxes from its class activation maps and compare them with the true
 boxes of a test set. Reports top-1 and top-5 localisation accuracy (the class is right and its box has an IoU
 of at least 0.5 with a true one), and CorLoc, the accuracy of the boxes when the image's class is known.
+The boxes of a network with feedback (TD) are those of the steps that count, see --steps.
 
-  localise.py configs/td/r50_td-joint_125e_in1k.py td.pth --boxes ILSVRC/Annotations/CLS-LOC/val
+  localise.py configs/td/r50_td-joint_125e_in1k.py td.pth --boxes ILSVRC/Annotations/CLS-LOC/val --steps any
   localise.py td_r50_cub.py td.pth                         CUB-200 contains its boxes
   localise.py configs/td/r50_td-joint_asl_coco.py td.pth --boxes instances_val2017.json
   localise.py --demo           trains a small network on generated images, a minute or two on a CPU
@@ -85,6 +96,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--layer", metavar="NAME", help="layer to compute the maps at (default: the last stage)"
     )
+    add_steps_flag(parser)
     parser.add_argument(
         "--threshold",
         type=score,
@@ -108,15 +120,30 @@ def parse_args(argv=None) -> argparse.Namespace:
     return args
 
 
-def find_layer(model: BaseModel, name: str | None) -> nn.Module:
+def find_layer(model: BaseModel, name: str | None) -> tuple[str, nn.Module]:
     """Find the layer of that name, or the last of :func:`default_layers`; UserError if there is none."""
     layers = default_layers(model)
     if name is None:
-        return list(layers.values())[-1]
+        return list(layers.items())[-1]
     modules = {**dict(model.named_modules()), **layers}
     if name not in modules:
         raise UserError(f"--layer {name}: the model has no such layer; try one of {', '.join(layers)}")
-    return modules[name]
+    return name, modules[name]
+
+
+@dataclass
+class Found:
+    """What a network finds in one image at one step.
+
+    Attributes:
+        step: the step, from 1.
+        ranked: the predicted classes, most likely first.
+        heats: the map of each class on the pixels of the view, (h, w).
+    """
+
+    step: int
+    ranked: list[int]
+    heats: dict[int, np.ndarray]
 
 
 class Localiser:
@@ -124,48 +151,75 @@ class Localiser:
 
     Args:
         model: a classifier.
-        layer: layer whose maps become boxes; if it is called several times, the last call counts.
+        layer: name and layer whose maps become boxes; if it is called several times, the last call counts.
         method, threshold: see :func:`class_activation_maps` and :func:`map_box`.
+        steps: the steps that count, a key of
+            :data:`~attn_mm.frameworks.mmpretrain.step_choice.PROTOCOLS`.
     """
 
-    def __init__(self, model: BaseModel, layer: nn.Module, method: str, threshold: float) -> None:
-        self.model, self.layer, self.method, self.threshold = model, layer, method, threshold
+    def __init__(
+        self, model: BaseModel, layer: tuple[str, nn.Module], method: str, threshold: float, steps: str
+    ) -> None:
+        self.model, self.method, self.threshold, self.steps = model, method, threshold, steps
+        self.name, self.layer = layer
 
-    def heat(self, view: PlacedView, labels: list[int]) -> dict[int, np.ndarray]:
-        """Compute the map of each class on the pixels of a view, (h, w)."""
+    def find(self, view: PlacedView, labels: Iterable[int] = ()) -> list[Found]:
+        """Find the best classes and the classes ``labels`` at each step that counts, see :class:`Found`.
+
+        Raises:
+            UserError: the layer isn't called at a step, its output isn't a map, or a class's score doesn't
+                depend on it.
+        """
         batch = self.model.data_preprocessor(pseudo_collate([view.data]), False)
-        inputs, size = batch["inputs"], view.picture.shape[:2]
-        valid = tuple(side / padded for side, padded in zip(size, inputs.shape[2:]))
-        maps = {}
-        for label in labels:
-            target = class_target(self.model, inputs, label)
-            calls = class_activation_maps(target, {"": self.layer}, self.method)[""]
-            if not calls:
-                raise UserError("--layer: this layer's output is not a map of the image; choose another")
-            maps[label] = fit_to_image(calls[-1][0], size, valid)
-        return maps
+        scores = batch_step_scores(self.model, batch)
+        inputs, found = batch["inputs"], []
+        for step in kept_steps(self.model, inputs, scores, self.steps)[0]:
+            best = ranked(scores[step, 0]).tolist()
+            classes = sorted({*best, *labels})
+            with stopped_after(self.model, step + 1):
+                found.append(Found(step + 1, best, self._heats(view, inputs, classes, step + 1)))
+        return found
 
-    def boxes(self, view: PlacedView, labels: list[int]) -> dict[int, list[float] | None]:
-        """The box of each class on the image, x1, y1, x2, y2; None if the class's map is 0."""
-        on_view = {label: map_box(heat, self.threshold) for label, heat in self.heat(view, labels).items()}
-        return {label: None if box is None else view.to_image(box) for label, box in on_view.items()}
+    def _heats(self, view: PlacedView, inputs: Tensor, labels: list[int], step: int) -> dict[int, np.ndarray]:
+        # A copy of the image for each class.
+        target = class_target(self.model, inputs.expand(len(labels), -1, -1, -1), labels)
+        try:
+            calls = class_activation_maps(target, {self.name: self.layer}, self.method, required=True)
+        except NoGradient as error:
+            name = self.model.dataset_meta["classes"][labels[error.image]]
+            raise UserError(
+                f"{view.data['data_samples'].get('img_path', 'an image')}: the score of {name!r} doesn't "
+                f"depend on --layer {self.name} at step {step}, so it has no box: choose another layer"
+            ) from error
+        if not calls[self.name]:
+            raise UserError(
+                f"--layer {self.name}: at step {step} it is not called or its output is not a map of the "
+                "image; choose another"
+            )
+        size = view.picture.shape[:2]
+        valid = tuple(side / padded for side, padded in zip(size, inputs.shape[2:]))
+        maps = calls[self.name][-1]
+        return {label: fit_to_image(heat, size, valid) for label, heat in zip(labels, maps)}
+
+    def box(self, view: PlacedView, heat: np.ndarray) -> list[float] | None:
+        """The box of a map on the image, x1, y1, x2, y2; None if the map is 0."""
+        box = map_box(heat, self.threshold)
+        return None if box is None else view.to_image(box)
 
 
 def localise_one(localiser: Localiser, view: PlacedView, objects: Objects) -> dict:
-    """Localise the objects of one image; returns ``{"ranked", "boxes", "view"}``, JSON-serialisable.
+    """Localise the objects of one image; returns ``{"guesses", "view"}``, JSON-serialisable.
 
+    ``guesses`` has ``{"step", "ranked", "boxes"}`` for each step that counts, the most confident first;
     ``view`` is the box of the part of the image that the network sees.
     """
-    scores = predicted_scores(localiser.model, pseudo_collate([view.data]))[0]
-    best = ranked(scores).tolist()
-    labels = sorted({*best, *objects})
-    boxes = localiser.boxes(view, labels)
+    guesses = []
+    for found in localiser.find(view, objects):
+        boxes = {label: localiser.box(view, heat) for label, heat in found.heats.items()}
+        rounded = {str(label): box and _rounded(box) for label, box in boxes.items()}
+        guesses.append({"step": found.step, "ranked": found.ranked, "boxes": rounded})
     height, width = view.picture.shape[:2]
-    return {
-        "ranked": best,
-        "boxes": {str(label): box and _rounded(box) for label, box in boxes.items()},
-        "view": _rounded(view.to_image([0, 0, width, height])),
-    }
+    return {"guesses": guesses, "view": _rounded(view.to_image([0, 0, width, height]))}
 
 
 def _rounded(box: list[float]) -> list[float]:
@@ -174,7 +228,11 @@ def _rounded(box: list[float]) -> list[float]:
 
 def judged(objects: Objects, found: dict) -> Localised:
     """Combine an image's true objects with the result of :func:`localise_one`."""
-    return Localised(objects, found["ranked"], {int(label): box for label, box in found["boxes"].items()})
+    guesses = [
+        Guess(guess["ranked"], {int(label): box for label, box in guess["boxes"].items()})
+        for guess in found["guesses"]
+    ]
+    return Localised(objects, guesses)
 
 
 def all_metrics(objects: list[Objects], found: list[dict]) -> dict[str, float]:
@@ -195,6 +253,7 @@ def localise(
     layer: str | None = None,
     threshold: float = THRESHOLD,
     pictures: int = NUM_PICTURES,
+    steps: str | None = None,
 ) -> None:
     """Localise the objects of a test set, and write the metrics, the boxes and a sheet of pictures.
 
@@ -207,19 +266,22 @@ def localise(
         method, threshold: see :class:`Localiser`.
         layer: name of the layer to compute the maps at; None: the last stage.
         pictures: number of images to draw.
+        steps: see :func:`attn_mm.frameworks.mmpretrain.steps.choose_steps`.
 
     Raises:
-        UserError: an argument is invalid.
+        UserError: an argument is invalid, or a class has no map in an image.
     """
     cfg = open_test_config(config, options)
+    protocol = choose_steps(cfg, steps)
     dataset = open_test_set(cfg)
     if boxes and not boxes.exists():
         raise UserError(f"--boxes {boxes} does not exist")
     model = open_classifier(cfg, checkpoint, device)
+    check_steps(model, steps, config)
     check_classes(model, dataset, config)
     check_image_labels(dataset, len(model.dataset_meta["classes"]))
     objects = read_objects(dataset, boxes)
-    localiser = Localiser(model, find_layer(model, layer), method, threshold)
+    localiser = Localiser(model, find_layer(model, layer), method, threshold, protocol)
     boxed = [index for index, found in enumerate(objects) if found]
     results = out / f"{_NAME}.json"
     unfinished = results.with_name(f"{results.name}.partial")
@@ -230,6 +292,7 @@ def localise(
         "method": method,
         "layer": layer,
         "threshold": threshold,
+        "steps": protocol,
     }
     with Partial(unfinished, about, flag="--out") as partial:
         with progress_bar() as progress:
@@ -254,6 +317,7 @@ def localise(
         checkpoint=checkpoint,
         method=method,
         threshold=threshold,
+        steps=protocol if feedback_steps(model) > 1 else None,
         without_box=len(dataset) - len(boxed),
         metrics=metrics,
         classes=list(model.dataset_meta["classes"]),
@@ -263,6 +327,8 @@ def localise(
     unfinished.unlink(missing_ok=True)
     for name, value in metrics.items():
         print(f"{name:>10}  {100 * value:6.2f} %")
+    if record["steps"]:
+        print(shown_steps(protocol))
     left_out = f", {record['without_box']} without a box skipped" if record["without_box"] else ""
     print(f"{results}: {len(boxed)} images{left_out}")
 
@@ -296,9 +362,13 @@ def draw_boxes(localiser: Localiser, dataset: BaseDataset, index: int, objects: 
     """Draw one image as the network sees it, with map and boxes; above it, the predicted and true class."""
     classes = localiser.model.dataset_meta["classes"]
     view = place_view(dataset, index)
-    label = int(ranked(predicted_scores(localiser.model, pseudo_collate([view.data])))[0, 0])
-    heat = localiser.heat(view, [label])[label]
     picture, zoom = enlarged(view.picture)
+    found = localiser.find(view)
+    hits = [localises(localiser.box(view, f.heats[f.ranked[0]]), objects.get(f.ranked[0], ())) for f in found]
+    # Of several guesses a right one, or else the most confident.
+    best = found[hits.index(True) if any(hits) else 0]
+    label = best.ranked[0]
+    heat = best.heats[label]
     # The map's own scale, from nothing to its maximum.
     drawn = overlay(picture, heat, (0.0, float(heat.max()) or 1.0))
     box = map_box(heat, localiser.threshold)
@@ -307,12 +377,11 @@ def draw_boxes(localiser: Localiser, dataset: BaseDataset, index: int, objects: 
             _rectangle(drawn, [zoom * side for side in view.from_image(each)], TRUE)
     if box is not None:
         _rectangle(drawn, [zoom * side for side in box], FOUND)
-    hit = label in objects and localises(box and view.to_image(box), objects[label])
     scale = 240 / max(drawn.shape[:2])
     drawn = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     title = np.full((24, drawn.shape[1], 3), 255, np.uint8)
     true = ", ".join(str(classes[each]) for each in objects)
-    text = str(classes[label]) + ("" if label in objects else f" ({true})") + (": right" if hit else "")
+    text = str(classes[label]) + ("" if label in objects else f" ({true})") + (": right" if any(hits) else "")
     cv2.putText(title, text[:34], (2, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
     return np.vstack([title, drawn])
 
@@ -343,4 +412,5 @@ def main(argv=None) -> None:
             args.layer,
             args.threshold,
             args.pictures,
+            args.steps,
         )

@@ -13,13 +13,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.config import Config
 from torch import nn
 
 from attn_mm.datasets.checks.guard import open_test_set
+from attn_mm.describe.build import build
 from attn_mm.errors import UserError, reports_user_errors, resumable
+from attn_mm.frameworks.mmpretrain.steps import add_steps_flag, choose_steps, predict_by, shown_steps
+from attn_mm.graft.early_stop import feedback_steps
 from attn_mm.papers.classifiers import (
     TOP_K,
     add_classifier_flags,
@@ -50,6 +54,7 @@ the same proportion as in the config.
 
   resolution_sweep.py configs/td/r50_td-joint_125e_in1k.py td.pth configs/td/r50_plain_125e_in1k.py r50.pth
   resolution_sweep.py configs/td/r50_td-joint_125e_in1k.py td.pth --sizes 224 288 --names "TD joint"
+  resolution_sweep.py configs/td/r50_td-joint_125e_in1k.py td.pth --steps any      the TD paper's protocol
   resolution_sweep.py --demo            trains two small networks on generated images, minutes on a CPU
 
 After an interruption, repeat the command to continue where it stopped.
@@ -78,6 +83,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar="NAME",
         help="one name per network, in order (default: the config names)",
     )
+    add_steps_flag(parser)
     add_classifier_flags(
         parser, "on generated images, and without checkpoints on two small networks trained on them"
     )
@@ -177,16 +183,20 @@ def _scores(model: nn.Module, dataset, cfg: Config, size: int, workers: int):
 
 
 def sweep_table(networks: list[dict]) -> str:
-    """Tabulate top-1 in percent for each network: the best, at its own size, and at each size (table 2)."""
+    """Tabulate top-1 in percent for each network: the best, at its own size, and at each size (table 2).
+
+    A network without feedback has no entry in the column "steps".
+    """
     sizes = sorted({size for network in networks for size in network["sizes"]})
-    header = ["network", "own", "best", "at", *(f"{size}²" for size in sizes)]
+    header = ["network", "steps", "own", "best", "at", *(f"{size}²" for size in sizes)]
     rows = []
     for network in networks:
         top1 = {size: 100 * found["top1"] for size, found in network["sizes"].items()}
         best = max(top1, key=lambda size: top1[size])
         cells = [f"{top1[size]:.2f}" if size in top1 else "" for size in sizes]
-        rows.append([network["name"], f"{network['own_size']}²", f"{top1[best]:.2f}", f"{best}²", *cells])
-    return markdown_table(header, rows, header[1:])
+        best_cells = [f"{network['own_size']}²", f"{top1[best]:.2f}", f"{best}²"]
+        rows.append([network["name"], network["steps"] or "", *best_cells, *cells])
+    return markdown_table(header, rows, header[2:])
 
 
 def draw_sweep(networks: list[dict], path: Path) -> None:
@@ -196,7 +206,8 @@ def draw_sweep(networks: list[dict], path: Path) -> None:
     for network in networks:
         sizes = sorted(network["sizes"])
         top1 = [100 * network["sizes"][size]["top1"] for size in sizes]
-        axes.plot(sizes, top1, marker="o", label=f"{network['name']} (best {max(top1):.2f})")
+        name = ", ".join(filter(None, [network["name"], network["steps"] and f"{network['steps']} step"]))
+        axes.plot(sizes, top1, marker="o", label=f"{name} (best {max(top1):.2f})")
     for own in {network["own_size"] for network in networks}:
         axes.axvline(own, color="0.6", linestyle="--", linewidth=1)
     axes.set_xticks(sorted({size for network in networks for size in network["sizes"]}))
@@ -216,6 +227,7 @@ def sweep(
     num_workers: int = 0,
     names: Sequence[str] | None = None,
     sizes: Sequence[int] | None = None,
+    steps: str | None = None,
 ) -> None:
     """Test classifiers at several resolutions, and write a table, a plot and JSON.
 
@@ -227,29 +239,42 @@ def sweep(
         num_workers: processes that read images.
         names: names of the networks; None: the config names.
         sizes: image sizes, side in pixels; None: from 3/4 of a config's own size to twice that size.
+        steps: see :func:`attn_mm.frameworks.mmpretrain.steps.choose_steps`; for the networks with feedback.
 
     Raises:
         UserError: an argument is invalid, or a network can't run on images of such a size.
     """
     names = network_names(pairs, names)
     configs = [open_test_config(config, options) for config, _ in pairs]
+    protocols = [choose_steps(cfg, steps) for cfg in configs]
+    if steps and all(feedback_steps(build(cfg, "meta")) == 1 for cfg in configs):
+        raise UserError(
+            f"--steps {steps}: no network has steps: leave --steps out, or add one with attn_mm.TD"
+        )
     about = {
         "configs": [cfg.pretty_text for cfg in configs],
         "checkpoints": [identity(checkpoint) for _, checkpoint in pairs],
         "names": names,
+        "steps": protocols,
     }
     results = out / f"{_NAME}.json"
     unfinished = results.with_name(f"{results.name}.partial")
-    networks = []
+    networks: list[dict[str, Any]] = []
     with Partial(unfinished, about, flag="--out") as partial:
-        for name, cfg, (config, checkpoint) in zip(names, configs, pairs):
+        for name, cfg, (config, checkpoint), protocol in zip(names, configs, pairs, protocols):
             model = open_classifier(cfg, checkpoint, device)
+            has_steps = feedback_steps(model) > 1
+            if has_steps:
+                predict_by(model, protocol, config)
             own, found = sweep_one(model, cfg, name, sizes, partial, num_workers)
-            networks.append(dict(name=name, config=config, checkpoint=checkpoint, own_size=own, sizes=found))
+            network = dict(name=name, config=config, checkpoint=checkpoint, own_size=own, sizes=found)
+            networks.append({**network, "steps": protocol if has_steps else None})
     draw_sweep(networks, out / f"{_NAME}.png")
     write_atomically(results, json.dumps({"networks": networks}, indent=2) + "\n")
     unfinished.unlink(missing_ok=True)
     print(sweep_table(networks))
+    for protocol in dict.fromkeys(network["steps"] for network in networks if network["steps"]):
+        print(shown_steps(protocol))
     print(f"{results}, {_NAME}.png")
 
 
@@ -264,4 +289,4 @@ def main(argv=None) -> None:
         if not pairs:
             pairs = [trained_network([TD], out / "td"), trained_network([], out / "plain")]
             names, sizes, options = ["TD", "plain"], sizes or DEMO_SIZES, replace(options, demo=False)
-        sweep(pairs, options, out, args.device, args.num_workers, names, sizes)
+        sweep(pairs, options, out, args.device, args.num_workers, names, sizes, args.steps)

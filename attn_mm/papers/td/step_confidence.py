@@ -12,20 +12,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.model import BaseModel
-from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from attn_mm.datasets.checks.guard import open_test_set
 from attn_mm.datasets.media import write_image
 from attn_mm.errors import UserError, reports_user_errors, resumable
-from attn_mm.frameworks.mmpretrain.cam_target import class_target
-from attn_mm.graft.early_stop import feedback_steps, stopped_after
-from attn_mm.maps.cam_layers import default_layers
-from attn_mm.maps.grad_cam import class_activation_maps
-from attn_mm.maps.overlay import enlarged, fit_to_image, overlay
+from attn_mm.frameworks.mmpretrain.step_choice import PROTOCOLS, most_confident
+from attn_mm.frameworks.mmpretrain.steps import batch_step_scores, choose_steps, kept_steps, step_maps
+from attn_mm.graft.early_stop import feedback_steps
+from attn_mm.maps.overlay import enlarged, overlay
 from attn_mm.papers.classifiers import (
     TOP_K,
     add_classifier_flags,
@@ -37,8 +34,6 @@ from attn_mm.papers.classifiers import (
     open_test_config,
     ranked,
 )
-from attn_mm.papers.td.boxes_of_maps import map_box
-from attn_mm.papers.td.step_predictions import most_confident, unique_steps
 from attn_mm.run.demo_networks import TD, trained_network
 from attn_mm.run.options import RunOptions
 from attn_mm.utils.extras import require
@@ -50,8 +45,8 @@ from attn_mm.utils.sampling import spread
 
 _DESCRIPTION = """\
 Evaluate each computation step of a classifier with top-down feedback (TD) separately, by stopping the last
-stage's blocks after that step. Reports the accuracy of each step, of the most confident step per image, and
-of all steps with unique maps, as in the TD paper. A picture shows where each step looks.
+stage's blocks after that step. Reports the accuracy of each step and of each protocol of tools/test.py
+--steps: last, confident, and any, which is the TD paper's. A picture shows where each step looks.
 
   step_confidence.py configs/td/r50_td-joint_125e_in1k.py td.pth
   step_confidence.py --demo           trains a small network on generated images, a minute or two on a CPU
@@ -86,61 +81,23 @@ def parse_args(argv=None) -> argparse.Namespace:
     return args
 
 
-@torch.no_grad()
-def step_scores(model: BaseModel, batch: dict) -> np.ndarray:
-    """Compute the class probabilities at each step, ``(steps, images, classes)``, float64.
-
-    Args:
-        batch: a preprocessed batch.
-
-    Raises:
-        UserError: the model predicts no class scores.
-    """
-    found = []
-    for step in range(1, feedback_steps(model) + 1):
-        with stopped_after(model, step):
-            samples = model(**batch, mode="predict")
-        if any("pred_score" not in sample for sample in samples):
-            raise UserError(f"{type(model).__name__} predicts no class scores: use a classifier")
-        found.append(torch.stack([sample.pred_score for sample in samples]))
-    return torch.stack(found).double().cpu().numpy()
-
-
-def step_maps(model: BaseModel, inputs: Tensor, labels: np.ndarray) -> np.ndarray:
-    """Compute the map of a class at each step on the input's pixels, ``(steps, images, h, w)``.
-
-    Args:
-        labels: the class of each map, ``(steps, images)``.
-    """
-    layer = list(default_layers(model).values())[-1]
-    found = []
-    for step, of_images in enumerate(labels.tolist(), start=1):
-        with stopped_after(model, step):
-            maps = class_activation_maps(class_target(model, inputs, of_images), {"": layer})[""][-1]
-        found.append([fit_to_image(each, inputs.shape[2:]) for each in maps])
-    return np.array(found)
-
-
-def judge(scores: np.ndarray, maps: np.ndarray, labels: np.ndarray) -> dict:
+def judge(scores: np.ndarray, unique: list[list[int]], labels: np.ndarray) -> dict:
     """Count the right images of a batch in each way; the result is JSON-serialisable.
 
     Args:
         scores: ``(steps, images, classes)``.
-        maps: maps of the class that each step predicts, ``(steps, images, h, w)``.
+        unique: the steps of each image with unique maps.
         labels: the true classes, ``(images,)``.
     """
     best = most_confident(scores)
     chosen = scores[best, np.arange(len(labels))]
-    unique = [
-        unique_steps(scores[:, i].max(1), [map_box(heat) for heat in maps[:, i]]) for i in range(len(labels))
-    ]
     right = ranked(scores) == labels[:, None]
     return {
         "images": len(labels),
         "steps": [hits(each, labels) for each in scores],
         "chosen": np.bincount(best, minlength=len(scores)).tolist(),
-        "most_confident": hits(chosen, labels),
-        "unique": [sum(bool(right[steps, i, :k].any()) for i, steps in enumerate(unique)) for k in TOP_K],
+        "confident": hits(chosen, labels),
+        "any": [sum(bool(right[steps, i, :k].any()) for i, steps in enumerate(unique)) for k in TOP_K],
         "guesses": sum(map(len, unique)),
     }
 
@@ -149,9 +106,9 @@ def total(batches: list[dict]) -> dict:
     """Compute the accuracies over all batches, 0 to 1.
 
     Returns:
-        ``step 1`` and so on, ``most confident`` and ``unique maps``, each with ``top1`` and ``top5``;
-        ``chosen``, the share of images for which each step is the most confident; ``guesses``, the average
-        number of predictions with unique maps per image.
+        ``step 1`` and so on, and each protocol (``last``, ``confident``, ``any``), each with ``top1`` and
+        ``top5``; ``chosen``, the share of images for which each step is the most confident; ``guesses``, the
+        average number of predictions with unique maps per image.
     """
     images = sum(batch["images"] for batch in batches)
 
@@ -160,8 +117,9 @@ def total(batches: list[dict]) -> dict:
 
     steps = np.sum([batch["steps"] for batch in batches], axis=0)
     found = {f"step {t}": shares([each]) for t, each in enumerate(steps, start=1)}
-    found["most confident"] = shares([batch["most_confident"] for batch in batches])
-    found["unique maps"] = shares([batch["unique"] for batch in batches])
+    found["last"] = found[f"step {len(steps)}"]
+    for protocol in ("confident", "any"):
+        found[protocol] = shares([batch[protocol] for batch in batches])
     chosen = np.sum([batch["chosen"] for batch in batches], axis=0) / images
     guesses = sum(batch["guesses"] for batch in batches) / images
     return {"images": images, "accuracy": found, "chosen": chosen.tolist(), "guesses": guesses}
@@ -190,9 +148,7 @@ def evaluate(
         UserError: an argument is invalid, or the network has no feedback.
     """
     cfg = open_test_config(config, options)
-    if cfg.model.type == "attn_mm.ConfidentStep":
-        # Each step is wanted here, of the same weights.
-        cfg.model.type = "ImageClassifier"
+    choose_steps(cfg, None)
     dataset = open_test_set(cfg)
     model = open_classifier(cfg, checkpoint, device)
     check_classes(model, dataset, config)
@@ -216,11 +172,11 @@ def evaluate(
         )
         for start, data in zip(todo, loader):
             batch = model.data_preprocessor(data, False)
-            scores = step_scores(model, batch)
-            maps = step_maps(model, batch["inputs"], scores.argmax(2))
+            scores = batch_step_scores(model, batch)
+            unique = kept_steps(model, batch["inputs"], scores, "any")
             of_batch = labels[start : start + scores.shape[1]]
             differ = np.flatnonzero(np.ptp(scores.argmax(2), axis=0)) + start
-            partial.add(start, {**judge(scores, maps, of_batch), "disagree": differ.tolist()})
+            partial.add(start, {**judge(scores, unique, of_batch), "disagree": differ.tolist()})
             progress.advance(task)
     batches = [partial.found[start] for start in starts]
     found = total(batches)
@@ -232,8 +188,12 @@ def evaluate(
     write_atomically(results, json.dumps(record, indent=2) + "\n")
     unfinished.unlink(missing_ok=True)
     for name, shares in found["accuracy"].items():
-        print(f"{name:>15}  top-1 {100 * shares['top1']:6.2f} %  top-5 {100 * shares['top5']:6.2f} %")
-    print(f"{'guesses':>15}  {found['guesses']:.3f} per image with unique maps")
+        meaning = PROTOCOLS.get(name, "")
+        line = (
+            f"{name:>9}  top-1 {100 * shares['top1']:6.2f} %  top-5 {100 * shares['top5']:6.2f} %  {meaning}"
+        )
+        print(line.rstrip())
+    print(f"{'guesses':>9}  {found['guesses']:.3f} per image with unique maps")
     print(f"{results}: {found['images']} images, the steps disagree on {len(disagree)}")
 
 
@@ -245,7 +205,7 @@ def draw_steps(model: BaseModel, dataset, indices: list[int], labels: np.ndarray
         data = pseudo_collate([dataset[index]])
         picture = np.ascontiguousarray(data["inputs"][0].permute(1, 2, 0).numpy())
         batch = model.data_preprocessor(data, False)
-        scores = step_scores(model, batch)
+        scores = batch_step_scores(model, batch)
         maps = step_maps(model, batch["inputs"], scores.argmax(2))[:, 0]
         picture = enlarged(picture)[0]
         panels = [_panel(picture, str(classes[labels[index]]))]

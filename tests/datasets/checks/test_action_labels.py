@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import mmengine
@@ -52,6 +53,16 @@ SEVERAL = dict(multi_class=True, num_classes=4)
             dict(SEVERAL, num_classes=5),
             "num_classes=5 in the config, but model.cls_head",
         ),
+        ("VideoDataset", "a.mp4 0\na.mp4 0\n", {}, None),
+        (
+            "VideoDataset",
+            "a.mp4 0\nb.mp4 1\na.mp4 2\n",
+            {},
+            "is listed with the label [0] and again with [2]: keep",
+        ),
+        ("VideoDataset", "a.mp4 0 1\na.mp4 2\n", SEVERAL, "a.mp4 is listed with the label [0, 1] and again"),
+        ("RawframeDataset", "a 0 9 0\na 9 9 1\n", dict(with_offset=True), None),
+        ("RawframeDataset", "a 0 9 0\na 0 9 1\n", dict(with_offset=True), "a is listed with the label [0]"),
         ("RawframeDataset", "a 9 0\nb 9 4\n", {}, "b has the label 4"),
         ("RawframeDataset", "a 9 0 1\nb 9 2 -1\n", SEVERAL, "b has the label -1"),
         ("AudioDataset", "a.wav 9 0\nb.wav 9 4\n", {}, "b.wav has the label 4"),
@@ -68,7 +79,7 @@ def test_labels(tmp_path, kind, content, options, said):
     if said is None:
         check_action_labels(model(), dataset)
         return
-    with pytest.raises(UserError, match=said.replace(".", r"\.")) as caught:
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
         check_action_labels(model(), dataset)
     assert "labels." in str(caught.value) and "\n" not in str(caught.value)
 

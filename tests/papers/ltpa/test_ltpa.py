@@ -293,6 +293,49 @@ def test_segmentation(data, nets, out):
     assert {len(values["images"]) for values in cam.values()} == {3}
 
 
+def naive_activation(model, path: Path, power: float) -> list[np.ndarray]:
+    """Of each map that the backbone returns: the sum over the channels of |A|^p."""
+    with torch.no_grad():
+        outputs = model.backbone(normalised(shown(path)[None].astype(np.float64)))
+    maps = [one[0].numpy() for one in outputs if one.ndim == 4]
+    return [sum(np.abs(channel) ** power for channel in one) for one in maps]
+
+
+def test_segmentation_by_activation(data, nets, out):
+    """Zagoruyko & Komodakis' maps beside the attention, each with its own rows."""
+    flags = ["--by", "activation", "attention", "--power", "3", "--pictures", "1"]
+    record = run(out, "segment", *nets["dp"], "--data", data, *flags)["segmentation"]
+    assert record["power"] == 3 and (out / "segmentation.png").exists()
+    assert [net["by"] for net in record["nets"]] == ["activation", "attention"]
+    activated, attended = (net["jaccard"] for net in record["nets"])
+    assert activated != attended
+    model = network(nets["dp"])
+    for name in CLASSES:
+        for index, found in zip((2, 3, 4), activated[name]["images"]):
+            truth = cv2.imread(str(data / name / "GroundTruth" / f"{index}.png"), 0) > 127
+            level = on_image(naive_activation(model, data / name / f"{index}.png", 3)[-1], truth.shape)
+            mask = otsu((level - level.min()) / (level.max() - level.min()))
+            assert found == pytest.approx((mask & truth).sum() / (mask | truth).sum(), abs=5e-3)
+
+
+def test_contrast_of_attention_and_activation(data, nets, out):
+    targets = [data / "ant" / "0.png", data / "cat" / "2.png"]
+    record = run(out, "contrast", *nets["dp"], *nets["plain"], "--targets", *targets)["contrast"]
+    assert record["images"] == [str(path) for path in targets] and record["power"] == 2
+    attending, plain = record["nets"]
+    for net, pair in ((attending, nets["dp"]), (plain, nets["plain"])):
+        assert (out / f"contrast_{net['name']}.png").exists()
+        model = network(pair)
+        for path, found in zip(targets, net["maps"]):
+            attention = naive_attention(model, path) if net is attending else []
+            activation = naive_activation(model, path, 2)
+            assert len(found) == len(attention) + len(activation)
+            for kind, maps in (("attention", attention), ("activation", activation)):
+                for place, expected in enumerate(maps, start=1):
+                    ours = np.array(found[f"{kind} {place}"])
+                    assert np.abs(ours - expected).max() <= 1e-4 * max(1, np.abs(expected).max())
+
+
 def test_grad_cam_takes_the_place_of_attention(data, nets, out):
     """Of averaged features the gradient of a score by the map is the classifier's weight: CAM."""
     from attn_mm.papers.ltpa.nets import open_nets
@@ -339,8 +382,9 @@ def test_demo(tmp_path, monkeypatch, small_demos):
     monkeypatch.setattr("attn_mm.frameworks.mmpretrain.demo.EPOCHS", 2)
     monkeypatch.setattr(demo, "PER_CLASS", 5)
     attending = demo.DOT_PRODUCT
-    monkeypatch.setattr(demo, "NETS", {"segment": (demo.PLAIN, attending), "query": (attending,)})
-    for analysis, result in (("segment", "segmentation"), ("query", "query")):
+    nets = {"segment": (demo.PLAIN, attending), "query": (attending,), "contrast": (attending,)}
+    monkeypatch.setattr(demo, "NETS", nets)
+    for analysis, result in (("segment", "segmentation"), ("query", "query"), ("contrast", "contrast")):
         main([analysis, "--demo", "--device", "cpu"])
         record = json.loads(Path("outputs", f"ltpa_{analysis}", f"{result}.json").read_text())
         assert [net["name"] for net in record["nets"]] == list(demo.NETS[analysis])
@@ -410,6 +454,7 @@ def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
             "2.png can't be read as an image",
         ),
         (["query", *attending], "give images, or folders of images, with --queries and --targets"),
+        (["contrast", *attending], "give images, or folders of images, with --targets"),
         (["query", *plain, *asks], "plain has no attn_mm.LTPAHead"),
         (["query", *attending, *asks, "--level", 3], "--level 3: dp has only 2 levels"),
     ]

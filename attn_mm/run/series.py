@@ -1,0 +1,95 @@
+"""Runs that belong together, such as a config with several seeds: a folder each, and none is run twice."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+
+from attn_mm.errors import UserError
+from attn_mm.run.results import read_metrics, write_results
+from attn_mm.run.resume import resume_from
+from attn_mm.run.training import fit, sole_run
+from attn_mm.utils.config import load_config
+from attn_mm.utils.files import make_folder, write_atomically
+
+_NAME = "config.py"
+# What doesn't change the results of a run.
+_PLACES = ("work_dir", "launcher", "experiment_name")
+
+
+def check_same(cfg: Config, out: Path) -> None:
+    """Write the config that the runs in a folder share, or compare it with the one that is there.
+
+    Raises:
+        UserError: the folder has runs of another config, or its config can't be read or written.
+    """
+    about = make_folder(out) / _NAME
+    if about.exists():
+        try:
+            found = load_config(str(about))
+        except UserError as error:
+            raise UserError(f"{error}; remove it, or name another --work-dir") from error
+        own, theirs = _settings(cfg), _settings(found)
+        if own != theirs:
+            differing = min(key for key in own.keys() | theirs.keys() if own.get(key) != theirs.get(key))
+            raise UserError(
+                f"{out} has runs with another {differing} in their config: remove it, or name another "
+                "--work-dir"
+            )
+    elif is_main_process():
+        write_atomically(about, cfg.pretty_text)
+
+
+def _settings(cfg: Config) -> dict:
+    """The config as it reads after being dumped to a file, without the names of folders and processes."""
+    read = Config.fromstring(cfg.pretty_text, ".py").to_dict()
+    return {key: value for key, value in read.items() if key not in _PLACES}
+
+
+def with_seed(cfg: Config, seed: int, folder: Path) -> Config:
+    """A copy of a config for a run with a seed in a folder."""
+    cfg = copy.deepcopy(cfg)
+    cfg.randomness = dict(cfg.get("randomness") or {}, seed=seed)
+    cfg.work_dir = str(folder)
+    # mmengine keeps loggers by this name, and runs may start within a second.
+    cfg.experiment_name = "_".join(folder.parts[-2:])
+    return cfg
+
+
+def finished_metrics(cfg: Config) -> dict[str, float]:
+    """The metrics of a run's last validation; trains it, or continues it, if it isn't finished.
+
+    The run's ``results.json`` says that it is.
+    """
+    results = Path(cfg.work_dir, "results.json")
+    if results.exists():
+        return read_metrics(results)
+    with sole_run(cfg):
+        if any(Path(cfg.work_dir).glob("*.pth")):
+            resume_from(cfg)
+        runner, metrics = fit(cfg)
+        if metrics.latest is None:
+            # All epochs were done, and the end was not written.
+            runner.val_loop.run()
+        if runner.rank == 0:
+            write_results(runner, results.name, metrics, epoch=runner.epoch, iteration=runner.iter)
+    assert metrics.latest is not None
+    return metrics.latest
+
+
+def summary(values: Sequence[float]) -> dict:
+    """Mean, sample standard deviation (None for one value) and values of a metric, by name."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "std": deviation, "values": list(values)}
+
+
+def mean_and_std(found: dict) -> str:
+    """Format a :func:`summary` as the papers do: "94.81 (0.12)"; four decimals for shares of 1."""
+    decimals = 4 if all(abs(value) <= 1 for value in found["values"]) else 2
+    deviation = "" if found["std"] is None else f" ({found['std']:.{decimals}f})"
+    return f"{found['mean']:.{decimals}f}{deviation}"

@@ -1,0 +1,13 @@
+_base_ = "./r50_plain_120e_in1k.py"
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="attn_mm.AttnBackbone",
+        backbone={{_base_.model.backbone}},
+        grafts=[
+            dict(type="attn_mm.CBAM"),
+            dict(type="mmengine.NonLocal2d", mode="embedded_gaussian", after="layer3"),
+        ],
+    )
+)

@@ -1,0 +1,10 @@
+_base_ = "./rx101_plain_120e_in1k.py"
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="attn_mm.AttnBackbone",
+        backbone={{_base_.model.backbone}},
+        grafts=[dict(type="mmengine.NonLocal2d", mode="embedded_gaussian", after="layer3")],
+    )
+)
