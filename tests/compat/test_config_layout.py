@@ -35,4 +35,4 @@ def test_a_text_that_cannot_be_laid_out_is_an_error_each_time(monkeypatch):
     _remember(module)
     for _ in range(2):
         with pytest.raises(SyntaxError, match="Failed to format"):
-            Config(dict(lr=0.1)).pretty_text
+            str(Config(dict(lr=0.1)).pretty_text)

@@ -24,6 +24,7 @@ from grafted import (
     settle,
     shake,
 )
+from thinned import thinned
 
 FLOWS = {"TDAF": [dict(type="attn_mm.TDAF", width=64)], "FlowPyramid": [dict(type="attn_mm.FlowPyramid")]}
 # A stage for each graft that "all" lacks.
@@ -62,7 +63,10 @@ SHORT += [
 WHOLE = [*MATRIX, *(case for case in SHORT if case[1] in FLOWS)]
 """Every graft on every backbone as it is: an hour on one core."""
 # The same grafts in backbones that export alike.
-ALIKE = [(("mmaction.ResNet", 18), "TDAF"), (("mmpretrain.MobileNetV2", None), "TD")]
+ALIKE = [
+    (("mmaction.ResNet", 18), "TDAF"),
+    (("mmpretrain.MobileNetV2", None), "TD"),
+]
 CASES = [
     pytest.param(
         (*case, True),
@@ -170,7 +174,7 @@ def test_one_call_exports_to_onnx(tmp_path):
     assert_close(session.run(None, {session.get_inputs()[0].name: x.numpy()}), expected, share=1e-3)
 
 
-@pytest.mark.parametrize("graft", [graft for graft in GRAFTS if graft != "FCA"])
+@pytest.mark.parametrize("graft", thinned([graft for graft in GRAFTS if graft != "FCA"], ["TD", "all"]))
 def test_exports_with_the_older_exporter(graft, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     backbone, path = ("mmdet.ResNet", 18), str(tmp_path / "net.onnx")
