@@ -32,14 +32,14 @@ PRESETS = {
         "TD, figure 7 left: feedback distance m and mode of ResNet-50",
     ),
     "td-fig7-right": Preset(
-        "configs/td/r18_td-top_125e_in1k.py",
+        "configs/td/r18_td-top_125e_in1k-200.py",
         ("TD.steps=2,3,4,5",),
-        "TD, figure 7 right: feedback steps t of ResNet-18, there on 200 classes of ImageNet; plain is t = 1",
+        "TD, figure 7 right: feedback steps t of ResNet-18 on 200 classes of ImageNet; plain is t = 1",
     ),
     "td-fig7-right-mobilenetv3": Preset(
-        "configs/td/mobilenetv3_td-joint_125e_in1k.py",
+        "configs/td/mobilenetv3_td-joint_125e_in1k-200.py",
         ("TD.steps=2,3,4,5",),
-        "TD, figure 7 right: feedback steps t of MobileNetV3, there on 200 classes of ImageNet",
+        "TD, figure 7 right: feedback steps t of MobileNetV3 on 200 classes of ImageNet; plain is t = 1",
     ),
     "tdaf-flows": Preset(
         "configs/tdaf/r50_tdaf-anar3_120e_in1k.py",
