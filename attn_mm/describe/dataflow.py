@@ -71,12 +71,14 @@ class Step:
         kernel: its size.
         weights_attend: whether it is an AW-convolution, or made of some.
         behind: the layers' classes.
+        factor: what multiplies the weights of an AW-convolution, in its paper's letters.
     """
 
     name: str
     kernel: str
     weights_attend: bool = False
     behind: tuple[str, ...] = ()
+    factor: str = ""
 
 
 @dataclass
@@ -164,6 +166,8 @@ class DataFlow:
     heads: list[Head]
     convs: list[str]
     """Names of convolutions outside blocks that have attention on their weights."""
+    factor: str
+    """What multiplies their weights, see :class:`Step`."""
     followed: list[Followed]
 
 
@@ -185,6 +189,7 @@ def find_dataflow(model: nn.Module, calls: Calls, amounts: Mapping, shape: Shape
         pyramids,
         list(_heads(model, calls)),
         convs,
+        _factor(nn.ModuleList(model.get_submodule(name) for name in convs)),
         list(_followed(model)),
     )
 
@@ -308,8 +313,14 @@ def _step(block: nn.Module, unit: Unit) -> Step:
         behind += [type(layer).__name__ for layer in block.attended[unit.name].children()]
     if isinstance(unit.conv, AAConv2d):
         kernel = f"{kernel} + self-attention"
-    weights_attend = any(isinstance(m, (AWConv2d, AWConv3d)) for m in unit.conv.modules())
-    return Step(unit.name, kernel, weights_attend, tuple(behind))
+    factor = _factor(unit.conv)
+    return Step(unit.name, kernel, bool(factor), tuple(behind), factor)
+
+
+def _factor(module: nn.Module) -> str:
+    """What multiplies the weights of the AW-convolutions in a module; empty if it has none."""
+    found = [m.attention.identity for m in module.modules() if isinstance(m, (AWConv2d, AWConv3d))]
+    return " or ".join(dict.fromkeys("(1 + A)" if identity else "A" for identity in found))
 
 
 def _pyramids(model: nn.Module, calls: Calls) -> Iterator[Pyramid]:

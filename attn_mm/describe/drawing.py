@@ -47,7 +47,7 @@ def _panels(flow: DataFlow) -> Iterator[tuple[str, str, Drawing]]:
         yield f"{head.type}: attention in the {head.name}", "", _draw_head(head)
     if flow.convs:
         drawing = Drawing()
-        _attending_conv(drawing, GAP, 0, Step("convolution", "", True))
+        _attending_conv(drawing, GAP, 0, Step("convolution", "", True, factor=flow.factor))
         yield "Convolutions whose weights attend", f"{len(flow.convs)}: {_names(flow.convs)}", drawing
 
 
@@ -222,7 +222,7 @@ def _attending_conv(drawing: Drawing, x: float, y: float, step: Step) -> Box:
     if step.weights_attend:
         attention = drawing.box(x - 8, y + box.height + 26, ["attention A"], "attn")
         drawing.line([(box.top[0], attention.y), box.bottom], "mask")
-        drawing.text(box.top[0] + 6, attention.y - 9, f"K {TIMES} (1 + A)", 11, "soft")
+        drawing.text(box.top[0] + 6, attention.y - 9, f"K {TIMES} {step.factor}", 11, "soft")
         before = x - GAP / 2
         points = [(before, box.left[1]), (before, attention.left[1]), attention.left]
         drawing.line(points, "mask")

@@ -6,7 +6,7 @@ The record is plain data. It adds no key to the state dict, and goes along with 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -48,12 +48,14 @@ class Grafted:
         flows: how the network runs in flows; None where it does not.
         graphs: its CUDA graphs; None without the graft CUDAGraph.
         inflated_from: checkpoint of a 2D network from which ``init_weights`` fills this 3D network.
+        in_channels: channels of the maps that a neck takes, if its own attributes don't tell them.
     """
 
     modules: list[str] = field(default_factory=list)
     flows: Flows | None = None
     graphs: Graphs | None = None
     inflated_from: str | None = None
+    in_channels: int | Sequence[int] | None = None
 
 
 class RunsStagesInFlows(nn.Module):

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attn_mm.graft.grafted import find_record
 from attn_mm.graft.restore import Snapshot
 
 Shape = tuple[int, ...]
@@ -122,6 +123,9 @@ def _examples(net: nn.Module) -> Iterator[tuple]:
     known: Any = (nn.Conv2d, nn.Conv3d)
     conv: Any = next((module for module in net.modules() if isinstance(module, known)), None)
     channels = getattr(net, "in_channels", None)
+    record = find_record(net)
+    if channels is None and record is not None:
+        channels = record.in_channels
     if isinstance(channels, int | list | tuple) and (conv is None or conv.in_channels > _MOST_COLOURS):
         yield from _features(net, channels)
     if conv is None:

@@ -68,6 +68,8 @@ class AAConv2d(nn.Module):
         dk, dv: channels of the keys and of the values over all heads. A float is a ratio of
             ``out_channels`` (the paper's kappa and upsilon), rounded to whole channels per head.
         heads: number of attention heads.
+        min_key_channels: least channels of a head's keys; a smaller ``dk`` is raised to it. The paper's
+            networks have at least 20.
         relative: whether to add the logits of relative positions (section 3.2.1). Without them
             the attention ignores positions and accepts maps of any size.
         qkv_kernel_size: kernel size of ``qkv``; 1 in the paper.
@@ -75,8 +77,8 @@ class AAConv2d(nn.Module):
 
     Raises:
         ValueError: ``relative`` without ``shape``, channels that ``heads`` doesn't divide, no channels left
-            for the convolution, or a padding that gives the two parts different sizes. The forward pass
-            raises it if the output map's size is not ``shape``.
+            for the convolution, ``min_key_channels`` below 1, or a padding that gives the two parts different
+            sizes. The forward pass raises it if the output map's size is not ``shape``.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class AAConv2d(nn.Module):
         dk: float | int = 0.2,
         dv: float | int = 0.1,
         heads: int = 8,
+        min_key_channels: int = 1,
         relative: bool = True,
         qkv_kernel_size: int | tuple[int, int] = 1,
         qkv_bias: bool = True,
@@ -109,7 +112,9 @@ class AAConv2d(nn.Module):
         self.shape: tuple[int, int] | None = None if shape is None else _pair(shape)
         self.heads = heads
         self.relative = relative
-        self.dk = attention_channels(dk, out_channels, heads, "dk")
+        if type(min_key_channels) is not int or min_key_channels < 1:
+            raise ValueError(f"min_key_channels must be a positive whole number, got {min_key_channels!r}")
+        self.dk = max(attention_channels(dk, out_channels, heads, "dk"), heads * min_key_channels)
         self.dv = attention_channels(dv, out_channels, heads, "dv")
         if self.dv >= out_channels:
             raise ValueError(f"dv = {self.dv} must be less than out_channels = {out_channels}")

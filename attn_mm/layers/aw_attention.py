@@ -65,9 +65,11 @@ class AWAttention(nn.Module):
         reduce_c1, reduce_c2, reduce_hw: how many consecutive input channels, output
             channels, and rows and columns (and frames) of the kernel share an attention
             value. ``reduce_c1=None`` means C1: all input channels share it.
+        identity: whether the convolution adds A * K to its weights K (eq. 5), or replaces them by it.
 
     Raises:
-        ValueError: ``reduction`` is not a positive integer, or another ratio does not divide its size.
+        ValueError: ``reduction`` is not a positive integer, another ratio does not divide its size, or
+            ``identity`` is not True or False.
     """
 
     def __init__(
@@ -82,8 +84,12 @@ class AWAttention(nn.Module):
         reduce_hw: int = 1,
         device=None,
         dtype=None,
+        identity: bool = True,
     ) -> None:
         super().__init__()
+        if not isinstance(identity, bool):
+            raise ValueError(f"identity must be True or False, got {identity!r}")
+        self.identity = identity
         c1, dims = in_channels // groups, len(kernel_size)
         if not isinstance(reduction, int) or reduction < 1:
             raise ValueError(f"reduction must be a positive whole number, got {reduction!r}")
@@ -133,8 +139,8 @@ class AWAttention(nn.Module):
         return values, [Attention(ATTENTION, values)]
 
     def opened(self, run, x: Tensor) -> Tensor:
-        """See :mod:`attn_mm.layers.recording`; returns A = 0, because eq. 5 convolves with K + A * K."""
-        return torch.zeros_like(run(x))
+        """See :mod:`attn_mm.layers.recording`; returns the A with which the convolution has its weights K."""
+        return torch.full_like(run(x), 0.0 if self.identity else 1.0)
 
 
 def _repeat(a: Tensor, dim: int, times: int) -> Tensor:

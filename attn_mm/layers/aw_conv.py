@@ -7,7 +7,8 @@ Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
 
 with the attention A of :mod:`attn_mm.layers.aw_attention`. A starts near 1/2, since the
 paper doesn't change it: a pretrained convolution turned into an AW-convolution starts
-with 3/2 of its weights.
+with 3/2 of its weights. ``identity=False`` leaves out the first term: out = conv(I, A * K),
+which section C of the paper's supplement compares.
 """
 
 from __future__ import annotations
@@ -30,6 +31,12 @@ FACTORS = AttentionKind(
     "What this image multiplies the convolution's weights by; the wider the spread, the more selective.",
     over="weights",
     bounds=(1.0, 2.0),
+)
+FACTORS_ALONE = AttentionKind(
+    "AW factors A",
+    "Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021, section C, eqs. 7-8",
+    "What this image multiplies the convolution's weights by; the wider the spread, the more selective.",
+    over="weights",
 )
 
 
@@ -57,6 +64,7 @@ class _AWConv(_ConvNd):
         reduce_c1: int | None = None,
         reduce_c2: int = 1,
         reduce_hw: int = 1,
+        identity: bool = True,
     ) -> None:
         convolution: Any = super()  # Conv2d or Conv3d
         convolution.__init__(
@@ -83,6 +91,7 @@ class _AWConv(_ConvNd):
             reduce_hw,
             device,
             dtype,
+            identity,
         )
 
     @classmethod
@@ -93,7 +102,7 @@ class _AWConv(_ConvNd):
 
         Args:
             conv: the convolution to replace.
-            ratios: ``reduction``, ``reduce_c1``, ``reduce_c2``, ``reduce_hw``.
+            ratios: ``reduction``, ``reduce_c1``, ``reduce_c2``, ``reduce_hw``, ``identity``.
 
         Returns:
             The AW-convolution.
@@ -147,7 +156,7 @@ class _AWConv(_ConvNd):
             raise ValueError(
                 f"{type(self).__name__} expects {dims + 1} or {dims + 2} dimensions, got {x.dim()}"
             )
-        s = 1 + self.attention(x)
+        s = self._factors(x)
         x, padding = self._pad(x.to(result_type(x)))
         size = output_size(x, self.weight, self.stride, padding, self.dilation)
         form = choose_form(x, self.weight, s, self.stride, math.prod(size), self.groups)
@@ -156,7 +165,13 @@ class _AWConv(_ConvNd):
     def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
         """See :mod:`attn_mm.layers.recording`."""
         batch = x if x.dim() == len(self.kernel_size) + 2 else x.unsqueeze(0)
-        return run(x), [Attention(FACTORS, 1 + self.attention(batch))]
+        kind = FACTORS if self.attention.identity else FACTORS_ALONE
+        return run(x), [Attention(kind, self._factors(batch))]
+
+    def _factors(self, x: Tensor) -> Tensor:
+        """What multiplies the weights for each sample of a batch."""
+        a: Tensor = self.attention(x)
+        return 1 + a if self.attention.identity else a
 
     @classmethod
     def without_attention(cls, config: dict) -> dict:
@@ -183,9 +198,11 @@ class AWConv2d(_AWConv, nn.Conv2d):
         in_channels, out_channels, kernel_size, stride, padding: as in ``torch.nn.Conv2d``.
         dilation, groups, bias, padding_mode, device, dtype: as in ``torch.nn.Conv2d``.
         reduction, reduce_c1, reduce_c2, reduce_hw: as in :class:`~attn_mm.layers.aw_attention.AWAttention`.
+        identity: whether the weights are K + A * K, as in eq. 5, or A * K alone.
 
     Raises:
-        ValueError: ``reduction`` is not a positive integer, or another ratio does not divide its size.
+        ValueError: ``reduction`` is not a positive integer, another ratio does not divide its size, or
+            ``identity`` is not True or False.
     """
 
     _plain = nn.Conv2d

@@ -8,6 +8,7 @@ from operator import itemgetter
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import nn
 
+from attn_mm.graft.grafted import record_of
 from attn_mm.models.grafting import check_grafts, graft_onto
 from attn_mm.registry import MODELS, attention_around
 
@@ -31,7 +32,11 @@ def attn_neck(neck: dict, grafts: Sequence[dict]) -> nn.Module:
         ConfigError: a graft is unknown, has a wrong option, or doesn't fit the neck.
     """
     check_grafts(grafts)
-    return graft_onto(MMENGINE_MODELS.build(neck), grafts)
+    net = MMENGINE_MODELS.build(neck)
+    if not hasattr(net, "in_channels"):
+        # As of SSD's neck: an example input needs them.
+        record_of(net).in_channels = neck.get("in_channels")
+    return graft_onto(net, grafts)
 
 
 @MODELS.register_module(name="AttnHead")

@@ -114,7 +114,9 @@ def _apply(net: nn.Module, graft: dict) -> None:
     example = next((p for p in net.parameters() if p.is_floating_point()), None)
     for module in modules:
         if example is not None:
-            module.to(example.device, example.dtype)
+            # Where weights are left out, some networks still make a few by themselves, such as SSD's L2Norm.
+            weightless = any(parameter.is_meta for parameter in module.parameters())
+            module.to(dtype=example.dtype) if weightless else module.to(example.device, example.dtype)
     synchronize_like(net, modules)
     names = {module: name for name, module in net.named_modules()}
     record = record_of(net)

@@ -32,14 +32,14 @@ PRESETS = {
         "TD, figure 7 left: feedback distance m and mode of ResNet-50",
     ),
     "td-fig7-right": Preset(
-        "configs/td/r18_td-top_125e_in1k.py",
+        "configs/td/r18_td-top_125e_in1k-200.py",
         ("TD.steps=2,3,4,5",),
-        "TD, figure 7 right: feedback steps t of ResNet-18, there on 200 classes of ImageNet; plain is t = 1",
+        "TD, figure 7 right: feedback steps t of ResNet-18 on 200 classes of ImageNet; plain is t = 1",
     ),
     "td-fig7-right-mobilenetv3": Preset(
-        "configs/td/mobilenetv3_td-joint_125e_in1k.py",
+        "configs/td/mobilenetv3_td-joint_125e_in1k-200.py",
         ("TD.steps=2,3,4,5",),
-        "TD, figure 7 right: feedback steps t of MobileNetV3, there on 200 classes of ImageNet",
+        "TD, figure 7 right: feedback steps t of MobileNetV3 on 200 classes of ImageNet; plain is t = 1",
     ),
     "tdaf-flows": Preset(
         "configs/tdaf/r50_tdaf-anar3_120e_in1k.py",
@@ -60,6 +60,9 @@ PRESETS = {
     "aw-c1": Preset(_AW, ("AWConv.reduce_c1=None,64,32,16",), f"{_AW_SOURCE}. r_C1; None is C1"),
     "aw-c2": Preset(_AW, ("AWConv.reduce_c2=1,2,4,8",), f"{_AW_SOURCE}. r_C2"),
     "aw-hw": Preset(_AW, ("AWConv.reduce_hw=1,3",), f"{_AW_SOURCE}. r_hw of 3x3 kernels"),
+    "aw-function": Preset(
+        _AW, ("AWConv.identity=True,False",), f"{_AW_SOURCE}. AK = K + A * K (True) or A * K (False)"
+    ),
     "aw-stages": Preset(
         _AW, ("AWConv.stages=(0,),(1,),(2,),(3,),None",), f"{_AW_SOURCE}. Stages; None is all of them"
     ),

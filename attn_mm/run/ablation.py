@@ -201,10 +201,12 @@ def draw_ablation(rows: Sequence[dict], metric: str, *paths: Path) -> None:
         axes.scatter(at, means, areas, bars.lines[0].get_color(), alpha=0.8)
     if plain is not None:
         level = plain["metrics"][metric]
-        axes.axhline(level["mean"], color="0.4", linestyle="--", label=PLAIN)
+        label = f"{PLAIN} (band: std)" if level["std"] else PLAIN
+        axes.axhline(level["mean"], color="0.4", linestyle="--", label=label)
         if level["std"]:
             axes.axhspan(level["mean"] - level["std"], level["mean"] + level["std"], color="0.85", zorder=0)
     axes.set_xticks(range(len(places)), places)
+    axes.margins(x=0.1)
     axes.set(xlabel=f"{first} (area of a mark: parameters)", ylabel=_axis(rows, metric))
     axes.grid(alpha=0.3)
     if plain is not None or others:

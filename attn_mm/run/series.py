@@ -10,7 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from attn_mm.errors import UserError
+from attn_mm.errors import Terminated, UserError
 from attn_mm.run.results import read_metrics, write_results
 from attn_mm.run.resume import resume_from
 from attn_mm.run.training import fit, sole_run
@@ -72,7 +72,11 @@ def finished_metrics(cfg: Config) -> dict[str, float]:
     with sole_run(cfg):
         if any(Path(cfg.work_dir).glob("*.pth")):
             resume_from(cfg)
-        runner, metrics = fit(cfg)
+        try:
+            runner, metrics = fit(cfg)
+        except Terminated:
+            # Its advice is to add --resume, which isn't needed here.
+            raise Terminated from None
         if metrics.latest is None:
             # All epochs were done, and the end was not written.
             runner.val_loop.run()

@@ -162,3 +162,10 @@ def test_ssd300():
     extra = [1024, 256, 512, 128, 256, 128, 256, 128, 256]
     added = sum(aw(c1, c2) for line in (widths, extra) for c1, c2 in pairwise(line))
     assert parameters("aw/ssd300-vgg16_aw-neck-aw_voc") - parameters("aw/ssd300-vgg16_plain_voc") == added
+    # SE and CBAM have two linear layers with biases on each of the six maps, CBAM a 7x7 kernel as well.
+    maps = [512, 1024, 512, 256, 256, 256]
+    se = sum(2 * c * (c // 16) + c // 16 + c for c in maps)
+    for kind, more in (("se", se), ("cbam", se + 6 * (2 * 49 + 2))):
+        for base, name in (("plain", f"neck-{kind}"), ("aw-neck-aw", f"aw-neck-aw-{kind}")):
+            found = parameters(f"aw/ssd300-vgg16_{name}_voc") - parameters(f"aw/ssd300-vgg16_{base}_voc")
+            assert found == more

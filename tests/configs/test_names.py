@@ -10,8 +10,8 @@ import pytest
 from attn_mm.utils.config_names import CONFIGS
 
 NAMES = [path for path in CONFIGS.rglob("*.py") if "_base_" not in path.parts and path.parent != CONFIGS]
-DATA = {"cifar10", "cifar100", "coco", "coco2014", "cub", "dogs", "in1k", "in1k-200", "kinetics400"}
-DATA |= {"svhn", "voc", "voc12aug"}
+DATA = {"cifar10", "cifar10-yuv", "cifar100", "coco", "coco2014", "cub", "dogs", "in1k", "in1k-200"}
+DATA |= {"kinetics400", "svhn", "voc", "voc12aug"}
 SCHEDULE = re.compile(r"\d+e|asl|pretrained|trained-norms")
 
 

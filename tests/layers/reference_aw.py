@@ -79,8 +79,11 @@ def pad(x, before, after, mode):
     return x
 
 
-def aw_conv(image, params, norms, ratios, stride, padding, dilation, groups, mode):
-    """Eq. 5 for every sample; stride, dilation and padding are tuples, padding may be 'same' or 'valid'."""
+def aw_conv(image, params, norms, ratios, stride, padding, dilation, groups, mode, identity=True):
+    """Eq. 5 for every sample, or its second term alone.
+
+    Stride, dilation and padding are tuples, padding may be 'same' or 'valid'.
+    """
     kernel = params["weight"]
     a = attention(image, params, norms, kernel.shape, ratios)
     if padding == "same":
@@ -91,7 +94,15 @@ def aw_conv(image, params, norms, ratios, stride, padding, dilation, groups, mod
     padded = pad(image, before, after, mode)
     conv = {4: F.conv2d, 5: F.conv3d}[image.dim()]
     samples = [
-        conv(padded[n : n + 1], kernel + a[n] * kernel, params.get("bias"), stride, 0, dilation, groups)
+        conv(
+            padded[n : n + 1],
+            (kernel if identity else 0) + a[n] * kernel,
+            params.get("bias"),
+            stride,
+            0,
+            dilation,
+            groups,
+        )
         for n in range(len(image))
     ]
     return torch.cat(samples)

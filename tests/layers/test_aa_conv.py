@@ -96,6 +96,14 @@ def test_relative_positions_follow_a_shift_and_no_positions_follow_any_order():
     assert (aware(shuffled) - expected).abs().max() > 1e-3
 
 
+def test_keys_have_a_least_number_of_channels_a_head():
+    """The text of the AW paper: "a minimum of 20 dimensions per head for the keys"."""
+    for dk, least, expected in ((16, 1, 16), (16, 2, 16), (16, 20, 160), (0.2, 20, 160), (0.9, 2, 56)):
+        layer = AAConv2d(4, 64, 3, padding=1, shape=7, dk=dk, dv=8, heads=8, min_key_channels=least)
+        assert (layer.dk, layer.dv) == (expected, 8)
+        assert layer(torch.zeros(1, 4, 7, 7)).shape == (1, 64, 7, 7)
+
+
 @pytest.mark.parametrize(
     "c_out, dk, dv, heads, widths",
     [
@@ -190,6 +198,7 @@ def test_used_twice_it_gets_both_gradients(layer, x):
         (dict(dk=7), "dk must be a positive multiple of 2 heads, got 7"),
         (dict(dv=0), "dv must be a positive multiple of 2 heads, got 0"),
         (dict(dk=1.5), "dk as a ratio must be between 0 and 1, got 1.5"),
+        (dict(min_key_channels=0), "min_key_channels must be a positive whole number, got 0"),
         (dict(dv=12), "dv = 12 must be less than out_channels = 12"),
         (dict(padding=0), "'same' padding or the same kernel"),
         (dict(qkv_kernel_size=2), "'same' padding or the same kernel"),

@@ -57,6 +57,7 @@ def expected(layer, x):
     ratios = shape[1] // attention.values[1], shape[0] // attention.values[0]
     ratios = *ratios, shape[2] // attention.pooled[0]
     conv = layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode
+    conv = *conv, attention.identity
     return reference_aw.aw_conv(x, params, norms, ratios, *conv), params, norms
 
 
@@ -125,6 +126,10 @@ CONVS = [
     dict(padding=1, reduce_hw=3, reduce_c1=2),
     dict(kernel_size=1, reduce_c1=2),
     dict(reduction=16),
+    dict(padding=1, identity=False),
+    dict(kernel_size=1, identity=False, bias=False),
+    dict(padding=1, groups=2, reduce_c1=1, identity=False),
+    dict(kernel_size=4, padding=1, reduce_hw=2, reduce_c2=2, identity=False),
 ]
 
 
@@ -180,7 +185,13 @@ STRIDE_1 = [
     dict(padding="same", padding_mode="circular", dilation=2),
     dict(padding=1, dilation=4),
 ]
+ALONE = [
+    *[(form, dict(padding=1, identity=False)) for form in ("grouped", "matmul", "loop", "taps", "shift")],
+    ("scale", dict(kernel_size=1, identity=False)),
+    ("loop", dict(dims=3, padding=1, identity=False)),
+]
 FORM_CASES = [
+    *ALONE,
     *[(form, options) for form in ("grouped", "matmul", "loop") for options in [*ANY, WITHOUT_C1[-1]]],
     *[("taps", options) for options in WITHOUT_C1],
     *[("shift", options) for options in STRIDE_1],
@@ -224,6 +235,23 @@ def plain_conv(layer):
     )
     conv.weight, conv.bias = layer.weight, layer.bias
     return conv
+
+
+def test_the_attention_alone_is_an_option(force):
+    """A * K without K: what it records, what an open gate does, and what it refuses."""
+    assert {form for form, _ in ALONE} == set(FORMS) - {"fused"}
+    for identity, kind, neutral in ((True, aw_conv.FACTORS, 0.0), (False, aw_conv.FACTORS_ALONE, 1.0)):
+        layer, x = build(padding=1, identity=identity).eval(), image()
+        a = layer.attention(x)
+        _, (recorded,) = layer.recorded(layer, x)
+        assert recorded.kind is kind and torch.equal(recorded.values, a + identity)
+        assert kind.bounds[0] <= recorded.values.min() and recorded.values.max() <= kind.bounds[1]
+        opened = layer.attention.opened(layer.attention, x)
+        assert torch.equal(opened, torch.full_like(a, neutral))
+        layer.attention.register_forward_hook(lambda *_, opened=opened: opened)
+        torch.testing.assert_close(layer(x), plain_conv(layer)(x), **TOLERANCE)
+    with pytest.raises(ValueError, match="identity must be True or False, got 1"):
+        AWConv2d(4, 4, 3, identity=1)
 
 
 @pytest.mark.parametrize("wanted", ["x", "weight", "bias", "attention.conv2.weight"])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
+from attn_mm.describe.counting import weightless
 from attn_mm.describe.without_attention import without_attention
 from attn_mm.errors import ConfigError
 from attn_mm.utils.config import load_config, model_part
@@ -116,3 +117,27 @@ def test_heads_of_every_kind(config, name, graft):
     with DefaultScope.overwrite_default_scope(scope):
         built = MODELS.build(dict(type="attn_mm.AttnHead", head=head, grafts=[graft]))
     assert built.attn_mm.modules
+
+
+def test_a_neck_whose_class_does_not_tell_its_input():
+    """SSD's keeps no ``in_channels``, and makes a weight by itself where weights are left out."""
+    config = dict(
+        type="SSDNeck",
+        in_channels=(8, 16),
+        out_channels=(8, 16, 12, 4),
+        level_strides=(2, 1),
+        level_paddings=(1, 0),
+    )
+    graft = dict(type="attn_mm.SE", outputs="all", reduction=2)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        plain = MODELS.build(config)
+        neck = MODELS.build(dict(type="attn_mm.AttnNeck", neck=config, grafts=[graft]))
+        with weightless():
+            light = MODELS.build(dict(type="attn_mm.AttnNeck", neck=config, grafts=[graft]))
+    assert all(p.is_meta for n, p in light.named_parameters() if n.startswith("attn_outputs"))
+    neck.load_state_dict(plain.state_dict(), strict=False)
+    x = torch.randn(2, 8, 20, 20), torch.randn(2, 16, 10, 10)
+    maps, gated = plain(x), neck(x)
+    assert [m.shape[1] for m in gated] == [8, 16, 12, 4]
+    for place, (before, after) in enumerate(zip(maps, gated)):
+        assert torch.allclose(after, neck.attn_outputs[str(place)](before)) and not torch.equal(after, before)

@@ -64,6 +64,14 @@ def test_every_result_is_in_a_table(folder):
     assert not content.paper or all(entry.results for entry in content.entries)
 
 
+def test_accuracies_of_networks_with_steps_name_their_protocol():
+    results = [(e.name, r) for e in read_metafile("td").entries for r in e.results if r.where == "table 1"]
+    printed = [(name, result) for name, result in results if result.metrics]
+    assert len(printed) == 28, "14 networks on ImageNet V1 and V2"
+    for name, result in printed:
+        assert result.steps == ("any" if "_td-" in name else ""), name
+
+
 def test_digits_stay_as_printed():
     (entry,) = (entry for entry in read_metafile("tam").entries if entry.name == "r50_cbam_300e_cifar10")
     assert entry.results[0].metrics == {"Top 1 Error": "4.80"}

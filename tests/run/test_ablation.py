@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import socket
 import statistics
@@ -13,7 +14,7 @@ import small
 import torch
 from mmengine.config import Config
 
-from attn_mm.errors import UserError
+from attn_mm.errors import Terminated, UserError
 from attn_mm.papers import ablate as command
 from attn_mm.papers.presets import PRESETS
 from attn_mm.run import ablation, series, train
@@ -86,7 +87,8 @@ def done(root, path):
     """The folder of an ablation of three networks with two seeds, and its record."""
     out = root / "ablation"
     with pytest.MonkeyPatch.context() as patch:
-        # As in conftest, whose fixture comes after this one.
+        # As in conftest, whose fixtures come after this one.
+        gc.freeze()
         patch.setattr("mmengine.runner.runner.collect_env", dict)
         patch.setattr("mmengine.config.config.FormatCode", lambda text, **_: (text, False))
         command.main([path, *VARY, "--work-dir", str(out)])
@@ -169,6 +171,45 @@ def test_an_ablation_keeps_what_is_finished(path, done, monkeypatch, capsys):
     (out / "config.py").write_text(about)
     assert "--metric x is unknown; the validation has accuracy/top1, " in complaint("--metric", "x")
     assert len(trained) == 3
+
+
+def test_an_unfinished_run_continues_where_it_stopped(path, root, done, monkeypatch):
+    fit, epochs = series.fit, []
+
+    def stop(cfg):
+        cfg.train_cfg.max_epochs = 1
+        fit(cfg)
+        raise Terminated
+
+    def go_on(cfg):
+        epochs.append(torch.load(cfg.load_from, weights_only=False)["meta"]["epoch"])
+        return fit(cfg)
+
+    arguments = [path, "--seeds", "1", "--work-dir", str(root / "stopped")]
+    monkeypatch.setattr(series, "fit", stop)
+    with pytest.raises(SystemExit, match="143"):
+        train.main(arguments)
+    monkeypatch.setattr(series, "fit", go_on)
+    train.main(arguments)
+    ours, whole = root / "stopped" / "seed1", done[0] / "TD.distance=1" / "seed1"
+    assert epochs == [1] and results(ours) == results(whole)
+    weights, twin = (
+        torch.load(folder / "epoch_2.pth", weights_only=False)["state_dict"] for folder in (ours, whole)
+    )
+    assert all(torch.equal(weights[key], twin[key]) for key in twin)
+
+
+def test_a_stopped_study_says_how_to_continue(path, tmp_path, monkeypatch, capsys):
+    def stop(cfg):
+        raise Terminated("saved interrupted.pth; repeat the command with --resume to continue")
+
+    monkeypatch.setattr(series, "fit", stop)
+    with pytest.raises(SystemExit, match="143"):
+        command.main([path, "--vary", "TD.steps=2", "--work-dir", str(tmp_path / "a")])
+    with pytest.raises(SystemExit, match="143"):
+        train.main([path, "--seeds", "0", "--work-dir", str(tmp_path / "b")])
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("terminated")]
+    assert said == ["terminated: repeat the command to continue where it stopped"] * 2
 
 
 @pytest.mark.parametrize(

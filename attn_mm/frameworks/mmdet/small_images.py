@@ -62,7 +62,8 @@ def _fit_ssd(model: ConfigDict, size: int) -> None:
     """Drop the levels that small images have no room for, and scale the other levels' anchors."""
     from mmdet.registry import TASK_UTILS
 
-    neck, head = model.neck, model.bbox_head
+    # attn_mm.AttnNeck has the neck inside.
+    neck, head = model.neck.get("neck", model.neck), model.bbox_head
     original = TASK_UTILS.build(dict(head.anchor_generator, _scope_="mmdet"))
     maps = [math.ceil(size / stride) for stride, _ in original.strides[: len(neck.in_channels)]]
     for stride, padding in zip(neck.level_strides, neck.level_paddings, strict=True):

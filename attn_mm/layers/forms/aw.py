@@ -2,8 +2,8 @@
 
 Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
 (https://arxiv.org/abs/2108.08205), eq. 5: sample n is convolved with ``weight * s[n]``, where
-``s = 1 + A``. All forms give the same result; they differ in cost and in where they
-can be used. If ``s`` is the same for all input channels, it can multiply the output of
+``s = 1 + A``, or ``s = A`` without the identity. All forms give the same result; they differ in cost
+and in where they can be used. If ``s`` is the same for all input channels, it can multiply the output of
 each kernel position instead, so that no weights per sample are needed.
 
 Shapes, for images (videos have one more dimension everywhere)::

@@ -31,6 +31,7 @@ def aw_conv(
     reduce_c2: int = 1,
     reduce_hw: int = 1,
     start: float = 0.5,
+    identity: bool = True,
 ) -> list[nn.Module]:
     """Turn convolutions into AW-convolutions that keep their weights and names.
 
@@ -44,19 +45,23 @@ def aw_conv(
         reduction, reduce_c1, reduce_c2, reduce_hw: see :class:`attn_mm.layers.AWConv2d`.
         start: typical initial value of the attention. The paper's 1/2 multiplies pretrained
             weights by 3/2. A value near 0 keeps their scale: use that for a network without norms, or
-            with frozen statistics.
+            with frozen statistics. Without ``identity``, a value near 1 keeps it.
+        identity: whether the weights are K + A * K, the paper's choice, or A * K alone.
 
     Returns:
         The new modules.
 
     Raises:
-        ValueError: there is no such convolution, or ``start`` is not between 0 and 1.
+        ValueError: there is no such convolution, ``start`` is not between 0 and 1, or ``identity`` is neither
+            True nor False.
         TypeError: a selected convolution is not a plain torch one (deformable, factorised, AW).
         ValueError: a selected convolution doesn't run by itself.
     """
     if not isinstance(start, float) or not 0 < start < 1:
         raise ValueError(f"start must be a float between 0 and 1, got {start!r}")
-    ratios = dict(reduction=reduction, reduce_c1=reduce_c1, reduce_c2=reduce_c2, reduce_hw=reduce_hw)
+    ratios: dict[str, Any] = dict(
+        reduction=reduction, reduce_c1=reduce_c1, reduce_c2=reduce_c2, reduce_hw=reduce_hw, identity=identity
+    )
     names = {module: name for name, module in backbone.named_modules()}
     selected = select_convs(backbone, convs, stages, blocks)
     _check_run(backbone, {names[conv]: conv for conv in selected})
