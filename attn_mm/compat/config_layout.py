@@ -7,12 +7,12 @@ dumps or saves it: five times at a run's start and again with every checkpoint, 
 from __future__ import annotations
 
 from functools import wraps
-from types import ModuleType
+from typing import Any
 
 from attn_mm.compat.lazy import after_import
 
 
-def _remember(module: ModuleType) -> None:
+def _remember(module: Any) -> None:
     plain = module.FormatCode
     last: dict[tuple[str, str], tuple] = {}
 
