@@ -8,12 +8,12 @@ import io
 import os
 import os.path as osp
 import pickle
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeGuard
+
+from attn_mm.sigterm import handling_sigterm
 
 EXIT_STATUS = 2
 
@@ -66,19 +66,6 @@ class Terminated(BaseException):
 
 _STOPS = {KeyboardInterrupt: ("interrupted", 130), Terminated: ("terminated", 143)}
 """What a command says and its exit status when it is stopped, as a shell has them."""
-
-
-@contextmanager
-def handling_sigterm(handler: Callable) -> Iterator[None]:
-    """In this context ``handler`` handles SIGTERM; outside the main thread, which can't, nothing changes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _terminate(*_) -> None:

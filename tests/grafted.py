@@ -60,6 +60,15 @@ ONE_OF_EACH = [
     ("mmaction.ResNet", 18),
     ("mmaction.ResNet3d", 18),
 ]
+ONE_OF_EACH_KIND = [
+    *ONE_OF_EACH,
+    ("mmpretrain.ResNet_CIFAR", 18),
+    ("attn_mm.WideResNet", 10),
+    ("mmaction.ResNet2Plus1d", 18),
+    ("mmpretrain.MobileNetV2", None),
+    ("mmpretrain.MobileNetV3", "small"),
+]
+"""With the other stems, and the mobile blocks."""
 GRAFTS = {
     "SE": [dict(type="attn_mm.SE")],
     "CBAM": [dict(type="attn_mm.CBAM")],

@@ -40,7 +40,7 @@ pytest.importorskip("mmpose")
 pytest.importorskip("mmpretrain")
 
 # Examples of a run that builds data sets, and of one that only reads a file.
-SLOW, FAST = 20, 50
+SLOW, FAST = 12, 50
 thin_and_whole = pytest.mark.parametrize("times", [1, pytest.param(80, marks=pytest.mark.whole)])
 
 numbers = st.one_of(

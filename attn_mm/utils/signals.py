@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from attn_mm.errors import handling_sigterm
+from attn_mm.sigterm import handling_sigterm, leave_sigterm_to_parent
 
 
 class StopRequest:
@@ -36,9 +33,7 @@ def stop_request() -> Iterator[StopRequest]:
 
 
 def init_worker(worker: int, init: Callable[[int], None] | None = None) -> None:
-    """Let a process that loads data ignore SIGTERM, unless its parent sends it.
-
-    Slurm signals every process of a job. If the loading processes ended at once, the training could not save.
+    """Let a process that loads data ignore SIGTERM, unless its parent sends it, however it was started.
 
     Args:
         worker: number of the loading process, as torch's ``worker_init_fn`` gets it.
@@ -46,13 +41,4 @@ def init_worker(worker: int, init: Callable[[int], None] | None = None) -> None:
     """
     if init is not None:
         init(worker)
-    # Not every system can say who sent a signal.
-    if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
-        pass
-    os._exit(0)
+    leave_sigterm_to_parent()

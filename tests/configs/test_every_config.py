@@ -56,27 +56,26 @@ def without(node, names):
     return node
 
 
-def taken_apart(model) -> tuple[dict, list]:
-    """A network without its attention, and its attention with the kind of block that it is in."""
+def taken_apart(model) -> tuple[dict, list[str]]:
+    """A network without its attention, and the kinds of its attention."""
     attention, backbone = [], model.backbone
     while "backbone" in backbone:
-        attention.append(without(backbone, ("backbone",)))
+        attention += [node["type"] for node in walk(without(backbone, ("backbone",))) if "type" in node]
         backbone = backbone.backbone
-    kind = backbone.type if backbone.type.startswith("attn_mm.") else "3d" in backbone.type
-    return {**model, "backbone": backbone}, [body(attention), body(backbone).get("depth"), kind]
+    return {**model, "backbone": backbone}, sorted(attention)
 
 
 def parts(cfg) -> dict[str, object]:
     """What a step of training depends on, but for sizes: the network, its attention, how the data is read.
 
-    Every pair of a backbone and a graft is tests/models/test_attn_backbone.py's matter.
+    The options of a graft, on every backbone, are the matter of tests/models/test_attn_backbone.py.
     """
     network, attention = taken_apart(cfg.model)
     normalised = (cfg.get("data_preprocessor") or {}).get("type")
     data = [cfg.train_dataloader, cfg.test_dataloader, cfg.test_evaluator, normalised]
     return dict(
         network=[cfg.default_scope, body(network)],
-        attention=[cfg.default_scope, attention],
+        attention=attention,
         data=without(data, ("data_root", "ann_file", "batch_size", "num_workers")),
     )
 

@@ -82,7 +82,7 @@ def demo(config):
 
 
 # The demos of this package's own configs of these detectors are in test_every_config.
-OURS = ("mask_rcnn", "ssd_voc")
+OURS = ("faster_rcnn", "mask_rcnn", "retinanet", "ssd_voc")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import small
+from thinned import thinned
 
 from attn_mm.inference import make_bbox_file as bbox_file
 from attn_mm.run import test
@@ -105,7 +106,7 @@ def evaluate(root, boxes, tmp_path) -> tuple[dict, int]:
     return metrics, len(pickle.loads(found.read_bytes()))
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", thinned(DETECTORS, ["faster_rcnn"]))
 def test_mmpose_evaluates_with_the_file(name, detectors, root, tmp_path):
     boxes = make(detectors[name], tmp_path / "boxes.json")
     metrics, number = evaluate(root, tmp_path / "boxes.json", tmp_path)
@@ -121,7 +122,7 @@ def coco_pose(real_data, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("name", [*DETECTORS, "the real file"])
+@pytest.mark.parametrize("name", thinned([*DETECTORS, "the real file"], ["faster_rcnn", "the real file"]))
 def test_real_images(name, detectors, coco_pose, tmp_path):
     path = coco_pose / "images" / "test_coco_det_AP_H_56.json"
     if name in detectors:

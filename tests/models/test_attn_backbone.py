@@ -15,6 +15,7 @@ from grafted import (
     MOBILE_GRAFTS,
     MOBILE_NETS,
     ONE_OF_EACH,
+    ONE_OF_EACH_KIND,
     RESNETS,
     backward,
     build,
@@ -30,6 +31,7 @@ from grafted import (
 from layers import reference
 from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import load_checkpoint
+from thinned import thinned
 from torch import nn
 
 from attn_mm.describe import registered
@@ -53,7 +55,7 @@ EVERY_GRAFT = pytest.mark.parametrize(
 )
 REPLACE_SE = ("SE-slot", "TD", "TD-m3")
 EACH = pytest.mark.parametrize("backbone", ONE_OF_EACH, ids=name)
-EVERY = pytest.mark.parametrize("backbone", RESNETS + MOBILE_NETS, ids=name)
+EVERY = pytest.mark.parametrize("backbone", thinned(RESNETS + MOBILE_NETS, ONE_OF_EACH_KIND), ids=name)
 
 
 def grafted(backbone, graft, **options):
@@ -92,7 +94,7 @@ def test_learns_and_keeps_the_upstream_names(backbone, graft):
         )
 
 
-@pytest.mark.parametrize("graft", ["all", "TD-top-3-steps"])
+@pytest.mark.parametrize("graft", thinned(["all", "TD-top-3-steps"], ["all"]))
 @EACH
 def test_resumes_where_it_was_saved(backbone, graft, tmp_path):
     def train(net, optimizer, batches):
@@ -218,7 +220,7 @@ class TestFeedback:
             bottom = td.attention(bottom, out)
         return torch.relu(out + (x if block.downsample is None else block.downsample(x)))
 
-    @pytest.mark.parametrize("steps", [2, 3])
+    @pytest.mark.parametrize("steps", thinned([2, 3], [3]))
     @EACH
     def test_is_the_formula(self, backbone, steps):
         for distance in (1, 2, 3) if backbone[1] == BOTTLENECKS else (1, 2):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from grafted import GRAFTS, in_mode, outputs, shake
 from mmengine.registry import MODELS
+from thinned import thinned
 from torch import nn
 
 from attn_mm.errors import ConfigError
@@ -177,7 +178,7 @@ def test_layers_that_look_along_time(of_2d, of_3d):
 
 
 class TestWhatACheckpointGives:
-    @pytest.mark.parametrize("naming", ["torchvision", "mmpretrain", "mmaction"])
+    @pytest.mark.parametrize("naming", thinned(["torchvision", "mmpretrain", "mmaction"], ["mmaction"]))
     def test_by_whoever_names_it(self, naming, tmp_path, log):
         torchvision = pytest.importorskip("torchvision.models")
         source = shake(torchvision.resnet18(num_classes=3))

@@ -10,6 +10,7 @@ import torch
 from grafted import NARROW, THREE_STAGES, backward, in_mode, shake
 from layers import reference
 from mmengine.registry import MODELS
+from thinned import thinned
 from torch import nn
 
 from attn_mm.errors import ConfigError
@@ -64,7 +65,7 @@ def last(maps):
     return maps if isinstance(maps, torch.Tensor) else maps[-1]
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("training", thinned([True, False], [True]), ids=["train", "eval"])
 @EACH_BACKBONE
 def test_is_the_plain_backbone_on_every_size_with_statistics_of_its_own(backbone, training):
     net = in_mode(shake(build(backbone)).double(), training)
@@ -132,7 +133,7 @@ def test_frozen_stages_and_norm_eval_hold(kind, norm_eval):
         assert changed.tolist() == [not kept] * 3, name
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("training", thinned([True, False], [True]), ids=["train", "eval"])
 @EACH_BACKBONE
 def test_with_cp_changes_nothing_but_memory(backbone, training):
     if backbone[0] == "mmaction.ResNet":

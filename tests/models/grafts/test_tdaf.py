@@ -14,6 +14,7 @@ from layers import reference
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import load_checkpoint
+from thinned import thinned
 from torch import nn
 
 from attn_mm.errors import ConfigError
@@ -192,12 +193,12 @@ class TestIsTheRecursionOverTheUpstreamLayers:
             torch.testing.assert_close(norm.running_var, torch.stack(var), **TOLERANCE)
             assert norm.num_batches_tracked.tolist() == batches, name
 
-    @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+    @pytest.mark.parametrize("training", thinned([True, False], [True]), ids=["train", "eval"])
     @ALL_BACKBONES
     def test_three_flows(self, backbone, training):
         self.assert_same_run(backbone, training)
 
-    @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+    @pytest.mark.parametrize("training", thinned([True, False], [True]), ids=["train", "eval"])
     @pytest.mark.parametrize(
         "backbone, frames",
         [
@@ -486,8 +487,8 @@ class TestCompilers:
     @pytest.mark.parametrize(
         "framework, training",
         [
-            ("mmdet", True),
             ("mmdet", False),
+            pytest.param("mmdet", True, marks=pytest.mark.whole),
             *(pytest.param(other, True, marks=pytest.mark.whole) for other in ("mmpose", "mmpretrain")),
         ],
     )

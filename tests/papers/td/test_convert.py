@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from published import parameters_of
+from thinned import thinned
 from torch import nn
 
 from attn_mm.papers.td.convert import describe, main
@@ -190,7 +191,7 @@ def small(tmp_path):
     return state, convert
 
 
-@pytest.mark.parametrize("framework", ["mmdet", "mmpose", "mmpretrain"])
+@pytest.mark.parametrize("framework", thinned(["mmdet", "mmpose", "mmpretrain"], ["mmdet"]))
 @pytest.mark.parametrize("name", NETS)
 def test_the_grafted_backbone_computes_what_the_authors_network_does(name, framework, tmp_path, capsys):
     pytest.importorskip(framework)
