@@ -31,7 +31,13 @@ from attn_mm.datasets.checks.classes import (
 )
 from attn_mm.datasets.checks.image_files import Sizes, check_images
 from attn_mm.datasets.checks.label_maps import watch_label_maps
-from attn_mm.datasets.checks.labels import check_files, check_labels, image_sizes, keypoint_names
+from attn_mm.datasets.checks.labels import (
+    check_class_labels,
+    check_files,
+    check_labels,
+    image_sizes,
+    keypoint_names,
+)
 from attn_mm.datasets.checks.skipped_files import StandIns, WithoutStandIns
 from attn_mm.datasets.checks.unreadable import (
     KINDS,
@@ -142,6 +148,7 @@ class Watch:
             check_heads(self._model, dataset)
             for source in _sources(dataset):
                 check_action_labels(self._model, source)
+                check_class_labels(self._model, source)
         if self._first is None:
             self._first = dataset
         check_same_classes(self._first, dataset)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
+from torch import nn
 
 from attn_mm.datasets.checks.annotations import (
     Reader,
@@ -112,6 +113,19 @@ def check_labels(dataset: BaseDataset) -> None:
         check(dataset, BaseDataset.get_data_info(dataset, index))
 
 
+def check_class_labels(model: nn.Module, dataset: BaseDataset) -> None:
+    """Check the labels of a classifier's data set by :func:`check_image_labels`; others pass.
+
+    One below 0 or beyond the classes always counts as an error in a test, and ends a training halfway.
+    """
+    number = getattr(getattr(getattr(model, "module", model), "head", None), "num_classes", None)
+    if isinstance(number, int) and len(dataset):
+        label = BaseDataset.get_data_info(dataset, 0).get("gt_label")
+        # Of several tasks it is a dict, of mixed images shares.
+        if label is not None and (not np.size(label) or np.asarray(label).dtype.kind == "i"):
+            check_image_labels(dataset, number)
+
+
 def check_image_labels(dataset: BaseDataset, number: int) -> None:
     """Check that each image of a classification set has a label below ``number``.
 
@@ -120,9 +134,11 @@ def check_image_labels(dataset: BaseDataset, number: int) -> None:
     """
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
-        image = info.get("img_path", f"image {index} of the test set")
+        if type(info.get("gt_label")) is int and 0 <= info["gt_label"] < number:
+            continue
+        image = info.get("img_path", f"image {index} of {type(dataset).__name__}")
         if info.get("gt_label") is None:
-            raise UserError(f"{image} has no label: the test set needs a class for each image")
+            raise UserError(f"{image} has no label: the set needs a class for each image")
         for label in np.ravel(info["gt_label"]).tolist():
             if label not in range(number):
                 raise UserError(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import msgspec
 import numpy as np
 import pytest
 import small
+import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
@@ -236,6 +239,38 @@ def test_a_classifiers_number_of_classes(tmp_path):
     said = r"model.head.num_classes is 1000, but .* has 2 classes \(apple, pear\)"
     with pytest.raises(UserError, match=said):
         check_heads(built(cfg), dataset)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines", "said"),
+    [
+        ("CustomDataset", ["a.png 0", "b.png 1"], None),
+        ("CustomDataset", ["a.png 0", "b.png 2"], r"b.png has the label 2, but the labels of 2 classes"),
+        ("CustomDataset", ["a.png -1", "b.png 1"], r"a.png has the label -1"),
+        ("MultiLabelDataset", [[], [0, 1]], None),
+        ("MultiLabelDataset", [[0], [0, 2]], r"b.png has the label 2"),
+    ],
+)
+def test_labels_that_a_classifier_cannot_predict(tmp_path, kind, lines, said):
+    pytest.importorskip("mmpretrain")
+    path = tmp_path / "list.json"
+    if kind == "CustomDataset":
+        path.write_text("\n".join(lines))
+    else:
+        data = [dict(img_path=f"{name}.png", gt_label=labels) for name, labels in zip("ab", lines)]
+        path.write_text(json.dumps(dict(metainfo={}, data_list=data)))
+    for name in "ab":
+        (tmp_path / f"{name}.png").touch()
+    node = dict(type=kind, ann_file=str(path), data_root=str(tmp_path), metainfo=dict(classes=("x", "y")))
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        dataset = DATASETS.build(node)
+    model = torch.nn.Module()
+    model.head = SimpleNamespace(num_classes=2)
+    if said is None:
+        Watch(Config(), model).look_at(dataset)
+    else:
+        with pytest.raises(UserError, match=said):
+            Watch(Config(), model).look_at(dataset)
 
 
 def test_folders_that_one_split_lacks(tmp_path):
