@@ -9,8 +9,9 @@ from typing import Literal
 
 from mmpretrain.datasets.base_dataset import BaseDataset
 
+from attn_mm.datasets.checks.text_lines import read_lines
 from attn_mm.datasets.folders import labelled_files
-from attn_mm.errors import UnreadableFile, UserError
+from attn_mm.errors import UserError
 from attn_mm.registry import DATASETS
 
 _LINE = re.compile(r"(n\d{8})(?:\s+(.*))?")
@@ -31,7 +32,7 @@ class ImageNetSubset(BaseDataset):
 
     Raises:
         UserError: if ``class_file`` is missing, a line is no id, an id is repeated, or the folder of a class
-            is missing.
+            is missing or has no image.
         ValueError: if ``split`` is unknown.
     """
 
@@ -55,7 +56,12 @@ class ImageNetSubset(BaseDataset):
                 raise UserError(
                     f"{self.folder} has no folder {name}: ImageNetSubset needs a folder of images per class"
                 )
-        return labelled_files(self.folder, {name: label for label, name in enumerate(self.classes)})
+        infos = labelled_files(self.folder, {name: label for label, name in enumerate(self.classes)})
+        shown = {info["gt_label"] for info in infos}
+        for label, name in enumerate(self.classes):
+            if label not in shown:
+                raise UserError(f"{self.folder / name} contains no image: add some, or leave the class out")
+        return infos
 
 
 def read_class_file(path: Path) -> dict[str, str]:
@@ -63,16 +69,12 @@ def read_class_file(path: Path) -> dict[str, str]:
 
     A class without a name, or whose name another one has, too, is called by its id.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
+    if not path.exists():
         raise UserError(
             f"{path} is missing: list the WordNet ids of the classes in it, one per line (docs/data.md)"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableFile.after(error, str(path), "a list of classes") from error
+        )
     found: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(str(path)), start=1):
         if not line.strip():
             continue
         match = _LINE.fullmatch(line.strip())

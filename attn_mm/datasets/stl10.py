@@ -100,7 +100,7 @@ class STL10ForCIFAR10(STL10):
 
     Raises:
         UserError: see :class:`STL10`.
-        ValueError: if ``split`` or ``match`` is unknown.
+        ValueError: if ``split`` or ``match`` is unknown, or ``size`` isn't positive.
     """
 
     METAINFO: ClassVar[dict] = {"classes": CIFAR10_CATEGORIES}
@@ -115,6 +115,8 @@ class STL10ForCIFAR10(STL10):
     ) -> None:
         if match not in ("name", "position"):
             raise ValueError(f"match must be 'name' or 'position', got {match!r}")
+        if type(size) is not int or size < 1:
+            raise ValueError(f"size must be a positive whole number, got {size!r}")
         self.match, self.size = match, size
         super().__init__(data_root, split, **dataset)
 

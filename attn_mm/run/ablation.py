@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,16 @@ from attn_mm.describe.counting import count_parameters
 from attn_mm.describe.without_attention import without_attention
 from attn_mm.errors import UserError
 from attn_mm.run.launch import join_processes
-from attn_mm.run.series import check_same, finished_metrics, mean_and_std, summary, with_seed
+from attn_mm.run.series import (
+    check_comparable,
+    check_same,
+    finished_metrics,
+    mean_and_std,
+    summaries,
+    with_seed,
+)
 from attn_mm.run.training import check_training
-from attn_mm.run.vary import Option, with_values
+from attn_mm.run.vary import Option, as_text, with_values
 from attn_mm.utils.figures import pyplot, save
 from attn_mm.utils.files import write_atomically
 from attn_mm.utils.tables import markdown_table
@@ -29,7 +38,7 @@ PLAIN = "plain"
 NAME = "ablate"
 # A file system allows 255 bytes; the rest is for what a run adds.
 _LONGEST_NAME = 200
-_UNFIT = '/\\\0:*?"<>| '
+_UNFIT = re.compile(r"[^\w.,=()\[\]{}'+-]", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -42,16 +51,14 @@ class Variant:
     @property
     def name(self) -> str:
         """A name for tables, plots and folders."""
-        return "_".join(f"{option.name}={_text(value)}" for option, value in self.chosen) or PLAIN
+        return "_".join(f"{option.name}={as_text(value)}" for option, value in self.chosen) or PLAIN
 
     @property
     def folder(self) -> str:
-        """The name, as far as a file system takes it."""
-        return "".join("-" if letter in _UNFIT else letter for letter in self.name)[:_LONGEST_NAME]
-
-
-def _text(value: Any) -> str:
-    return str(value).replace(" ", "")
+        """The name; where a file system doesn't take it, what it takes of it and a hash."""
+        fit = _UNFIT.sub("-", self.name)[:_LONGEST_NAME]
+        known = sha256(self.name.encode(errors="surrogateescape")).hexdigest()[:8]
+        return fit if fit == self.name else f"{fit}-{known}"
 
 
 def variants(cfg: Config, options: Sequence[Option], plain: bool = False) -> list[Variant]:
@@ -63,8 +70,7 @@ def variants(cfg: Config, options: Sequence[Option], plain: bool = False) -> lis
         plain: whether the network without attention is the first.
 
     Raises:
-        UserError: ``plain``, and the network has no attention; an option is given twice; or two variants
-            can't have a folder each.
+        UserError: ``plain``, and the network has no attention; or an option is given twice.
     """
     paths = [path for option in options for path in option.paths]
     for option in options:
@@ -79,11 +85,6 @@ def variants(cfg: Config, options: Sequence[Option], plain: bool = False) -> lis
     for values in product(*(option.values for option in options)):
         chosen = tuple(zip(options, values))
         found.append(Variant(with_values(cfg, chosen), chosen))
-    folders: dict[str, Variant] = {}
-    for variant in found:
-        other = folders.setdefault(variant.folder, variant)
-        if other is not variant:
-            raise UserError(f"{other.name} and {variant.name} would have the same folder: vary one at a time")
     return found
 
 
@@ -113,6 +114,7 @@ def ablate(
         UserError: a variant can't be built, the folder has runs of another config, or the validation lacks
             the metric.
     """
+    check_comparable(cfg)
     sizes = [parameters(variant) for variant in chosen]
     # The first seed of all variants comes before the second of any.
     runs = [
@@ -123,7 +125,7 @@ def ablate(
     for _, _, run in runs:
         check_training(run)
     join_processes(cfg)
-    check_same(cfg, out)
+    check_same(cfg, out, [run for _, _, run in runs])
     found: dict[str, list[dict[str, float]]] = {variant.name: [] for variant in chosen}
     for place, (variant, seed, run) in enumerate(runs, start=1):
         print(f"{place} of {len(runs)}: {variant.name}, seed {seed}", file=sys.stderr)
@@ -148,9 +150,9 @@ def row(variant: Variant, size: int, runs: Sequence[dict[str, float]]) -> dict:
     """What is written of a variant: its options, parameters, and each metric over the seeds."""
     return {
         "name": variant.name,
-        "options": {option.name: _text(value) for option, value in variant.chosen},
+        "options": {option.name: as_text(value) for option, value in variant.chosen},
         "parameters": size,
-        "metrics": {name: summary([run[name] for run in runs]) for name in runs[0]},
+        "metrics": summaries(runs),
     }
 
 

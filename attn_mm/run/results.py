@@ -53,17 +53,21 @@ def write_results(runner: Runner, name: str, kept: KeepMetrics, **about) -> Path
     return path
 
 
+def numbers(metrics: dict) -> dict[str, float]:
+    """The metrics that are single numbers; some sets have lists by class, too."""
+    return {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
+
+
 def read_metrics(path: Path) -> dict[str, float]:
-    """Read the metrics from a file of :func:`write_results`; UserError if it is damaged or unreadable."""
+    """Read the :func:`numbers` from a file of :func:`write_results`; UserError if it has none."""
     check_regular(path)
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
-        if not (metrics and isinstance(metrics, dict)):
-            raise ValueError
-        if not all(isinstance(value, (int, float)) for value in metrics.values()):
+        found = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+        metrics = numbers(found) if isinstance(found, dict) else {}
+        if not metrics:
             raise ValueError
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is damaged: remove it and repeat the command") from error
     return metrics

@@ -13,7 +13,15 @@ from mmengine.dist import is_main_process
 from attn_mm.errors import UserError, resumable
 from attn_mm.run.launch import join_processes
 from attn_mm.run.options import RunOptions
-from attn_mm.run.series import check_same, finished_metrics, mean_and_std, summary, with_seed
+from attn_mm.run.series import (
+    check_comparable,
+    check_same,
+    finished_metrics,
+    mean_and_std,
+    summaries,
+    summary,
+    with_seed,
+)
 from attn_mm.run.training import check_training, open_training
 from attn_mm.utils.files import write_atomically
 from attn_mm.utils.tables import markdown_table
@@ -38,12 +46,13 @@ def train_seeds(config: str, options: RunOptions, seeds: Sequence[int], **change
     if "randomness.seed" in (options.cfg_options or {}):
         raise UserError("--cfg-options randomness.seed: --seeds sets it, leave it out")
     cfg = open_training(config, options, **changes)
+    check_comparable(cfg)
     runs = {seed: with_seed(cfg, seed, Path(cfg.work_dir, f"seed{seed}")) for seed in seeds}
     for run in runs.values():
         check_training(run)
     join_processes(cfg)
     with resumable():
-        check_same(cfg, Path(cfg.work_dir))
+        check_same(cfg, Path(cfg.work_dir), runs.values())
         found = []
         for place, (seed, run) in enumerate(runs.items(), start=1):
             print(f"{place} of {len(runs)}: seed {seed}", file=sys.stderr)
@@ -53,7 +62,7 @@ def train_seeds(config: str, options: RunOptions, seeds: Sequence[int], **change
 
 
 def _write(cfg: Config, seeds: list[int], found: list[dict[str, float]]) -> None:
-    metrics = {name: summary([one[name] for one in found]) for name in found[0]}
+    metrics = summaries(found)
     table = seeds_table(metrics, seeds)
     record = {"config": cfg.filename, "seeds": seeds, "metrics": metrics}
     target = Path(cfg.work_dir, _NAME)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from attn_mm.errors import Terminated, UserError
-from attn_mm.run.results import read_metrics, write_results
+from attn_mm.run.results import numbers, read_metrics, write_results
 from attn_mm.run.resume import resume_from
 from attn_mm.run.training import fit, sole_run
 from attn_mm.utils.config import load_config
@@ -22,26 +23,49 @@ _NAME = "config.py"
 _PLACES = ("work_dir", "launcher", "experiment_name")
 
 
-def check_same(cfg: Config, out: Path) -> None:
+def check_comparable(cfg: Config) -> None:
+    """Check that runs of a config start anew and end with a validation; UserError if they don't."""
+    if cfg.get("val_dataloader") is None:
+        raise UserError(f"{cfg.filename} has no val_dataloader: runs are compared by their validation")
+    if cfg.get("resume"):
+        raise UserError(
+            f"{cfg.filename} continues another run, so its seeds wouldn't differ: add --cfg-options "
+            "resume=False load_from=None"
+        )
+
+
+def check_same(cfg: Config, out: Path, runs: Iterable[Config]) -> None:
     """Write the config that the runs in a folder share, or compare it with the one that is there.
 
+    Args:
+        cfg: the shared config.
+        out: the folder.
+        runs: the configs of the runs, each with its work dir in the folder.
+
     Raises:
-        UserError: the folder has runs of another config, or its config can't be read or written.
+        UserError: the folder has runs of another or an unknown config, or its config can't be read or
+            written.
     """
     about = make_folder(out) / _NAME
     if about.exists():
         try:
             found = load_config(str(about))
         except UserError as error:
-            raise UserError(f"{error}; remove it, or name another --work-dir") from error
+            raise UserError(f"{error}; remove {out}, or name another --work-dir") from error
         own, theirs = _settings(cfg), _settings(found)
         if own != theirs:
             differing = min(key for key in own.keys() | theirs.keys() if own.get(key) != theirs.get(key))
             raise UserError(
-                f"{out} has runs with another {differing} in their config: remove it, or name another "
-                "--work-dir"
+                f"{out} has runs with another {differing} in their config: remove that folder, or name "
+                "another --work-dir"
             )
     elif is_main_process():
+        foreign = next((run.work_dir for run in runs if Path(run.work_dir).exists()), None)
+        if foreign:
+            raise UserError(
+                f"{foreign} may be a run of another config, because {about} is missing: remove that folder, "
+                "or name another --work-dir"
+            )
         write_atomically(about, cfg.pretty_text)
 
 
@@ -62,9 +86,9 @@ def with_seed(cfg: Config, seed: int, folder: Path) -> Config:
 
 
 def finished_metrics(cfg: Config) -> dict[str, float]:
-    """The metrics of a run's last validation; trains it, or continues it, if it isn't finished.
+    """The metrics of a run's last validation that are numbers; trains or continues an unfinished run.
 
-    The run's ``results.json`` says that it is.
+    The run's ``results.json`` says that it is finished.
     """
     results = Path(cfg.work_dir, "results.json")
     if results.exists():
@@ -82,14 +106,21 @@ def finished_metrics(cfg: Config) -> dict[str, float]:
             runner.val_loop.run()
         if runner.rank == 0:
             write_results(runner, results.name, metrics, epoch=runner.epoch, iteration=runner.iter)
-    assert metrics.latest is not None
-    return metrics.latest
+    return numbers(metrics.latest or {})
 
 
 def summary(values: Sequence[float]) -> dict:
     """Mean, sample standard deviation (None for one value) and values of a metric, by name."""
-    deviation = statistics.stdev(values) if len(values) > 1 else None
+    # Of values that are not finite, stdev fails.
+    finite = all(map(math.isfinite, values))
+    deviation = None if len(values) < 2 else statistics.stdev(values) if finite else math.nan
     return {"mean": statistics.fmean(values), "std": deviation, "values": list(values)}
+
+
+def summaries(runs: Sequence[dict[str, float]]) -> dict[str, dict]:
+    """The :func:`summary` of each metric that all runs have."""
+    names = [name for name in runs[0] if all(name in run for run in runs)]
+    return {name: summary([run[name] for run in runs]) for name in names}
 
 
 def mean_and_std(found: dict) -> str:

@@ -78,9 +78,12 @@ def _by_steps(cfg: Config, name: str, steps: str | None, tta: bool) -> str:
         raise UserError(
             f"--steps needs an mmpretrain classifier, and {name} is for {cfg.get('default_scope')}"
         )
-    if steps in ("confident", "any") and tta:
-        raise UserError(f"--steps {steps} evaluates one view of each image: use it without --tta")
-    return choose_steps(cfg, steps)
+    protocol = choose_steps(cfg, steps)
+    if protocol != "last" and tta:
+        raise UserError(
+            f"--steps {protocol} evaluates one view of each image: use it without --tta, or use --steps last"
+        )
+    return protocol
 
 
 def _predict_by_steps(runner: Runner, name: str, steps: str | None, protocol: str) -> str | None:

@@ -22,6 +22,14 @@ from attn_mm.models.layers import FOREIGN, PLUGINS
 from attn_mm.models.lazy import CLASSES
 from attn_mm.utils.config import type_name
 
+# The entries of a config that decide how a training ends; what else is there names parts of these, or is set
+# by the tool.
+_READ = (
+    *("auto_scale_lr", "compile", "custom_hooks", "data_preprocessor", "default_hooks", "default_scope"),
+    *("env_cfg", "find_unused_parameters", "load_from", "model", "model_wrapper_cfg", "optim_wrapper"),
+    *("param_scheduler", "runner_type", "sync_bn", "train_cfg", "train_dataloader"),
+    *("val_cfg", "val_dataloader", "val_evaluator"),
+)
 _CLOSED = {")": "(", "]": "[", "}": "{"}
 _QUOTES = "'\""
 
@@ -79,12 +87,27 @@ def _value(text: str) -> Any:
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
+    wrong = ValueError(f"{text!r} is no value: give numbers, words, or tuples such as (2,3)")
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         if not text or any(letter in text for letter in "()[]{}'\"="):
-            raise ValueError(f"{text!r} is no value: give numbers, words, or tuples such as (2,3)") from None
+            raise wrong from None
         return text
+    # Literals are also ..., 1j, b'' and sets.
+    if not isinstance(value, (int, float, str, tuple, list, dict)):
+        raise wrong
+    return value
+
+
+def as_text(value: Any) -> str:
+    """A value as ``--vary`` takes it: a text that would be read as another value gets quotes."""
+    if not isinstance(value, str):
+        return str(value).replace(" ", "")
+    try:
+        return value if split_vary(f"key={value}")[1] == (value,) else repr(value)
+    except ValueError:
+        return repr(value)
 
 
 class Options:
@@ -98,11 +121,12 @@ class Options:
         self._cfg = cfg
 
     @cached_property
-    def _full(self) -> set[tuple[str, ...]]:
+    def _full(self) -> dict[str, tuple[str, ...]]:
         """The paths of all options: those that the config sets, and those that the model's types have."""
-        paths = set(_paths(self._cfg._cfg_dict))
-        paths.update(path for found in self._short.values() for path in found)
-        return paths
+        paths = [path for path in _paths(self._cfg._cfg_dict) if path[0] in _READ]
+        paths += [path for found in self._short.values() for path in found]
+        # A key may have dots itself, such as one of an optimiser's custom_keys.
+        return {".".join(path): path for path in paths}
 
     @cached_property
     def _short(self) -> dict[tuple[str, str], list[tuple[str, ...]]]:
@@ -111,7 +135,7 @@ class Options:
         with MODELS.switch_scope_and_registry(self._cfg.get("default_scope")) as models:
             for path, node in _typed(self._cfg.model, ("model",)):
                 for name in dict.fromkeys([*node, *_accepted(node["type"], models)]):
-                    if name != "type" and not _is_part(node.get(name)):
+                    if name not in ("type", "_scope_") and not _is_part(node.get(name)):
                         found.setdefault((type_name(node), name), []).append((*path, name))
         return found
 
@@ -119,27 +143,29 @@ class Options:
         """Find an option by its full path, by ``TYPE.NAME``, or by ``NAME`` if one type has it.
 
         Raises:
-            UserError: there is no such option, it is the seed, or several types have it.
+            UserError: there is no such option, it is the seed, training doesn't read it, or several types
+                have it.
         """
         path = tuple(key.split("."))
         values = tuple(values)
         if path[0] == "randomness":
             raise UserError(f"--vary {key}: --seeds sets the seeds")
-        if path in self._full:
-            return Option(key, (path,), values)
+        if key in self._full:
+            return Option(key, (self._full[key],), values)
         if path in self._short:
-            return Option(key, tuple(self._short[path]), values)
+            return Option(key, tuple(self._short[path[0], path[1]]), values)
         kinds = [kind for kind, name in self._short if name == key]
         if len(kinds) > 1:
             named = ", ".join(f"{kind}.{key}" for kind in kinds)
             raise UserError(f"--vary {key}: several parts of the model have it, name one: {named}")
         if kinds:
             return Option(f"{kinds[0]}.{key}", tuple(self._short[kinds[0], key]), values)
-        raise UserError(f"--vary {key}: {self._cfg.filename} has no such option{self._nearest(key)}")
+        unread = path[0] in self._cfg and path[0] not in _READ
+        fault = f"training doesn't read {path[0]}" if unread else f"{self._cfg.filename} has no such option"
+        raise UserError(f"--vary {key}: {fault}{self._nearest(key)}")
 
     def _nearest(self, key: str) -> str:
-        full, short = map(".".join, self._full), map(".".join, self._short)
-        names = [*short, *full]
+        names = [*map(".".join, self._short), *self._full]
         # A wrong type's name must not hide the right option, nor a long path.
         ends = {name.rpartition(".")[2]: name for name in reversed(names)}
         near = difflib.get_close_matches(key, names, 3) or [

@@ -140,7 +140,11 @@ def test_a_subset_of_imagenet(tmp_path):
         with pytest.raises(UserError, match=message):
             build("ImageNetSubset", tmp_path)
     listed.write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match=r"classes\.txt can't be read as a list of classes"):
+    with pytest.raises(UserError, match=r"classes\.txt is not a text file in UTF-8"):
+        build("ImageNetSubset", tmp_path)
+    listed.write_text("n00000002\nn00000009\n")
+    (tmp_path / "train" / "n00000009").mkdir()
+    with pytest.raises(UserError, match="train/n00000009 contains no image"):
         build("ImageNetSubset", tmp_path)
     with pytest.raises(ValueError, match="split must be 'train' or 'val'"):
         build("ImageNetSubset", tmp_path, split="test")

@@ -123,6 +123,8 @@ def test_what_is_missing_or_damaged_is_told(binary, tmp_path):
         build("STL10", tmp_path, split="unlabeled")
     with pytest.raises(ValueError, match="match must be"):
         build("STL10ForCIFAR10", tmp_path, match="order")
+    with pytest.raises(ValueError, match="size must be a positive whole number, got 0"):
+        build("STL10ForCIFAR10", binary, size=0)
 
 
 @torch.no_grad()

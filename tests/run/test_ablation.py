@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import json
+import math
 import socket
 import statistics
 
@@ -55,6 +56,8 @@ def config(root, folder) -> Config:
     cfg.val_evaluator = cfg.test_evaluator = [
         dict(type="Accuracy", topk=(1,)),
         dict(type="SingleLabelMetric", items=("recall",)),
+        # A list, which has no mean and deviation.
+        dict(type="SingleLabelMetric", items=("precision",), average=None),
     ]
     cfg.train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=1)
     cfg.param_scheduler = []
@@ -156,8 +159,8 @@ def test_an_ablation_keeps_what_is_finished(path, done, monkeypatch, capsys):
             command.main([*arguments, *given])
         return capsys.readouterr().err.splitlines()[-1]
 
-    whole = (again / "results.json").read_text()
-    for damaged in (whole[:20], "[]", '{"metrics": {}}'):
+    whole, huge = (again / "results.json").read_text(), '{"metrics": {"a": 1%s}}' % ("0" * 400)
+    for damaged in (whole[:20], "[]", '{"metrics": {}}', '{"metrics": {"a": [1]}}', "[1]", huge):
         (again / "results.json").write_text(damaged)
         assert f"{again / 'results.json'} is damaged: remove it and repeat the command" in complaint()
     (again / "results.json").write_text(whole)
@@ -167,7 +170,7 @@ def test_an_ablation_keeps_what_is_finished(path, done, monkeypatch, capsys):
     about = (out / "config.py").read_text()
     (out / "config.py").write_text(about[: about.index("[") + 1])
     said = complaint()
-    assert "config.py can't be read" in said and "remove it, or name another --work-dir" in said
+    assert "config.py can't be read" in said and f"remove {out}, or name another --work-dir" in said
     (out / "config.py").write_text(about)
     assert "--metric x is unknown; the validation has accuracy/top1, " in complaint("--metric", "x")
     assert len(trained) == 3
@@ -221,7 +224,6 @@ def test_a_stopped_study_says_how_to_continue(path, tmp_path, monkeypatch, capsy
         (["--vary", "TD.mode=joint,upwards"], "TD.mode=upwards: the model of "),
         (["--vary", "TD.mode=top", "--vary", "mode=joint"], "--vary TD.mode is given twice"),
         (["--vary", "train_cfg.max_epochs=1,0"], "train_cfg.max_epochs is 0"),
-        (["--vary", "load_from=a/b,a-b"], "would have the same folder"),
         (["--vary", "TD.steps=2", "--data-root", "nowhere"], "--data-root nowhere is not a folder"),
     ],
 )
@@ -231,6 +233,41 @@ def test_mistakes_are_found_before_any_training(path, tmp_path, capsys, monkeypa
         command.main([path, *given, "--work-dir", str(tmp_path / "out")])
     assert said in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_every_network_has_a_folder_of_its_own(path):
+    cfg = load_config(path)
+    words = ("a/b", "a-b", "a:b", "x" * 300, "x" * 301, "é" * 150)
+    option = Options(cfg).find("load_from", (1, "1", None, "None", *words))
+    folders = [variant.folder for variant in ablation.variants(cfg, [option])]
+    assert len(set(folders)) == len(option.values)
+    assert all(len(name.encode()) < 220 and "/" not in name for name in folders)
+
+
+@pytest.mark.parametrize("tool", [["--seeds", "0"], ["--vary", "TD.steps=2"]])
+def test_runs_that_cannot_be_compared(tool, path, root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(series, "fit", None)
+    main = command.main if "--vary" in tool else train.main
+
+    def complaint(*given) -> str:
+        with pytest.raises(SystemExit, match="2"):
+            main([path, *tool, "--work-dir", str(tmp_path), "--cfg-options", "log_level=INFO", *given])
+        return capsys.readouterr().err.splitlines()[-1]
+
+    assert "td.py continues another run" in complaint("resume=True", "load_from=x.pth")
+    without = [f"val_{part}=None" for part in ("dataloader", "cfg", "evaluator")]
+    assert "td.py has no val_dataloader" in complaint(*without)
+    # A finished run, but of which config?
+    run = tmp_path / ("TD.steps=2/seed0" if "--vary" in tool else "seed0")
+    run.mkdir(parents=True)
+    (run / "results.json").write_text(json.dumps({"config": path, "metrics": {METRICS[0]: 99.0}}))
+    assert f"{run} may be a run of another config" in complaint()
+    assert not (tmp_path / "config.py").exists()
+
+
+def test_runs_share_the_metrics_that_all_have():
+    found = series.summaries([{"a": 1.0, "b": 2.0}, {"a": 3.0}, {"a": 5.0, "c": 1.0}])
+    assert found == {"a": {"mean": 3.0, "std": 2.0, "values": [1.0, 3.0, 5.0]}}
 
 
 @pytest.mark.parametrize(
@@ -296,6 +333,8 @@ def test_shares_have_four_decimals_and_one_value_no_deviation():
     assert series.mean_and_std(series.summary([0.5, 0.7])) == "0.6000 (0.1414)"
     assert series.mean_and_std(series.summary([94.0, 95.0, 96.0])) == "95.00 (1.00)"
     assert series.mean_and_std(series.summary([94.0])) == "94.00"
+    for undefined in (math.nan, math.inf):
+        assert series.mean_and_std(series.summary([undefined, 94.0])) == f"{undefined} (nan)"
 
 
 def test_an_ablation_of_a_launchers_processes(path, tmp_path, monkeypatch):
@@ -321,7 +360,7 @@ def test_the_first_process_alone_writes_the_shared_config(path, tmp_path, monkey
     cfg, out = load_config(path), tmp_path / "runs"
     for first in (False, True, True):
         monkeypatch.setattr(series, "is_main_process", lambda first=first: first)
-        series.check_same(cfg, out)
+        series.check_same(cfg, out, [])
         assert [path.name for path in out.iterdir()] == ["config.py"] * first
 
 

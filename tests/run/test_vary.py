@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config, ConfigDict
 
 from attn_mm.errors import UserError
-from attn_mm.run.vary import Options, split_vary, with_values
+from attn_mm.run.vary import Options, as_text, split_vary, with_values
 from attn_mm.utils.config import load_config
 
 pytest.importorskip("mmpretrain")
@@ -21,10 +21,14 @@ pytest.importorskip("mmpretrain")
         ("k=(0,),(1, 2),None", ((0,), (1, 2), None)),
         ("k=[(a)],1", None),
         ("k='a,b',c", ("a,b", "c")),
+        ("k='1','None',' a'", ("1", "None", " a")),
         ("k=[1,2]", ([1, 2],)),
         ("k=1,1.0,True,1", (1, 1.0, True)),
         ("k=a=b", None),
         ("k=dict(type='x')", None),
+        ("k=...", None),
+        ("k=1j", None),
+        ("k={1}", None),
         ("k=1,,2", None),
         ("k=", None),
         ("=1", None),
@@ -38,6 +42,8 @@ def test_values_are_literals_and_words(text, values):
     else:
         key, found = split_vary(text)
         assert key == "k" and list(map(repr, found)) == list(map(repr, values))
+        written = [split_vary(f"k={as_text(value)}")[1] for value in values]
+        assert [repr(value) for (value,) in written] == list(map(repr, values))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +74,16 @@ def test_options_are_found_by_type_name_or_path(cfg):
     assert found_paths(cfg, "ResNet_CIFAR.base_channels") == ["model.backbone.backbone.base_channels"]
     assert found_paths(cfg, "optim_wrapper.optimizer.lr") == ["optim_wrapper.optimizer.lr"]
     assert found_paths(cfg, f"{grafts}.3.distance") == [f"{grafts}.3.distance"]
-    assert found_paths(cfg, "train_pipeline.1.padding") == ["train_pipeline.1.padding"]
+    padding = "train_dataloader.dataset.pipeline.1.padding"
+    assert found_paths(cfg, padding) == [padding]
+
+
+def test_a_key_of_a_dict_may_have_dots():
+    cfg = load_config("configs/tam/r18_tam_300e_cifar10.py")
+    cfg.optim_wrapper.paramwise_cfg = dict(custom_keys={"backbone.layer1": dict(lr_mult=0.1)})
+    option = Options(cfg).find("optim_wrapper.paramwise_cfg.custom_keys.backbone.layer1.lr_mult")
+    changed = with_values(cfg, [(option, 0.5)])
+    assert changed.optim_wrapper.paramwise_cfg.custom_keys == {"backbone.layer1": dict(lr_mult=0.5)}
 
 
 def test_options_of_what_is_imported_late():
@@ -93,6 +108,12 @@ def test_options_of_what_is_imported_late():
         ("model.backbone", "has no such option"),
         ("model.backbone.grafts", "has no such option"),
         ("randomness.seed", "--seeds sets the seeds"),
+        # A name of the config file, whose value is elsewhere, too.
+        (
+            "train_pipeline.1.padding",
+            "training doesn't read train_pipeline; the nearest: train_dataloader.dataset.pipeline.1.padding",
+        ),
+        ("test_dataloader.batch_size", "training doesn't read test_dataloader; the nearest: "),
     ],
 )
 def test_a_wrong_key_is_told_with_the_nearest(cfg, key, said):

@@ -47,7 +47,7 @@ def contrast(nets: list[Net], options: ContrastOptions, out: Output) -> None:
     """Draw every net's attention and the activation-based maps of its backbone for every image.
 
     Raises:
-        UserError: no images are given, or a backbone returns no map.
+        UserError: no images are given, or see :func:`activation_maps`.
     """
     if not options.targets:
         raise UserError("give images, or folders of images, with --targets")
@@ -71,20 +71,25 @@ def maps_of(net: Net, path: Path, power: float) -> dict[str, np.ndarray]:
     inputs = net.inputs(net.look(path)[1])
     recorded = attention_of(net.model, MMPretrain().plain_forward(net.model), inputs)
     attention = [item.values for item in recorded if item.kind in (GATE, WEIGHTS)]
-    outputs = backbone_maps(net, inputs)
+    activation = activation_maps(net, inputs, power)
     found = {f"attention {place}": one[0, 0] for place, one in enumerate(attention, start=1)}
-    found |= {
-        f"activation {place}": activation_map(one, power)[0] for place, one in enumerate(outputs, start=1)
-    }
+    found |= {f"activation {place}": one[0] for place, one in enumerate(activation, start=1)}
     return {name: one.double().cpu().numpy() for name, one in found.items()}
 
 
 @torch.no_grad()
-def backbone_maps(net: Net, inputs: Tensor) -> list[Tensor]:
-    """The maps ``(N, C, H, W)`` that a net's backbone returns; UserError if there is none."""
-    found = [one for one in net.model.extract_feat(inputs, stage="backbone") if one.dim() == 4]
-    if not found:
+def activation_maps(net: Net, inputs: Tensor, power: float) -> list[Tensor]:
+    """The activation-based map ``(N, H, W)`` of each map that a net's backbone returns.
+
+    Raises:
+        UserError: the backbone returns no map, or the power is too large for its values.
+    """
+    outputs = [one for one in net.model.extract_feat(inputs, stage="backbone") if one.dim() == 4]
+    if not outputs:
         raise UserError(f"{net.name}: its backbone returns no map, so it has no activation-based map")
+    found = [activation_map(one, power) for one in outputs]
+    if not all(one.isfinite().all() for one in found):
+        raise UserError(f"--power {power:g}: the maps of {net.name} are not finite: give a smaller one")
     return found
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from attn_mm.datasets.checks.text_lines import read_lines
 from attn_mm.datasets.folders import labelled_files
 from attn_mm.datasets.media import IMAGE_SUFFIXES
 from attn_mm.errors import UserError
@@ -61,7 +62,8 @@ def read_image_set(folder: Path) -> ImageSet:
     ``ImageSplits`` or file names, such as ``applauding_001.jpg``, tell the classes.
 
     Raises:
-        UserError: there are fewer than two classes or no image, or a list names a missing image.
+        UserError: there are fewer than two classes or no image, or a list can't be read or names a missing
+            image.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder")
@@ -113,7 +115,7 @@ def _read_lists(folder: Path) -> dict[Path, str]:
     """The class of each image, from the lists ``ACTION_train.txt`` and ``ACTION_test.txt``."""
     found: dict[Path, str] = {}
     for path, action in _lists(folder / _LISTS):
-        for name in path.read_text(encoding="utf-8").split():
+        for name in filter(None, map(str.strip, read_lines(str(path)))):
             image = folder / _IMAGES / name
             if found.setdefault(image, action) != action:
                 raise UserError(f"{path} lists {name}, which is of the class {found[image]} already")

@@ -21,10 +21,9 @@ from attn_mm.datasets.media import read_image
 from attn_mm.errors import UserError
 from attn_mm.frameworks.mmpretrain import MMPretrain
 from attn_mm.layers.ltpa import GATE, WEIGHTS
-from attn_mm.maps.activation import activation_map
 from attn_mm.maps.overlay import fit_to_image, overlay
 from attn_mm.maps.panels import attention_of
-from attn_mm.papers.ltpa.contrast import backbone_maps
+from attn_mm.papers.ltpa.contrast import activation_maps
 from attn_mm.papers.ltpa.folders import MaskedImage, object_discovery, pairs, read_mask
 from attn_mm.papers.ltpa.nets import Net
 from attn_mm.papers.ltpa.weak_segmentation import binarise, combine, jaccard
@@ -140,7 +139,7 @@ def activation_segmenter(net: Net, power: float) -> tuple[Segmenter, str]:
 
     def level(path: Path) -> np.ndarray:
         image, pixels = net.look(path)
-        found = activation_map(backbone_maps(net, net.inputs(pixels))[-1], power)
+        found = activation_maps(net, net.inputs(pixels), power)[-1]
         return combine([fit_to_image(found[0].cpu().numpy(), image.shape[:2])])
 
     return level, f"activations to the power {power:g}"

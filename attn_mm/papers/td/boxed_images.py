@@ -28,7 +28,7 @@ def read_objects(dataset: BaseDataset, source: Path | None) -> list[Objects]:
     """Read the objects of each image of a test set, in order; an image without boxes gets an empty dict.
 
     An image keeps the boxes labelled with one of its classes. An image with a single class also keeps boxes
-    labelled with a WordNet id, as in ImageNet, or not labelled.
+    labelled with a WordNet id, as in ImageNet, or not labelled. Boxes without area are ignored.
 
     Args:
         dataset: an mmpretrain data set whose images have a ``gt_label``.
@@ -60,7 +60,8 @@ def _by_class(info: dict, boxes: list[tuple[str | None, list[float]]], classes: 
     alone = next(iter(shown)) if len(shown) == 1 and not np.ndim(info["gt_label"]) else None
     for name, box in boxes:
         label = alone if name is None or _WORDNET_ID.fullmatch(name) else classes.get(name)
-        if label is not None and label in shown:
+        # COCO has a few boxes without width or height; nothing can overlap with them.
+        if label is not None and label in shown and box[2] > box[0] and box[3] > box[1]:
             objects[label].append(box)
     return dict(objects)
 

@@ -305,6 +305,9 @@ def test_what_has_no_steps_is_refused(root, tmp_path, capsys):
     assert "plain.py has no steps" in complaint(localise.main, *plain, *out)
     assert "no network has steps" in complaint(resolution_sweep.main, *plain, *out)
     assert "use it without --tta" in complaint(test.main, *td, "--tta", *work)
+    with pytest.raises(SystemExit, match="2"):
+        test.main([str(root / "confident.py"), td[1], "--tta", *work])
+    assert "--steps confident evaluates one view of each image" in capsys.readouterr().err
     several = config(root)
     several.model.head.type = "MultiLabelLinearClsHead"
     path = small.dump(several, tmp_path / "several.py")

@@ -92,6 +92,9 @@ def test_faulty_lists_and_folders_are_named(tmp_path):
         UserError, match=r"jumping_train.txt lists .* which is of the class applauding already"
     ):
         read_image_set(tmp_path)
+    (lists / "jumping_train.txt").write_bytes("äpplauding".encode("latin-1"))
+    with pytest.raises(UserError, match=r"jumping_train.txt is not a text file in UTF-8"):
+        read_image_set(tmp_path)
     with pytest.raises(UserError, match="is no folder"):
         read_image_set(tmp_path / "nowhere")
     fill(tmp_path / "one", ["only/1.jpg", "BACKGROUND_Google/1.jpg"])

@@ -438,6 +438,10 @@ def test_what_cannot_be_used_is_named(data, nets, tmp_path, capsys):
         (["transfer", *plain, "--sets", data / "ant"], "at least two classes"),
         (["segment", *attending], "give --data, a folder in the Object Discovery layout, or --images-dir"),
         (
+            ["segment", *plain, "--data", data, "--by", "activation", "--power", "1e9"],
+            "--power 1e+09: the maps of ",
+        ),
+        (
             ["segment", *attending, "--data", tmp_path],
             "contains no folder of images with a folder GroundTruth",
         ),

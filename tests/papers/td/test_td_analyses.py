@@ -328,6 +328,15 @@ def test_a_box_of_another_thing_is_left_out(tmp_path):
         read_objects(Listed(TWINS[:1]), tmp_path)
 
 
+def test_a_box_without_area_is_left_out(tmp_path):
+    path = tmp_path / "boxes.json"
+    write_coco(path, "cat/1.png", "dog/1.png")
+    path.write_text(path.read_text().replace("[0, 0, 4, 4]", "[0, 0, 0, 4]"))
+    assert read_objects(TWINS, path) == [{}, {1: [[1, 0, 5, 4]]}]
+    with pytest.raises(UserError, match="no image of the test set has a box"):
+        read_objects(TWINS, write_coco(path, "cat/1.png", "dog/1.png", bbox=[0, 0, 4, 0]))
+
+
 def test_faulty_boxes_are_named(tmp_path):
     path = tmp_path / "boxes.json"
     for box in ([1, 2], None):
