@@ -50,10 +50,25 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _in_child() -> None:
+_forking = threading.local()
+
+
+def _before_fork() -> None:
+    # What arrives before the child waits for signals must not reach the handler that it inherits.
     if _handlers:
+        _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+def _in_parent() -> None:
+    mask = vars(_forking).pop("mask", None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _in_child() -> None:
+    if vars(_forking).pop("mask", None) is not None:
         leave_sigterm_to_parent()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+if hasattr(signal, "sigwaitinfo"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)

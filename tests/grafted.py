@@ -64,11 +64,12 @@ ONE_OF_EACH_KIND = [
     *ONE_OF_EACH,
     ("mmpretrain.ResNet_CIFAR", 18),
     ("attn_mm.WideResNet", 10),
+    ("mmdet.ResNeXt", BOTTLENECKS),
     ("mmaction.ResNet2Plus1d", 18),
     ("mmpretrain.MobileNetV2", None),
     ("mmpretrain.MobileNetV3", "small"),
 ]
-"""With the other stems, and the mobile blocks."""
+"""With the other stems and blocks."""
 GRAFTS = {
     "SE": [dict(type="attn_mm.SE")],
     "CBAM": [dict(type="attn_mm.CBAM")],
@@ -110,7 +111,7 @@ ON_EVERY_BACKBONE = ("all", "TD-m3")
 
 def is_thin(backbone, graft) -> bool:
     """Whether this pair shows what no other does: the rest only meets the same code again."""
-    return backbone in WITH_EVERY_GRAFT or graft in ON_EVERY_BACKBONE
+    return backbone in WITH_EVERY_GRAFT or (graft in ON_EVERY_BACKBONE and backbone in ONE_OF_EACH_KIND)
 
 
 def name(backbone) -> str:

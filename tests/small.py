@@ -277,7 +277,10 @@ def narrow(model: dict, scope: str) -> None:
     while "backbone" in backbone:
         backbone = backbone["backbone"]
     if scope == "mmaction":
-        kinds, options = ("attn_mm.HaraResNet3d", "ResNet3d", "ResNet3dSlowOnly"), ("base_channels",)
+        kinds, options = (
+            ("attn_mm.HaraResNet3d", "ResNet2Plus1d", "ResNet3d", "ResNet3dSlowOnly"),
+            ("base_channels",),
+        )
     else:
         kinds, options = ("ResNet", "ResNet_CIFAR"), ("base_channels", "stem_channels")
     takers = [model.get(key) or {} for key in ("neck", "head", "cls_head")]

@@ -42,10 +42,15 @@ def test_its_parent_ends_it(child):
     assert child.exitcode == 0
 
 
-def test_a_pool_is_ended(child):
-    pool = FORK.Pool(2)
-    pool.terminate()
-    pool.join()
+def test_it_ends_as_soon_as_it_is_there():
+    with handling_sigterm(lambda *_: None):
+        for _ in range(30):
+            process = FORK.Process(target=time.sleep, args=(60,))
+            process.start()
+            process.terminate()
+            process.join(10)
+            assert process.exitcode == 0
+        assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_nobody_else_does(child):

@@ -20,6 +20,8 @@ from attn_mm.utils.config_names import CONFIGS
 
 ENTRIES = [entry for folder in folders() for entry in read_metafile(folder).entries]
 FREEZING = ("frozen_stages", "norm_eval", "norm_cfg")
+OPTIONS = ("attention", "conv_cfg")
+"""With which necks have attention."""
 SIZES = ("frozen_stages", "norm_eval", "mean", "std", "num_classes", "topk")
 
 
@@ -57,12 +59,22 @@ def without(node, names):
 
 
 def taken_apart(model) -> tuple[dict, list[str]]:
-    """A network without its attention, and the kinds of its attention."""
-    attention, backbone = [], model.backbone
-    while "backbone" in backbone:
-        attention += [node["type"] for node in walk(without(backbone, ("backbone",))) if "type" in node]
-        backbone = backbone.backbone
-    return {**model, "backbone": backbone}, sorted(attention)
+    """A network without its attention, and the kinds of attention in its backbone and neck."""
+    network, attention = dict(model), []
+    for name in ("backbone", "neck"):
+        part = model.get(name) or {}
+        while name in part:
+            attention += kinds(name, without(part, (name,)))
+            part = part[name]
+        if name == "neck" and isinstance(part, dict):
+            attention += kinds(name, {key: part[key] for key in OPTIONS if key in part})
+            part = without(part, OPTIONS)
+        network[name] = part
+    return network, sorted(attention)
+
+
+def kinds(name: str, node) -> list[str]:
+    return [f"{name} {inner['type']}" for inner in walk(node) if "type" in inner]
 
 
 def parts(cfg) -> dict[str, object]:

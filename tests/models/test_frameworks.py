@@ -62,8 +62,20 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("grafts", [GRAFTS, FLOWS], ids=["TD-CBAM-AW", "TDAF-TAM"])
-@pytest.mark.parametrize("base", CONFIGS, ids=lambda base: Path(base).stem.split("_8xb")[0])
+PAIRS = [
+    pytest.param(
+        base,
+        grafts,
+        id=f"{Path(base).stem.split('_8xb')[0]}-{name}",
+        # Alike in one network of each framework.
+        marks=pytest.mark.whole if grafts is FLOWS and ("faster" in base or TSN in base) else (),
+    )
+    for base in CONFIGS
+    for name, grafts in (("TD-CBAM-AW", GRAFTS), ("TDAF-TAM", FLOWS))
+]
+
+
+@pytest.mark.parametrize("base, grafts", PAIRS)
 def test_trains_one_step(base, grafts, tmp_path, monkeypatch):
     scope = base.partition("::")[0]
     pytest.importorskip(f"{scope}.models")

@@ -13,6 +13,7 @@ from layers import reference
 from mmengine.model.utils import convert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import load_checkpoint
+from thinned import thinned
 from torch import nn
 
 from attn_mm.errors import ConfigError
@@ -403,7 +404,7 @@ class TestCompilers:
         yield
         torch._dynamo.reset()
 
-    @READINGS
+    @pytest.mark.parametrize("flow_inputs", thinned(["features", "pyramid"], ["features"]))
     def test_compiled_it_equals_eager(self, flow_inputs):
         head = shake(build(flow_inputs=flow_inputs)).double()
         twin = copy.deepcopy(head)

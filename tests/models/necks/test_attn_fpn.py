@@ -246,7 +246,9 @@ def test_synchronised_norms():
     "training", [True, pytest.param(False, marks=pytest.mark.whole)], ids=["train", "eval"]
 )
 def test_compiles_in_one_graph(training):
-    net, x = shake(neck(**WHOLE).double()).train(training), maps()
+    # Two levels have all kinds of convolutions and their sum.
+    net = shake(neck(**WHOLE, in_channels=CHANNELS[:2], num_outs=3).double()).train(training)
+    x = maps()[:2]
     twin = copy.deepcopy(net)
     torch._dynamo.reset()
     found, expected = torch.compile(twin, fullgraph=True, backend="aot_eager")(x), net(x)
