@@ -70,7 +70,7 @@ def taken_apart(model) -> tuple[dict, list[str]]:
             attention += kinds(name, {key: part[key] for key in OPTIONS if key in part})
             part = without(part, OPTIONS)
         network[name] = part
-    return network, sorted(attention)
+    return network, attention
 
 
 def kinds(name: str, node) -> list[str]:
@@ -87,8 +87,8 @@ def parts(cfg) -> dict[str, object]:
     data = [cfg.train_dataloader, cfg.test_dataloader, cfg.test_evaluator, normalised]
     return dict(
         network=[cfg.default_scope, body(network)],
-        attention=attention,
         data=without(data, ("data_root", "ann_file", "batch_size", "num_workers")),
+        **dict.fromkeys(attention),
     )
 
 
