@@ -25,6 +25,7 @@ from small_videos import action_config
 from attn_mm.datasets.checks.classes import check_folders, check_heads, check_metainfo
 from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.guard import Watch
+from attn_mm.datasets.checks.labels import check_class_labels
 from attn_mm.datasets.checks.unreadable import ReadFile
 from attn_mm.datasets.coco_files import check_mask
 from attn_mm.errors import UnreadableFile, UserError
@@ -271,6 +272,20 @@ def test_labels_that_a_classifier_cannot_predict(tmp_path, kind, lines, said):
     else:
         with pytest.raises(UserError, match=said):
             Watch(Config(), model).look_at(dataset)
+
+
+def test_labels_of_folders_are_not_read(tmp_path, monkeypatch):
+    pytest.importorskip("mmpretrain")
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        dataset = DATASETS.build(dict(type="CustomDataset", data_root=str(tmp_path)))
+    assert [info["gt_label"] for info in map(dataset.get_data_info, range(2))] == [0, 1]
+    monkeypatch.setattr(type(dataset), "get_data_info", None)
+    model = torch.nn.Module()
+    model.head = SimpleNamespace(num_classes=2)
+    check_class_labels(model, dataset)
 
 
 def test_folders_that_one_split_lacks(tmp_path):
