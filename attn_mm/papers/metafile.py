@@ -65,7 +65,7 @@ class Table:
 class Result:
     """What a table publishes of a trained network: metrics by name, digits as printed; empty: none.
 
-    ``steps`` is the protocol of a network with steps, as of ``tools/test.py --steps``; empty: it has none,
+    ``steps`` is the protocol of a network with steps, as of ``attn-mm test --steps``; empty: it has none,
     or the paper doesn't say.
     """
 
