@@ -103,7 +103,8 @@ def reports_user_errors(main: Callable) -> Callable:
             # Developers ask Python for more: python -X dev.
             if message is None or sys.flags.dev_mode:
                 raise
-            print(f"error: {one_line(message)}", file=sys.stderr)
+            # In one piece: a library's own writing would get between a line and its end.
+            sys.stderr.write(f"error: {one_line(message)}\n")
             raise SystemExit(EXIT_STATUS) from None
         except (KeyboardInterrupt, Terminated) as stop:
             word, status = _STOPS[type(stop)]
