@@ -4,8 +4,8 @@ mmengine 0.10.7 (``Config._get_cfg_path``, config/config.py:1246) reloads pkg_re
 ``metafile.yml`` of the package for each such base, which takes 0.1 to 0.3 s each time, only to end at the
 file of that name. It knows no scope but those of OpenMMLab.
 
-With the patch ``attn_mm::td/...py`` is a base, too, and ``read_base`` finds ``attn_mm.configs``, in a wheel and in
-a checkout.
+With the patch ``attn_mm::td/...py`` is a base, too, and ``read_base`` finds ``attn_mm.configs``, in a wheel
+and in a checkout.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A config with ``read_base`` can inherit one with ``_base_``.
 
-mmengine 0.10.7 (``Config._get_base_modules``, config/config.py:571) refuses a file of ``read_base`` that assigns
-``_base_``. attn_mm's configs do, and so does every config of OpenMMLab outside of ``mm*/configs/``.
+mmengine 0.10.7 (``Config._get_base_modules``, config/config.py:571) refuses a file of ``read_base`` that
+assigns ``_base_``. attn_mm's configs do, and so does every config of OpenMMLab outside of ``mm*/configs/``.
 
 The patch reads such a file as ``Config.fromfile`` does.
 """

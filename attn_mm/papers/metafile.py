@@ -229,6 +229,6 @@ def _rows(path: Path, paper: str, model: dict[str, Any], metadata: dict[str, Any
         yield Row(
             **{"config": model["Config"], **fields},
             convention=metadata["Convention"],
-            shape=tuple(map(int, metadata["Shape"])),
+            shape=tuple(map(int, metadata["Shape"].split("x"))),
             framework=metadata["Framework"],
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from mmengine.config import Config, ConfigParsingError
+from mmengine.config import Config
+from mmengine.config.utils import ConfigParsingError
 
 import attn_mm  # noqa: F401
 

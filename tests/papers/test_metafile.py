@@ -115,7 +115,7 @@ def test_a_further_paper_is_a_folder(tmp_path, monkeypatch):
         "Collections:\n"
         "- Name: SIX\n"
         "  Paper: {Title: T, Citation: C, URL: U}\n"
-        "  Metadata: {Framework: mmpretrain, Convention: conv, Shape: [3, 8, 8]}\n"
+        "  Metadata: {Framework: mmpretrain, Convention: conv, Shape: 3x8x8}\n"
         "Models:\n"
         "- Name: net\n"
         "  Config: configs/sixth/net.py\n"
