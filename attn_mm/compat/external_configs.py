@@ -42,7 +42,7 @@ def _look_for_the_file(module: ModuleType) -> None:
     def get_installed_path(package):
         return str(CONFIGS.parent) if package == "attn_mm" else find_package(package)
 
-    module.get_installed_path = get_installed_path
+    vars(module)["get_installed_path"] = get_installed_path
 
 
 def patch() -> None:
