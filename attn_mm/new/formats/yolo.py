@@ -4,7 +4,7 @@ have it."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +40,31 @@ def read(root: Path, report: Report) -> dict[str, Part]:
         UserError: there is no list of classes, a folder or list is missing, or a label can't be read.
     """
     described = _description(root)
-    if described is None:
-        path = next((root / name for name in _NAMES if (root / name).is_file()), None)
-        if path is None:
-            raise UserError(f"{root} has no YAML file with names, and neither {' nor '.join(_NAMES)}")
-        names = [line.strip() for line in read_lines(str(path)) if line.strip()]
-        splits: dict[str, list[Path]] = {"train": _images_in(_only_folder(root))}
-    else:
-        path, content = described
-        named = content["names"]
-        names = [str(name) for name in (named.values() if isinstance(named, dict) else named)]
-        splits = {split: _listed(root, path, content, split) for split in SPLITS if content.get(split)}
-        if "train" not in splits:
-            raise UserError(f"{path} names no folder of images for train")
-    pictures = {split: _pictures(root, images, names, report) for split, images in splits.items()}
-    return {split: Part(to_coco(part, names, report)) for split, part in pictures.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        if described is None:
+            file = _as_description(root, Path(folder))
+            splits = {"train": _images_in(_only_folder(root))}
+        else:
+            file, content = described
+            splits = {split: _listed(root, file, content, split) for split in SPLITS if content.get(split)}
+            if "train" not in splits:
+                raise UserError(f"{file} names no folder of images for train")
+        parts = {}
+        for split, images in splits.items():
+            classes, boxes = _boxes(images, file)
+            parts[split] = Part(to_coco(_pictures(root, boxes, report), classes, report))
+    return parts
+
+
+def _as_description(root: Path, folder: Path) -> Path:
+    """A YAML file in ``folder`` of the classes that a text file lists."""
+    listed = next((root / name for name in _NAMES if (root / name).is_file()), None)
+    if listed is None:
+        raise UserError(f"{root} has no YAML file with names, and neither {' nor '.join(_NAMES)}")
+    names = [line.strip() for line in read_lines(str(listed)) if line.strip()]
+    file = folder / "data.yaml"
+    file.write_text(yaml.safe_dump({"names": names}), encoding="utf-8")
+    return file
 
 
 def _description(root: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -120,58 +130,55 @@ def _labels_of(folder: Path) -> Path:
     return folder
 
 
-def _pictures(root: Path, images: Sequence[Path], names: Sequence[str], report: Report) -> list[Picture]:
-    sizes = look_at_images(images)
-    report.complain("images that can't be read", [p.name for p, s in sizes.items() if s is None], "left out")
-    pictures = []
-    unlabelled, unknown = [], []
-    for image, boxes in _boxes(images, names):
-        size = sizes[image]
-        if size is None:
-            continue
-        if boxes is None:
-            unknown.append(image.name)
-            continue
-        labels = _labels_of(image.parent) / f"{image.stem}.txt"
-        if not labels.is_file():
-            unlabelled.append(image.name)
-        path = image.resolve().relative_to(root.resolve()).as_posix()
-        pictures.append(Picture(path, labels.name, *size, tuple(boxes)))
-    report.complain("images of a kind that supervision doesn't read", unknown, "left out")
-    report.complain("images without a label file", unlabelled, "taken as images of nothing")
-    stems = {image.stem for image in images}
-    orphans = [
-        path.name
-        for folder in {_labels_of(image.parent) for image in images}
-        for path in folder.glob("*.txt")
-        if path.stem not in stems and path.name not in _NOT_LABELS
+def _pictures(root: Path, boxes: Mapping[Path, list[Box] | None], report: Report) -> list[Picture]:
+    sizes = look_at_images([*boxes])
+    labels = {image: _labels_of(image.parent) / f"{image.stem}.txt" for image in boxes}
+    known = [image for image in boxes if sizes[image] is not None and boxes[image] is not None]
+    for what, images, consequence in (
+        ("images that can't be read", [i for i in boxes if sizes[i] is None], "left out"),
+        ("images that supervision doesn't know", [i for i in boxes if boxes[i] is None], "left out"),
+        ("images without a label file", [i for i in known if not labels[i].is_file()], "no object in them"),
+        ("label files without an image", _orphans(labels.values()), "left out"),
+    ):
+        report.complain(what, [image.name for image in images], consequence)
+    root = root.resolve()
+    return [
+        Picture(
+            image.resolve().relative_to(root).as_posix(),
+            labels[image].name,
+            *(sizes[image] or (0, 0)),
+            tuple(boxes[image] or ()),
+        )
+        for image in known
     ]
-    report.complain("label files without an image", sorted(orphans), "left out")
-    return pictures
 
 
-def _boxes(images: Sequence[Path], names: Sequence[str]) -> Iterator[tuple[Path, list[Box] | None]]:
-    """Each image with its boxes, as supervision reads them; None for a kind of image that it doesn't know."""
+def _orphans(labels: Collection[Path]) -> list[Path]:
+    folders = {path.parent for path in labels}
+    found = {path for folder in folders for path in folder.glob("*.txt") if path.name not in _NOT_LABELS}
+    return sorted(found - {*labels})
+
+
+def _boxes(images: Sequence[Path], description: Path) -> tuple[list[str], dict[Path, list[Box] | None]]:
+    """The classes, and each image's boxes as supervision reads them; None for images that it doesn't know."""
     supervision = require("supervision", "data")
-    with tempfile.TemporaryDirectory() as folder:
-        description = Path(folder, "data.yaml")
-        description.write_text(yaml.safe_dump({"names": [*names]}), encoding="utf-8")
-        for parent in sorted({image.parent for image in images}):
-            try:
-                loaded = supervision.DetectionDataset.from_yolo(
-                    str(parent), str(_labels_of(parent)), str(description)
-                )
-            except (ValueError, OSError) as error:
-                raise UserError(f"{error}") from error
-            for image in (image for image in images if image.parent == parent):
-                found = loaded.annotations.get(str(image))
-                yield image, None if found is None else [*_as_boxes(found, names, image)]
-
-
-def _as_boxes(found: Any, names: Sequence[str], image: Path) -> Iterator[Box]:
-    for (x1, y1, x2, y2), label in zip(found.xyxy.tolist(), found.class_id):
-        if not 0 <= label < len(names):
-            raise UserError(
-                f"the labels of {image} name class {label}, but the set's names are 0 to {len(names) - 1}"
+    classes: list[str] = []
+    boxes: dict[Path, list[Box] | None] = {}
+    for folder in sorted({image.parent for image in images}):
+        try:
+            read = supervision.DetectionDataset.from_yolo
+            loaded = read(str(folder), str(_labels_of(folder)), str(description))
+        except (ValueError, OSError) as error:
+            raise UserError(str(error)) from error
+        classes = loaded.classes
+        for image in (image for image in images if image.parent == folder):
+            found = loaded.annotations.get(str(image))
+            boxes[image] = (
+                None
+                if found is None
+                else [
+                    Box(classes[label], x1, y1, x2 - x1, y2 - y1)
+                    for (x1, y1, x2, y2), label in zip(found.xyxy.tolist(), found.class_id)
+                ]
             )
-        yield Box(names[label], x1, y1, x2 - x1, y2 - y1)
+    return classes, boxes
