@@ -2,6 +2,7 @@
 
 import cv2
 import pytest
+from own_data import voc_image
 from small import picture
 
 from attn_mm.errors import UserError
@@ -9,24 +10,9 @@ from attn_mm.new.formats import voc
 from attn_mm.new.report import Report
 
 
-def put(folder, name, boxes, annotations=None, suffix=".jpg", size=(64, 48)):
-    """An image with an XML file, which is in the same folder by default."""
-    annotations = annotations or folder
-    for path in (folder, annotations):
-        path.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(folder / f"{name}{suffix}"), picture())
-    objects = "".join(
-        f"<object><name>{label}</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax>"
-        f"<ymax>{y2}</ymax></bndbox></object>"
-        for label, x1, y1, x2, y2 in boxes
-    )
-    size = "<size><width>{}</width><height>{}</height></size>".format(*size)
-    (annotations / f"{name}.xml").write_text(f"<annotation>{size}{objects}</annotation>")
-
-
 def test_lists_of_the_devkit_say_the_split(tmp_path):
     for name in "abc":
-        put(tmp_path / "JPEGImages", name, [("cell", 11, 21, 31, 41)], tmp_path / "Annotations")
+        voc_image(tmp_path / "JPEGImages", name, [("cell", 11, 21, 31, 41)], tmp_path / "Annotations")
     lists = tmp_path / "ImageSets/Main"
     lists.mkdir(parents=True)
     for split, names in (("train", "a\nlacking\n"), ("val", "b\n"), ("trainval", "a\nb\n")):
@@ -44,9 +30,9 @@ def test_lists_of_the_devkit_say_the_split(tmp_path):
 
 
 def test_labelimg_puts_all_into_one_folder(tmp_path):
-    put(tmp_path, "a", [("cell", 11, 21, 31, 41), ("cell", 5, 5, 5, 5)], suffix=".png")
-    put(tmp_path, "other size", [], size=(48, 64))
-    put(tmp_path, "alone", [])
+    voc_image(tmp_path, "a", [("cell", 11, 21, 31, 41), ("cell", 5, 5, 5, 5)], suffix=".png")
+    voc_image(tmp_path, "other size", [], size=(48, 64))
+    voc_image(tmp_path, "alone", [])
     (tmp_path / "alone.jpg").unlink()
     (tmp_path / "broken.xml").write_text("<annotation>")
     cv2.imwrite(str(tmp_path / "broken.jpg"), picture())
