@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.evaluator import Evaluator
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
 from attn_mm.datasets.checks.config_files import check_data
 from attn_mm.datasets.checks.guard import Watch
 from attn_mm.errors import UserError
+from attn_mm.new.logs import collected_warnings
 from attn_mm.run.check_config import check_config
 from attn_mm.utils.config import load_config, reason
 
@@ -47,7 +45,11 @@ def rehearse(trial: Path, target: Path) -> tuple[list[str], int]:
         check_data(cfg, _SPLITS)
         # pycocotools prints of every file that it reads.
         silence = contextlib.redirect_stdout(io.StringIO())
-        with silence, _warnings() as warnings, DefaultScope.overwrite_default_scope(cfg.default_scope):
+        with (
+            silence,
+            collected_warnings() as warnings,
+            DefaultScope.overwrite_default_scope(cfg.default_scope),
+        ):
             model = _built(cfg.model)
             watch = Watch(cfg, model)
             for split in _SPLITS:
@@ -67,27 +69,3 @@ def _built(model: dict):
     # A constructor raises whatever it likes where an option doesn't fit it.
     except Exception as error:
         raise UserError(f"the network can't be built: {reason(error)}") from error
-
-
-@contextlib.contextmanager
-def _warnings() -> Iterator[list[str]]:
-    """Collect what the checks would write to a run's log."""
-    lines: list[str] = []
-    logger = MMLogger.get_instance("new")
-    handler = _Lines(lines)
-    before, logger.handlers = logger.handlers, [handler]
-    try:
-        yield lines
-    finally:
-        logger.handlers = before
-
-
-class _Lines(logging.Handler):
-    """Keeps the text of warnings."""
-
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__(logging.WARNING)
-        self.lines = lines
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())

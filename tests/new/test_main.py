@@ -115,7 +115,7 @@ def test_action(tmp_path, capsys):
     "arguments, error",
     [
         (["detection", "--data", "none"], "/none does not exist"),
-        (["detection", "--data", "."], "is not recognised as coco, voc, yolo: name its format with --format"),
+        (["detection", "--data", "."], "has no boxes of COCO, VOC or YOLO: CVAT and"),
         (["detection", "--data", ".", "--attention", "CBMA"], "did you mean CBAM?"),
         (["detection", "--data", ".", "--attention", "none", "TD"], "--attention none stands alone"),
         (["detection", "--data", ".", "--out", "x.json"], "the name of a config ends with .py"),

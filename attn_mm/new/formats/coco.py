@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from attn_mm.datasets.checks.annotations import check_coco_boxes, check_coco_persons
 from attn_mm.datasets.coco_files import read_coco, read_persons
 from attn_mm.errors import UserError
 from attn_mm.new.formats.boxed import Part, has_area
 from attn_mm.new.images import look_at_images
+from attn_mm.new.logs import collected_warnings
 from attn_mm.new.report import Report
 from attn_mm.new.splits import split_named
 
@@ -52,8 +54,9 @@ def read(data: Path, report: Report, wanted: Callable[[dict], bool] = has_boxes)
         raise UserError(f"{data} has no JSON file in COCO's format with {what}")
     by_split: dict[str, list[Path]] = {}
     for path in contents:
-        split = split_named(path.stem) or (split_named(path.parent.name) if path.parent != data else None)
-        by_split.setdefault(split or "", []).append(path)
+        folder = "" if path.parent == data else path.parent.name
+        named = None if path == data else split_named(path.stem) or split_named(folder)
+        by_split.setdefault(named or "", []).append(path)
     unnamed = by_split.pop("", [])
     if not by_split:
         by_split = {"train": unnamed}
@@ -75,7 +78,20 @@ def read(data: Path, report: Report, wanted: Callable[[dict], bool] = has_boxes)
         folder = _image_folder(root, path, [image.file_name for image in typed.images])
         parts[split] = Part(contents[path], folder, str(path.relative_to(root)))
     stay = "val" in parts
+    if not stay:
+        _check(str(root / by_split["train"][0]), contents[by_split["train"][0]], wanted)
     return {split: _looked_at(root, part, report, stay) for split, part in parts.items()}
+
+
+def _check(path: str, content: dict, wanted: Callable[[dict], bool]) -> None:
+    """Check a file that will be divided, by its name: a run would complain about its parts."""
+    names = [str(category.get("name")) for category in content.get("categories") or [{}]]
+    # What they warn of is found in the parts, too.
+    with collected_warnings():
+        if wanted is has_boxes:
+            check_coco_boxes(path, names, needed=("bbox", "area", "iscrowd"))
+        else:
+            check_coco_persons(path, None, needed=("bbox", "area", "keypoints"))
 
 
 def _looked_at(root: Path, part: Part, report: Report, stays: bool) -> Part:

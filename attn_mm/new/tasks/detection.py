@@ -68,11 +68,10 @@ def plan(name: str, wishes: Wishes) -> Plan:
 
 def _recognise(data: Path) -> str:
     kinds = [kind for kind, recognises in _RECOGNISED.items() if recognises(data)]
-    if len(kinds) != 1:
-        found = (
-            f"looks like {' and '.join(kinds)}" if kinds else f"is not recognised as {', '.join(_READERS)}"
-        )
-        raise UserError(f"{data} {found}: name its format with --format")
+    if not kinds:
+        raise UserError(f"{data} has no boxes of COCO, VOC or YOLO: CVAT and Label Studio export all three")
+    if len(kinds) > 1:
+        raise UserError(f"{data} looks like {' and '.join(kinds)}: name its format with --format")
     return kinds[0]
 
 

@@ -84,9 +84,17 @@ def test_images_are_somewhere(tmp_path):
 def test_a_file_can_be_named(tmp_path):
     (tmp_path / "annotations").mkdir()
     content = coco_set(tmp_path)
-    for name in "ab":
+    for name in ("a", "test"):
         write_annotations(tmp_path / "annotations", content, f"{name}.json")
-    named = tmp_path / "annotations/b.json"
+    named = tmp_path / "annotations/test.json"
     assert coco.root_of(named) == tmp_path
-    assert coco.read(named, Report())["train"].file == "annotations/b.json"
+    assert coco.read(named, Report())["train"].file == "annotations/test.json"
     assert json.loads(named.read_text()) == content
+
+
+def test_a_file_is_checked_before_it_is_divided(tmp_path):
+    content = coco_set(tmp_path)
+    del content["annotations"][3]["area"]
+    write_annotations(tmp_path, content)
+    with pytest.raises(UserError, match=r"annotations.json: annotations\[3\] has no area"):
+        coco.read(tmp_path, Report())
