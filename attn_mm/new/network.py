@@ -12,7 +12,7 @@ NONE = "none"
 _WIDTHS = {18: 64, 34: 64, 50: 256, 101: 256}
 BACKBONES = tuple(f"resnet{depth}" for depth in _WIDTHS)
 # What a graft can't do without.
-_OPTIONS = {"TDAF": "flows=3, anar={anar}", "TimmLayer": 'name="coord"'}
+_OPTIONS = {"TDAF": "flows=3, anar={anar}", "TimmLayer": 'name="{layer}"'}
 
 
 def depth_of(backbone: str) -> int:
@@ -35,15 +35,20 @@ def resnet(name: str) -> str:
 def attention_named(name: str) -> str:
     """The name of an attention as :func:`attn_mm.list_attention` has it, or ``"none"``.
 
+    A layer of timm follows a colon: ``TimmLayer:coord``.
+
     Raises:
         UserError: there is none of that name.
     """
+    kind, _, layer = name.partition(":")
     known = {one.lower(): one for one in [NONE, *list_attention()]}
-    if name.lower() in known:
-        return known[name.lower()]
-    close = closest(name, known)
-    hint = f"did you mean {known[close]}?" if close else f"name one of {', '.join(known.values())}"
-    raise UserError(f"--attention {name}: there is no such attention; {hint}")
+    if kind.lower() not in known:
+        close = closest(kind, known)
+        hint = f"did you mean {known[close]}?" if close else f"name one of {', '.join(known.values())}"
+        raise UserError(f"--attention {name}: there is no such attention; {hint}")
+    if (kind.lower() == "timmlayer") != bool(layer):
+        raise UserError(f"--attention {name}: only TimmLayer needs a layer of timm, as in TimmLayer:coord")
+    return f"{known[kind.lower()]}:{layer}" if layer else known[kind.lower()]
 
 
 def with_attention(backbone: str, names: Sequence[str], anar: int = 3) -> str:
@@ -59,6 +64,9 @@ def with_attention(backbone: str, names: Sequence[str], anar: int = 3) -> str:
     """
     if NONE in names:
         return backbone
-    options = {name: f", {text.format(anar=anar)}" for name, text in _OPTIONS.items()}
-    grafts = ", ".join(f'dict(type="attn_mm.{name}"{options.get(name, "")})' for name in names)
-    return f'type="attn_mm.AttnBackbone", backbone=dict({backbone}), grafts=[{grafts}]'
+    grafts = []
+    for name in names:
+        kind, _, layer = name.partition(":")
+        options = _OPTIONS.get(kind, "").format(anar=anar, layer=layer)
+        grafts.append(f'dict(type="attn_mm.{kind}"{options and ", "}{options})')
+    return f'type="attn_mm.AttnBackbone", backbone=dict({backbone}), grafts=[{", ".join(grafts)}]'

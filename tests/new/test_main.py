@@ -118,6 +118,7 @@ def test_action(tmp_path, capsys):
         (["detection", "--data", "."], "has no boxes of COCO, VOC or YOLO: CVAT and"),
         (["detection", "--data", ".", "--attention", "CBMA"], "did you mean CBAM?"),
         (["detection", "--data", ".", "--attention", "none", "TD"], "--attention none stands alone"),
+        (["detection", "--data", ".", "--attention", "TimmLayer"], "as in TimmLayer:coord"),
         (["detection", "--data", ".", "--out", "x.json"], "the name of a config ends with .py"),
         (["pose", "--data", ".", "--format", "voc"], "--format is for detection; pose needs none"),
         (["pose", "--data", "."], "has no JSON file in COCO's format with keypoints"),
