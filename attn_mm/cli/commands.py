@@ -44,6 +44,7 @@ COMMANDS = {
         ),
         Command("fuse", _RUN, "attn_mm.deploy.fuse", "fold batch norms for deployment, export to ONNX"),
         Command("plot-curves", _RUN, "attn_mm.run.plot_curves", "compare the curves of training runs"),
+        Command("list", _LOOK, "attn_mm.papers.list_configs", "the configs: parameters, MACs, results"),
         Command("describe", _LOOK, "attn_mm.describe.main", "a network's parts and what attention adds"),
         Command("complexity", _LOOK, "attn_mm.papers.complexity", "count parameters and multiply-adds"),
         Command("where", _LOOK, "attn_mm.describe.where", "where attention can go in a network"),
