@@ -102,7 +102,8 @@ def test_entries_are_whole_and_listed_once(tmp_path, monkeypatch, models, said):
     monkeypatch.setattr(metafile, "CONFIGS", tmp_path)
     (tmp_path / "y").mkdir()
     (tmp_path / "y/metafile.yml").write_text(
-        f"Collections: [{{Name: X, Metadata: {{Parameters: 1, FLOPs: 1, Framework: mmdet}}}}]\nModels: {models}\n"
+        "Collections: [{Name: X, Metadata: {Parameters: 1, FLOPs: 1, Framework: mmdet}}]\n"
+        f"Models: {models}\n"
     )
     with pytest.raises(UserError, match=said):
         read_metafile("y")
