@@ -20,6 +20,7 @@ from attn_mm.frameworks.demo import to_demo
 from attn_mm.run.cpu import keep_freed_memory, prefer_channels_last
 from attn_mm.run.options import RunOptions
 from attn_mm.run.runner import ResumableRunner
+from attn_mm.run.screen.watch import Screen
 from attn_mm.utils.config import load_config, merge_options, reason, set_data_root
 
 T = TypeVar("T")
@@ -53,8 +54,13 @@ def open_config(path: str, options: RunOptions) -> Config:
     return cfg
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Build the config's runner for the available device and the launched processes; it checks its data."""
+def build_runner(cfg: Config, screen: Screen | None = None) -> Runner:
+    """Build the config's runner for the available device and the launched processes; it checks its data.
+
+    Args:
+        cfg: the config.
+        screen: shows the run, see :func:`~attn_mm.run.screen.watch.watching`. None: mmengine's log does.
+    """
     on_cpu = not torch.cuda.is_available()
     if on_cpu and cfg.launcher == "pytorch":
         join_processes(cfg)
@@ -64,7 +70,10 @@ def build_runner(cfg: Config) -> Runner:
     kind = RUNNERS.get(cfg.runner_type) if "runner_type" in cfg else Runner
     if kind is None:
         raise UserError(f"{cfg.filename}: there is no runner_type {cfg.runner_type!r}")
-    runner = checked(ResumableRunner if kind is Runner else kind).from_cfg(cfg)
+    kind = checked(ResumableRunner if kind is Runner else kind)
+    runner = (screen.quiet(kind) if screen else kind).from_cfg(cfg)
+    if screen:
+        runner.register_hook(screen)
     if on_cpu:
         keep_freed_memory()
         prefer_channels_last(runner.model)
