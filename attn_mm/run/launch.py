@@ -16,6 +16,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 
 from attn_mm.datasets.checks.runner import checked
 from attn_mm.errors import CheckpointError, UserError
+from attn_mm.frameworks import framework_of
 from attn_mm.frameworks.demo import to_demo
 from attn_mm.run.cpu import keep_freed_memory, prefer_channels_last
 from attn_mm.run.options import RunOptions
@@ -38,6 +39,8 @@ def open_config(path: str, options: RunOptions) -> Config:
     cfg = load_config(path)
     cfg.launcher = options.launcher
     if options.demo:
+        if why := framework_of(cfg, "--demo").why_no_demo(cfg):
+            raise UserError(f"--demo: {path} {why}")
         to_demo(cfg)
     if options.data_root:
         if not osp.isdir(options.data_root):

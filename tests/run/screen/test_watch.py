@@ -109,7 +109,7 @@ def test_a_terminal_gets_one_live_line(run):
     assert len(live) > STEPS and plain.count("\n") < 20
     assert any(re.match(rf"training .* 5/{2 * STEPS} loss \d.* ETA", line) for line in live)
     assert any(re.match(rf"evaluating .* {STEPS - 1}/{STEPS} ", line) for line in live)
-    kept = [line for line in lines if line not in live]
+    kept = [line for line in lines if line not in live and not line.startswith("warning:")]
     assert not any("mmengine" in line or "lr" in line for line in kept)
     assert kept[:3] == [
         "  training  toy",
