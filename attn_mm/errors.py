@@ -8,6 +8,7 @@ import io
 import os
 import os.path as osp
 import pickle
+import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from typing import TypeGuard
 from attn_mm.sigterm import handling_sigterm
 
 EXIT_STATUS = 2
+_PIPE_STATUS = 141
+"""Of a command whose output nobody reads any more, as a shell has it."""
 
 
 class UserError(Exception):
@@ -78,7 +81,8 @@ def reports_user_errors(main: Callable) -> Callable:
     Catches :class:`UserError`, :class:`CheckpointError`, a full disk and a lack of memory, prints
     ``error: ...`` in one line on stderr and raises ``SystemExit(2)``. Ctrl-C prints ``interrupted`` and
     raises ``SystemExit(130)``; SIGTERM prints ``terminated`` and raises ``SystemExit(143)``. Any other
-    exception is a bug and keeps its traceback.
+    exception is a bug and keeps its traceback. If the reader of the output has gone, as with ``| head``,
+    the command ends in silence, with status 141.
     """
 
     @functools.wraps(main)
@@ -89,13 +93,18 @@ def reports_user_errors(main: Callable) -> Callable:
                 stream.reconfigure(errors="backslashreplace")
         try:
             with handling_sigterm(_terminate):
-                return main(*args, **kwargs)
+                result = main(*args, **kwargs)
+                sys.stdout.flush()
+                return result
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and _nobody_reads():
+                raise SystemExit(_PIPE_STATUS) from None
             message = _message(error)
             # Developers ask Python for more: python -X dev.
             if message is None or sys.flags.dev_mode:
                 raise
-            print(f"error: {one_line(message)}", file=sys.stderr)
+            # In one piece: a library's own writing would get between a line and its end.
+            sys.stderr.write(f"error: {one_line(message)}\n")
             raise SystemExit(EXIT_STATUS) from None
         except (KeyboardInterrupt, Terminated) as stop:
             word, status = _STOPS[type(stop)]
@@ -103,6 +112,18 @@ def reports_user_errors(main: Callable) -> Callable:
             raise SystemExit(status) from None
 
     return run
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of our output has gone, such as ``| head``; what is left of it is dropped."""
+    output = select.poll()
+    output.register(sys.stdout, 0)
+    # The pipe of a worker process can break, too, and that is an error.
+    gone = bool(output.poll(0))
+    if gone:
+        # Python writes the rest when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
 
 
 def check_current_folder() -> None:

@@ -37,7 +37,7 @@ def attention_around(remove: Callable[[dict], dict]) -> Callable[[Builder], Buil
     """Decorate a function that builds a network with attention from a config.
 
     Args:
-        remove: gives the config of the network without attention; ``tools/describe.py`` compares the two.
+        remove: gives the config of the network without attention; ``attn-mm describe`` compares the two.
     """
 
     def mark(build: Builder) -> Builder:

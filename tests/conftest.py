@@ -19,6 +19,8 @@ import torch
 import attn_mm  # noqa: F401
 
 torch.set_num_threads(1)
+# Collections of garbage are a twentieth of the tests' time at Python's own threshold of 700.
+gc.set_threshold(10_000, 20)
 
 
 def pytest_collection_modifyitems(config, items):

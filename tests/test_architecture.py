@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from attn_mm.cli.commands import COMMANDS
+
 REPO = Path(__file__).parents[1]
 
 # From the ground up: a room imports rooms of lower floors only. Beside its rooms the package has modules.
@@ -24,7 +26,9 @@ FLOORS = (
     ("frameworks",),
     ("inference", "describe"),
     ("run", "deploy", "networks"),
-    ("explorer", "papers"),
+    ("explorer", "new", "papers"),
+    ("cli",),
+    ("__main__",),
 )
 
 
@@ -109,19 +113,21 @@ def test_only_the_package_imports_the_fixes_as_a_whole():
     assert [name for name, others in graph().items() if "attn_mm.compat" in others] == ["attn_mm"]
 
 
-def test_tools_and_scripts_run_commands():
+def test_the_table_has_every_command_and_tools_and_scripts_run_them():
     scripts = re.findall(r'= "(attn_mm\.[\w.]+):main"', (REPO / "pyproject.toml").read_text())
     tools = {
         name for path, (_, tree) in sources().items() if path.startswith("tools/") for name in imports(tree)
     }
-    assert scripts and set(scripts) <= tools <= commands()
+    table = {command.module for command in COMMANDS.values()}
+    assert scripts and set(scripts) - {"attn_mm.cli.main"} <= tools <= table
+    assert commands() == table | {"attn_mm.cli.main"}
 
 
 def test_only_tools_import_commands():
     importing = [
         f"{path} -> {name}"
         for path, (_, tree) in sources().items()
-        if not path.startswith("tools/")
+        if not path.startswith(("tools/", "attn_mm/__main__"))
         for name in imports(tree)
         if name in commands()
     ]

@@ -102,3 +102,26 @@ def test_a_deleted_folder_is_named(tmp_path, repo):
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "error: the current folder no longer exists: change to another one\n"
+
+
+def test_a_reader_that_has_gone_ends_a_command_in_silence():
+    code = (
+        "from attn_mm.errors import reports_user_errors\n"
+        "reports_user_errors(lambda: [print('x' * 999) for _ in range(999)])()"
+    )
+    command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command.stdout.close()
+    assert command.stderr.read() == b"" and command.wait() == 141
+    command.stderr.close()
+
+
+def test_another_broken_pipe_is_a_bug(monkeypatch):
+    @reports_user_errors
+    def main():
+        raise BrokenPipeError
+
+    reading, writing = os.pipe()
+    with open(writing, "w") as output, pytest.raises(BrokenPipeError):
+        monkeypatch.setattr(sys, "stdout", output)
+        main()
+    os.close(reading)

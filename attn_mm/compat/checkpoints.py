@@ -23,10 +23,9 @@ from collections.abc import Callable
 from functools import wraps
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any
+from types import ModuleType
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlparse
-
-import torch
 
 from attn_mm.compat.lazy import after_import
 from attn_mm.errors import (
@@ -37,7 +36,10 @@ from attn_mm.errors import (
     is_out_of_memory,
 )
 
-MapLocation = str | torch.device | dict | Callable | None
+if TYPE_CHECKING:
+    import torch
+
+    MapLocation = str | torch.device | dict | Callable | None
 
 
 def load_checkpoint_file(path: str | os.PathLike | IO[bytes], map_location: MapLocation = "cpu") -> dict:
@@ -130,6 +132,8 @@ def load_from_local(filename: str, map_location: MapLocation) -> dict:
 
 
 def _with_weights(checkpoint: dict, name: str | os.PathLike) -> dict:
+    import torch
+
     weights = checkpoint.get("state_dict", checkpoint)
     if not isinstance(weights, dict):
         raise CheckpointError(
@@ -175,6 +179,8 @@ def load_url(
     Raises:
         PretrainedUnavailableError: if it is not in the cache and can't be downloaded.
     """
+    import torch
+
     folder = Path(model_dir) if model_dir else Path(torch.hub.get_dir(), "checkpoints")
     path = folder / (file_name or Path(urlparse(url).path).name)
     if not path.exists():
@@ -190,14 +196,17 @@ def load_url(
     return _with_weights(load_checkpoint_file(path, map_location), path)
 
 
-@wraps(torch.serialization.load)
-def _torch_load(f: Any, map_location: MapLocation = None, *args: Any, **kwargs: Any) -> Any:
-    if any(option is not None for option in (*args, *kwargs.values())):
-        if not args and kwargs.get("pickle_module") is None and kwargs.get("weights_only") is None:
-            # The default of torch since 2.6.
-            kwargs["weights_only"] = True
-        return torch.serialization.load(f, map_location, *args, **kwargs)
-    return _load(f, map_location)
+def _loading_safely(plain: Callable) -> Callable:
+    @wraps(plain)
+    def load(f: Any, map_location: MapLocation = None, *args: Any, **kwargs: Any) -> Any:
+        if any(option is not None for option in (*args, *kwargs.values())):
+            if not args and kwargs.get("pickle_module") is None and kwargs.get("weights_only") is None:
+                # The default of torch since 2.6.
+                kwargs["weights_only"] = True
+            return plain(f, map_location, *args, **kwargs)
+        return _load(f, map_location)
+
+    return load
 
 
 def _replace_loaders(module: Any) -> None:
@@ -205,13 +214,17 @@ def _replace_loaders(module: Any) -> None:
     module.CheckpointLoader.register_scheme("", load_from_local, force=True)
 
 
+def _replace_load(module: ModuleType) -> None:
+    vars(module)["load"] = _loading_safely(module.serialization.load)
+    _replace_hub(module.hub)
+
+
 def _replace_hub(module: Any) -> None:
     module.load_state_dict_from_url = load_url
 
 
 def patch() -> None:
-    torch.load = _torch_load
-    _replace_hub(torch.hub)
+    after_import("torch", _replace_load)
     after_import("torch.utils.model_zoo", lambda module: setattr(module, "load_url", load_url))
     after_import("torchvision._internally_replaced_utils", _replace_hub)
     after_import("torchvision.models._api", _replace_hub)

@@ -3,7 +3,7 @@
 mmengine 0.10.7 gives ``.pkl`` files to ``pickle.load`` and YAML files to PyYAML's
 unrestricted loader (mmengine/fileio/handlers/pickle_handler.py:12, yaml_handler.py:17).
 Both run any code in the file. mmaction's skeletons, mmdet's proposals and the predictions
-of ``tools/test.py --out`` are pickles.
+of ``attn-mm test --out`` are pickles.
 
 The patch registers handlers of the same formats: pickles go through
 :mod:`attn_mm.compat.safe_files`, YAML through the safe loader. mmpretrain's RAM reads

@@ -17,7 +17,6 @@ from typing import Any
 
 from attn_mm.compat.lazy import after_import
 from attn_mm.errors import CheckpointError
-from attn_mm.utils.weights import without_wrapper, wrong_weight
 
 
 class _Damaged(CheckpointError):
@@ -31,6 +30,8 @@ class _Damaged(CheckpointError):
 def _checking(load: Callable) -> Callable:
     @wraps(load)
     def load_state_dict(module: Any, state_dict: Any, *args, **kwargs) -> Any:
+        from attn_mm.utils.weights import without_wrapper, wrong_weight
+
         wrong = wrong_weight(getattr(module, "module", module), without_wrapper(state_dict))
         if wrong:
             raise _Damaged(wrong)

@@ -11,20 +11,20 @@ child, so replacing the names is enough.
 from __future__ import annotations
 
 from functools import wraps
+from types import ModuleType
 from typing import Any
 
-from torch import nn
-
 from attn_mm.compat.lazy import after_import
-from attn_mm.layers.mfbn import MFBN
 
 
-def _patch_torch() -> None:
-    owner: Any = nn.SyncBatchNorm
+def _patch_torch(torch: ModuleType) -> None:
+    owner: Any = torch.nn.SyncBatchNorm
     plain = owner.convert_sync_batchnorm.__func__
 
     @wraps(plain)
     def convert_sync_batchnorm(cls, module, process_group=None):
+        from attn_mm.layers.mfbn import MFBN
+
         if isinstance(module, MFBN):
             return module.synchronized(process_group)
         return plain(cls, module, process_group)
@@ -37,6 +37,8 @@ def _patch_mmengine(utils: Any) -> None:
 
     @wraps(plain)
     def convert_sync_batchnorm(module, implementation="torch"):
+        from attn_mm.layers.mfbn import MFBN
+
         if isinstance(module, MFBN):
             return module.synchronized()
         return plain(module, implementation)
@@ -45,5 +47,5 @@ def _patch_mmengine(utils: Any) -> None:
 
 
 def patch() -> None:
-    _patch_torch()
+    after_import("torch", _patch_torch)
     after_import("mmengine.model.utils", _patch_mmengine)

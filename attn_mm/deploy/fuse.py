@@ -1,4 +1,4 @@
-"""``tools/fuse.py``: fold a trained network's norms; write a config, a checkpoint and ONNX."""
+"""``attn-mm fuse``: fold a trained network's norms; write a config, a checkpoint and ONNX."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ from attn_mm.graft.fuse import Fused, fuse
 from attn_mm.utils.config import drop_pretrained, load_config
 from attn_mm.utils.files import check_checkpoint, check_target, write_checkpoint, writing
 from attn_mm.utils.flags import add_options_flag
+from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.progress import working
 
 _DESCRIPTION = """\
 Fold the batch norms of a trained network into its convolutions, for deployment.
 
-  fuse.py configs/fcos_tdaf_r50.py epoch_24.pth
-  fuse.py configs/fcos_tdaf_r50.py epoch_24.pth -o fcos.pth --onnx fcos.onnx --shape 3 800 1344
+  %(prog)s configs/fcos_tdaf_r50.py epoch_24.pth
+  %(prog)s configs/fcos_tdaf_r50.py epoch_24.pth -o fcos.pth --onnx fcos.onnx --shape 3 800 1344
 """
 
 _EPILOG = """\
-The command writes the checkpoint OUT.pth and its config OUT.py; tools/test.py and tools/infer.py use both.
+The command writes the checkpoint OUT.pth and its config OUT.py; attn-mm test and attn-mm infer use both.
 It compares the outputs before and after folding first, and writes nothing if they differ. docs/deploy.md
 lists what is folded and what is not.
 """
@@ -47,10 +48,8 @@ TOLERANCE = 1e-9
 DEPLOYED = "attn_mm.Deployed"
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION, _EPILOG)
     parser.add_argument("config", help="config file of any framework")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument(
@@ -73,7 +72,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
     add_options_flag(parser)
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 class Outputs(nn.Module):
@@ -272,4 +275,4 @@ def main(argv=None) -> None:
             off = export_onnx(folded, scope, shape, args.onnx)
         said = "not checked: onnxruntime is not installed" if off is None else f"outputs differ by {off:.1e}"
         print(f"{args.onnx}: batches of any size, inputs of {' x '.join(map(str, shape))}; {said}")
-    print(f"{out}: use it with {targets[1]}, for example\n  python tools/test.py {targets[1]} {out}")
+    print(f"{out}: use it with {targets[1]}, for example\n  attn-mm test {targets[1]} {out}")

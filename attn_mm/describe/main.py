@@ -1,4 +1,4 @@
-"""``tools/describe.py``: describe a network and what attention adds to it."""
+"""``attn-mm describe``: describe a network and what attention adds to it."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from attn_mm.layers import MFBN
 from attn_mm.utils.config import load_config
 from attn_mm.utils.files import make_folder, write_atomically
 from attn_mm.utils.flags import add_options_flag
+from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.tables import markdown_table
 
 _DESCRIPTION = """\
@@ -41,10 +42,10 @@ Describe the network of a config. The command prints its modules as a tree with 
 parameters and multiply-adds, and what attention adds to the plain network. With --out it also draws the
 data flow. It needs no checkpoint and no memory for weights.
 
-  describe.py configs/fcos_tdaf_r50.py
-  describe.py configs/td/r50_td-joint_125e_in1k.py --out described
-  describe.py configs/tdaf/3dr50_tdaf-anar5_kinetics400.py --shape 3 16 112 112 --out described
-  describe.py mmdet::retinanet/retinanet_r50_fpn_1x_coco.py
+  %(prog)s configs/fcos_tdaf_r50.py
+  %(prog)s configs/td/r50_td-joint_125e_in1k.py --out described
+  %(prog)s configs/tdaf/3dr50_tdaf-anar5_kinetics400.py --shape 3 16 112 112 --out described
+  %(prog)s mmdet::retinanet/retinanet_r50_fpn_1x_coco.py
 """
 
 _EPILOG = """\
@@ -54,17 +55,19 @@ one input, summed over all calls. More: docs/describe.md
 """
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION, _EPILOG)
     parser.add_argument("config", help="config file of any framework")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write the description and the drawing into this folder"
     )
     add_shape_flag(parser)
     add_options_flag(parser, "override config values, such as model.backbone.flows=4")
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 class Description:

@@ -26,6 +26,7 @@ from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.utils.config import load_config
 from attn_mm.utils.files import make_folder, write_atomically
 from attn_mm.utils.flags import add_options_flag
+from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import markdown_table
 
@@ -35,9 +36,9 @@ with channels and strides, and which grafts fit the network. With --networks the
 every backbone that the frameworks register, and of 80 networks of torchvision and timm: it tries each graft
 on each.
 
-  where.py configs/fcos_tdaf_r50.py
-  where.py mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py --part neck
-  where.py --networks mmdet mmpose --out where
+  %(prog)s configs/fcos_tdaf_r50.py
+  %(prog)s mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py --part neck
+  %(prog)s --networks mmdet mmpose --out where
 """
 
 _EPILOG = """\
@@ -48,10 +49,8 @@ built on the meta device, without memory for their weights. More: docs/where.md
 LIBRARIES = ("mmdet", "mmpose", "mmaction", "mmpretrain", "torchvision", "timm")
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION, _EPILOG)
     parser.add_argument("config", nargs="?", help="config file of a framework")
     parser.add_argument(
         "--part",
@@ -68,6 +67,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the table into this folder")
     add_options_flag(parser, "override config values, such as model.backbone.depth=101")
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = make_parser()
     args = parser.parse_args(argv)
     if (args.config is None) == (args.networks is None):
         parser.error("give a config, or --networks")

@@ -1,4 +1,4 @@
-"""``tools/explore.py``: make a web page of what a network attends to in images or videos."""
+"""``attn-mm explore``: make a web page of what a network attends to in images or videos."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from attn_mm.maps.panels import Panel, attention_of, frame_panels, panels
 from attn_mm.run.demo_networks import small_network
 from attn_mm.utils.extras import require
 from attn_mm.utils.flags import add_device_flag, from_args, positive, score
+from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import counted
 
@@ -42,11 +43,11 @@ Show what a network attends to, as a web page that needs no server and no intern
 attention map of the model, and Grad-CAM, over images or the frames of a video. With an mmaction2 config
 it shows videos.
 
-  explore.py configs/fcos_tdaf_r50.py epoch_24.pth street.jpg
-  explore.py configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out street
-  explore.py configs/fcos_tdaf_r50.py epoch_24.pth clip.mp4 --frames 20
-  explore.py configs/tdaf/3dr50_tdaf-anar5_kinetics400.py epoch_200.pth clips/ --classes kinetics400.txt
-  explore.py --demo      first trains a small network on generated images: a few minutes
+  %(prog)s configs/fcos_tdaf_r50.py epoch_24.pth street.jpg
+  %(prog)s configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out street
+  %(prog)s configs/fcos_tdaf_r50.py epoch_24.pth clip.mp4 --frames 20
+  %(prog)s configs/tdaf/3dr50_tdaf-anar5_kinetics400.py epoch_200.pth clips/ --classes kinetics400.txt
+  %(prog)s --demo      first trains a small network on generated images: a few minutes
 """
 
 _EPILOG = """\
@@ -59,10 +60,8 @@ FRAMES = 60
 MAX_VIEWS = 6
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION, _EPILOG)
     parser.add_argument("config", nargs="?", help="config file")
     parser.add_argument("checkpoint", nargs="?", help="checkpoint file")
     parser.add_argument(
@@ -94,6 +93,11 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="train a small network on generated images; takes no config, checkpoint or input",
     )
     add_prediction_flags(parser)
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = make_parser()
     args = parser.parse_args(argv)
     given = [args.config, args.checkpoint, args.input]
     if args.demo and any(given):
@@ -291,7 +295,7 @@ def explore(request: Request, frames: int = FRAMES, pictures: list[Path] | None 
     Raises:
         UserError: an argument is invalid, or none of the input can be read.
     """
-    cfg, framework = open_request(request, "explore.py")
+    cfg, framework = open_request(request, "attn-mm explore")
     if isinstance(framework, VideoFramework):
         page = _explore_actions(request, cfg, framework, frames)
     else:

@@ -55,7 +55,7 @@ def framework_of(cfg: Config, user: str = "attn_mm") -> ImageFramework | VideoFr
 
     Args:
         cfg: the config.
-        user: what the error message calls the command, such as ``"infer.py"``.
+        user: what the error message calls the command, such as ``"attn-mm infer"``.
 
     Raises:
         UserError: no framework of that name is registered.

@@ -1,4 +1,4 @@
-"""``tools/infer.py``: predict on images or videos; write pictures and one JSON file."""
+"""``attn-mm infer``: predict on images or videos; write pictures and one JSON file."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from attn_mm.inference.predictions import Predictions
 from attn_mm.inference.run_images import run_images, run_video
 from attn_mm.inference.run_videos import run_videos
 from attn_mm.utils.flags import add_device_flag, from_args, positive, score
+from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.tables import counted
 
 _DESCRIPTION = """\
@@ -40,12 +41,12 @@ Predict on images or videos, and draw the result. What is predicted depends on t
   mmaction2     the five most likely actions in each video
 
 Examples:
-  infer.py configs/fcos_tdaf_r50.py epoch_24.pth street.jpg
-  infer.py configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out drawn --score-thr 0.5
-  infer.py configs/fcos_tdaf_r50.py epoch_24.pth clip.mp4 --show-attention
-  infer.py configs/tdaf/simplebaseline-r50_head-tdaf-anar3_140e_coco.py epoch_210.pth clip.mp4 \\
+  %(prog)s configs/fcos_tdaf_r50.py epoch_24.pth street.jpg
+  %(prog)s configs/fcos_tdaf_r50.py epoch_24.pth photos/ --out drawn --score-thr 0.5
+  %(prog)s configs/fcos_tdaf_r50.py epoch_24.pth clip.mp4 --show-attention
+  %(prog)s configs/tdaf/simplebaseline-r50_head-tdaf-anar3_140e_coco.py epoch_210.pth clip.mp4 \\
       --det-config configs/fcos_tdaf_r50.py --det-checkpoint epoch_24.pth
-  infer.py configs/tdaf/3dr50_tdaf-anar5_kinetics400.py epoch_200.pth clips/ --classes kinetics400.txt
+  %(prog)s configs/tdaf/3dr50_tdaf-anar5_kinetics400.py epoch_200.pth clips/ --classes kinetics400.txt
 """
 
 _EPILOG = """\
@@ -55,10 +56,8 @@ map over the part of the input that the network sees. See docs/inference.md.
 """
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION, _EPILOG)
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument(
@@ -89,7 +88,11 @@ def parse_args(argv=None) -> argparse.Namespace:
         "with the attention of all layers, or the masks of all stages and flows, side by side",
     )
     add_prediction_flags(parser)
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def check_figure(source: Path, count: int | None, show_attention: bool) -> None:
@@ -114,7 +117,7 @@ def infer(request: Request, show_attention: bool = False, figure: int | None = N
         UserError: an argument can't be used, or none of the input can be read.
     """
     check_figure(request.input, figure, show_attention)
-    cfg, framework = open_request(request, "infer.py")
+    cfg, framework = open_request(request, "attn-mm infer")
     if isinstance(framework, VideoFramework):
         if figure:
             raise UserError(f"--attention-figure is for images, and {request.config} is for videos")

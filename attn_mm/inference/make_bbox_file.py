@@ -1,4 +1,4 @@
-"""``tools/make_bbox_file.py``: detect persons for mmpose's ``bbox_file``."""
+"""``attn-mm make-bbox-file``: detect persons for mmpose's ``bbox_file``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from attn_mm.frameworks.pipelines import Pipeline
 from attn_mm.utils.config import load_config
 from attn_mm.utils.files import check_checkpoint, write_atomically, writing
 from attn_mm.utils.flags import add_device_flag, add_options_flag, count, positive, score
+from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
 
@@ -32,18 +33,16 @@ _DESCRIPTION = """\
 Detect the persons in a set of images, for the evaluation of top-down pose configs. Writes COCO results:
 [{"image_id", "category_id": 1, "bbox": [x, y, width, height], "score"}].
 
-  make_bbox_file.py configs/fcos_tdaf_r50.py epoch_24.pth --out boxes.json
-  make_bbox_file.py mmdet::yolo/yolov3_d53_8xb8-ms-608-273e_coco.py yolov3.pth --out boxes.json \\
+  %(prog)s configs/fcos_tdaf_r50.py epoch_24.pth --out boxes.json
+  %(prog)s mmdet::yolo/yolov3_d53_8xb8-ms-608-273e_coco.py yolov3.pth --out boxes.json \\
       --ann-file data/coco/annotations/person_keypoints_val2017.json --img-dir data/coco/val2017
 
 An interrupted run continues when the same command is started again.
 """
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION)
     parser.add_argument("config", help="config file of an mmdet detector")
     parser.add_argument("checkpoint", help="the detector's checkpoint")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="file to write")
@@ -64,7 +63,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     add_device_flag(parser)
     add_options_flag(parser, "override values of the config, such as model.test_cfg.nms.iou_threshold=0.5")
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def image_set(cfg: Config, ann_file: str | None, img_dir: str | None) -> tuple[str, str]:

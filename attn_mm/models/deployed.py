@@ -1,4 +1,4 @@
-"""The config type ``Deployed``: a folded model, as ``tools/fuse.py`` writes its config and checkpoint."""
+"""The config type ``Deployed``: a folded model, as ``attn-mm fuse`` writes its config and checkpoint."""
 
 from __future__ import annotations
 

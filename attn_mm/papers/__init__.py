@@ -1,7 +1,7 @@
 """The papers' published figures, their comparison with counts made here, and the papers' analyses.
 
 A paper is a folder of ``configs/`` whose metafile names one; its analyses are a package of the same name.
-``tools/complexity.py --paper`` builds every network whose size is published and prints both.
+``attn-mm complexity --paper`` builds every network whose size is published and prints both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``tools/ablate.py``: train a config with several values of its options, and compare the networks."""
+"""``attn-mm ablate``: train a config with several values of its options, and compare the networks."""
 
 from __future__ import annotations
 
@@ -19,30 +19,27 @@ from attn_mm.run.vary import Options, split_vary
 from attn_mm.utils.config import merge_options
 from attn_mm.utils.extras import require
 from attn_mm.utils.flags import from_args, positive
+from attn_mm.utils.parser import CommandParser
 
 _DESCRIPTION = """\
 Train a config with every combination of some options' values, with several seeds, and write a table of means
 and standard deviations, a plot, and JSON. After an interruption, repeat the command to continue where it
 stopped; finished runs are kept.
 
-  ablate.py configs/tam/r50_tam_300e_cifar100.py --vary TAM.group_size=2,4,8 --plain --seeds 3
-  ablate.py configs/td/r50_td-joint_125e_in1k.py --vary TD.distance=0,1,2 --vary TD.mode=joint,top
-  ablate.py configs/tam/r18_tam_300e_cifar10.py --vary optim_wrapper.optimizer.lr=0.1,0.05 --data-root DIR
-  ablate.py --preset tam-fig2 --seeds 3
-  ablate.py configs/tam/r18_tam_300e_cifar10.py --preset tam-fig2 --demo    generated images, no download
-  ablate.py --demo                                                    small networks, minutes on a CPU
+  %(prog)s configs/tam/r50_tam_300e_cifar100.py --vary TAM.group_size=2,4,8 --plain --seeds 3
+  %(prog)s configs/td/r50_td-joint_125e_in1k.py --vary TD.distance=0,1,2 --vary TD.mode=joint,top
+  %(prog)s configs/tam/r18_tam_300e_cifar10.py --vary optim_wrapper.optimizer.lr=0.1,0.05 --data-root DIR
+  %(prog)s --preset tam-fig2 --seeds 3
+  %(prog)s configs/tam/r18_tam_300e_cifar10.py --preset tam-fig2 --demo    generated images, no download
+  %(prog)s --demo                                                    small networks, minutes on a CPU
 """
 
 _DEMO_VARY = ("TD.distance=0,1,2", "TD.mode=joint,top")
 _DEMO_EPOCHS, _DEMO_CHANNELS = 4, 8
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION,
-        epilog=_presets_text(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION, _presets_text())
     parser.add_argument("config", nargs="?", help="config file (default: the preset's)")
     parser.add_argument(
         "--vary",
@@ -71,6 +68,11 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="train from scratch: download no weights and freeze no layers",
     )
     add_common_flags(parser)
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = make_parser()
     args = parser.parse_args(argv)
     if args.vary and args.preset:
         parser.error("--preset brings its own options: leave --vary out")

@@ -1,4 +1,4 @@
-"""``tools/complexity.py``: count the parameters and multiply-adds of a config or of papers' networks."""
+"""``attn-mm complexity``: count the parameters and multiply-adds of a config or of papers' networks."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from attn_mm.papers.counts import compare, paper_report
 from attn_mm.utils.config import load_config
 from attn_mm.utils.files import make_folder, write_atomically
 from attn_mm.utils.flags import add_options_flag
+from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.progress import working
 
 _DESCRIPTION = """\
 Count the parameters and multiply-adds of a config's network, part by part. With --paper,
 compare the counts that the papers publish with those of the networks here.
 
-  complexity.py configs/fcos_tdaf_r50.py
-  complexity.py configs/fcos_tdaf_r50.py --shape 3 640 640 --out counts
-  complexity.py --paper
-  complexity.py --paper td aw --out counts
+  %(prog)s configs/fcos_tdaf_r50.py
+  %(prog)s configs/fcos_tdaf_r50.py --shape 3 640 640 --out counts
+  %(prog)s --paper
+  %(prog)s --paper td aw --out counts
 """
 
 _EPILOG = """\
@@ -34,10 +35,8 @@ element of a normalization and 1 per element of a ReLU or pooling. More: docs/co
 """
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION, _EPILOG)
     parser.add_argument("config", nargs="?", help="config file of any framework")
     parser.add_argument(
         "--paper",
@@ -50,7 +49,11 @@ def parse_args(argv=None) -> argparse.Namespace:
         "--out", type=Path, metavar="DIR", help="also write the table as Markdown and JSON into this folder"
     )
     add_options_flag(parser, "override config values, such as model.backbone.flows=4")
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def write(out: Path, name: str, report: str, record: object) -> None:

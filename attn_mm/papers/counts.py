@@ -21,7 +21,7 @@ from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import markdown_table
 
 _LEGEND = """\
-Written by `tools/complexity.py --paper`. A figure is met *to the unit* where all of its digits are known,
+Written by `attn-mm complexity --paper`. A figure is met *to the unit* where all of its digits are known,
 and *to the digits* where the count rounds to what is published. MACs are multiply-adds of one image of
 224x224 pixels, of 32x32 in TAM's tables and AW's table 2. conv: those of convolutions, linear layers and
 matrix products; full: conv, 2 for each element of a normalization, 1 for each of a ReLU or pooling. Gi:

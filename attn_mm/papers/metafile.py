@@ -43,6 +43,25 @@ _ROW_FIELDS = {
 }
 
 
+TASKS = {
+    "detection": "Object Detection",
+    "segmentation": "Semantic Segmentation",
+    "pose": "Body 2D Keypoint",
+    "action": "Action Recognition",
+    "classification": "Image Classification",
+    "multilabel": "Multi-Label Classification",
+}
+"""The tasks of configs, and their names in metafiles, which are OpenMMLab's."""
+
+_TASK_OF_FRAMEWORK = {
+    "mmdet": "Object Detection",
+    "mmseg": "Semantic Segmentation",
+    "mmpose": "Body 2D Keypoint",
+    "mmaction": "Action Recognition",
+    "mmpretrain": "Image Classification",
+}
+
+
 @dataclass(frozen=True)
 class Paper:
     """A paper: its title, where it is published, and a link to it."""
@@ -65,7 +84,7 @@ class Table:
 class Result:
     """What a table publishes of a trained network: metrics by name, digits as printed; empty: none.
 
-    ``steps`` is the protocol of a network with steps, as of ``tools/test.py --steps``; empty: it has none,
+    ``steps`` is the protocol of a network with steps, as of ``attn-mm test --steps``; empty: it has none,
     or the paper doesn't say.
     """
 
@@ -83,18 +102,22 @@ class Entry:
     Attributes:
         name: the file's, without its suffix.
         config: its path, from ``configs/`` on.
+        framework: the package that it needs.
+        task: a key of :data:`TASKS`.
         description: of the network, in a few words.
         parameters: of the network, counted.
-        flops: multiply-adds, counted; None where the paper publishes none.
+        flops: multiply-adds for one input, counted by the convention of the paper, otherwise by ``conv``.
         rows: what the paper publishes of its size.
         results: what the paper publishes of its accuracy.
     """
 
     name: str
     config: str
+    framework: str
+    task: str
     description: str
     parameters: int
-    flops: int | None
+    flops: int
     rows: tuple[Row, ...]
     results: tuple[Result, ...]
 
@@ -159,9 +182,11 @@ def _entry(path: Path, collection: dict[str, Any], model: dict[str, Any]) -> Ent
     return Entry(
         name=model["Name"],
         config=model["Config"],
+        framework=metadata["Framework"],
+        task=_task(path, model, metadata),
         description=model.get("Description", ""),
         parameters=int(metadata["Parameters"]),
-        flops=int(metadata["FLOPs"]) if "FLOPs" in metadata else None,
+        flops=int(metadata["FLOPs"]),
         rows=tuple(_rows(path, collection["Name"], model, metadata)),
         results=tuple(
             Result(
@@ -174,6 +199,16 @@ def _entry(path: Path, collection: dict[str, Any], model: dict[str, Any]) -> Ent
             for result in model.get("Results", ())
         ),
     )
+
+
+def _task(path: Path, model: dict[str, Any], metadata: dict[str, Any]) -> str:
+    """What the results are of; a config without results does the task of its folder, or of its framework."""
+    names = [result["Task"] for result in model.get("Results", ())]
+    names = names or [metadata.get("Task", _TASK_OF_FRAMEWORK[metadata["Framework"]])]
+    for task, name in TASKS.items():
+        if set(names) == {name}:
+            return task
+    raise UserError(f"{path}: {model['Name']} has the task {names[0]!r}, which is none of one kind")
 
 
 def _rows(path: Path, paper: str, model: dict[str, Any], metadata: dict[str, Any]) -> Iterator[Row]:
@@ -194,6 +229,6 @@ def _rows(path: Path, paper: str, model: dict[str, Any], metadata: dict[str, Any
         yield Row(
             **{"config": model["Config"], **fields},
             convention=metadata["Convention"],
-            shape=tuple(map(int, metadata["Shape"])),
+            shape=tuple(map(int, metadata["Shape"].split("x"))),
             framework=metadata["Framework"],
         )

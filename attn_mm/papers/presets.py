@@ -1,4 +1,4 @@
-"""The papers' ablation studies by name, for ``tools/ablate.py --preset``."""
+"""The papers' ablation studies by name, for ``attn-mm ablate --preset``."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def draw_predictions(runner: Runner, number: int) -> Path:
     """Draw the trained model's predictions on the first ``number`` evaluation images or videos.
 
     Returns:
-        The output folder, laid out as by ``tools/infer.py``.
+        The output folder, laid out as by ``attn-mm infer``.
     """
     framework = framework_of(runner.cfg)
     dataset = runner.val_dataloader.dataset

@@ -1,4 +1,4 @@
-"""``tools/eval_video.py``: accuracy of an action recogniser over clips and over videos."""
+"""``attn-mm eval-video``: accuracy of an action recogniser over clips and over videos."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from attn_mm.run.launch import open_config
 from attn_mm.run.options import RunOptions, add_config_flags
 from attn_mm.utils.files import check_checkpoint, write_atomically, writing
 from attn_mm.utils.flags import add_device_flag, count, from_args, positive
+from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
 from attn_mm.utils.signals import init_worker
@@ -35,7 +36,7 @@ _DESCRIPTION = """\
 Evaluate an mmaction2 action recogniser on its config's test set. Reports top-1 and top-5 accuracy for
 single clips and for whole videos; a video's score is the mean of its clips' softmax scores.
 
-  eval_video.py configs/tdaf/3dr50_tdaf-anar5_kinetics400.py epoch_100.pth --clips 10 --crops 3
+  %(prog)s configs/tdaf/3dr50_tdaf-anar5_kinetics400.py epoch_100.pth --clips 10 --crops 3
 
 After an interruption, repeat the command to continue where it stopped.
 """
@@ -44,10 +45,8 @@ _RESULTS = "video_results.json"
 TOP_K = (1, 5)
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION)
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument(
@@ -63,7 +62,11 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="processes that read videos (default: %(default)s)",
     )
     add_device_flag(parser)
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 class Videos(Dataset):

@@ -93,8 +93,8 @@ def join_processes(cfg: Config) -> None:
         _join(cfg)
     except (KeyError, ValueError) as error:
         raise UserError(
-            f"--launcher {cfg.launcher}: {reason(error)}; start the command with tools/dist_train.sh or "
-            "tools/slurm_train.sh"
+            f"--launcher {cfg.launcher}: {reason(error)}; start it by torchrun -m attn_mm train, or "
+            "srun attn-mm train"
         ) from error
 
 

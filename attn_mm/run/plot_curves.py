@@ -1,4 +1,4 @@
-"""``tools/plot_curves.py``: plot the training curves of several runs together."""
+"""``attn-mm plot-curves``: plot the training curves of several runs together."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from attn_mm.errors import UserError, readable, reports_user_errors
 from attn_mm.run.curves import Curve, Record, Run, join, read_curves
 from attn_mm.utils.extras import require
 from attn_mm.utils.files import check_regular, make_folder, write_atomically, writing
+from attn_mm.utils.parser import CommandParser
 
 _DESCRIPTION = """\
 Compare training runs: plot the loss and a validation metric by epoch, one line per run.
 
-  plot_curves.py work_dirs/fcos-r50_plain_coco work_dirs/fcos_tdaf_r50
-  plot_curves.py work_dirs/plain work_dirs/tdaf --names "ResNet-50" "with TDAF" --out curves
-  plot_curves.py work_dirs/fcos_* --loss loss_cls --figure coco/bbox_mAP_50
+  %(prog)s work_dirs/fcos-r50_plain_coco work_dirs/fcos_tdaf_r50
+  %(prog)s work_dirs/plain work_dirs/tdaf --names "ResNet-50" "with TDAF" --out curves
+  %(prog)s work_dirs/fcos_* --loss loss_cls --figure coco/bbox_mAP_50
 """
 
 _EPILOG = """\
-The logs come from tools/train.py, with or without --demo, or from a framework's own training tool. The
+The logs come from attn-mm train, with or without --demo, or from a framework's own training tool. The
 command writes curves.png and curves.json into the output folder. More: docs/tdaf_analyses.md
 """
 
@@ -40,10 +41,8 @@ FIGURES = (
 )
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION, _EPILOG)
     parser.add_argument(
         "logs", nargs="+", type=Path, metavar="LOG", help="a run's work dir, or its scalars.json"
     )
@@ -59,7 +58,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/curves"), metavar="DIR", help="default: %(default)s"
     )
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def read_log(path: Path) -> Run:

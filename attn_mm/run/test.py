@@ -1,4 +1,4 @@
-"""``tools/test.py``: evaluate a checkpoint with its config's own metrics."""
+"""``attn-mm test``: evaluate a checkpoint with its config's own metrics."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ from attn_mm.run.screen.summary import show_lines, show_metrics
 from attn_mm.run.screen.watch import watching
 from attn_mm.utils.files import check_checkpoint, make_folder
 from attn_mm.utils.flags import from_args
+from attn_mm.utils.parser import CommandParser
 
 _DESCRIPTION = """\
 Evaluate a checkpoint on its config's test set.
 
-  test.py configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50/epoch_24.pth
-  test.py configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50_demo/epoch_10.pth --demo
-  test.py configs/tdaf/r50_tdaf-anar3_120e_in1k.py epoch_100.pth --tta         averages ten crops
-  test.py configs/td/r50_td-joint_125e_in1k.py epoch_125.pth --steps any       the TD paper's protocol
+  %(prog)s configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50/epoch_24.pth
+  %(prog)s configs/fcos_tdaf_r50.py work_dirs/fcos_tdaf_r50_demo/epoch_10.pth --demo
+  %(prog)s configs/tdaf/r50_tdaf-anar3_120e_in1k.py epoch_100.pth --tta         averages ten crops
+  %(prog)s configs/td/r50_td-joint_125e_in1k.py epoch_125.pth --steps any       the TD paper's protocol
 """
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION)
     parser.add_argument("config", help="config file")
     parser.add_argument("checkpoint", help="checkpoint file")
     add_common_flags(parser)
@@ -53,7 +52,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--wait-time", type=float, default=2, help="seconds to show each image (default: %(default)s)"
     )
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def _dump(cfg: Config, out: str) -> None:

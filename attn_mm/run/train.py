@@ -1,4 +1,4 @@
-"""``tools/train.py``: train any OpenMMLab config."""
+"""``attn-mm train``: train any OpenMMLab config."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ import argparse
 from attn_mm.errors import reports_user_errors
 from attn_mm.run.options import RunOptions, add_common_flags
 from attn_mm.utils.flags import count, from_args
+from attn_mm.utils.parser import CommandParser
 
 _DESCRIPTION = """\
 Train any mmdet, mmpose, mmaction2, mmpretrain or mmsegmentation config, with or without attention.
 
-  train.py configs/fcos_tdaf_r50.py --demo               try it: no data, no download, minutes on a CPU
-  train.py configs/fcos_tdaf_r50.py                      train on COCO 2017 in data/coco
-  train.py configs/fcos_tdaf_r50.py --data-root DIR --no-pretrained
-  train.py configs/fcos_tdaf_r50.py --resume             continue from the last checkpoint in the work dir
-  train.py configs/tam/r50_tam_300e_cifar100.py --seeds 0 1 2        three runs, and a table "mean (std)"
+  %(prog)s configs/fcos_tdaf_r50.py --demo               try it: no data, no download, minutes on a CPU
+  %(prog)s configs/fcos_tdaf_r50.py                      train on COCO 2017 in data/coco
+  %(prog)s configs/fcos_tdaf_r50.py --data-root DIR --no-pretrained
+  %(prog)s configs/fcos_tdaf_r50.py --resume             continue from the last checkpoint in the work dir
+  %(prog)s configs/tam/r50_tam_300e_cifar100.py --seeds 0 1 2        three runs, and a table "mean (std)"
 """
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION)
     parser.add_argument("config", help="config file")
     add_common_flags(parser)
     parser.add_argument(
@@ -49,6 +48,11 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="train once with each of these seeds, in a folder of the work dir each, and write mean and "
         "standard deviation; repeat the command to continue an unfinished one",
     )
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = make_parser()
     args = parser.parse_args(argv)
     if args.seeds and args.resume:
         parser.error("--seeds continues unfinished runs itself: leave --resume out")

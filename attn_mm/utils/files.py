@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import torch
-
 from attn_mm.errors import UserError
 
 PART = ".part"
@@ -112,6 +110,8 @@ def check_target(target: Path, source: str, force: bool) -> None:
 
 def write_checkpoint(checkpoint: dict, path: Path) -> None:
     """Write a checkpoint completely or not at all; UserError if that fails."""
+    import torch
+
     try:
         with replacing(path) as file:
             torch.save(checkpoint, file)

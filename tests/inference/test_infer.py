@@ -641,7 +641,7 @@ def test_devices_and_frameworks_that_are_not_there(plain, photos, tmp_path, caps
     assert "error: --device abacus: " in capsys.readouterr().err
     (tmp_path / "pose.py").write_text("default_scope = 'somewhere'\n")
     line = fails(capsys, tmp_path / "pose.py", plain[1], photos)
-    assert "is for somewhere; infer.py knows the configs of mmdet" in line
+    assert "is for somewhere; attn-mm infer knows the configs of mmdet" in line
 
 
 @pytest.mark.parametrize("value", ["1.5", "-0.1", "high"])

@@ -66,6 +66,7 @@ WHOLE = [*MATRIX, *(case for case in SHORT if case[1] in FLOWS)]
 ALIKE = [
     (("mmaction.ResNet", 18), "TDAF"),
     (("mmpretrain.MobileNetV2", None), "TD"),
+    (("mmpretrain.MobileNetV3", "small"), "all"),
 ]
 CASES = [
     pytest.param(

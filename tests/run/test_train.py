@@ -1,7 +1,9 @@
 """``tools/train.py`` and ``tools/test.py`` as a user runs them, on networks small enough for a test."""
 
 import json
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -105,25 +107,65 @@ def test_a_mistake_leaves_no_traceback_in_the_shell(repo):
     assert output.splitlines()[-1] == "error: checkpoint nowhere.pth does not exist"
 
 
+TWO_PROCESSES = [
+    *SMALL_FCOS, "train_cfg.max_epochs=1", "train_dataloader.dataset.indices=16",
+    "val_dataloader.dataset.indices=6",
+]  # fmt: skip
+
+
+def one_of_two(rank, port, repo, folder):
+    """A process as the launcher starts it, but for the imports, which it inherits."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    with open(folder / f"{rank}.txt", "w") as output:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(output.fileno(), stream.fileno())
+    os.chdir(repo)
+    own = ["--work-dir", str(folder / "work"), "--launcher", "pytorch", "--cfg-options"]
+    train.main([CONFIG, "--demo", *own, *TWO_PROCESSES])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the launcher is mmengine's own")
 def test_two_processes_train_without_a_gpu(repo, tmp_path):
-    if torch.cuda.is_available():
-        pytest.skip("with a GPU the launcher is mmengine's own")
-    command = [
-        "bash", "tools/dist_train.sh", CONFIG, "2", "--demo", "--work-dir", str(tmp_path), "--cfg-options",
-        *SMALL_FCOS, "train_cfg.max_epochs=1", "train_dataloader.dataset.indices=16",
-        "val_dataloader.dataset.indices=6",
-    ]  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=one_of_two, args=(rank, port, repo, tmp_path)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    output = "".join((tmp_path / f"{rank}.txt").read_text() for rank in range(2))
+    assert [process.exitcode for process in processes] == [0, 0], output
+    assert_trained_by_two(tmp_path / "work", output)
+
+
+@pytest.mark.whole
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the launcher is mmengine's own")
+def test_the_launcher_trains_without_a_gpu(repo, tmp_path):
+    launcher = ["bash", "tools/dist_train.sh", CONFIG, "2", "--demo", "--work-dir", str(tmp_path)]
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": path}
-    done = subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*launcher, "--cfg-options", *TWO_PROCESSES],
+        cwd=repo,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("16 samples of CocoDataset") == 1
-    (log,) = tmp_path.glob("*/*.log")
+    assert_trained_by_two(tmp_path, done.stdout + done.stderr)
+
+
+def assert_trained_by_two(work_dir, output):
+    assert output.count("16 samples of CocoDataset") == 1
+    (log,) = work_dir.glob("*/*.log")
     assert "MMDistributedDataParallel" in log.read_text()
-    weights = load_checkpoint_file(tmp_path / "epoch_1.pth")["state_dict"]
+    weights = load_checkpoint_file(work_dir / "epoch_1.pth")["state_dict"]
     # Both halves of each batch have counted: 16 images, two processes, 8 a step.
     assert weights["backbone.layer1.0.bn1.num_batches_tracked"].tolist() == [1, 1, 1]
-    assert json.loads((tmp_path / "results.json").read_text())["epoch"] == 1
+    assert json.loads((work_dir / "results.json").read_text())["epoch"] == 1
 
 
 def test_no_network_names_the_way_out(repo, coco_tiny, tmp_path, capsys, monkeypatch):

@@ -311,7 +311,7 @@ def check_bbox_file(path: str, ann_file: str) -> None:
     if unknown:
         raise UserError(
             f"{path} is for other images: {len(unknown)} of its {len(persons)} boxes are in images that "
-            f"{ann_file} doesn't list, such as {unknown[0]}. Create one with tools/make_bbox_file.py"
+            f"{ann_file} doesn't list, such as {unknown[0]}. Create one with attn-mm make-bbox-file"
         )
     # mmpose treats category 1 as persons, as in COCO.
     if not any(person.category_id == 1 for person in persons):

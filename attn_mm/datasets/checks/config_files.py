@@ -65,7 +65,7 @@ def _check_exists(path: str) -> None:
 def _check_bbox_file(path: str, ann_file: str) -> None:
     if _is_missing(path):
         raise UserError(
-            f"detection file {osp.abspath(path)} is missing: create it with tools/make_bbox_file.py, or use "
+            f"detection file {osp.abspath(path)} is missing: create it with attn-mm make-bbox-file, or use "
             "annotated boxes: --cfg-options test_dataloader.dataset.bbox_file=None (training: val_dataloader)"
         )
     if "://" not in path + ann_file:

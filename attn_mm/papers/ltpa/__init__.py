@@ -1,1 +1,1 @@
-"""The analyses of Jetley et al., Learn To Pay Attention, ICLR 2018, for ``tools/ltpa.py``."""
+"""The analyses of Jetley et al., Learn To Pay Attention, ICLR 2018, for ``attn-mm ltpa``."""

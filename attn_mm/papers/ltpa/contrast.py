@@ -1,4 +1,4 @@
-"""``ltpa.py contrast``: attention beside activation-based maps.
+"""``attn-mm ltpa contrast``: attention beside activation-based maps.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, figure 3.
 """

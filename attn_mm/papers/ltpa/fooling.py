@@ -1,4 +1,4 @@
-"""``ltpa.py fool``: measure how often the fast gradient sign method changes a prediction.
+"""``attn-mm ltpa fool``: measure how often the fast gradient sign method changes a prediction.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, section 5.2 and figures 5 and 6.
 """

@@ -1,4 +1,4 @@
-"""The command line of ``tools/ltpa.py``."""
+"""``attn-mm ltpa``: its command line."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from attn_mm.papers.ltpa.transfer import TransferOptions, transfer
 from attn_mm.utils.extras import require
 from attn_mm.utils.flags import above_zero, add_device_flag, add_options_flag, count, from_args, positive
 from attn_mm.utils.output import Output
+from attn_mm.utils.parser import CommandParser
 
 _DESCRIPTION = """\
 Repeat the analyses of "Learn to pay attention" (Jetley et al., ICLR 2018) on trained mmpretrain classifiers.
 
-  ltpa.py fool      how often the fast gradient sign method changes the prediction (figures 5 and 6)
-  ltpa.py transfer  accuracy of a linear SVM on the features of other image sets (table 3)
-  ltpa.py segment   objects segmented by the attention, compared with masks (figures 8 and 9)
-  ltpa.py query     how attention changes with another image's global feature (figure 10)
-  ltpa.py contrast  attention beside activation-based maps (figure 3)
+  %(prog)s fool      how often the fast gradient sign method changes the prediction (figures 5 and 6)
+  %(prog)s transfer  accuracy of a linear SVM on the features of other image sets (table 3)
+  %(prog)s segment   objects segmented by the attention, compared with masks (figures 8 and 9)
+  %(prog)s query     how attention changes with another image's global feature (figure 10)
+  %(prog)s contrast  attention beside activation-based maps (figure 3)
 
 ANALYSIS --help explains the options. ANALYSIS --demo runs an analysis on generated images, without data or
 download. docs/ltpa_analyses.md explains the measurements.
@@ -38,8 +39,8 @@ Measure the share of test images whose predicted class changes under a small per
 up or down by 1, 2, 4, 8 or 16 of 255, in the direction that makes the class less likely. The images come
 from each config's test set. After an interruption, repeat the command to continue where it stopped.
 
-  ltpa.py fool --demo
-  ltpa.py fool vgg.py vgg.pth vgg_att2.py vgg_att2.pth --pictures 3
+  %(prog)s fool --demo
+  %(prog)s fool vgg.py vgg.pth vgg_att2.py vgg_att2.pth --pictures 3
 """
 
 _TRANSFER = """\
@@ -49,8 +50,8 @@ subfolder of images for each class, or Stanford's Action-40. Caltech's backgroun
 are made square and, as in the paper, ZCA-whitened. After an interruption, repeat the command to continue
 where it stopped.
 
-  ltpa.py transfer --demo
-  ltpa.py transfer vgg.py vgg.pth vgg_att2.py vgg_att2.pth --sets event8/ caltech101/ Stanford40/ --no-zca
+  %(prog)s transfer --demo
+  %(prog)s transfer vgg.py vgg.pth vgg_att2.py vgg_att2.pth --sets event8/ caltech101/ Stanford40/ --no-zca
 """
 
 _SEGMENT = """\
@@ -58,26 +59,26 @@ Segment objects with the attention of a network's last two levels, and compare t
 Jaccard index (IoU). For a network without an attn_mm.LTPAHead, Grad-CAM replaces the attention. --by
 activation segments with the activation-based map of the backbone's last map instead.
 
-  ltpa.py segment --demo
-  ltpa.py segment vgg_att2.py vgg_att2.pth --data ObjectDiscovery/Data --by attention activation
-  ltpa.py segment vgg_att2.py vgg_att2.pth --data ObjectDiscovery/Data
-  ltpa.py segment vgg_att2.py vgg_att2.pth --images-dir photos/ --masks-dir masks/ --size 96
+  %(prog)s segment --demo
+  %(prog)s segment vgg_att2.py vgg_att2.pth --data ObjectDiscovery/Data --by attention activation
+  %(prog)s segment vgg_att2.py vgg_att2.pth --data ObjectDiscovery/Data
+  %(prog)s segment vgg_att2.py vgg_att2.pth --images-dir photos/ --masks-dir masks/ --size 96
 """
 
 _QUERY = """\
 Show where a network with an attn_mm.LTPAHead looks in a target image when the query, its global feature,
 comes from another image.
 
-  ltpa.py query --demo
-  ltpa.py query vgg_att2_dp.py vgg_att2_dp.pth --queries dog.jpg --targets park/
+  %(prog)s query --demo
+  %(prog)s query vgg_att2_dp.py vgg_att2_dp.pth --queries dog.jpg --targets park/
 """
 
 _CONTRAST = """\
 Show the attention of each level beside the activation-based maps of the same features: the sum over the
 channels of |A|^p (Zagoruyko & Komodakis, ICLR 2017).
 
-  ltpa.py contrast --demo
-  ltpa.py contrast vgg_att2.py vgg_att2.pth --targets photos/ --size 224
+  %(prog)s contrast --demo
+  %(prog)s contrast vgg_att2.py vgg_att2.pth --targets photos/ --size 224
 """
 
 
@@ -94,10 +95,8 @@ ANALYSES: dict[str, tuple[Callable[..., None], type[Any]]] = {
 _BROUGHT = ("nets", "names", "sets", "data", "images_dir", "masks_dir", "queries", "targets", "data_root")
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION)
     analyses = parser.add_subparsers(dest="analysis", required=True, metavar="ANALYSIS")
 
     flags = _add(analyses, "fool", _FOOL)
@@ -179,13 +178,15 @@ def parse_args(argv=None) -> argparse.Namespace:
     flags.add_argument("--targets", type=Path, nargs="+", metavar="IMAGE", help="images or folders")
     _add_power(flags)
     _add_size(flags)
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def _add(analyses, name: str, description: str) -> argparse.ArgumentParser:
-    parser = analyses.add_parser(
-        name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = analyses.add_parser(name, description=description)
     parser.add_argument(
         "nets", nargs="*", metavar="CONFIG CHECKPOINT", help="one or several networks to compare"
     )

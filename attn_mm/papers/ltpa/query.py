@@ -1,4 +1,4 @@
-"""``ltpa.py query``: attention over an image's local features with another image's global feature as query.
+"""``attn-mm ltpa query``: attention over local features with another image's global feature as query.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, appendix A.5 and figure 10.
 """

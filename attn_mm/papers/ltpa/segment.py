@@ -1,4 +1,4 @@
-"""``ltpa.py segment``: segment objects by a classifier's attention.
+"""``attn-mm ltpa segment``: segment objects by a classifier's attention.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, section 5.4, figures 8 and 9, and appendix A.4.
 """

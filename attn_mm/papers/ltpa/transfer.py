@@ -1,4 +1,4 @@
-"""``ltpa.py transfer``: test a classifier's features on other image sets with a linear SVM.
+"""``attn-mm ltpa transfer``: test a classifier's features on other image sets with a linear SVM.
 
 Jetley et al., Learn To Pay Attention, ICLR 2018, section 5.3, table 3 and appendix A.4.
 """

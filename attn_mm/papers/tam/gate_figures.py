@@ -1,4 +1,4 @@
-"""Draw the figures of ``tools/gates.py`` from its JSON files."""
+"""Draw the figures of ``attn-mm gates`` from its JSON files."""
 
 from __future__ import annotations
 

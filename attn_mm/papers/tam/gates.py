@@ -1,4 +1,4 @@
-"""``tools/gates.py``: run the analyses of the TAM paper on the gates of any network."""
+"""``attn-mm gates``: run the analyses of the TAM paper on the gates of any network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -28,6 +27,7 @@ from attn_mm.run.options import RunOptions, add_config_flags
 from attn_mm.utils.extras import require
 from attn_mm.utils.files import check_checkpoint, make_folder, write_atomically
 from attn_mm.utils.flags import add_device_flag, from_args, positive
+from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
 from attn_mm.utils.tables import markdown_table
@@ -36,9 +36,9 @@ _DESCRIPTION = """\
 Analyse the gates of a network as in section 4 of the TAM paper. SE, CBAM, ECA, FCA, TAM, top-down attention
 and AW-convolutions have gates. ANALYSIS --help explains the options of an analysis.
 
-  gates.py scatter configs/tam/r50_tam_300e_cifar100.py epoch_300.pth
-  gates.py lesion configs/tam/r50_tam_300e_cifar100.py epoch_300.pth --data-root cifar100
-  gates.py lesion configs/tam/r18_tam_300e_cifar10.py --demo        needs no data or checkpoint
+  %(prog)s scatter configs/tam/r50_tam_300e_cifar100.py epoch_300.pth
+  %(prog)s lesion configs/tam/r50_tam_300e_cifar100.py epoch_300.pth --data-root cifar100
+  %(prog)s lesion configs/tam/r18_tam_300e_cifar10.py --demo        needs no data or checkpoint
 """
 
 _EPILOG = """\
@@ -64,7 +64,7 @@ _FILTERS = """\
 Plot the mean variance of the filters of each residual block by depth, for one or several networks
 (figure 5b of the TAM paper).
 
-  gates.py filters configs/tam/r50_plain_300e_cifar100.py runs/plain/epoch_300.pth \\
+  %(prog)s filters configs/tam/r50_plain_300e_cifar100.py runs/plain/epoch_300.pth \\
                    configs/tam/r50_tam_300e_cifar100.py runs/tam/epoch_300.pth
 """
 
@@ -78,12 +78,11 @@ ANALYSES = {
 """Short and full ``--help`` text of each analysis."""
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    style: dict[str, Any] = dict(epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser = argparse.ArgumentParser(description=_DESCRIPTION, **style)
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION, _EPILOG)
     analyses = parser.add_subparsers(dest="analysis", required=True, metavar="ANALYSIS")
     parsers = {
-        name: analyses.add_parser(name, help=summary, description=description, **style)
+        name: analyses.add_parser(name, help=summary, description=description, epilog=_EPILOG)
         for name, (summary, description) in ANALYSES.items()
     }
     for name in ("scatter", "lesion", "linearise"):
@@ -118,7 +117,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     for one in parsers.values():
         add_config_flags(one)
         add_device_flag(one)
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``tools/convert.py``: convert the checkpoints of top-down attention's authors to grafted backbones.
+"""``attn-mm convert``: convert the checkpoints of top-down attention's authors to grafted backbones.
 
 Jaiswal, Fernando & Tan, TDAM: Top-Down Attention Module for Contextually Guided Feature
 Selection in CNNs, ECCV 2022 (https://arxiv.org/abs/2111.13470, where the first version is TDAN:
@@ -26,6 +26,7 @@ from attn_mm.describe.counting import weightless
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.registry import MODELS
 from attn_mm.utils.files import check_target, write_checkpoint
+from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.weights import fault_of
 
 FRAMEWORKS = ("mmdet", "mmpose", "mmpretrain")
@@ -41,8 +42,8 @@ DEPTHS: dict[tuple[str, tuple[int, ...]], int] = {
 _DESCRIPTION = """\
 Convert a checkpoint of a ResNet with top-down attention (TD) from its authors' format.
 
-  convert.py TD_RNet50_t2_m1_joint.pth.tar td_r50.pth --to mmpretrain
-  convert.py TD_RNet50_t2_m1_joint.pth.tar td_r50_backbone.pth --to mmdet
+  %(prog)s TD_RNet50_t2_m1_joint.pth.tar td_r50.pth --to mmpretrain
+  %(prog)s TD_RNet50_t2_m1_joint.pth.tar td_r50_backbone.pth --to mmdet
 
 For mmpretrain the command converts the whole classifier, for mmdet and mmpose only the
 backbone. It prints the config lines that build the network and load the weights.
@@ -311,15 +312,17 @@ def _code(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION)
     parser.add_argument("source", help="checkpoint file in the authors' format")
     parser.add_argument("target", type=Path, help="file to write")
     parser.add_argument("--to", required=True, choices=FRAMEWORKS, help="framework that will load it")
     parser.add_argument("--force", action="store_true", help="overwrite the file if it exists")
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 @reports_user_errors

@@ -1,4 +1,4 @@
-"""``tools/localise.py``: weakly supervised localisation with class activation maps.
+"""``attn-mm localise``: weakly supervised localisation with class activation maps.
 
 Jaiswal, Fernando & Tan, TDAM, ECCV 2022 (https://arxiv.org/abs/2111.13470), section 4.2 and table 3: a
 classifier that was trained without boxes localises the classes that it predicts.
@@ -51,6 +51,7 @@ from attn_mm.run.options import RunOptions
 from attn_mm.utils.extras import require
 from attn_mm.utils.files import write_atomically
 from attn_mm.utils.flags import count, from_args, score
+from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
 from attn_mm.utils.sampling import spread
@@ -61,10 +62,10 @@ boxes of a test set. Reports top-1 and top-5 localisation accuracy (the class is
 of at least 0.5 with a true one), and CorLoc, the accuracy of the boxes when the image's class is known.
 The boxes of a network with feedback (TD) are those of the steps that count, see --steps.
 
-  localise.py configs/td/r50_td-joint_125e_in1k.py td.pth --boxes ILSVRC/Annotations/CLS-LOC/val --steps any
-  localise.py td_r50_cub.py td.pth                         CUB-200 contains its boxes
-  localise.py configs/td/r50_td-joint_asl_coco.py td.pth --boxes instances_val2017.json
-  localise.py --demo           trains a small network on generated images, a minute or two on a CPU
+  %(prog)s configs/td/r50_td-joint_125e_in1k.py td.pth --boxes ILSVRC/Annotations/CLS-LOC/val --steps any
+  %(prog)s td_r50_cub.py td.pth                         CUB-200 contains its boxes
+  %(prog)s configs/td/r50_td-joint_asl_coco.py td.pth --boxes instances_val2017.json
+  %(prog)s --demo           trains a small network on generated images, a minute or two on a CPU
 
 After an interruption, repeat the command to continue where it stopped.
 """
@@ -75,10 +76,8 @@ _NAME = "localise"
 _COLUMNS = 4
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION)
     parser.add_argument("config", nargs="?", help="config file of a classifier")
     parser.add_argument("checkpoint", nargs="?", help="checkpoint file")
     parser.add_argument(
@@ -114,6 +113,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     add_classifier_flags(
         parser, "on generated images, and without a checkpoint on a small network trained on them"
     )
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = make_parser()
     args = parser.parse_args(argv)
     if args.checkpoint is None and (args.config or not args.demo):
         parser.error("give a config and a checkpoint, or --demo")

@@ -1,4 +1,4 @@
-"""``tools/resolution_sweep.py``: test trained classifiers at resolutions other than their own.
+"""``attn-mm resolution-sweep``: test trained classifiers at resolutions other than their own.
 
 Jaiswal, Fernando & Tan, TDAM, ECCV 2022 (https://arxiv.org/abs/2111.13470), figure 5 and table 2: networks
 for 224x224 pixels are tested on 168 to 448 pixels in steps of 28. Images are resized in the same proportion
@@ -42,6 +42,7 @@ from attn_mm.utils.extras import require
 from attn_mm.utils.figures import pyplot
 from attn_mm.utils.files import write_atomically, writing
 from attn_mm.utils.flags import from_args, positive
+from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
 from attn_mm.utils.tables import markdown_table
@@ -52,10 +53,10 @@ a plot and JSON. The default sizes go from 3/4 of the config's own size to twice
 eighth; for 224 pixels these are the TD paper's 168, 196, ..., 448. Before the crop, images are resized in
 the same proportion as in the config.
 
-  resolution_sweep.py configs/td/r50_td-joint_125e_in1k.py td.pth configs/td/r50_plain_125e_in1k.py r50.pth
-  resolution_sweep.py configs/td/r50_td-joint_125e_in1k.py td.pth --sizes 224 288 --names "TD joint"
-  resolution_sweep.py configs/td/r50_td-joint_125e_in1k.py td.pth --steps any      the TD paper's protocol
-  resolution_sweep.py --demo            trains two small networks on generated images, minutes on a CPU
+  %(prog)s configs/td/r50_td-joint_125e_in1k.py td.pth configs/td/r50_plain_125e_in1k.py r50.pth
+  %(prog)s configs/td/r50_td-joint_125e_in1k.py td.pth --sizes 224 288 --names "TD joint"
+  %(prog)s configs/td/r50_td-joint_125e_in1k.py td.pth --steps any      the TD paper's protocol
+  %(prog)s --demo            trains two small networks on generated images, minutes on a CPU
 
 After an interruption, repeat the command to continue where it stopped.
 """
@@ -67,10 +68,8 @@ _RESIZES = ("Resize", "ResizeEdge")
 _NAME = "resolution_sweep"
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION)
     parser.add_argument(
         "checkpoints", nargs="*", metavar="CONFIG CKPT", help="config and checkpoint of each network"
     )
@@ -87,6 +86,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     add_classifier_flags(
         parser, "on generated images, and without checkpoints on two small networks trained on them"
     )
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = make_parser()
     args = parser.parse_args(argv)
     if len(args.checkpoints) % 2 or not (args.checkpoints or args.demo):
         parser.error("give CONFIG CKPT for each network, or --demo")

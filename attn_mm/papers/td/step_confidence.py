@@ -1,4 +1,4 @@
-"""``tools/step_confidence.py``: evaluate each step of a network with top-down feedback.
+"""``attn-mm step-confidence``: evaluate each step of a network with top-down feedback.
 
 Jaiswal, Fernando & Tan, TDAM, ECCV 2022 (https://arxiv.org/abs/2111.13470), section 4.1 and figure 6.
 """
@@ -39,17 +39,18 @@ from attn_mm.run.options import RunOptions
 from attn_mm.utils.extras import require
 from attn_mm.utils.files import write_atomically
 from attn_mm.utils.flags import count, from_args
+from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial, identity
 from attn_mm.utils.sampling import spread
 
 _DESCRIPTION = """\
 Evaluate each computation step of a classifier with top-down feedback (TD) separately, by stopping the last
-stage's blocks after that step. Reports the accuracy of each step and of each protocol of tools/test.py
+stage's blocks after that step. Reports the accuracy of each step and of each protocol of attn-mm test
 --steps: last, confident, and any, which is the TD paper's. A picture shows where each step looks.
 
-  step_confidence.py configs/td/r50_td-joint_125e_in1k.py td.pth
-  step_confidence.py --demo           trains a small network on generated images, a minute or two on a CPU
+  %(prog)s configs/td/r50_td-joint_125e_in1k.py td.pth
+  %(prog)s --demo           trains a small network on generated images, a minute or two on a CPU
 
 After an interruption, repeat the command to continue where it stopped.
 """
@@ -59,10 +60,8 @@ _NAME = "step_confidence"
 _SIDE = 150
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser() -> CommandParser:
+    parser = CommandParser(_DESCRIPTION)
     parser.add_argument("config", nargs="?", help="config file of a classifier with TD")
     parser.add_argument("checkpoint", nargs="?", help="checkpoint file")
     parser.add_argument(
@@ -75,6 +74,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     add_classifier_flags(
         parser, "on generated images, and without a checkpoint on a small network trained on them"
     )
+    return parser
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = make_parser()
     args = parser.parse_args(argv)
     if args.checkpoint is None and (args.config or not args.demo):
         parser.error("give a config and a checkpoint, or --demo")
