@@ -73,8 +73,8 @@ def _check_flows(cfg: Config) -> None:
         kind = str(node.get("type"))
         _check(
             neck != "GlobalAveragePooling" or kind not in ("attn_mm.MultiScale", "attn_mm.FlowPyramid"),
-            f"model.neck.type GlobalAveragePooling hands on all maps of {kind}'s flows, of which a head reads "
-            "the last: use attn_mm.PooledConcat",
+            f"model.neck.type GlobalAveragePooling hands on a map for each of {kind}'s flows, but heads read "
+            "the last alone: use attn_mm.PooledConcat",
         )
 
 

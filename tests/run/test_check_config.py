@@ -91,7 +91,7 @@ def test_attention_that_the_neck_does_not_read():
 def test_flows_that_a_classifier_would_not_read(kind):
     backbone = dict(type="attn_mm.AttnBackbone", backbone=dict(type="ResNet"), grafts=[dict(type=kind)])
     model = dict(type="ImageClassifier", backbone=backbone, neck=dict(type="mmpretrain.GlobalAveragePooling"))
-    with pytest.raises(UserError, match=f"all maps of {kind}'s flows, .* use attn_mm.PooledConcat"):
+    with pytest.raises(UserError, match=f"each of {kind}'s flows, .* use attn_mm.PooledConcat"):
         check({"model": model})
     model["neck"]["type"] = "attn_mm.PooledConcat"
     check({"model": model})

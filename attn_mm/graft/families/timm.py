@@ -383,7 +383,7 @@ def _efficientnet_returned(net: Any) -> Groups:
 
 
 def _inner(backbone: Any) -> Split:
-    """The split of the network in mmpretrain's ``TIMMBackbone``."""
+    """The split of the network in a ``TIMMBackbone``."""
     owner = next(cls for cls in type(backbone.timm_model).__mro__ if "forward" in vars(cls))
     name = f"{owner.__module__}.{owner.__qualname__}"
     if name not in SPLITS:
@@ -424,7 +424,10 @@ SPLITS: dict[str, Split] = {
     "timm.models._features.FeatureDictNet": maps(returned_layers, named_maps),
     "timm.models.efficientnet.EfficientNetFeatures": maps(_efficientnet_returned, _list),
     "timm.models.mobilenetv3.MobileNetV3Features": maps(_efficientnet_returned, _list),
-    "mmpretrain.models.backbones.timm_backbone.TIMMBackbone": Split(
-        _inner_stages, _inner_indices, outs=_inner_outs, give=_inner_give
-    ),
+    **{
+        f"{framework}.models.backbones.timm_backbone.TIMMBackbone": Split(
+            _inner_stages, _inner_indices, outs=_inner_outs, give=_inner_give
+        )
+        for framework in ("mmpretrain", "mmseg")
+    },
 }
