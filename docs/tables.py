@@ -84,7 +84,7 @@ def listing(rows: Iterable[tuple[Entry, Result | None]], metafile: Metafile, pag
                 **(result.metrics if result else {}),
                 "parameters": f"{entry.parameters:,}",
                 "published": next((row.params for row in published if row.params), ""),
-                "multiply-adds": multiply_adds(entry),
+                "multiply-adds": multiply_adds(entry, metafile),
                 "published ": next((row.macs for row in published if row.macs), ""),
             }
         )
@@ -101,11 +101,9 @@ def listing(rows: Iterable[tuple[Entry, Result | None]], metafile: Metafile, pag
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def multiply_adds(entry: Entry) -> str:
+def multiply_adds(entry: Entry, metafile: Metafile) -> str:
     """Those of a config, in the unit that its paper uses."""
-    if entry.flops is None:
-        return ""
-    binary = any(row.macs and row.macs.endswith("Gi") for row in entry.rows)
+    binary = any(row.macs and row.macs.endswith("Gi") for row in metafile.rows())
     return f"{entry.flops / 2**30:.3f} Gi" if binary else f"{entry.flops / 1e9:.3f} G"
 
 
@@ -113,10 +111,11 @@ def sizes(names: Iterable[str]) -> str:
     """The published sizes of some configs, each by its folder and name, beside those that are counted."""
     lines = ["| where | network | published | attn_mm |", "| --- | --- | ---: | ---: |"]
     for folder, _, name in (name.partition("/") for name in names):
-        (entry,) = (entry for entry in read_metafile(folder).entries if entry.name == name)
+        metafile = read_metafile(folder)
+        (entry,) = (entry for entry in metafile.entries if entry.name == name)
         row = entry.rows[0]
         published = [figure for figure in (row.params, row.macs) if figure]
-        ours = [f"{entry.parameters:,}", *([multiply_adds(entry)] if row.macs else [])]
+        ours = [f"{entry.parameters:,}", *([multiply_adds(entry, metafile)] if row.macs else [])]
         lines.append(f"| {row.where} | {row.network} | {', '.join(published)} | {', '.join(ours)} |")
     return "\n".join([*lines, ""])
 

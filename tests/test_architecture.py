@@ -26,7 +26,7 @@ FLOORS = (
     ("frameworks",),
     ("inference", "describe"),
     ("run", "deploy", "networks"),
-    ("explorer", "papers"),
+    ("explorer", "new", "papers"),
     ("cli",),
     ("__main__",),
 )

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import attn_mm
+from attn_mm.papers.metafile import folders
 
 tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no TOML reader")
 
@@ -63,15 +64,33 @@ def files(folder, suffixes):
 
 
 def test_the_wheel_holds_every_module_every_config_and_the_page(repo, tmp_path):
-    command = ["setup.py", "-q", "egg_info", f"--egg-base={tmp_path}", "build_py", f"--build-lib={tmp_path}"]
+    build = "from setuptools import setup; setup()"
+    command = ["-c", build, "-q", "egg_info", f"--egg-base={tmp_path}", "build_py", f"--build-lib={tmp_path}"]
     subprocess.run([sys.executable, *command], cwd=repo, check=True, capture_output=True)
     built = tmp_path / "attn_mm"
     modules = files(repo / "attn_mm", {".py", ".js", ".css", ".html", ".typed"})
     configs = files(repo / "configs", {".py", ".yml", ".md"})
     assert {"py.typed", "__init__.py"} <= modules and "fcos_tdaf_r50.py" in configs
-    assert files(built / "configs", {".py", ".yml", ".md"}) == configs
+    assert files(built / ".mim/configs", {".py", ".yml", ".md"}) == configs
+    assert files(built / ".mim/tools", {".py", ".sh"}) == files(repo / "tools", {".py", ".sh"})
     held = {path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file()}
-    assert {name for name in held if not name.startswith("configs/")} == modules
+    assert {name for name in held if not name.startswith((".mim/configs/", ".mim/tools/"))} == {
+        *modules,
+        ".mim/model-index.yml",
+    }
+
+
+def test_the_index_of_mim_names_every_metafile_and_its_configs(repo):
+    """openmim's ``search`` and ``download`` read the index in ``.mim``, ``train`` the configs and tools."""
+    mim = repo / "attn_mm/.mim"
+    index = yaml.safe_load((mim / "model-index.yml").read_text())
+    assert index["Import"] == sorted(f"configs/{name}/metafile.yml" for name in folders())
+    for name in index["Import"]:
+        content = yaml.safe_load((mim / name).read_text())
+        # Without a name behind the last slash mim downloads no weights.
+        assert content["Collections"][0]["Metadata"]["Weight"] == "none/"
+        assert all((mim / model["Config"]).is_file() for model in content["Models"])
+    assert (mim / "tools/train.py").is_file() and (mim / "tools/test.py").is_file()
 
 
 def test_there_is_one_version(repo, project):

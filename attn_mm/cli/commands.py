@@ -30,6 +30,7 @@ _ANALYSE = "Repeat a paper's analysis"
 COMMANDS = {
     command.name: command
     for command in (
+        Command("new", _RUN, "attn_mm.new.main", "a config for your own data, written for you"),
         Command("train", _RUN, "attn_mm.run.train", "train any config; --demo needs no data"),
         Command("test", _RUN, "attn_mm.run.test", "evaluate a checkpoint on its config's test set"),
         Command("infer", _RUN, "attn_mm.inference.infer", "predict on images and videos, draw the result"),

@@ -23,8 +23,8 @@ publish. Every command takes a config by the name in this list, in any folder.
 """
 
 _EPILOG = """\
-MACs are those of one input of the size that the config tests with; attn-mm complexity CONFIG counts them at
-any size. The published results are the papers', not measured here.
+MACs are those of one input of the size that the config tests with, counted as its paper does; attn-mm
+complexity CONFIG counts them at any size. The published results are the papers', not measured here.
 """
 
 
@@ -55,7 +55,7 @@ class Listed:
         framework: the package that it needs.
         description: of the network, in a few words; may be empty.
         parameters: of the network.
-        macs: multiply-adds for one input; None where the metafile has none.
+        macs: multiply-adds for one input of the config's test size.
         published: each result of the paper.
     """
 
@@ -65,7 +65,7 @@ class Listed:
     framework: str
     description: str
     parameters: int
-    macs: int | None
+    macs: int
     published: tuple[Result, ...]
 
 
@@ -102,7 +102,7 @@ def table(rows: Sequence[Listed]) -> str:
             row.config.removeprefix("configs/"),
             row.task,
             f"{row.parameters / 1e6:.2f} M",
-            "" if row.macs is None else f"{row.macs / 1e9:.2f} G",
+            f"{row.macs / 1e9:.2f} G",
             "; ".join(dict.fromkeys(_short(result) for result in row.published)),
         ]
         for row in rows

@@ -106,7 +106,7 @@ class Entry:
         task: a key of :data:`TASKS`.
         description: of the network, in a few words.
         parameters: of the network, counted.
-        flops: multiply-adds, counted; None where the paper publishes none.
+        flops: multiply-adds for one input, counted by the convention of the paper, otherwise by ``conv``.
         rows: what the paper publishes of its size.
         results: what the paper publishes of its accuracy.
     """
@@ -117,7 +117,7 @@ class Entry:
     task: str
     description: str
     parameters: int
-    flops: int | None
+    flops: int
     rows: tuple[Row, ...]
     results: tuple[Result, ...]
 
@@ -186,7 +186,7 @@ def _entry(path: Path, collection: dict[str, Any], model: dict[str, Any]) -> Ent
         task=_task(path, model, metadata),
         description=model.get("Description", ""),
         parameters=int(metadata["Parameters"]),
-        flops=int(metadata["FLOPs"]) if "FLOPs" in metadata else None,
+        flops=int(metadata["FLOPs"]),
         rows=tuple(_rows(path, collection["Name"], model, metadata)),
         results=tuple(
             Result(
@@ -229,6 +229,6 @@ def _rows(path: Path, paper: str, model: dict[str, Any], metadata: dict[str, Any
         yield Row(
             **{"config": model["Config"], **fields},
             convention=metadata["Convention"],
-            shape=tuple(map(int, metadata["Shape"])),
+            shape=tuple(map(int, metadata["Shape"].split("x"))),
             framework=metadata["Framework"],
         )

@@ -40,6 +40,8 @@ def reason(error: BaseException) -> str:
     Args:
         error: what mmengine, a framework or a constructor raised.
     """
+    if isinstance(error, UserError):
+        return str(error)
     text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
     unknown = re.search(r"(\S+) is not in the (.+?) registry", text)
     if unknown:

@@ -11,9 +11,10 @@ import yaml
 
 from attn_mm.errors import UserError
 
-_PACKAGE = Path(__file__).parents[1]
-_INSTALLED = _PACKAGE / "configs"
-CONFIGS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "configs"
+_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGED = _PACKAGE / ".mim/configs"
+# A checkout without symbolic links, as on Windows, has text files in their place.
+CONFIGS = _PACKAGED.resolve() if _PACKAGED.is_dir() else _PACKAGE.parent / "configs"
 """The folder of the configs, in an installed attn_mm or in its checkout."""
 
 

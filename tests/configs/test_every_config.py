@@ -13,8 +13,10 @@ from mmengine.runner import Runner
 from small import narrow, shorten
 
 from attn_mm.describe.build import build
+from attn_mm.describe.complexity import count_config
 from attn_mm.describe.counting import count_parameters
 from attn_mm.frameworks.demo import to_demo
+from attn_mm.frameworks.forwards import input_shape
 from attn_mm.papers.metafile import Entry, folders, read_metafile
 from attn_mm.utils.config import datasets, load_config, walk
 from attn_mm.utils.config_names import CONFIGS
@@ -130,6 +132,23 @@ def test_builds_and_trains_if_it_is_new(entry, tmp_path, session_folder, small_d
         shorten(cfg.model, cfg.default_scope, monkeypatch)
         narrow(cfg.model, cfg.default_scope)
         train_and_evaluate(cfg, tmp_path)
+
+
+def check_multiply_adds(entry):
+    cfg = load(entry)
+    (total,) = count_config(cfg, input_shape(cfg), 0)
+    assert entry.flops in (total.conv, total.full)
+
+
+@pytest.mark.parametrize("entry", ENTRIES[60::97], ids=lambda entry: entry.config)
+def test_multiply_adds_of_some(entry):
+    check_multiply_adds(entry)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.config)
+def test_multiply_adds(entry):
+    check_multiply_adds(entry)
 
 
 @pytest.mark.whole

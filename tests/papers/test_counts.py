@@ -129,7 +129,7 @@ def test_multiply_adds_of_the_metafiles(counts):
         for entry in read_metafile(paper).entries:
             rows = [row for row in entry.rows if row.macs and not row.options and row.config == entry.config]
             found = {counted[row.where, row.network] for row in rows}
-            assert found == ({entry.flops} if entry.flops else set()), entry.name
+            assert found <= {entry.flops}, entry.name
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_a_paper_and_a_task(capsys):
     lines = text.splitlines()
     assert len(lines) == 13 and lines[-1] == "9 configs"
     cells = [cell.strip() for cell in lines[4].strip("|").split("|")]
-    assert cells == ["fcos_tdaf_r50.py", "detection", "32.46 M", "AP 39.6, table 4"]
+    assert cells == ["fcos_tdaf_r50.py", "detection", "32.46 M", "230.88 G", "AP 39.6, table 4"]
 
 
 def test_json_has_every_field(capsys):

@@ -48,7 +48,7 @@ def test_fields_are_those_of_openmmlab(folder):
     for model in content["Models"]:
         assert model["In Collection"] == collection["Name"]
         assert type(model["Metadata"]["Parameters"]) is int
-        assert type(model["Metadata"].get("FLOPs", 0)) is int
+        assert type(model["Metadata"]["FLOPs"]) is int
         for result in model.get("Results", ()):
             assert {"Task", "Dataset", "Metrics"} <= result.keys()
             assert all(type(value) in (int, float) for value in result["Metrics"].values())
@@ -81,7 +81,7 @@ def test_an_unknown_field_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(metafile, "CONFIGS", tmp_path)
     (tmp_path / "x").mkdir()
     (tmp_path / "x/metafile.yml").write_text(
-        "Collections: [{Name: X, Metadata: {Parameters: 1, Framework: mmdet}}]\n"
+        "Collections: [{Name: X, Metadata: {Parameters: 1, FLOPs: 1, Framework: mmdet}}]\n"
         "Models: [{Name: net, Config: net.py, Metadata: {}, Published: [{Where: a, Flops: 2 G}]}]\n"
     )
     with pytest.raises(UserError, match="net has an unknown field 'Flops'"):
@@ -102,7 +102,8 @@ def test_entries_are_whole_and_listed_once(tmp_path, monkeypatch, models, said):
     monkeypatch.setattr(metafile, "CONFIGS", tmp_path)
     (tmp_path / "y").mkdir()
     (tmp_path / "y/metafile.yml").write_text(
-        f"Collections: [{{Name: X, Metadata: {{Parameters: 1, Framework: mmdet}}}}]\nModels: {models}\n"
+        "Collections: [{Name: X, Metadata: {Parameters: 1, FLOPs: 1, Framework: mmdet}}]\n"
+        f"Models: {models}\n"
     )
     with pytest.raises(UserError, match=said):
         read_metafile("y")
@@ -115,11 +116,11 @@ def test_a_further_paper_is_a_folder(tmp_path, monkeypatch):
         "Collections:\n"
         "- Name: SIX\n"
         "  Paper: {Title: T, Citation: C, URL: U}\n"
-        "  Metadata: {Framework: mmpretrain, Convention: conv, Shape: [3, 8, 8]}\n"
+        "  Metadata: {Framework: mmpretrain, Convention: conv, Shape: 3x8x8}\n"
         "Models:\n"
         "- Name: net\n"
         "  Config: configs/sixth/net.py\n"
-        "  Metadata: {Parameters: 1000}\n"
+        "  Metadata: {Parameters: 1000, FLOPs: 2000000000}\n"
         "  Published: [{Where: counted, Network: N}, {Where: table 1, Network: N, FLOPs: 2 G}]\n"
     )
     assert paper_names() == ["sixth"]

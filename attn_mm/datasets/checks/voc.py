@@ -51,7 +51,7 @@ def check_voc(ann_file: str, annotations: str, images: str, classes: Sequence[st
         try:
             check_regular(path)
             root = ET.parse(path).getroot()
-            fault = next(_voc_faults(root, Path(images, f"{name}.jpg")), None)
+            fault = next(voc_faults(root, Path(images, f"{name}.jpg")), None)
         except OSError as error:
             raise UserError(f"{path}, which {ann_file} lists, can't be read ({error.strerror})") from error
         except (ET.ParseError, ValueError, LookupError) as error:
@@ -90,7 +90,13 @@ def _check_voc_names(ann_file: str, found: Counter[str], classes: Sequence[str],
     print_log(lists, logger="current", level=logging.WARNING)
 
 
-def _voc_faults(root: ET.Element, image: Path) -> Iterator[str]:
+def voc_faults(root: ET.Element, image: Path) -> Iterator[str]:
+    """What is wrong with the annotations of an image.
+
+    Args:
+        root: of its XML file.
+        image: its file, which is read if ``root`` has no size.
+    """
     size = root.find("size")
     if root.tag != "annotation" and size is None and root.find("object") is None:
         yield f"it is no VOC annotation: it has <{root.tag[:40]}> and no object"

@@ -1,0 +1,1 @@
+"""The formats in which data comes, one file each; all boxes and keypoints become COCO's."""

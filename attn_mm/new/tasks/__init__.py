@@ -1,0 +1,1 @@
+"""The tasks for which ``attn-mm new`` writes configs, one file each."""

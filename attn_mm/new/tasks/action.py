@@ -1,0 +1,148 @@
+"""An action recogniser: a 3D ResNet on a folder of videos for each class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from attn_mm.datasets.media import VIDEO_SUFFIXES, VideoFrames
+from attn_mm.errors import UserError
+from attn_mm.new.formats import folders
+from attn_mm.new.network import depth_of, widths_of, with_attention
+from attn_mm.new.plan import OWN, Plan, Wishes, annotations_folder, source
+from attn_mm.new.report import Report, counts_in_words
+from attn_mm.new.schedule import batch_size_for, epochs_for, schedule_text
+from attn_mm.utils.progress import progress_bar
+
+PACKAGE = ("mmaction", "action")
+_BATCH_SIZE = 8
+_SIZE = 112
+_CLIP = 16
+# Of more classes the best five are counted, too.
+_FEW_CLASSES = 10
+# Between path and label: a name may have spaces.
+_SEPARATOR = "\t"
+
+
+def plan(name: str, wishes: Wishes) -> Plan:
+    """Look at a data set and plan its config.
+
+    Args:
+        name: of the config.
+        wishes: the command line.
+
+    Raises:
+        UserError: the data set can't be used.
+    """
+    report = Report()
+    found, classes = folders.read(wishes.data, VIDEO_SUFFIXES, "videos", report)
+    lengths = _lengths([path for files in found.values() for paths in files.values() for path in paths])
+    unread = {path for path, length in lengths.items() if length is None}
+    report.complain("videos that can't be read", sorted(path.name for path in unread), "left out")
+    short = sorted(p.name for p, frames in lengths.items() if frames is not None and 0 < frames < _CLIP)
+    report.complain(f"videos of fewer than {_CLIP} frames", short, "their frames are repeated")
+    parts = folders.with_validation(folders.without(found, unread), wishes.seed, "videos", report)
+    folders.complain_of_absent(parts, classes, report)
+    files, numbers = folders.lists_of(parts, classes, wishes.data, _SEPARATOR)
+    if not numbers["train"] or not numbers["val"]:
+        raise UserError(
+            f"{wishes.data} has no video to {'validate with' if numbers['train'] else 'train on'}"
+        )
+    known = [frames for frames in lengths.values() if frames]
+    frames = f" of {min(known):,} to {max(known):,} frames" if known else ""
+    report.found.insert(0, f"{wishes.data}: {len(classes)} classes of videos{frames}")
+    report.found += [f"{split}: {number:,} videos" for split, number in numbers.items()]
+    counts = Counter({c: sum(len(part.get(c, [])) for part in parts.values()) for c in classes})
+    report.found.append(f"classes: {counts_in_words(counts)}")
+    size = wishes.size or _SIZE
+    return Plan(
+        f"3D {wishes.network()}, clips of {_CLIP} frames of {size} x {size} pixels",
+        _config(name, wishes, classes, size, numbers),
+        report,
+        files,
+    )
+
+
+def _lengths(paths: list[Path]) -> dict[Path, int | None]:
+    """The frames of each video, 0 if its file doesn't say; None if it can't be read."""
+    found: dict[Path, int | None] = {}
+    with progress_bar() as progress:
+        for path in progress.track(paths, description="Looking at videos"):
+            try:
+                found[path] = VideoFrames(path).count or 0
+            except UserError:
+                found[path] = None
+    return found
+
+
+def _config(name: str, wishes: Wishes, classes: list[str], size: int, numbers: dict[str, int]) -> str:
+    number = numbers["train"]
+    batch_size = batch_size_for(number, _BATCH_SIZE)
+    epochs = wishes.epochs or epochs_for(number, batch_size)
+    hara = f'type="attn_mm.HaraResNet3d", depth={depth_of(wishes.backbone)}'
+    backbone = with_attention(hara, wishes.attention, anar=5)
+    test = "test" if "test" in numbers else "val"
+    return f'''\
+_base_ = "attn_mm::tdaf/3dr50_plain_kinetics400.py"
+
+lists = "{OWN}/{annotations_folder(name)}/"
+data = dict(
+    data_root={source(f"{wishes.data}/")},
+    data_prefix=dict(video=""),
+    # A tab, because names may have spaces.
+    delimiter="\\t",
+    metainfo=dict(classes={source(classes)}),
+)
+
+model = dict(
+    # Of torchvision's weights, which are inflated.
+    data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+    backbone=dict(
+        _delete_=True,
+        type="attn_mm.Inflated",
+        pretrained="torchvision://{wishes.backbone}",
+        backbone=dict({backbone}),
+    ),
+    cls_head=dict(num_classes={len(classes)}, in_channels={widths_of(wishes.backbone)[-1]}),
+)
+
+read = [dict(type="attn_mm.OpenVideo"), dict(type="attn_mm.ReadFrames")]
+pack = [dict(type="FormatShape", input_format="NCTHW"), dict(type="PackActionInputs")]
+train_pipeline = [
+    read[0],
+    dict(type="SampleFrames", clip_len={_CLIP}),
+    read[1],
+    dict(type="MultiScaleCrop", input_size={size}, scales=(1, 0.84, 0.71), max_wh_scale_gap=0),
+    dict(type="Resize", scale=({size}, {size}), keep_ratio=False),
+    dict(type="Flip", flip_ratio=0.5),
+    *pack,
+]
+test_pipeline = [
+    read[0],
+    dict(type="SampleFrames", clip_len={_CLIP}, num_clips=3, test_mode=True),
+    read[1],
+    dict(type="Resize", scale=(-1, {size})),
+    dict(type="CenterCrop", crop_size={size}),
+    *pack,
+]
+
+train_dataloader = dict(
+    batch_size={batch_size}, num_workers=2,
+    dataset=dict(**data, ann_file=lists + "train.txt", pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    batch_size={batch_size}, num_workers=2,
+    dataset=dict(**data, ann_file=lists + "val.txt", pipeline=test_pipeline),
+)
+test_dataloader = dict(
+    num_workers=2, dataset=dict(**data, ann_file=lists + "{test}.txt", pipeline=test_pipeline)
+)
+{_top_k(len(classes))}
+{schedule_text(epochs, number, batch_size, "acc/top1")}'''
+
+
+def _top_k(classes: int) -> str:
+    """The evaluators, which count the best class alone if there are few."""
+    topk = 1 if classes <= _FEW_CLASSES else (1, 5)
+    options = f"metric_options=dict(top_k_accuracy=dict(topk={topk}))"
+    return f"val_evaluator = dict({options})\ntest_evaluator = dict({options})\n"

@@ -1,0 +1,111 @@
+"""A classifier: a ResNet on a folder of images for each class."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+
+from attn_mm.datasets.media import IMAGE_SUFFIXES
+from attn_mm.errors import UserError
+from attn_mm.new.formats import folders
+from attn_mm.new.images import look_at_images
+from attn_mm.new.network import resnet, widths_of, with_attention
+from attn_mm.new.plan import OWN, Plan, Wishes, annotations_folder, source
+from attn_mm.new.report import Report, counts_in_words, sizes_in_words
+from attn_mm.new.schedule import batch_size_for, epochs_for, schedule_text
+
+PACKAGE = ("mmpretrain", "pretrain")
+_BATCH_SIZE = 32
+_LARGEST, _SMALLEST, _MULTIPLE = 224, 64, 32
+# Of more classes the best five are counted, too.
+_FEW_CLASSES = 10
+
+
+def plan(name: str, wishes: Wishes) -> Plan:
+    """Look at a data set and plan its config.
+
+    Args:
+        name: of the config.
+        wishes: the command line.
+
+    Raises:
+        UserError: the data set can't be used.
+    """
+    report = Report()
+    found, classes = folders.read(wishes.data, IMAGE_SUFFIXES, "images", report)
+    sizes = look_at_images([path for files in found.values() for paths in files.values() for path in paths])
+    unread = {path for path, size in sizes.items() if size is None}
+    report.complain("images that can't be read", sorted(path.name for path in unread), "left out")
+    parts = folders.with_validation(folders.without(found, unread), wishes.seed, "images", report)
+    folders.complain_of_absent(parts, classes, report)
+    files, numbers = folders.lists_of(parts, classes, wishes.data, " ")
+    if not numbers["train"] or not numbers["val"]:
+        raise UserError(
+            f"{wishes.data} has no image to {'validate with' if numbers['train'] else 'train on'}"
+        )
+    known = [size for size in sizes.values() if size is not None]
+    report.found.insert(0, f"{wishes.data}: {len(classes)} classes of images of {sizes_in_words(known)}")
+    report.found += [f"{split}: {number:,} images" for split, number in numbers.items()]
+    counts = Counter({c: sum(len(part.get(c, [])) for part in parts.values()) for c in classes})
+    report.found.append(f"classes: {counts_in_words(counts)}")
+    size = wishes.size or _size_for(known)
+    return Plan(
+        f"{wishes.network()}, images of {size} x {size} pixels",
+        _config(name, wishes, classes, size, numbers),
+        report,
+        files,
+    )
+
+
+def _size_for(sizes: list[tuple[int, int]]) -> int:
+    typical = int(statistics.median(min(size) for size in sizes))
+    return min(_LARGEST, max(_SMALLEST, typical // _MULTIPLE * _MULTIPLE))
+
+
+def _config(name: str, wishes: Wishes, classes: list[str], size: int, numbers: dict[str, int]) -> str:
+    number = numbers["train"]
+    batch_size = batch_size_for(number, _BATCH_SIZE)
+    epochs = wishes.epochs or epochs_for(number, batch_size)
+    topk = 1 if len(classes) <= _FEW_CLASSES else (1, 5)
+    backbone = with_attention(resnet(wishes.backbone), wishes.attention)
+    test = "test" if "test" in numbers else "val"
+    return f'''\
+_base_ = "attn_mm::td/r50_plain_125e_in1k.py"
+
+data = dict(
+    _delete_=True,
+    type="CustomDataset",
+    data_root={source(f"{wishes.data}/")},
+    metainfo=dict(classes={source(classes)}),
+)
+lists = "{OWN}/{annotations_folder(name)}/"
+
+model = dict(
+    backbone=dict(_delete_=True, {backbone}),
+    head=dict(num_classes={len(classes)}, in_channels={widths_of(wishes.backbone)[-1]}, topk={topk}),
+)
+data_preprocessor = dict(num_classes={len(classes)})
+
+load, pack = dict(type="LoadImageFromFile"), dict(type="PackInputs")
+crop = dict(type="RandomResizedCrop", scale={size}, crop_ratio_range=(0.35, 1.0))
+flip = dict(type="RandomFlip", prob=0.5, direction="horizontal")
+train_pipeline = [load, crop, flip, pack]
+resize = dict(type="ResizeEdge", scale={size}, edge="short")
+test_pipeline = [load, resize, dict(type="CenterCrop", crop_size={size}), pack]
+
+train_dataloader = dict(
+    batch_size={batch_size}, num_workers=2,
+    dataset=dict(**data, ann_file=lists + "train.txt", pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    num_workers=2,
+    dataset=dict(**data, ann_file=lists + "val.txt", pipeline=test_pipeline, test_mode=True),
+)
+test_dataloader = dict(
+    num_workers=2,
+    dataset=dict(**data, ann_file=lists + "{test}.txt", pipeline=test_pipeline, test_mode=True),
+)
+val_evaluator = dict(topk={topk})
+test_evaluator = dict(topk={topk})
+
+{schedule_text(epochs, number, batch_size, "accuracy/top1")}'''

@@ -1,0 +1,172 @@
+"""A top-down pose estimator: SimpleBaseline on keypoints in COCO's format."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pycocotools.cocoeval import Params
+
+from attn_mm.datasets.generated.jointed_figure import KEYPOINTS
+from attn_mm.errors import UserError
+from attn_mm.new.formats import coco
+from attn_mm.new.formats.boxed import Part, with_validation
+from attn_mm.new.network import resnet, widths_of, with_attention
+from attn_mm.new.plan import OWN, Plan, Wishes, annotations_folder, source
+from attn_mm.new.report import Report, counts_in_words
+from attn_mm.new.schedule import batch_size_for, epochs_for, schedule_text
+from attn_mm.new.tasks.coco_parts import annotation_files, describe_parts, loaders_text
+
+PACKAGE = ("mmpose", "pose")
+_BATCH_SIZE = 32
+# Height of the network's input, which is three quarters as wide. The last stage's stride is 32.
+_HEIGHT, _STRIDE = 256, 32
+# Of keypoints with other names than COCO's: that of COCO's elbows and wrists is 0.06 to 0.07.
+_SIGMA = 0.05
+
+
+def plan(name: str, wishes: Wishes) -> Plan:
+    """Look at a data set and plan its config.
+
+    Args:
+        name: of the config.
+        wishes: the command line.
+
+    Raises:
+        UserError: the data set can't be used.
+    """
+    report = Report()
+    root = coco.root_of(wishes.data)
+    parts = with_validation(coco.read(wishes.data, report, coco.has_keypoints), wishes.seed, report)
+    category = _category(wishes.data, parts)
+    names = [str(keypoint) for keypoint in category["keypoints"]]
+    describe_parts(parts, report, "annotated objects")
+    report.found.insert(0, f"{wishes.data}: {len(names)} keypoints of {category['name']}")
+    visible = _visible(parts, names)
+    report.found.append(f"keypoints: {counts_in_words(visible, most=20)}")
+    report.complain(
+        "keypoints that are never visible", [n for n in names if not visible[n]], "nothing can learn them"
+    )
+    mirrored = mirror_names(names)
+    pairs = [f"{one} - {other}" for one, other in mirrored.items() if other and one < other]
+    report.found.append(f"left and right by their names: {', '.join(pairs) or 'none'}")
+    height = wishes.size or _HEIGHT
+    if height % _STRIDE:
+        raise UserError(f"--size {height}: the height of a pose input is a multiple of {_STRIDE}")
+    width = max(_STRIDE, round(height * 0.75 / _STRIDE) * _STRIDE)
+    number = sum(bool(item.get("keypoints")) for item in parts["train"].content["annotations"])
+    return Plan(
+        f"SimpleBaseline with {wishes.network()}, inputs of {width} x {height} pixels",
+        _config(name, wishes, root, parts, category, mirrored, (width, height), number),
+        report,
+        annotation_files(parts),
+    )
+
+
+def _category(data: Path, parts: dict[str, Part]) -> dict[str, Any]:
+    """The category that has keypoints."""
+    content = parts["train"].content
+    used = {item["category_id"] for item in content["annotations"] if item.get("keypoints")}
+    found = [item for item in content.get("categories", []) if item.get("id") in used]
+    if len(found) != 1:
+        names = ", ".join(str(item.get("name")) for item in found) or "none of its categories"
+        raise UserError(f"{data} has keypoints of {names}: one category is needed, list its names")
+    if not found[0].get("keypoints"):
+        raise UserError(
+            f"{data}: category {found[0].get('name')} does not name its keypoints: add keypoints=[...]"
+        )
+    return found[0]
+
+
+def _visible(parts: dict[str, Part], names: Sequence[str]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for part in parts.values():
+        for item in part.content["annotations"]:
+            flags = (item.get("keypoints") or [])[2::3]
+            counts.update(name for name, flag in zip(names, flags) if flag)
+    return counts
+
+
+def mirror_names(names: Sequence[str]) -> dict[str, str]:
+    """For each keypoint the one on the other side, by names such as left_eye and eye-r; empty if none."""
+    sides = {"left": "right", "l": "r"}
+    other = {**sides, **{right: left for left, right in sides.items()}}
+    found = dict.fromkeys(names, "")
+    for name in names:
+        for match in re.finditer(r"left|right|^[lr]|(?<=[_\-. ])[lr]$", name, re.IGNORECASE):
+            word = other[match[0].lower()]
+            word = word.upper() if match[0].isupper() else word.title() if match[0].istitle() else word
+            candidate = name[: match.start()] + word + name[match.end() :]
+            if candidate in found:
+                found[name] = candidate
+    return found
+
+
+def _config(
+    name: str,
+    wishes: Wishes,
+    root: Path,
+    parts: dict[str, Part],
+    category: dict[str, Any],
+    mirrored: dict[str, str],
+    size: tuple[int, int],
+    number: int,
+) -> str:
+    batch_size = batch_size_for(number, _BATCH_SIZE)
+    epochs = wishes.epochs or epochs_for(number, batch_size)
+    names = [*mirrored]
+    of_coco = dict(zip(KEYPOINTS, Params(iouType="keypoints").kpt_oks_sigmas.tolist()))
+    sigmas = [round(of_coco.get(keypoint, _SIGMA), 4) for keypoint in names]
+    links = [(names[one - 1], names[other - 1]) for one, other in category.get("skeleton") or []]
+    backbone = with_attention(resnet(wishes.backbone), wishes.attention)
+    maps = tuple(side // 4 for side in size)
+    return f'''\
+_base_ = "attn_mm::tdaf/simplebaseline-r50_plain_210e_coco.py"
+
+root = {source(f"{root}/")}
+annotations = "{OWN}/{annotations_folder(name)}/"
+
+# Each keypoint, and the one that it becomes in a mirror.
+keypoints = {source(mirrored)}
+links = {source(links)}
+metainfo = dict(
+    dataset_name={source(name)},
+    keypoint_info={{
+        number: dict(id=number, name=name, swap=other, type="", color=[255, 128, 0])
+        for number, (name, other) in enumerate(keypoints.items())
+    }},
+    skeleton_info={{
+        number: dict(id=number, link=link, color=[0, 128, 255]) for number, link in enumerate(links)
+    }},
+    joint_weights=[1.0] * {len(names)},
+    # How far off a keypoint may be, in shares of an object's size; AP depends on them.
+    sigmas={source(sigmas)},
+)
+
+codec = dict(type="MSRAHeatmap", input_size={size}, heatmap_size={maps}, sigma={2 * size[1] / _HEIGHT:g})
+model = dict(
+    backbone=dict(_delete_=True, {backbone}),
+    head=dict(in_channels={widths_of(wishes.backbone)[-1]}, out_channels={len(names)}, decoder=codec),
+)
+
+load, box = dict(type="LoadImage"), dict(type="GetBBoxCenterScale")
+crop = dict(type="TopdownAffine", input_size=codec["input_size"])
+train_pipeline = [
+    load,
+    box,
+    dict(type="RandomFlip", direction="horizontal"),
+    dict(type="RandomBBoxTransform"),
+    crop,
+    dict(type="GenerateTarget", encoder=codec),
+    dict(type="PackPoseInputs"),
+]
+test_pipeline = [load, box, crop, dict(type="PackPoseInputs")]
+
+data = dict(data_root=root, metainfo=metainfo)
+# Annotated boxes, also in tests.
+{loaders_text(parts, batch_size, loader=", bbox_file=None")}
+
+{schedule_text(epochs, number, batch_size, "coco/AP")}'''

@@ -1,0 +1,57 @@
+"""A folder of files for each class: with splits or without, and what is wrong with it."""
+
+import pytest
+
+from attn_mm.errors import UserError
+from attn_mm.new.formats import folders
+from attn_mm.new.report import Report
+
+
+def make(root, files):
+    for name in files:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_folders_named_like_splits(tmp_path):
+    make(tmp_path, ["train/b/1.jpg", "train/a/deep/2.jpg", "valid/a/3.jpg", "valid/a/notes.txt", "train/c/x"])
+    report = Report()
+    found, classes = folders.read(tmp_path, (".jpg",), "images", report)
+    assert classes == ["a", "b"] and [*found] == ["train", "val"]
+    folders.complain_of_absent(found, classes, report)
+    assert report.wrong == [
+        "files that are no images: 2, left out (x, notes.txt)",
+        "folders without images: 1, no classes (c)",
+        "class b has no file in val: it is not evaluated there",
+    ]
+    texts, numbers = folders.lists_of(found, classes, tmp_path, " ")
+    assert texts == {"train.txt": "train/a/deep/2.jpg 0\ntrain/b/1.jpg 1\n", "val.txt": "valid/a/3.jpg 0\n"}
+    assert numbers == {"train": 2, "val": 1}
+
+
+def test_files_of_each_class_are_held_out(tmp_path):
+    make(tmp_path, [f"{name}/{number}.jpg" for name in "ab" for number in range(10)] + ["c/0.jpg"])
+    report = Report()
+    found, _ = folders.read(tmp_path, (".jpg",), "images", report)
+    parts = folders.with_validation(found, 0, "images", report)
+    assert {split: [*map(len, files.values())] for split, files in parts.items()} == {
+        "train": [8, 8, 1],
+        "val": [2, 2, 0],
+    }
+    assert parts == folders.with_validation(found, 0, "images", Report())
+    assert parts != folders.with_validation(found, 1, "images", Report())
+
+
+@pytest.mark.parametrize(
+    "files, error",
+    [
+        (["a/1.jpg"], "for each of two or more classes; it has a"),
+        (["1.jpg"], "for each of two or more classes; it has none"),
+        (["val/a/1.jpg", "val/b/1.jpg"], "has folders for val, but none for train"),
+    ],
+)
+def test_a_folder_without_classes_is_refused(files, error, tmp_path):
+    make(tmp_path, files)
+    with pytest.raises(UserError, match=error):
+        folders.read(tmp_path, (".jpg",), "images", Report())

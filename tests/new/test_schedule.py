@@ -1,0 +1,17 @@
+"""The length of a training follows from the size of its set."""
+
+import pytest
+
+from attn_mm.new.schedule import batch_size_for, epochs_for
+
+
+@pytest.mark.parametrize(
+    "number, batch_size, epochs", [(205, 8, 100), (2000, 8, 12), (1000, 8, 24), (118_287, 8, 12), (3, 1, 100)]
+)
+def test_about_three_thousand_steps(number, batch_size, epochs):
+    assert epochs_for(number, batch_size) == epochs
+
+
+@pytest.mark.parametrize("number, size", [(1, 1), (9, 2), (31, 7), (32, 8), (10_000, 8)])
+def test_a_small_set_has_small_batches(number, size):
+    assert batch_size_for(number, usual=8) == size
