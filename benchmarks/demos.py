@@ -30,7 +30,6 @@ PAIRS = {
         "detection/faster-rcnn-r50_plain_coco",
         "detection/faster-rcnn-r50_neck-aw_coco",
     ),
-    "SSD300 VGG16, AW": ("aw/ssd300-vgg16_plain_voc", "aw/ssd300-vgg16_aw-neck-aw_voc"),
     "SimpleBaseline R50, TDAF ANAR-3": (
         "tdaf/simplebaseline-r50_plain_140e_coco",
         "tdaf/simplebaseline-r50_head-tdaf-anar3_140e_coco",

@@ -51,9 +51,22 @@ def captured(step: Step) -> Step:
             step()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
+    try:
+        with torch.cuda.graph(graph):
+            step()
+    except RuntimeError as error:
+        # The end of a capture that failed raises an error of its own.
+        if out_of_memory := _out_of_memory(error):
+            raise out_of_memory from None
+        raise
     return graph.replay
+
+
+def _out_of_memory(error: BaseException | None) -> torch.cuda.OutOfMemoryError | None:
+    """The first error among this one and those that it follows that tells of a lack of memory."""
+    while error is not None and not isinstance(error, torch.cuda.OutOfMemoryError):
+        error = error.__context__
+    return error
 
 
 def seconds(step: Step, clock: str, device: str, calls: int = 1) -> float:

@@ -27,6 +27,7 @@ from attn_mm.utils.config import drop_pretrained, load_config
 from attn_mm.utils.files import check_checkpoint, check_target, write_checkpoint, writing
 from attn_mm.utils.flags import add_options_flag
 from attn_mm.utils.parser import CommandParser
+from attn_mm.utils.progress import working
 
 _DESCRIPTION = """\
 Fold the batch norms of a trained network into its convolutions, for deployment.
@@ -270,7 +271,8 @@ def main(argv=None) -> None:
     with writing(targets[1]):
         deployed_config(cfg).dump(targets[1])
     if args.onnx:
-        off = export_onnx(folded, scope, shape, args.onnx)
+        with working("exporting"):
+            off = export_onnx(folded, scope, shape, args.onnx)
         said = "not checked: onnxruntime is not installed" if off is None else f"outputs differ by {off:.1e}"
         print(f"{args.onnx}: batches of any size, inputs of {' x '.join(map(str, shape))}; {said}")
     print(f"{out}: use it with {targets[1]}, for example\n  attn-mm test {targets[1]} {out}")

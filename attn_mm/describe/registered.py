@@ -1,4 +1,4 @@
-"""Recipes for small networks of every backbone class that mmdet, mmpose, mmaction and mmpretrain register.
+"""Recipes for small networks of every backbone class that the frameworks register.
 
 The table of what can be grafted onto what is made with them.
 """
@@ -47,6 +47,20 @@ def _hrnet(**block: Any) -> dict[str, Any]:
     first = dict(num_modules=1, num_branches=1, block="BOTTLENECK", num_blocks=(1,), num_channels=(16,))
     extra = dict(zip(("stage1", "stage2", "stage3", "stage4"), (first, *stages)))
     return dict(extra=extra)
+
+
+_STDC: dict[str, Any] = dict(
+    stdc_type="STDCNet1",
+    in_channels=3,
+    channels=(8, 16, 32, 64, 128),
+    bottleneck_type="cat",
+    norm_cfg=dict(type="BN"),
+    act_cfg=dict(type="ReLU"),
+)
+
+
+def _vit() -> dict[str, Any]:
+    return dict(img_size=64, embed_dims=32, num_layers=2, num_heads=2)
 
 
 def _hrformer() -> dict[str, Any]:
@@ -446,6 +460,64 @@ RECIPES: dict[str, Recipe] = {
     "mmpretrain.XCiT": Recipe(
         dict(patch_size=16, depth=2, cls_attn_layers=1, embed_dims=32, num_heads=2, img_size=64)
     ),
+    "mmseg.BEiT": Recipe(_vit()),
+    "mmseg.BiSeNetV1": Recipe(
+        dict(
+            backbone_cfg=dict(type="ResNet", depth=18, base_channels=16, stem_channels=16),
+            spatial_channels=(16, 16, 16, 32),
+            context_channels=(32, 64, 128),
+            out_channels=64,
+        )
+    ),
+    "mmseg.BiSeNetV2": Recipe({}),
+    "mmseg.CGNet": Recipe(dict(num_channels=(16, 32, 64), num_blocks=(2, 2))),
+    "mmseg.DDRNet": Recipe(dict(channels=16, ppm_channels=32)),
+    "mmseg.ERFNet": Recipe({}),
+    "mmseg.FastSCNN": Recipe({}),
+    "mmseg.HRNet": Recipe(_hrnet()),
+    "mmseg.ICNet": Recipe(
+        dict(
+            backbone_cfg=dict(
+                type="ResNetV1c",
+                depth=18,
+                base_channels=16,
+                stem_channels=16,
+                out_indices=(0, 2, 3),
+                dilations=(1, 1, 2, 4),
+                strides=(1, 2, 1, 1),
+            ),
+            layer_channels=(32, 128),
+            psp_out_channels=32,
+            out_channels=(16, 32, 32),
+        ),
+        ((2, 3, 128, 128),),
+    ),
+    "mmseg.MAE": Recipe(_vit()),
+    "mmseg.MixVisionTransformer": Recipe(dict(embed_dims=16, num_layers=[1, 1, 1, 1])),
+    "mmseg.MobileNetV2": Recipe({}),
+    "mmseg.MobileNetV3": Recipe({}),
+    "mmseg.MSCAN": Recipe(dict(embed_dims=[16, 32, 48, 64], depths=[1, 1, 1, 1], norm_cfg=dict(type="BN"))),
+    "mmseg.PCPVT": Recipe(dict(embed_dims=[16, 32, 64, 128], depths=[1, 1, 1, 1])),
+    "mmseg.PIDNet": Recipe(dict(channels=16, ppm_channels=32)),
+    "mmseg.ResNeSt": Recipe(dict(depth=50, base_channels=16, stem_channels=16)),
+    "mmseg.ResNeXt": Recipe(dict(depth=50, groups=4, base_width=16)),
+    "mmseg.ResNet": Recipe(dict(depth=50, base_channels=16, stem_channels=16)),
+    "mmseg.ResNetV1c": Recipe(dict(depth=50, base_channels=16, stem_channels=16)),
+    "mmseg.ResNetV1d": Recipe(dict(depth=50, base_channels=16, stem_channels=16)),
+    "mmseg.STDCContextPathNet": Recipe(
+        dict(
+            backbone_cfg=dict(type="STDCNet", **_STDC),
+            last_in_channels=(128, 64),
+            out_channels=32,
+            ffm_cfg=dict(in_channels=64, out_channels=32, scale_factor=4),
+        )
+    ),
+    "mmseg.STDCNet": Recipe(_STDC),
+    "mmseg.SVT": Recipe(dict(embed_dims=[16, 32, 64], depths=[1, 1, 1])),
+    "mmseg.SwinTransformer": Recipe(dict(embed_dims=24, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8))),
+    "mmseg.TIMMBackbone": Recipe(dict(model_name="resnet18", pretrained=False)),
+    "mmseg.UNet": Recipe(dict(base_channels=8)),
+    "mmseg.VisionTransformer": Recipe(_vit()),
 }
 """A recipe for each registered backbone, by its name with the framework's scope."""
 

@@ -46,7 +46,7 @@ With --out the command writes where.md and where.json, which also has the reason
 built on the meta device, without memory for their weights. More: docs/where.md
 """
 
-LIBRARIES = ("mmdet", "mmpose", "mmaction", "mmpretrain", "torchvision", "timm")
+LIBRARIES = ("mmdet", "mmpose", "mmaction", "mmpretrain", "mmseg", "torchvision", "timm")
 
 
 def make_parser() -> CommandParser:

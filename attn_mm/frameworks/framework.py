@@ -68,6 +68,10 @@ class Framework:
         """
         raise UserError(f"--demo: there is none for configs of {self.name} such as {cfg.filename}")
 
+    def why_no_demo(self, cfg: Config) -> str | None:
+        """Why a demo of this config would show nothing, to follow its name; None, the default, if not so."""
+        return None
+
     def demo_metrics(self, model: BaseModel, cfg: Config) -> dict[str, float]:
         """Metrics of a trained demo beyond those of its config; none by default."""
         return {}

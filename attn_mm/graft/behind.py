@@ -17,7 +17,13 @@ from attn_mm.errors import ConfigError
 from attn_mm.graft.blocks import FeedbackMixin
 from attn_mm.graft.hidden import add_child
 from attn_mm.graft.places import match_modules
-from attn_mm.graft.probe import CannotRun, channels_of, look_at_outputs
+from attn_mm.graft.probe import (
+    CannotRun,
+    channels_of,
+    gives_other_maps_in_training,
+    look_at_outputs,
+    run_on_example,
+)
 from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import other_forwards
 
@@ -252,12 +258,15 @@ def put_behind_outputs(net: Any, outputs: Sequence[int | str] | str, build: Buil
         The new layers.
 
     Raises:
-        ValueError: there is no such output, or it is no map.
+        ValueError: there is no such output, it is no map, or training gives others.
     """
     try:
-        (returned,) = look_at_outputs(net, [net])[net]
+        outputs_of, inputs = run_on_example(net, [net])
     except CannotRun as error:
         raise ValueError(f"outputs: {error}: use after='...'") from error
+    (returned,) = outputs_of[net]
+    if gives_other_maps_in_training(net, *inputs):
+        raise ValueError(f"outputs: {type(net).__name__} returns other maps in training: use after='...'")
     maps = _named_outputs(net, returned)
     names = ", ".join(map(repr, maps))
     has = f"{type(net).__name__} returns {names}"

@@ -30,7 +30,8 @@ class CUDAGraphMixin(nn.Module):
         if not _can_replay(self, x):
             return super().forward(x)
         graphs = self._graphs()
-        graphs.modules = graphs.modules or list(self.modules())
+        # Without itself: its own hooks run around a replay, and a network in its own list is never freed.
+        graphs.modules = graphs.modules or [module for module in self.modules() if module is not self]
         if _are_hooked(graphs.modules):
             return super().forward(x)
         autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
@@ -65,7 +66,11 @@ class CUDAGraphMixin(nn.Module):
 
 def _can_replay(net: nn.Module, x: Tensor) -> bool:
     runs_alone = not (net.training or torch.is_grad_enabled() or is_traced())
-    return x.is_cuda and runs_alone and replays_allowed() and shortcuts_enabled()
+    if not (x.is_cuda and runs_alone and replays_allowed() and shortcuts_enabled()):
+        return False
+    # Somebody else's graph has to record the kernels, not this one's replay.
+    with torch.cuda.device(x.device):
+        return not torch.cuda.is_current_stream_capturing()
 
 
 def _are_hooked(modules: Iterable[nn.Module]) -> bool:
@@ -78,7 +83,8 @@ def _record(forward: Callable, x: Tensor) -> RecordedGraph:
     stream = torch.cuda.Stream(x.device)
     stream.wait_stream(torch.cuda.current_stream(x.device))
     graph = torch.cuda.CUDAGraph()
-    with without_cached_casts():
+    # A capture takes place on the current device.
+    with torch.cuda.device(x.device), without_cached_casts():
         # Libraries choose their kernels, and kernels are compiled, before the recording.
         with torch.cuda.stream(stream):
             for _ in range(2):

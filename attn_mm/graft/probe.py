@@ -1,6 +1,6 @@
 """Run a network once on an example input, to see what each of its modules gives.
 
-The run uses the meta device, which computes shapes only. Where an operation has no meta version, it
+Runs use the meta device, which computes shapes only. Where an operation has no meta version, it
 computes on the network's own device. No state of the network changes.
 """
 
@@ -67,7 +67,22 @@ def run_on_example(net: nn.Module, watched: Iterable[nn.Module], *inputs: Any) -
     raise CannotRun(f"{type(net).__name__} doesn't run on an example input ({reason})")
 
 
-def _run(net: nn.Module, watched: list[nn.Module], inputs: tuple, device: str) -> Outputs:
+def gives_other_maps_in_training(net: nn.Module, *inputs: Any) -> bool:
+    """Whether ``net`` is known to return more, fewer or other maps in training mode than in eval mode."""
+    moved = _moved(inputs, "meta")
+    # Norms of one sample have nothing to train on where a map is a single position.
+    pairs = tuple(x.expand(2, *x.shape[1:]) if isinstance(x, Tensor) and len(x) == 1 else x for x in moved)
+    try:
+        in_training, usual = (_run(net, [net], pairs, "meta", training) for training in (True, False))
+    # Some norms train on a device of their own only.
+    except Exception:
+        return False
+    return in_training != usual
+
+
+def _run(
+    net: nn.Module, watched: list[nn.Module], inputs: tuple, device: str, training: bool = False
+) -> Outputs:
     outputs: Outputs = defaultdict(list)
 
     def see(module: nn.Module, _: Any, output: Any) -> None:
@@ -78,7 +93,7 @@ def _run(net: nn.Module, watched: list[nn.Module], inputs: tuple, device: str) -
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=cuda):
             for module in net.modules():
-                module.training = False
+                module.training = training
                 if device == "meta":
                     _move_to_meta(module)
             for module in watched:

@@ -110,7 +110,7 @@ def _apply(net: nn.Module, graft: dict) -> None:
     try:
         modules = _function(kind, options)(net, **options)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"graft {kind}: {error}") from error
+        raise ConfigError(f"graft {getattr(kind, '__name__', kind)}: {error}") from error
     example = next((p for p in net.parameters() if p.is_floating_point()), None)
     for module in modules:
         if example is not None:

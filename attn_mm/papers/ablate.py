@@ -122,4 +122,4 @@ def main(argv=None) -> None:
     stem = "_".join(filter(None, (args.config and Path(args.config).stem, args.preset))) or "td"
     out = Path(args.work_dir or Path("work_dirs", f"{NAME}_{stem}" + ("_demo" if args.demo else "")))
     with resumable():
-        ablate(cfg, variants(cfg, options, plain), range(args.seeds), out, args.metric)
+        ablate(cfg, variants(cfg, options, plain), range(args.seeds), out, args.metric, args.verbose)

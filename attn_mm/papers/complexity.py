@@ -17,6 +17,7 @@ from attn_mm.utils.config import load_config
 from attn_mm.utils.files import make_folder, write_atomically
 from attn_mm.utils.flags import add_options_flag
 from attn_mm.utils.parser import CommandParser
+from attn_mm.utils.progress import working
 
 _DESCRIPTION = """\
 Count the parameters and multiply-adds of a config's network, part by part. With --paper,
@@ -100,7 +101,8 @@ def main(argv=None) -> None:
     if not isinstance(cfg.model, dict):
         raise UserError(f"the model of {args.config} must be a dict, got {cfg.model!r}")
     shape = tuple(args.shape or input_shape(cfg))
-    parts = count_config(cfg, shape)
+    with working("counting"):
+        parts = count_config(cfg, shape)
     report = config_report(args.config, shape, parts)
     print(report, end="")
     if args.out:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
 from torch import nn
 
 from attn_mm.describe.build import build
@@ -19,6 +17,7 @@ from attn_mm.papers import Row, rows_of
 from attn_mm.papers.published import agreement, relative_error
 from attn_mm.utils.config import load_config
 from attn_mm.utils.config_names import shipped_config
+from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import markdown_table
 
 _LEGEND = """\
@@ -98,8 +97,8 @@ def compare(papers: Iterable[str]) -> list[Count]:
     missing = sorted(name for name in {row.framework for row in rows} if find_spec(name) is None)
     if missing:
         raise UserError(f"--paper needs {' and '.join(missing)}, which the extras of attn-mm install")
-    bar = track(rows, description="networks", console=Console(stderr=True), transient=True)
-    return [count_row(row) for row in bar]
+    with progress_bar(transient=True) as progress:
+        return [count_row(row) for row in progress.track(rows, description="networks")]
 
 
 def paper_report(counts: Sequence[Count]) -> str:

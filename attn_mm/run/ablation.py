@@ -97,7 +97,12 @@ def parameters(variant: Variant) -> int:
 
 
 def ablate(
-    cfg: Config, chosen: Sequence[Variant], seeds: Sequence[int], out: Path, metric: str | None = None
+    cfg: Config,
+    chosen: Sequence[Variant],
+    seeds: Sequence[int],
+    out: Path,
+    metric: str | None = None,
+    verbose: bool = False,
 ) -> None:
     """Train the variants of a config with each seed, and write a table, a plot and JSON.
 
@@ -109,6 +114,7 @@ def ablate(
         seeds: the seeds.
         out: folder of the runs and the results.
         metric: validation metric to compare by; None: the first one.
+        verbose: show mmengine's whole log on the screen.
 
     Raises:
         UserError: a variant can't be built, the folder has runs of another config, or the validation lacks
@@ -129,7 +135,7 @@ def ablate(
     found: dict[str, list[dict[str, float]]] = {variant.name: [] for variant in chosen}
     for place, (variant, seed, run) in enumerate(runs, start=1):
         print(f"{place} of {len(runs)}: {variant.name}, seed {seed}", file=sys.stderr)
-        metrics = finished_metrics(run)
+        metrics = finished_metrics(run, verbose)
         metric = metric or next(iter(metrics))
         if metric not in metrics:
             raise UserError(f"--metric {metric} is unknown; the validation has {', '.join(metrics)}")

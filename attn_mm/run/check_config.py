@@ -63,6 +63,19 @@ def check_config(cfg: Config, splits: Sequence[str]) -> None:
             _check_gray(cfg, splits, means)
     _check_top_k(cfg, splits)
     _check_outputs(cfg)
+    _check_flows(cfg)
+
+
+def _check_flows(cfg: Config) -> None:
+    """A classifier's usual neck and head read the last map alone: the other flows would not learn."""
+    neck = str(model_part(cfg, "neck").get("type")).rpartition(".")[2]
+    for node in walk(cfg.model.get("backbone")):
+        kind = str(node.get("type"))
+        _check(
+            neck != "GlobalAveragePooling" or kind not in ("attn_mm.MultiScale", "attn_mm.FlowPyramid"),
+            f"model.neck.type GlobalAveragePooling hands on a map for each of {kind}'s flows, but heads read "
+            "the last alone: use attn_mm.PooledConcat",
+        )
 
 
 def _check_outputs(cfg: Config) -> None:

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from attn_mm.frameworks.demo import to_demo
 from attn_mm.run.launch import build_runner
 from attn_mm.run.resume import last_checkpoint, resume_from
+from attn_mm.run.screen.watch import watching
 from attn_mm.utils.config import load_config
 
 NETWORK = "configs/tam/r18_plain_300e_cifar10.py"
@@ -58,7 +59,8 @@ def trained(cfg: Config, folder: Path, name: str) -> tuple[str, str]:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.glob("*.pth")):
             resume_from(cfg)
-        build_runner(cfg).train()
+        with watching() as screen:
+            build_runner(cfg, screen).train()
         cfg.dump(config)
         done.touch()
     return str(config), last_checkpoint(folder)
@@ -98,5 +100,6 @@ def demo_checkpoint(cfg: Config) -> str:
     for scheduler in short.param_scheduler:
         if "T_max" in scheduler:
             scheduler.T_max = SHORT_EPOCHS
-    build_runner(short).train()
+    with watching() as screen:
+        build_runner(short, screen).train()
     return last_checkpoint(cfg.work_dir)

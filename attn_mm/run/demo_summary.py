@@ -1,4 +1,4 @@
-"""The summary at the end of ``--demo``: metrics, the checkpoint, pictures of predictions and masks."""
+"""The summary at the end of ``--demo``: metrics, and pictures of predictions and masks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from mmengine.dataset import BaseDataset
 from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner
-from rich.console import Console
-from rich.table import Table
 
 from attn_mm.datasets.media import VideoFrames, write_image
 from attn_mm.frameworks import framework_of
@@ -22,6 +20,7 @@ from attn_mm.inference.run_videos import run_videos
 from attn_mm.layers.recording import attending_layers
 from attn_mm.maps.frame_sheet import frame_sheet
 from attn_mm.run.resume import last_checkpoint
+from attn_mm.run.screen.summary import show_lines, show_metrics
 
 NUM_PICTURES, NUM_VIDEOS = 6, 8
 
@@ -39,27 +38,17 @@ def _trained(runner: Runner) -> BaseModel:
     return (runner.model.module if is_model_wrapper(runner.model) else runner.model).eval()
 
 
-def finish_demo(runner: Runner, metrics: dict[str, float], seconds: float) -> None:
-    """Draw the trained model's predictions on some held-out images or videos, and print the results."""
+def finish_demo(runner: Runner, metrics: dict[str, float]) -> None:
+    """Draw the trained model's predictions on some held-out images or videos, and print the metrics."""
     of_videos = isinstance(framework_of(runner.cfg), VideoFramework)
     number, kind = (NUM_VIDEOS, "videos") if of_videos else (NUM_PICTURES, "images")
     pictures = draw_predictions(runner, number)
     held_out = len(_paths(runner))
-    table = Table(title=f"{Path(runner.cfg.filename).stem}, {held_out} held-out {kind}")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in metrics.items():
-        if value >= 0:  # COCO's -1: no object of that size
-            table.add_row(name, f"{value:.3f}")
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(table)
-    lines = dict(checkpoint=Path(last_checkpoint(runner.work_dir)), pictures=pictures)
+    show_metrics(f"{Path(runner.cfg.filename).stem}, {held_out} held-out {kind}", metrics)
+    lines = dict(pictures=pictures)
     if (pictures / "attention").exists():
         lines["masks"] = pictures / "attention"
-    lines["figures"] = Path(runner.work_dir, "results.json")
-    for name, path in lines.items():
-        console.print(f"{name:>10}  {path}")
-    console.print(f"{'time':>10}  {seconds / 60:.1f} min")
+    show_lines(lines)
 
 
 def draw_predictions(runner: Runner, number: int) -> Path:

@@ -16,10 +16,12 @@ from mmengine.utils.dl_utils import set_multi_processing
 
 from attn_mm.datasets.checks.runner import checked
 from attn_mm.errors import CheckpointError, UserError
+from attn_mm.frameworks import framework_of
 from attn_mm.frameworks.demo import to_demo
-from attn_mm.run.cpu import keep_freed_memory, prefer_channels_last
+from attn_mm.run.cpu import keep_freed_memory, multiply_tiny_maps, prefer_channels_last
 from attn_mm.run.options import RunOptions
 from attn_mm.run.runner import ResumableRunner
+from attn_mm.run.screen.watch import Screen
 from attn_mm.utils.config import load_config, merge_options, reason, set_data_root
 
 T = TypeVar("T")
@@ -37,6 +39,8 @@ def open_config(path: str, options: RunOptions) -> Config:
     cfg = load_config(path)
     cfg.launcher = options.launcher
     if options.demo:
+        if why := framework_of(cfg, "--demo").why_no_demo(cfg):
+            raise UserError(f"--demo: {path} {why}")
         to_demo(cfg)
     if options.data_root:
         if not osp.isdir(options.data_root):
@@ -53,8 +57,13 @@ def open_config(path: str, options: RunOptions) -> Config:
     return cfg
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Build the config's runner for the available device and the launched processes; it checks its data."""
+def build_runner(cfg: Config, screen: Screen | None = None) -> Runner:
+    """Build the config's runner for the available device and the launched processes; it checks its data.
+
+    Args:
+        cfg: the config.
+        screen: shows the run, see :func:`~attn_mm.run.screen.watch.watching`. None: mmengine's log does.
+    """
     on_cpu = not torch.cuda.is_available()
     if on_cpu and cfg.launcher == "pytorch":
         join_processes(cfg)
@@ -64,10 +73,14 @@ def build_runner(cfg: Config) -> Runner:
     kind = RUNNERS.get(cfg.runner_type) if "runner_type" in cfg else Runner
     if kind is None:
         raise UserError(f"{cfg.filename}: there is no runner_type {cfg.runner_type!r}")
-    runner = checked(ResumableRunner if kind is Runner else kind).from_cfg(cfg)
+    kind = checked(ResumableRunner if kind is Runner else kind)
+    runner = (screen.quiet(kind) if screen else kind).from_cfg(cfg)
+    if screen:
+        runner.register_hook(screen)
     if on_cpu:
         keep_freed_memory()
         prefer_channels_last(runner.model)
+        multiply_tiny_maps(runner.model)
     return runner
 
 

@@ -19,6 +19,7 @@ class RunOptions:
         cfg_options: overrides, ``{"a.b": value}``; they are merged last.
         launcher: job launcher of a multi-process run, or ``"none"``.
         local_rank: index of this process on its machine, from 0.
+        verbose: show mmengine's whole log on the screen.
     """
 
     work_dir: str | None = None
@@ -27,6 +28,7 @@ class RunOptions:
     cfg_options: dict | None = None
     launcher: str = "none"
     local_rank: int = 0
+    verbose: bool = False
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +55,11 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
         choices=["none", "pytorch", "slurm", "mpi"],
         default="none",
         help="how the processes of a distributed run are started (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="show the whole log on the screen, as the log file has it: environment, config, hooks, losses",
     )
     # torch.distributed.launch passes --local-rank; torchrun sets the variable alone.
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)

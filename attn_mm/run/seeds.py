@@ -56,7 +56,7 @@ def train_seeds(config: str, options: RunOptions, seeds: Sequence[int], **change
         found = []
         for place, (seed, run) in enumerate(runs.items(), start=1):
             print(f"{place} of {len(runs)}: seed {seed}", file=sys.stderr)
-            found.append(finished_metrics(run))
+            found.append(finished_metrics(run, options.verbose))
     if is_main_process():
         _write(cfg, list(runs), found)
 

@@ -85,10 +85,14 @@ def with_seed(cfg: Config, seed: int, folder: Path) -> Config:
     return cfg
 
 
-def finished_metrics(cfg: Config) -> dict[str, float]:
+def finished_metrics(cfg: Config, verbose: bool = False) -> dict[str, float]:
     """The metrics of a run's last validation that are numbers; trains or continues an unfinished run.
 
     The run's ``results.json`` says that it is finished.
+
+    Args:
+        cfg: the run's config.
+        verbose: show mmengine's whole log on the screen.
     """
     results = Path(cfg.work_dir, "results.json")
     if results.exists():
@@ -97,7 +101,7 @@ def finished_metrics(cfg: Config) -> dict[str, float]:
         if any(Path(cfg.work_dir).glob("*.pth")):
             resume_from(cfg)
         try:
-            runner, metrics = fit(cfg)
+            runner, metrics = fit(cfg, verbose)
         except Terminated:
             # Its advice is to add --resume, which isn't needed here.
             raise Terminated from None

@@ -19,6 +19,8 @@ from attn_mm.run.loaded import CheckLoaded, unwrapped
 from attn_mm.run.mistakes import mistakes_of
 from attn_mm.run.options import RunOptions, add_common_flags
 from attn_mm.run.results import KeepMetrics, write_results
+from attn_mm.run.screen.summary import show_lines, show_metrics
+from attn_mm.run.screen.watch import watching
 from attn_mm.utils.files import check_checkpoint, make_folder
 from attn_mm.utils.flags import from_args
 from attn_mm.utils.parser import CommandParser
@@ -133,8 +135,8 @@ def main(argv=None) -> None:
     check_config(cfg, ("test",))
     check_data(cfg, ("test",))
     metrics = KeepMetrics()
-    with mistakes_of(cfg) as progress:
-        runner = build_runner(cfg)
+    with watching(args.verbose) as screen, mistakes_of(cfg) as progress:
+        runner = build_runner(cfg, screen)
         runner.register_hook(progress)
         runner.register_hook(metrics)
         runner.register_hook(CheckLoaded(testing=True))
@@ -142,6 +144,8 @@ def main(argv=None) -> None:
         runner.test()
     if runner.rank == 0:
         about = {"steps": steps} if steps else {}
-        write_results(runner, "test_results.json", metrics, checkpoint=args.checkpoint, **about)
+        figures = write_results(runner, "test_results.json", metrics, checkpoint=args.checkpoint, **about)
+        show_metrics(osp.splitext(osp.basename(args.config))[0], metrics.latest or {})
+        show_lines({"figures": figures, "log": runner.logger.log_file})
         if steps:
             print(shown_steps(steps))

@@ -21,10 +21,13 @@ from attn_mm.run.loaded import CheckLoaded
 from attn_mm.run.mistakes import mistakes_of
 from attn_mm.run.options import RunOptions
 from attn_mm.run.results import KeepMetrics, write_results
-from attn_mm.run.resume import resume_from
+from attn_mm.run.resume import last_checkpoint, resume_from
+from attn_mm.run.screen.summary import show_lines
+from attn_mm.run.screen.watch import watching
 from attn_mm.utils.config import drop_pretrained
 from attn_mm.utils.files import check_checkpoint, make_folder, remove_parts
 from attn_mm.utils.locks import sole_user
+from attn_mm.utils.progress import duration
 
 _INTERRUPTED = "repeat the command with --resume to continue from the last checkpoint"
 
@@ -95,11 +98,19 @@ def check_training(cfg: Config) -> None:
     check_data(cfg, ("train", "val"))
 
 
-def fit(cfg: Config) -> tuple[Runner, KeepMetrics]:
-    """Train a config, or continue its training; returns its runner and the metrics of its validations."""
+def fit(cfg: Config, verbose: bool = False) -> tuple[Runner, KeepMetrics]:
+    """Train a config, or continue its training.
+
+    Args:
+        cfg: the config.
+        verbose: show mmengine's whole log on the screen.
+
+    Returns:
+        Its runner, and the metrics of its validations.
+    """
     metrics = KeepMetrics()
-    with mistakes_of(cfg) as progress:
-        runner = build_runner(cfg)
+    with watching(verbose) as screen, mistakes_of(cfg) as progress:
+        runner = build_runner(cfg, screen)
         runner.register_hook(progress)
         runner.register_hook(FiniteWeights())
         runner.register_hook(metrics)
@@ -136,10 +147,16 @@ def train(
             resume_from(cfg, None if resume == "auto" else resume)
         elif cfg.get("resume"):
             resume_from(cfg, cfg.get("load_from"))
-        runner, metrics = fit(cfg)
-        if runner.rank == 0 and metrics.latest is not None:
+        runner, metrics = fit(cfg, options.verbose)
+        if runner.rank != 0:
+            return
+        lines: dict[str, object] = {"checkpoint": last_checkpoint(runner.work_dir) or "none"}
+        if metrics.latest is not None:
             if options.demo:
                 metrics.latest.update(more_figures(runner))
-            write_results(runner, "results.json", metrics, epoch=runner.epoch, iteration=runner.iter)
+            lines["figures"] = write_results(
+                runner, "results.json", metrics, epoch=runner.epoch, iteration=runner.iter
+            )
             if options.demo:
-                finish_demo(runner, metrics.latest, time.monotonic() - started)
+                finish_demo(runner, metrics.latest)
+        show_lines({**lines, "log": runner.logger.log_file, "time": duration(time.monotonic() - started)})

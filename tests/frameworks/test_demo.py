@@ -44,7 +44,6 @@ RUNS = {
         [*DETECTOR, "model.roi_head.mask_head.num_convs=1"],
     ),
     "retinanet": ("mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", DETECTOR),
-    "ssd_voc": (SSD_VOC, []),
     "pose": (
         SIMPLE_BASELINE,
         [*RESNET, "model.head.in_channels=64", "model.head.deconv_out_channels=(8,8,8)"],
@@ -82,7 +81,7 @@ def demo(config):
 
 
 # The demos of this package's own configs of these detectors are in test_every_config.
-OURS = ("faster_rcnn", "mask_rcnn", "retinanet", "ssd_voc")
+OURS = ("faster_rcnn", "mask_rcnn", "retinanet")
 
 
 @pytest.mark.parametrize(
@@ -146,6 +145,15 @@ def test_two_stages_share_small_anchors_and_few_rois(demo):
         model.train_cfg.rpn_proposal.max_per_img == model.test_cfg.rpn.max_per_img == small_images.TESTED_ROIS
     )
     assert model.train_cfg.rpn.sampler.num == 256
+
+
+def test_a_demo_that_would_learn_nothing_is_refused(repo, config, tmp_path, capsys):
+    for path in (config(SSD), repo / "configs/aw/ssd300-vgg16_aw-neck-aw_voc.py"):
+        with pytest.raises(SystemExit, match="2"):
+            train.main([str(path), "--demo", "--work-dir", str(tmp_path / "work")])
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert "needs its ImageNet weights: from scratch " in said and len(said) < 200
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize("base", [SSD, SSD_VOC, SSD_LITE])

@@ -55,6 +55,14 @@ class Net(nn.Module):
         return dict(zip("abc", outs)) if self.returned is dict else self.returned(outs)
 
 
+class Auxiliary(Net):
+    """Returns one map more for a loss in training, as mmseg's DDRNet does."""
+
+    def forward(self, x):
+        y = self.stem(x)
+        return (y, self.block(y)) if self.training else self.block(y)
+
+
 def layers(net):
     return [module for module in net.modules() if isinstance(module, Open)]
 
@@ -201,6 +209,15 @@ class TestContainers:
         net = Features(dict(a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 5, 1)))
         attach(net, outputs="all")
         assert [y.shape[1] for y in net(torch.zeros(1, 3, 4, 4))] == [4, 5] and list(net) == ["a", "b"]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_outputs_that_are_others_in_training_are_refused(training):
+    net = Auxiliary().train(training)
+    with pytest.raises(ConfigError, match=r"Auxiliary returns other maps in training: use after='\.\.\.'"):
+        attach(net, outputs="all")
+    assert net.training is training and not layers(net)
+    attach(net, after="block")
 
 
 @pytest.mark.parametrize("training", [True, False])

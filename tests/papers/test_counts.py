@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from counted import is_as_it_is, is_counted
 
 from attn_mm.errors import UserError
 from attn_mm.papers import Row, paper_names, rows_of
@@ -110,6 +111,15 @@ def test_published_figures(figure, different, counts):
 
 def test_the_page_is_what_the_tool_writes(repo, counts):
     assert (repo / "docs/papers.md").read_text() == paper_report(counts)
+
+
+def test_parameters_of_the_metafiles(counts):
+    counted = {(count.row.where, count.row.network): count.params for count in counts}
+    entries = [entry for paper in paper_names() for entry in read_metafile(paper).entries]
+    assert sum(map(is_counted, entries)) > 100
+    for entry in filter(is_counted, entries):
+        found = {counted[row.where, row.network] for row in entry.rows if is_as_it_is(row, entry)}
+        assert found == {entry.parameters}, entry.name
 
 
 def test_multiply_adds_of_the_metafiles(counts):

@@ -132,7 +132,7 @@ def test_an_ablation_is_its_single_runs(root, path, done):
 def test_an_ablation_keeps_what_is_finished(path, done, monkeypatch, capsys):
     out, record = done
     fit, trained = series.fit, []
-    monkeypatch.setattr(series, "fit", lambda cfg: trained.append(cfg.work_dir) or fit(cfg))
+    monkeypatch.setattr(series, "fit", lambda cfg, *_: trained.append(cfg.work_dir) or fit(cfg))
     again = out / "TD.distance=1" / "seed1"
     (again / "results.json").unlink()
     for name in ("ablate.png", "ablate.svg", "ablate.md"):
@@ -179,12 +179,12 @@ def test_an_ablation_keeps_what_is_finished(path, done, monkeypatch, capsys):
 def test_an_unfinished_run_continues_where_it_stopped(path, root, done, monkeypatch):
     fit, epochs = series.fit, []
 
-    def stop(cfg):
+    def stop(cfg, *_):
         cfg.train_cfg.max_epochs = 1
         fit(cfg)
         raise Terminated
 
-    def go_on(cfg):
+    def go_on(cfg, *_):
         epochs.append(torch.load(cfg.load_from, weights_only=False)["meta"]["epoch"])
         return fit(cfg)
 
@@ -203,7 +203,7 @@ def test_an_unfinished_run_continues_where_it_stopped(path, root, done, monkeypa
 
 
 def test_a_stopped_study_says_how_to_continue(path, tmp_path, monkeypatch, capsys):
-    def stop(cfg):
+    def stop(cfg, *_):
         raise Terminated("saved interrupted.pth; repeat the command with --resume to continue")
 
     monkeypatch.setattr(series, "fit", stop)
@@ -310,7 +310,7 @@ def test_seeds_make_a_table_of_mean_and_deviation(path, root, done, capsys, monk
     assert found["seeds"] == [1, 0]
 
     trained, fit = [], series.fit
-    monkeypatch.setattr(series, "fit", lambda cfg: trained.append(cfg.work_dir) or fit(cfg))
+    monkeypatch.setattr(series, "fit", lambda cfg, *_: trained.append(cfg.work_dir) or fit(cfg))
     (out / "seed0" / "results.json").unlink()
     train.main([path, "--seeds", "1", "0", "--work-dir", str(out)])
     assert trained == [str(out / "seed0")]

@@ -87,6 +87,16 @@ def test_attention_that_the_neck_does_not_read():
         check({"model": model})
 
 
+@pytest.mark.parametrize("kind", ["attn_mm.MultiScale", "attn_mm.FlowPyramid"])
+def test_flows_that_a_classifier_would_not_read(kind):
+    backbone = dict(type="attn_mm.AttnBackbone", backbone=dict(type="ResNet"), grafts=[dict(type=kind)])
+    model = dict(type="ImageClassifier", backbone=backbone, neck=dict(type="mmpretrain.GlobalAveragePooling"))
+    with pytest.raises(UserError, match=f"each of {kind}'s flows, .* use attn_mm.PooledConcat"):
+        check({"model": model})
+    model["neck"]["type"] = "attn_mm.PooledConcat"
+    check({"model": model})
+
+
 def test_a_test_needs_its_loader():
     with pytest.raises(UserError, match="has no test_dataloader"):
         check({}, ("test",))

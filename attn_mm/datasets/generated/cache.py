@@ -9,7 +9,7 @@ import os
 import tempfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from attn_mm.errors import UserError
+from attn_mm.utils.progress import progress_bar
 
 MAX_RENAMES = 10
 _CHECKSUMS = "checksums.json"
@@ -76,8 +77,11 @@ class GeneratedSet(ABC):
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=root) as workspace:
                 draft = Path(workspace, "draft")
-                for split, (name, count) in enumerate(counts.items()):
-                    self._write_split(draft, name, count, image_size, (seed, split))
+                with progress_bar(transient=True) as progress:
+                    task = progress.add_task(f"drawing {self.name}", total=num_train + num_val)
+                    for split, (name, count) in enumerate(counts.items()):
+                        for _ in self._write_split(draft, name, count, image_size, (seed, split)):
+                            progress.advance(task)
                 (draft / _CHECKSUMS).write_text(json.dumps(_checksums(draft)), encoding="ascii")
                 _install(draft, folder)
         except OSError as error:
@@ -113,13 +117,17 @@ class GeneratedSet(ABC):
     def annotations(self, entries: list[tuple[str, Any]], size: int) -> str:
         """The text of an annotation file, from each sample's file name and annotation."""
 
-    def _write_split(self, folder: Path, name: str, count: int, size: int, seed: tuple[int, int]) -> None:
+    def _write_split(
+        self, folder: Path, name: str, count: int, size: int, seed: tuple[int, int]
+    ) -> Iterator[None]:
+        """Draw a split; yields after each sample."""
         (folder / name).mkdir(parents=True)
         entries = []
         for index in range(count):
             rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([*seed, index])))
             sample, said = self.draw_sample(rng.random, size, index)
             entries.append((self.write_sample(folder / name, index + 1, sample), said))
+            yield
         path = self.annotation_file(folder, name)
         path.parent.mkdir(exist_ok=True)
         path.write_text(self.annotations(entries, size), encoding="ascii")

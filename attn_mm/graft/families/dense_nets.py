@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -29,12 +30,17 @@ def _bottleneck(block: Any, x: Any) -> Tensor:
     return block.bottleneck_fn(maps)
 
 
+def concatenated(block: Any, x: Any) -> Tensor:
+    """The map that a layer reads, of one or of the list of all before it."""
+    return x if isinstance(x, Tensor) else torch.cat(x, 1)
+
+
 def _drop(block: Any, x: Tensor) -> Tensor:
     return F.dropout(x, block.drop_rate, block.training)
 
 
 FAMILIES: dict[str, Family] = {
-    "mmpretrain.models.backbones.densenet.DenseLayer": Family(_layer),
+    "mmpretrain.models.backbones.densenet.DenseLayer": Family(_layer, enter=concatenated),
 }
 
 

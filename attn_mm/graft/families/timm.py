@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attn_mm.graft.families.dense_nets import concatenated
 from attn_mm.graft.families.family import Family, Split, Stage, Unit, several
 from attn_mm.graft.families.sequences import (
     Groups,
@@ -288,11 +289,6 @@ def _dense(block: Any) -> list[Unit]:
     ]
 
 
-def _concatenated(block: Any, x: Any) -> Tensor:
-    """The map that a layer reads, of one or of the list of all before it."""
-    return x if isinstance(x, Tensor) else torch.cat(x, 1)
-
-
 def _checkpointed_first(block: Any, x: Tensor) -> Tensor:
     return block.call_checkpoint_bottleneck([x]) if x.requires_grad else block.bottleneck_fn([x])
 
@@ -324,7 +320,7 @@ FAMILIES: dict[str, Family] = {
     "timm.models.dla.DlaBasic": Family(_dla, _given_shortcut, _activated),
     "timm.models.dla.DlaBottleneck": Family(_dla, _given_shortcut, _activated),
     "timm.models.dla.DlaBottle2neck": Family(_multi_scale, _given_shortcut, _activated),
-    "timm.models.densenet.DenseLayer": Family(_dense, enter=_concatenated),
+    "timm.models.densenet.DenseLayer": Family(_dense, enter=concatenated),
 }
 
 
@@ -387,7 +383,7 @@ def _efficientnet_returned(net: Any) -> Groups:
 
 
 def _inner(backbone: Any) -> Split:
-    """The split of the network in mmpretrain's ``TIMMBackbone``."""
+    """The split of the network in a ``TIMMBackbone``."""
     owner = next(cls for cls in type(backbone.timm_model).__mro__ if "forward" in vars(cls))
     name = f"{owner.__module__}.{owner.__qualname__}"
     if name not in SPLITS:
@@ -428,7 +424,10 @@ SPLITS: dict[str, Split] = {
     "timm.models._features.FeatureDictNet": maps(returned_layers, named_maps),
     "timm.models.efficientnet.EfficientNetFeatures": maps(_efficientnet_returned, _list),
     "timm.models.mobilenetv3.MobileNetV3Features": maps(_efficientnet_returned, _list),
-    "mmpretrain.models.backbones.timm_backbone.TIMMBackbone": Split(
-        _inner_stages, _inner_indices, outs=_inner_outs, give=_inner_give
-    ),
+    **{
+        f"{framework}.models.backbones.timm_backbone.TIMMBackbone": Split(
+            _inner_stages, _inner_indices, outs=_inner_outs, give=_inner_give
+        )
+        for framework in ("mmpretrain", "mmseg")
+    },
 }

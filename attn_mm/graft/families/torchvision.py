@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attn_mm.graft.families.dense_nets import concatenated
 from attn_mm.graft.families.family import Family, Split, Stage, Unit, channel_shuffle, last_layer, run_in_turn
 from attn_mm.graft.families.resnets import downsampled, relu
 from attn_mm.graft.families.sequences import (
@@ -131,11 +132,6 @@ def _dense(block: Any) -> list[Unit]:
     ]
 
 
-def _concatenated(block: Any, x: Any) -> Tensor:
-    """The map that a layer reads, of one or of the list of all before it."""
-    return x if isinstance(x, Tensor) else torch.cat(x, 1)
-
-
 def _checkpointed_first(block: Any, x: Tensor) -> Tensor:
     return block.call_checkpoint_bottleneck([x]) if x.requires_grad else block.bn_function([x])
 
@@ -160,7 +156,7 @@ FAMILIES: dict[str, Family] = {
     "torchvision.models.convnext.CNBlock": Family(_convnext, join=_always_with_stochastic_depth),
     "torchvision.models.mnasnet._InvertedResidual": Family(_mnas, _input_if_applied),
     "torchvision.models.shufflenetv2.InvertedResidual": Family(_shuffle, join=_shuffled),
-    "torchvision.models.densenet._DenseLayer": Family(_dense, enter=_concatenated),
+    "torchvision.models.densenet._DenseLayer": Family(_dense, enter=concatenated),
 }
 
 

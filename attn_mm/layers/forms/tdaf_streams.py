@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from attn_mm.layers.ops.execution import is_traced, run_in_flow
-from attn_mm.layers.ops.precision import without_cached_casts
 
 Stage = Callable[[Tensor], Tensor]
 
@@ -44,16 +43,18 @@ def _stream(device: torch.device, flow: int) -> torch.cuda.Stream:
 def _side_by_side(stage: Stage, maps: list[Tensor], first: int) -> None:
     device = maps[-1].device
     here = torch.cuda.current_stream(device)
+    if torch.is_autocast_enabled("cuda") and torch.is_autocast_cache_enabled():
+        # It casts the weights for all flows: another stream could read a cast before it is written.
+        maps[first] = run_in_flow(first, stage, maps[first])
+        first += 1
     flows = range(first, len(maps))
-    # Another stream could read a cached cast before it is completely written.
-    with without_cached_casts():
-        for n in flows:
-            stream = _stream(device, n)
-            stream.wait_stream(here)
-            # The allocator must not reuse the map's memory before that stream has finished.
-            maps[n].record_stream(stream)
-            with torch.cuda.stream(stream):
-                maps[n] = run_in_flow(n, stage, maps[n])
+    for n in flows:
+        stream = _stream(device, n)
+        stream.wait_stream(here)
+        # The allocator must not reuse the map's memory before that stream has finished.
+        maps[n].record_stream(stream)
+        with torch.cuda.stream(stream):
+            maps[n] = run_in_flow(n, stage, maps[n])
     for n in flows:
         here.wait_stream(_stream(device, n))
         maps[n].record_stream(here)

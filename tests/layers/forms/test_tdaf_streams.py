@@ -56,14 +56,12 @@ def device(monkeypatch):
 
 def test_the_flows_of_a_stage_run_on_their_own_streams(device):
     def stage(x):
-        assert not torch.is_autocast_cache_enabled()
         Stream.log.append(f"flow {current_flow()} of {x.name} on {device[-1]}")
         return Map(f"y{current_flow()}")
 
     maps = [None, Map("x1"), Map("x2")]
-    assert torch.is_autocast_cache_enabled()
     run_flows(stage, maps, 1, streams=True)
-    assert torch.is_autocast_cache_enabled() and current_flow() is None
+    assert current_flow() is None
     assert maps[0] is None and [m.name for m in maps[1:]] == ["y1", "y2"]
     assert Stream.log == [
         "stream 1 waits for here",
@@ -76,6 +74,29 @@ def test_the_flows_of_a_stage_run_on_their_own_streams(device):
         "y1 used by here",
         "here waits for stream 2",
         "y2 used by here",
+    ]
+
+
+def test_the_first_flow_casts_the_weights_for_all(device, monkeypatch):
+    def stage(x):
+        assert torch.is_autocast_cache_enabled()
+        Stream.log.append(f"flow {current_flow()} on {device[-1] if device else 'here'}")
+        return x
+
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind == "cuda")
+    run_flows(stage, [Map("x0"), Map("x1"), Map("x2")], 0, streams=True)
+    assert Stream.log == [
+        "flow 0 on here",
+        "stream 1 waits for here",
+        "x1 used by stream 1",
+        "flow 1 on stream 1",
+        "stream 2 waits for here",
+        "x2 used by stream 2",
+        "flow 2 on stream 2",
+        "here waits for stream 1",
+        "x1 used by here",
+        "here waits for stream 2",
+        "x2 used by here",
     ]
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import gc
 import pickle
+import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +16,7 @@ from mmengine.registry import MODELS
 from attn_mm.errors import ConfigError
 from attn_mm.graft import cuda_graphs
 from attn_mm.graft.early_stop import stopped_after
+from attn_mm.graft.graph_cache import RecordedGraph
 from attn_mm.layers import TAM, as_written
 from attn_mm.layers.recording import record_attention
 from attn_mm.papers.tam.open_gates import find_gates, watch
@@ -56,13 +61,21 @@ def test_sizes_must_be_a_positive_number(sizes):
         build(dict(type="attn_mm.CUDAGraph", sizes=sizes))
 
 
-def test_nothing_is_replayed_for_whoever_looks_on():
+def test_nothing_is_replayed_for_whoever_looks_on(monkeypatch):
     class OnDevice:
-        is_cuda = True
+        is_cuda, device = True, "cuda:1"
 
     def replays():
         return cuda_graphs._can_replay(net, OnDevice)
 
+    @contextlib.contextmanager
+    def on(device):
+        assert device == "cuda:1"
+        yield
+
+    capturing = []
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: bool(capturing))
     net = build(GRAPH, GRAFTS["TD"], GRAFTS["TAM"])
     assert not replays()
     with torch.no_grad():
@@ -85,8 +98,37 @@ def test_nothing_is_replayed_for_whoever_looks_on():
         hook = net.layer4[0].register_forward_hook(print)
         assert cuda_graphs._are_hooked(net.modules())
         hook.remove()
+        capturing.append("another graph")
+        assert not replays()
+        capturing.clear()
+        assert replays()
         net.train()
         assert not replays()
+
+
+def test_hooks_of_the_network_itself_leave_replays_alone_and_it_is_freed(monkeypatch):
+    records = []
+
+    def record(forward, x):
+        records.append(1)
+        return RecordedGraph(SimpleNamespace(replay=lambda: None), x.clone(), forward(x))
+
+    monkeypatch.setattr(cuda_graphs, "_can_replay", lambda net, x: True)
+    monkeypatch.setattr(cuda_graphs, "_record", record)
+    net, x, seen = build(GRAPH, GRAFTS["TD"]), torch.zeros(1, 3, 32, 32), []
+    hook = net.register_forward_hook(lambda *args: seen.append(1))
+    with torch.no_grad():
+        for _ in range(3):
+            net(x)
+    assert len(records) == 1 and len(seen) == 3
+    hook.remove()
+    alive = weakref.ref(net)
+    gc.disable()
+    try:
+        del net
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 @cuda

@@ -1,0 +1,1 @@
+"""What a run shows on the screen; its log file has everything."""

@@ -1,0 +1,57 @@
+"""The table of a training's evaluations, a row at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Real
+
+from rich.console import Console
+
+MOST_METRICS = 6
+
+
+class EvaluationTable:
+    """Prints a row for each evaluation, below a head that comes once.
+
+    Args:
+        console: where to print.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._head: list[str] = []
+
+    def add(self, place: Mapping[str, float], metrics: Mapping[str, object]) -> None:
+        """Print an evaluation.
+
+        Args:
+            place: its first columns, such as the epoch.
+            metrics: by name. The table has the first six that are numbers and, as COCO's -1 says, have
+                something to measure.
+        """
+        shown = {**place, **_first(metrics)}
+        head = list(shown)
+        if head != self._head:
+            self._head = head
+            self._console.out("  ".join(f"{name:>{_width(name)}}" for name in head))
+        self._console.out("  ".join(f"{_text(value):>{_width(name)}}" for name, value in shown.items()))
+
+
+def _first(metrics: Mapping[str, object]) -> dict[str, float]:
+    """The first metrics that are numbers, without what all their names begin with."""
+    found = {name: float(value) for name, value in metrics.items() if isinstance(value, Real)}
+    found = {name: value for name, value in found.items() if not value < 0}
+    return {
+        name.rpartition("/")[2].removeprefix("bbox_"): value
+        for name, value in list(found.items())[:MOST_METRICS]
+    }
+
+
+def _width(name: str) -> int:
+    return max(len(name), 7)
+
+
+def _text(value: float) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.1e}" if 0 < value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,17 @@
+"""Which configs tests/papers/test_counts.py builds and counts: the others are test_every_config's."""
+
+from __future__ import annotations
+
+from attn_mm.papers import Row
+from attn_mm.papers.metafile import Entry
+
+
+def is_as_it_is(row: Row, entry: Entry) -> bool:
+    """Whether ``row`` has the parameters of the entry's config, all of them and without other options."""
+    plain = not row.options and not row.constants and row.minus is None
+    return plain and row.params is not None and row.config == entry.config
+
+
+def is_counted(entry: Entry) -> bool:
+    """Whether a published network is that of the entry's config: test_counts builds it."""
+    return any(is_as_it_is(row, entry) for row in entry.rows)
