@@ -84,7 +84,6 @@ def test_installing_attn_mm_brings_no_framework(project):
         "mmengine",
         "msgspec",
         "numpy",
-        "opencv-python-headless",
         "setuptools",
         "torch",
         "torchvision",
