@@ -40,7 +40,7 @@ def stage_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
         children = shorten(", ".join(name for name, _ in backbone.named_children()), 44, placeholder=" ...")
         raise TypeError(
             f"{type(backbone).__name__} has no residual blocks to graft onto: it has {children}; name places "
-            "by outputs= or after=, convolutions for AWConv by convs="
+            "by outputs= or after=, for AWConv by convs="
         )
     return stages
 
