@@ -10,22 +10,30 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "uv"
-nox.options.sessions = ["default", "oldest", "newest", "python312", "compiled_mmcv"]
+nox.options.sessions = ["default", "oldest", "newest", "python312", "python313", "opencv", "compiled_mmcv"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 DEFAULT = PROJECT["tool"]["uv"]["constraint-dependencies"]
 FRAMEWORKS = "det,pose,action,pretrain,seg"
+HEADLESS = "opencv-python-headless"
 
 
 def install_package(
-    session: nox.Session, pins: list[str], extras: str, group: str, xtcocotools: bool = False
+    session: nox.Session,
+    pins: list[str],
+    extras: str,
+    group: str,
+    xtcocotools: bool = False,
+    opencv: str = HEADLESS,
 ) -> None:
     """Install attn_mm with ``pins`` and its frameworks, without the frameworks' broken requirements."""
     drop = [r for r in PROJECT["tool"]["uv"]["override-dependencies"] if not (xtcocotools and "xtcoco" in r)]
     overrides = Path(session.create_tmp(), "overrides.txt")
     overrides.write_text("\n".join(drop) + "\n")
     tools = nox.project.dependency_groups(PROJECT, group)
+    # An override drops the OpenCV that the frameworks require.
     session.install("--no-config", "--overrides", str(overrides), *pins, *tools, "-e", f".[{extras}]")
+    session.install("--no-config", *pins, opencv)
 
 
 def run_tests(
@@ -34,10 +42,11 @@ def run_tests(
     mmcv: str = "lite",
     xtcocotools: bool = False,
     tests: Sequence[str] = (),
+    opencv: str = HEADLESS,
 ) -> None:
     """Run the tests with ``pins`` and a build of mmcv."""
     extras = FRAMEWORKS + (",lite" if mmcv == "lite" else "")
-    install_package(session, pins, extras, "test", xtcocotools)
+    install_package(session, pins, extras, "test", xtcocotools, opencv)
     if mmcv == "compiled":
         session.install("--no-config", "ninja", "psutil", "setuptools<81", "wheel")
         session.install(
@@ -65,6 +74,26 @@ def newest(session: nox.Session) -> None:
 @nox.session(python="3.12")
 def python312(session: nox.Session) -> None:
     run_tests(session, DEFAULT)
+
+
+@nox.session(python="3.13")
+def python313(session: nox.Session) -> None:
+    run_tests(session, DEFAULT)
+
+
+@nox.session(python="3.13")
+@nox.parametrize(
+    "opencv",
+    [
+        nox.param(f"{HEADLESS}>=5,<6", id="5-headless"),
+        nox.param("opencv-python>=5,<6", id="5"),
+        nox.param("opencv-python>=4.8,<5", id="4"),
+    ],
+)
+def opencv(session: nox.Session, opencv: str) -> None:
+    """OpenCV 4 and 5 with and without windows, the newest NumPy, and transformers 5 beside."""
+    kept = [pin for pin in DEFAULT if not pin.startswith((HEADLESS, "numpy"))]
+    run_tests(session, [*kept, "numpy>=2.5,<2.6", "transformers>=5,<6"], opencv=opencv)
 
 
 @nox.session(python="3.11")

@@ -49,6 +49,7 @@ COMMANDS = {
         Command("complexity", _LOOK, "attn_mm.papers.complexity", "count parameters and multiply-adds"),
         Command("where", _LOOK, "attn_mm.describe.where", "where attention can go in a network"),
         Command("convert", _LOOK, "attn_mm.papers.td.convert", "load a checkpoint of the TD authors"),
+        Command("completion", _LOOK, "attn_mm.cli.completion", "complete commands and options in your shell"),
         Command("ablate", _ANALYSE, "attn_mm.papers.ablate", "train every combination of some options"),
         Command("gates", _ANALYSE, "attn_mm.papers.tam.gates", "analyse a network's gates (TAM)"),
         Command("localise", _ANALYSE, "attn_mm.papers.td.localise", "boxes from activation maps (TD)"),

@@ -18,6 +18,7 @@ from attn_mm.compat import (
     drn,
     external_configs,
     file_handlers,
+    find_loader,
     imgaug_bool,
     inherited_bases,
     lighting,
@@ -34,6 +35,7 @@ from attn_mm.compat import (
 )
 
 _PATCHED = (
+    find_loader,
     numpy_aliases,
     checkpoints,
     loaded_weights,

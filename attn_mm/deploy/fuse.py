@@ -251,8 +251,9 @@ def main(argv=None) -> None:
     exact = copy.deepcopy(model).double()
     fuse(exact)
     try:
-        single = compare(folded, model, scope, shape, torch.float32)
-        double = compare(exact, model, scope, shape, torch.float64)
+        with working("comparing outputs"):
+            single = compare(folded, model, scope, shape, torch.float32)
+            double = compare(exact, model, scope, shape, torch.float64)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
         size, reason = " x ".join(map(str, shape)), str(error).strip().partition("\n")[0]
         raise UserError(f"{args.config} does not run on an input of {size} (--shape): {reason}") from error

@@ -38,7 +38,10 @@ def set_schedule(cfg: Config, epochs: int, lr: float, hooks: Sequence[ConfigDict
     ]
     cfg.custom_hooks = [*hooks, *_averaging_hooks(cfg)]
     cfg.default_hooks.logger.interval = 20
-    cfg.default_hooks.checkpoint = ConfigDict(type="CheckpointHook", interval=1, max_keep_ckpts=1)
+    # A checkpoint takes seconds to reach the disk.
+    cfg.default_hooks.checkpoint = ConfigDict(
+        type="CheckpointHook", interval=max(1, epochs // 4), max_keep_ckpts=1
+    )
     cfg.randomness = dict(seed=0)
     # A config that is for tests alone has no validation.
     cfg.setdefault("val_cfg", ConfigDict())

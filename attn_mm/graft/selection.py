@@ -37,10 +37,10 @@ def stage_blocks(backbone: nn.Module) -> list[list[nn.Module]]:
     else:
         stages = _grouped_by_name(dict(_outermost_blocks(backbone)))
     if not stages:
-        children = shorten(", ".join(name for name, _ in backbone.named_children()), 48, placeholder=" ...")
+        children = shorten(", ".join(name for name, _ in backbone.named_children()), 44, placeholder=" ...")
         raise TypeError(
             f"{type(backbone).__name__} has no residual blocks to graft onto: it has {children}; name places "
-            "by outputs= or after=, convolutions for AWConv by convs="
+            "by outputs= or after=, for AWConv by convs="
         )
     return stages
 

@@ -30,7 +30,7 @@ def _create_attn() -> Any:
     try:
         from timm.layers import create_attn
     except ImportError as error:
-        raise ValueError(f"TimmLayer requires timm: pip install attn-mm[timm] ({error})") from error
+        raise ValueError(f"TimmLayer requires timm: pip install 'attn-mm[timm]' ({error})") from error
     return inspect.getmodule(create_attn)
 
 

@@ -7,8 +7,13 @@ import sys
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attn_mm.graft.swap import swap_class
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+TINY_MAP = 9
+"""The most pixels of an output map for which a matrix product is faster than oneDNN's convolution."""
 
 
 def keep_freed_memory() -> None:
@@ -38,6 +43,45 @@ def prefer_channels_last(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.dim() == 4 and id(parameter) not in kept:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+class TinyMapMixin(nn.Conv2d):
+    """A convolution that computes small maps as one matrix product.
+
+    oneDNN spends several times as long on changing the layout of the weights, forward and backward, as on the
+    few pixels of a deep stage, a coarse pyramid level or a small flow.
+    """
+
+    prefix = "TinyMap"
+
+    def forward(self, input: Tensor) -> Tensor:
+        kernel, stride, padding = self.kernel_size[0], self.stride[0], int(self.padding[0])
+        height, width = ((side + 2 * padding - kernel) // stride + 1 for side in input.shape[-2:])
+        if input.dim() != 4 or not 0 < height * width <= TINY_MAP:
+            return super().forward(input)
+        pixels = F.pad(input.movedim(1, 3), (0, 0, *[padding] * 4))
+        down, right = stride * (height - 1) + 1, stride * (width - 1) + 1
+        seen = [
+            pixels[:, row : row + down : stride, column : column + right : stride]
+            for row in range(kernel)
+            for column in range(kernel)
+        ]
+        patches = torch.cat(seen, dim=3)
+        weight = self.weight.movedim(1, 3).flatten(1)
+        return F.linear(patches, weight, self.bias).movedim(3, 1)
+
+
+def multiply_tiny_maps(model: nn.Module) -> None:
+    """Let the 2D convolutions of a model compute small maps by :class:`TinyMapMixin`."""
+    for module in list(model.modules()):
+        if type(module) is nn.Conv2d and _is_simple(module):
+            swap_class(module, TinyMapMixin)
+
+
+def _is_simple(conv: nn.Conv2d) -> bool:
+    square = all(len(set(sides)) == 1 for sides in (conv.kernel_size, conv.stride, conv.padding))
+    plain = conv.groups == 1 and set(conv.dilation) == {1} and conv.padding_mode == "zeros"
+    return square and plain and not isinstance(conv.padding, str) and conv.kernel_size[0] <= 3
 
 
 def _corrupts_memory(module: nn.Module) -> bool:

@@ -18,7 +18,7 @@ from attn_mm.datasets.checks.runner import checked
 from attn_mm.errors import CheckpointError, UserError
 from attn_mm.frameworks import framework_of
 from attn_mm.frameworks.demo import to_demo
-from attn_mm.run.cpu import keep_freed_memory, prefer_channels_last
+from attn_mm.run.cpu import keep_freed_memory, multiply_tiny_maps, prefer_channels_last
 from attn_mm.run.options import RunOptions
 from attn_mm.run.runner import ResumableRunner
 from attn_mm.run.screen.watch import Screen
@@ -80,6 +80,7 @@ def build_runner(cfg: Config, screen: Screen | None = None) -> Runner:
     if on_cpu:
         keep_freed_memory()
         prefer_channels_last(runner.model)
+        multiply_tiny_maps(runner.model)
     return runner
 
 

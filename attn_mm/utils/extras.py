@@ -15,4 +15,4 @@ def require(module: str, extra: str = "explore") -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
             raise
-        raise UserError(f"{error.name} is not installed: pip install attn-mm[{extra}]") from error
+        raise UserError(f"{error.name} is not installed: pip install 'attn-mm[{extra}]'") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path as osp
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
@@ -46,12 +46,18 @@ class CommandParser(ArgumentParser):
 
 
 def _options(parser: ArgumentParser) -> Iterator[str]:
-    for action in parser._actions:
+    for action in arguments(parser):
         yield from action.option_strings
-        # The analyses of a command have parsers of their own.
-        if isinstance(action.choices, dict):
-            for inner in action.choices.values():
-                yield from _options(inner)
+
+
+def arguments(parser: ArgumentParser) -> Iterator[Action]:
+    """Every argument of a parser, and those of its subcommands."""
+    for action in parser._actions:
+        yield action
+        for inner in action.choices.values() if isinstance(action.choices, dict) else ():
+            # The choices of an option may be a dict, too.
+            if isinstance(inner, ArgumentParser):
+                yield from arguments(inner)
 
 
 def closest(word: str, names: Iterable[str]) -> str | None:

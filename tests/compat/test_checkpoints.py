@@ -183,6 +183,11 @@ def test_arrays_of_numpy_1_and_2(tmp_path, name):
     assert same(load_checkpoint_file(with_data_pkl(path, rename)), dict(a=np.arange(3.0), b=np.float32(2)))
 
 
+class NumberedTensors(pickle.Pickler):
+    def persistent_id(self, item):
+        return 8 if isinstance(item, torch.Tensor) else None
+
+
 def write_tar_checkpoint(path, extra=None):
     """The format of torch 0.1: storages, tensors and pickle in a tar archive."""
     storages = io.BytesIO()
@@ -195,8 +200,7 @@ def write_tar_checkpoint(path, extra=None):
         pickle.dump(item, tensors, protocol=2)
     tensors.write(struct.pack("<iiqqq", 1, 0, 2, 1, 0))
     main = io.BytesIO()
-    pickler = pickle.Pickler(main, protocol=2)
-    pickler.persistent_id = lambda item: 8 if isinstance(item, torch.Tensor) else None
+    pickler = NumberedTensors(main, protocol=2)
     pickler.dump(dict(w=torch.zeros(1), extra=extra))
     with tarfile.open(path, "w") as archive:
         for name, file in dict(storages=storages, tensors=tensors, pickle=main).items():

@@ -141,8 +141,10 @@ def build(name: str, *grafts: dict[str, Any]) -> Any:
         inner = dict(type="attn_mm.AttnBackbone", backbone=inner, grafts=list(grafts))
     net = MODELS.build(inner)
     if name == "mmdet.TridentResNet":
-        # Its dilated convolutions hold any numbers until then.
-        net.init_weights()
+        # mmdet never initialises its dilated convolutions, which hold any numbers without a checkpoint.
+        for name, weight in net.named_parameters():
+            if name.startswith("layer3.") and name.endswith(".conv2.weight"):
+                nn.init.kaiming_uniform_(weight)
     return net
 
 

@@ -92,7 +92,7 @@ class TestConvolutionsOfAVGG:
     @pytest.mark.parametrize(
         "graft, message",
         [
-            (dict(type="attn_mm.SE"), "convolutions for AWConv by convs="),
+            (dict(type="attn_mm.SE"), "for AWConv by convs="),
             (dict(type="attn_mm.TD"), "SSDVGG has no residual blocks to graft onto: it has features"),
             (dict(type="attn_mm.TDAF", flows=9), "flows must be a whole number in 2.."),
             (dict(AW, convs=("conv2",)), "convs must be one of conv1_1, conv2_1, conv3_1, conv3_2, conv4_1,"),

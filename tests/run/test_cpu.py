@@ -10,8 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from attn_mm.run.cpu import keep_freed_memory, prefer_channels_last
+from attn_mm.run.cpu import (
+    TINY_MAP,
+    TinyMapMixin,
+    keep_freed_memory,
+    multiply_tiny_maps,
+    prefer_channels_last,
+)
 
 
 def test_two_and_three_dimensional_convolutions():
@@ -49,6 +56,71 @@ def test_gradients_are_right_and_no_memory_is_corrupted(cases):
         text=True,
     )
     assert run.returncode == 0, run.stdout[-300:] + run.stderr[-300:]
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [1, 2, 3])
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (3, 3), (5, 4), (8, 8)])
+def test_tiny_maps_are_the_convolutions(kernel, stride, padding, size):
+    if min(size) + 2 * padding < kernel:
+        pytest.skip("torch refuses such a map")
+    conv = nn.Conv2d(4, 5, kernel, stride, padding, bias=kernel == 3).double()
+    ours = copy.deepcopy(conv)
+    prefer_channels_last(ours)
+    multiply_tiny_maps(ours)
+    x = torch.randn(2, 4, *size, dtype=torch.double).contiguous(memory_format=torch.channels_last)
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    with Convolutions() as seen:
+        y = ours(inputs[0])
+    tiny = y.shape[2] * y.shape[3] <= TINY_MAP
+    assert seen.number == (not tiny)
+    expected = conv(inputs[1])
+    torch.testing.assert_close(y, expected)
+    assert not tiny or y.is_contiguous(memory_format=torch.channels_last)
+    slope = torch.randn_like(expected)
+    y.backward(slope)
+    expected.backward(slope)
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    for one, other in zip(ours.parameters(), conv.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+class Convolutions(TorchDispatchMode):
+    """Counts torch's own convolutions."""
+
+    number = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.number += "convolution" in str(function)
+        return function(*args, **(kwargs or {}))
+
+
+def test_other_convolutions_stay_torchs():
+    class Own(nn.Conv2d):
+        pass
+
+    others = [
+        nn.Conv2d(4, 4, 3, groups=2),
+        nn.Conv2d(4, 4, 3, dilation=2),
+        nn.Conv2d(4, 4, (1, 3)),
+        nn.Conv2d(4, 4, 3, padding=(0, 1)),
+        nn.Conv2d(4, 4, 3, padding="same"),
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(4, 4, 7),
+        nn.Conv3d(4, 4, 1),
+        Own(4, 4, 3),
+    ]
+    net = nn.ModuleList([*others, nn.Conv2d(4, 4, 3)])
+    kinds = [type(module) for module in net]
+    names = list(net.state_dict())
+    multiply_tiny_maps(net)
+    assert [type(module) for module in net][:-1] == kinds[:-1]
+    assert isinstance(net[-1], TinyMapMixin) and list(net.state_dict()) == names
+    assert isinstance(copy.deepcopy(net)[-1], TinyMapMixin)
+    # Without a batch, and with an empty one.
+    assert net[-1](torch.ones(4, 3, 3)).shape == (4, 1, 1)
+    assert net[-1](torch.ones(0, 4, 3, 3)).shape == (0, 4, 1, 1)
 
 
 def test_memory_setting_can_be_repeated():

@@ -13,6 +13,7 @@ def parser():
     made.add_argument("file")
     made.add_argument("--score-thr", type=float)
     made.add_argument("--demo", action="store_true")
+    made.add_argument("--task", choices={"pose": "Body 2D Keypoint"})
     inner = made.add_subparsers(dest="analysis").add_parser("fool", description="Fool it.\n\n  %(prog)s x")
     inner.add_argument("--pictures")
     return made

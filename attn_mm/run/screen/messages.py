@@ -63,8 +63,9 @@ PRINTED = _beginnings(
     r"Evaluate annotation type \*",
     r"Accumulating evaluation results\.\.\.$",
     r" Average (Precision|Recall) +\(A[PR]\) @\[",
+    r"Loads checkpoint by \w+ backend from path: ",
 )
-"""What pycocotools prints while it reads annotations and compares boxes with them."""
+"""What pycocotools prints while it reads annotations and compares boxes, and mmengine beside its own log."""
 
 
 class ToScreen(logging.Handler):

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -72,8 +73,11 @@ class Screen(Hook):
         samples = _samples(runner.train_dataloader)
         if runner.val_loop is not None:
             samples += f", evaluated on {len(runner.val_dataloader.dataset):,}"
-        batch = runner.cfg.train_dataloader.get("batch_size", 1) * get_world_size()
-        self._introduce("training", runner, f"{samples}; {runner.max_iters:,} steps of {batch}")
+        steps = f"{runner.max_iters:,} steps"
+        # A sampler of batches has none.
+        if batch := runner.train_dataloader.batch_size:
+            steps += f" of {batch * get_world_size()}"
+        self._introduce("training", runner, f"{samples}; {steps}")
 
     def before_train_epoch(self, runner: Runner) -> None:
         self._show("training", runner.max_iters, runner.iter)
@@ -190,7 +194,10 @@ def _loss(runner: Runner) -> float:
 
 
 def _samples(loader: DataLoader) -> str:
-    return f"{len(loader.dataset):,} samples of {type(loader.dataset).__name__}"  # type: ignore[arg-type]
+    """How many samples of which kind a loader has; a stream doesn't say how many."""
+    dataset: Any = loader.dataset
+    number = f"{len(dataset):,} " if hasattr(dataset, "__len__") else ""
+    return f"{number}samples of {type(dataset).__name__}"
 
 
 def _device() -> str:

@@ -41,7 +41,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="Accuracy", topk=(1, 5))
 test_evaluator = val_evaluator
 
-# tools/test.py --tta: the 10-crop test.
+# attn-mm test --tta: the 10-crop test.
 tta_model = dict(type="AverageClsScoreTTA")
 tta_pipeline = [
     dict(type="LoadImageFromFile"),

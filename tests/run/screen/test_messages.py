@@ -82,6 +82,7 @@ def test_what_pycocotools_prints_goes_to_the_log(logger, screen, tmp_path):
         judged.evaluate()
         judged.accumulate()
         judged.summarize()
+        print("Loads checkpoint by local backend from path: epoch_1.pth")
         print("a hook's own words [bold] :smile:")
         print("a ques", end="")
         print("tion? ", end="", flush=True)

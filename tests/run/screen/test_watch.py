@@ -13,7 +13,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, METRICS, MODELS
 from small_network import Net
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from attn_mm.run.launch import build_runner
 from attn_mm.run.screen import watch
@@ -172,6 +172,15 @@ def test_only_the_first_process_shows_anything(run, monkeypatch):
     monkeypatch.setattr("attn_mm.run.screen.messages.get_rank", lambda: 1)
     monkeypatch.setattr("attn_mm.utils.progress.LINE_EVERY", 0)
     assert run(io.StringIO())[0] == ""
+
+
+def test_a_stream_of_samples_has_no_number():
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter([1])
+
+    assert watch._samples(DataLoader(Stream())) == "samples of Stream"
+    assert watch._samples(DataLoader(Samples())) == f"{2 * STEPS} samples of Samples"
 
 
 def test_a_test_has_a_bar(run, monkeypatch):
