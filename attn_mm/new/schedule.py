@@ -19,8 +19,16 @@ def epochs_for(number: int, batch_size: int) -> int:
 
 
 def batch_size_for(number: int, usual: int) -> int:
-    """The usual batch, or a smaller one if a set is so small that an epoch would have few steps."""
-    return max(1, min(usual, number // 4))
+    """The usual batch, or a smaller one if a set is so small that an epoch would have few steps.
+
+    It is at least 2: some attention normalises over one value per sample.
+    """
+    return max(2, min(usual, number // 4))
+
+
+def last_is_alone(number: int, batch_size: int) -> bool:
+    """Whether the last batch of an epoch has one sample, which can't be normalised and is better dropped."""
+    return number % batch_size == 1
 
 
 def schedule_text(epochs: int, number: int, batch_size: int, metric: str) -> str:

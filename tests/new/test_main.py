@@ -109,6 +109,8 @@ def test_action(tmp_path, capsys):
     assert "wrong: videos of fewer than 16 frames: 2, their frames are repeated (clip 0.mp4," in said
     cfg: Config = load_config("my.py")
     assert (cfg.model.cls_head.num_classes, cfg.train_dataloader.dataset.delimiter) == (2, "\t")
+    # One sample can't be normalised.
+    assert cfg.train_dataloader.batch_size == 2
 
 
 @pytest.mark.parametrize(

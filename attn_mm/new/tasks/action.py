@@ -11,7 +11,7 @@ from attn_mm.new.formats import folders
 from attn_mm.new.network import depth_of, widths_of, with_attention
 from attn_mm.new.plan import OWN, Plan, Wishes, annotations_folder, source
 from attn_mm.new.report import Report, counts_in_words
-from attn_mm.new.schedule import batch_size_for, epochs_for, schedule_text
+from attn_mm.new.schedule import batch_size_for, epochs_for, last_is_alone, schedule_text
 from attn_mm.utils.progress import progress_bar
 
 PACKAGE = ("mmaction", "action")
@@ -79,6 +79,7 @@ def _config(name: str, wishes: Wishes, classes: list[str], size: int, numbers: d
     number = numbers["train"]
     batch_size = batch_size_for(number, _BATCH_SIZE)
     epochs = wishes.epochs or epochs_for(number, batch_size)
+    batch = f"batch_size={batch_size}, drop_last={last_is_alone(number, batch_size)}"
     hara = f'type="attn_mm.HaraResNet3d", depth={depth_of(wishes.backbone)}'
     backbone = with_attention(hara, wishes.attention, anar=5)
     test = "test" if "test" in numbers else "val"
@@ -127,7 +128,7 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size={batch_size}, num_workers=2,
+    {batch}, num_workers=2,
     dataset=dict(**data, ann_file=lists + "train.txt", pipeline=train_pipeline),
 )
 val_dataloader = dict(

@@ -12,7 +12,7 @@ from attn_mm.new.images import look_at_images
 from attn_mm.new.network import resnet, widths_of, with_attention
 from attn_mm.new.plan import OWN, Plan, Wishes, annotations_folder, source
 from attn_mm.new.report import Report, counts_in_words, sizes_in_words
-from attn_mm.new.schedule import batch_size_for, epochs_for, schedule_text
+from attn_mm.new.schedule import batch_size_for, epochs_for, last_is_alone, schedule_text
 
 PACKAGE = ("mmpretrain", "pretrain")
 _BATCH_SIZE = 32
@@ -66,6 +66,7 @@ def _config(name: str, wishes: Wishes, classes: list[str], size: int, numbers: d
     number = numbers["train"]
     batch_size = batch_size_for(number, _BATCH_SIZE)
     epochs = wishes.epochs or epochs_for(number, batch_size)
+    batch = f"batch_size={batch_size}, drop_last={last_is_alone(number, batch_size)}"
     topk = 1 if len(classes) <= _FEW_CLASSES else (1, 5)
     backbone = with_attention(resnet(wishes.backbone), wishes.attention)
     test = "test" if "test" in numbers else "val"
@@ -94,7 +95,7 @@ resize = dict(type="ResizeEdge", scale={size}, edge="short")
 test_pipeline = [load, resize, dict(type="CenterCrop", crop_size={size}), pack]
 
 train_dataloader = dict(
-    batch_size={batch_size}, num_workers=2,
+    {batch}, num_workers=2,
     dataset=dict(**data, ann_file=lists + "train.txt", pipeline=train_pipeline),
 )
 val_dataloader = dict(

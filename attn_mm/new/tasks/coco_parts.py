@@ -62,14 +62,14 @@ def annotation_files(parts: Mapping[str, Part]) -> dict[str, str]:
     return {f"{split}.json": json.dumps(part.content) for split, part in parts.items() if part.file is None}
 
 
-def loaders_text(parts: Mapping[str, Part], batch_size: int, loader: str = "", evaluator: str = "") -> str:
+def loaders_text(parts: Mapping[str, Part], batch: str, loader: str = "", evaluator: str = "") -> str:
     """The lines of a config for its data loaders and evaluators.
 
     They use the config's ``root``, ``annotations``, ``data``, ``train_pipeline`` and ``test_pipeline``.
 
     Args:
         parts: the splits; without a test set the validation set is tested on.
-        batch_size: of a training step.
+        batch: options of the loader for training.
         loader: more options of the test and validation sets.
         evaluator: more options of their evaluators.
     """
@@ -78,11 +78,11 @@ def loaders_text(parts: Mapping[str, Part], batch_size: int, loader: str = "", e
         part = parts[of]
         file = f'annotations + "{of}.json"' if part.file is None else f"root + {source(part.file)}"
         folder = f"{part.images}/" if part.images else ""
-        batch = f"batch_size={batch_size}, " if split == "train" else ""
+        options = f"{batch}, " if split == "train" else ""
         more = "" if split == "train" else loader
         pipeline = "train_pipeline" if split == "train" else "test_pipeline"
         lines.append(
-            f"{split}_dataloader = dict({batch}dataset=dict(**data, ann_file={file}, "
+            f"{split}_dataloader = dict({options}dataset=dict(**data, ann_file={file}, "
             f"data_prefix=dict(img={source(folder)}), pipeline={pipeline}{more}))"
         )
         if split != "train":

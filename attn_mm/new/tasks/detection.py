@@ -12,7 +12,7 @@ from attn_mm.new.formats.boxed import Part, with_validation
 from attn_mm.new.network import resnet, widths_of, with_attention
 from attn_mm.new.plan import OWN, Plan, Wishes, annotations_folder, source
 from attn_mm.new.report import Report, counts_in_words
-from attn_mm.new.schedule import batch_size_for, epochs_for, schedule_text
+from attn_mm.new.schedule import batch_size_for, epochs_for, last_is_alone, schedule_text
 from attn_mm.new.tasks.coco_parts import (
     annotation_files,
     classes_of,
@@ -90,6 +90,9 @@ def _config(
 ) -> str:
     batch_size = batch_size_for(number, _BATCH_SIZE)
     epochs = wishes.epochs or epochs_for(number, batch_size)
+    batch = f"batch_size={batch_size}"
+    if last_is_alone(number, batch_size):
+        batch += ", batch_sampler=dict(drop_last=True)"
     backbone = with_attention(resnet(wishes.backbone), wishes.attention)
     return f'''\
 _base_ = "attn_mm::tdaf/fcos-r50_plain_coco.py"
@@ -114,6 +117,6 @@ meta = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
 train_pipeline = [load, boxes, resize, flip, dict(type="PackDetInputs")]
 test_pipeline = [load, resize, boxes, dict(type="PackDetInputs", meta_keys=meta)]
 
-{loaders_text(parts, batch_size, evaluator=", classwise=True")}
+{loaders_text(parts, batch, evaluator=", classwise=True")}
 
 {schedule_text(epochs, number, batch_size, "coco/bbox_mAP_50")}'''

@@ -17,7 +17,7 @@ from attn_mm.new.formats.boxed import Part, with_validation
 from attn_mm.new.network import resnet, widths_of, with_attention
 from attn_mm.new.plan import OWN, Plan, Wishes, annotations_folder, source
 from attn_mm.new.report import Report, counts_in_words
-from attn_mm.new.schedule import batch_size_for, epochs_for, schedule_text
+from attn_mm.new.schedule import batch_size_for, epochs_for, last_is_alone, schedule_text
 from attn_mm.new.tasks.coco_parts import annotation_files, describe_parts, loaders_text
 
 PACKAGE = ("mmpose", "pose")
@@ -117,6 +117,7 @@ def _config(
 ) -> str:
     batch_size = batch_size_for(number, _BATCH_SIZE)
     epochs = wishes.epochs or epochs_for(number, batch_size)
+    batch = f"batch_size={batch_size}, drop_last={last_is_alone(number, batch_size)}"
     names = [*mirrored]
     of_coco = dict(zip(KEYPOINTS, Params(iouType="keypoints").kpt_oks_sigmas.tolist()))
     sigmas = [round(of_coco.get(keypoint, _SIGMA), 4) for keypoint in names]
@@ -167,6 +168,6 @@ test_pipeline = [load, box, crop, dict(type="PackPoseInputs")]
 
 data = dict(data_root=root, metainfo=metainfo)
 # Annotated boxes, also in tests.
-{loaders_text(parts, batch_size, loader=", bbox_file=None")}
+{loaders_text(parts, batch, loader=", bbox_file=None")}
 
 {schedule_text(epochs, number, batch_size, "coco/AP")}'''
