@@ -1,37 +1,50 @@
 """Compare attention modules on CIFAR-10: one recipe, several seeds, one table.
 
-    cifar10.py --data-root cifar10 --work-dir out --amp                              # on a GPU
-    cifar10.py --data-root cifar10 --work-dir out --width 16 --images 10000 --epochs 4   # on a CPU
-    cifar10.py --data-root cifar10 --work-dir out plain tam --seeds 5                # some networks
+    python -m benchmarks.cifar10 --data-root cifar10 --work-dir out --amp --channels-last   # on a GPU
+    python -m benchmarks.cifar10 --data-root cifar10 --work-dir out --width 16 --epochs 6   # on a CPU
+    python -m benchmarks.cifar10 --data-root cifar10 --work-dir out plain tam --seeds 5     # some networks
 
 The networks are a ResNet-18 for CIFAR, plain and with each attention, and the attention VGG with its
 baseline (these two only in full width). The recipe: SGD with Nesterov momentum 0.9 and weight decay
 5e-4, batches of 128, crops of the zero-padded image, and flips. The learning rate rises to 0.1 in the
-first fifth of the steps and then falls to 0. Finished runs are kept: after an interruption, repeat the
-command to continue where it stopped.
+first fifth of the steps and then falls to 0. On a GPU all networks of a seed train side by side, on a
+CPU one after the other. The state of a run is saved after each epoch: after an interruption, repeat
+the command to continue where it stopped. More seeds or networks can be added in the same way.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
-from dataclasses import dataclass
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.runner import set_random_seed
+from torch import nn
 
-from attn_mm.errors import UserError, reports_user_errors
-from attn_mm.run.launch import build_runner
-from attn_mm.run.results import KeepMetrics
-from attn_mm.utils.config import load_config, set_data_root
-from attn_mm.utils.files import write_atomically
-from attn_mm.utils.flags import from_args, positive
+from attn_mm.describe.build import build_part, look_at
+from attn_mm.errors import UserError, reports_user_errors, resumable
+from attn_mm.run.cpu import keep_freed_memory
+from attn_mm.utils.config import load_config, reason, set_data_root
+from attn_mm.utils.files import make_folder, remove_parts, write_atomically
+from attn_mm.utils.flags import add_device_flag, from_args, positive
+from attn_mm.utils.locks import sole_user
+from attn_mm.utils.progress import Bars, progress_bar
+from benchmarks.cifar_data import SIDE, Batches, read_cifar
+from benchmarks.cifar_report import draw, summarised, table
+from benchmarks.cifar_training import BATCH_SIZE, Run, load_state, save_state
+from benchmarks.side_by_side import Lane, train_in_turns
+from benchmarks.timing import device_name, open_record
 
 ROOT = Path(__file__).parents[1]
-FULL_WIDTH, NUM_IMAGES, BATCH_SIZE = 64, 50000, 128
+NAME = "cifar10"
+FULL_WIDTH, FULL_REDUCTION = 64, 16
 # What each network adds to the plain ResNet-18.
 GRAFTS = {
     "plain": None,
@@ -42,7 +55,9 @@ GRAFTS = {
     "aw": dict(type="attn_mm.AWConv", convs=("3x3",)),
     "tdaf": dict(type="attn_mm.TDAF", flows=3, anar=3),
 }
+REDUCING = ("se", "cbam", "td")
 VGGS = {"vgg": "ltpa/vgg_plain_300e_cifar10", "vgg_att2": "ltpa/vgg_ltpa-att2-concat-pc_300e_cifar10"}
+NETS = (*GRAFTS, *VGGS)
 
 
 @dataclass(frozen=True)
@@ -50,57 +65,87 @@ class Recipe:
     """How every network is trained.
 
     Attributes:
-        data_root: folder of CIFAR-10.
         epochs: passes over the images.
-        images: number of training images.
+        images: number of training images; None: all.
         width: channels of the first stage.
-        amp: bfloat16 and channels_last.
+        amp: whether forward passes are autocast to bfloat16.
+        channels_last: layout of the weights and maps.
     """
 
-    data_root: str
     epochs: int
-    images: int
+    images: int | None
     width: int
     amp: bool
+    channels_last: bool
 
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.cifar10",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "nets",
         nargs="*",
         metavar="NET",
-        help=f"networks to train, any of {', '.join([*GRAFTS, *VGGS])} (default: all)",
+        help=f"networks to train, any of {', '.join(NETS)} (default: all)",
     )
     parser.add_argument("--data-root", required=True, help="folder of CIFAR-10")
     parser.add_argument("--work-dir", type=Path, required=True, help="folder for the results and the runs")
     parser.add_argument(
-        "--seeds", type=positive, default=2, help="runs of each network (default: %(default)s)"
+        "--seeds", type=positive, default=3, help="runs of each network (default: %(default)s)"
     )
     parser.add_argument("--epochs", type=positive, default=30, help="default: %(default)s")
-    parser.add_argument("--images", type=positive, default=NUM_IMAGES, help="training images (default: all)")
+    parser.add_argument("--images", type=positive, help="training images (default: all)")
     parser.add_argument(
         "--width",
         type=positive,
         default=FULL_WIDTH,
-        help="channels of the first stage (default: %(default)s)",
+        help="channels of the first stage (default: %(default)s). The reduction r of SE, CBAM and TD is a "
+        f"quarter of it, so that they keep their hidden channels: {FULL_REDUCTION} at width {FULL_WIDTH}, "
+        "4 at 16",
     )
-    parser.add_argument("--amp", action="store_true", help="train in bfloat16 with channels_last")
+    parser.add_argument("--amp", action="store_true", help="autocast forward passes to bfloat16")
+    parser.add_argument("--channels-last", action="store_true", help="store weights and maps channels_last")
+    add_device_flag(parser)
     return parser.parse_args(argv)
 
 
-def check(nets: list[str], recipe: Recipe) -> None:
+def check(nets: Sequence[str], width: int) -> None:
     """Raise UserError if a network doesn't exist, or not in this width."""
-    known = [*GRAFTS, *VGGS]
     for net in nets:
-        if net not in known:
-            raise UserError(f"unknown network {net}: expected {', '.join(known)}")
-        if net in VGGS and recipe.width != FULL_WIDTH:
+        if net not in NETS:
+            raise UserError(f"unknown network {net}: expected {', '.join(NETS)}")
+        if net in VGGS and width != FULL_WIDTH:
             raise UserError(f"{net} has a fixed width: leave --width out")
-    if recipe.images > NUM_IMAGES:
-        raise UserError(f"--images {recipe.images}: expected at most {NUM_IMAGES}")
+
+
+def check_images(images: int, available: int) -> None:
+    """Raise UserError if there are not so many images, or if one is left for a batch of its own."""
+    if images > available:
+        raise UserError(f"--images {images}: expected at most {available}")
+    if images % BATCH_SIZE == 1:
+        raise UserError(
+            f"{images} training images leave a batch of one, which batch norm can't normalise: set --images"
+        )
+
+
+def open_device(name: str) -> torch.device:
+    """The device of this name; UserError if it can't be used."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (AssertionError, RuntimeError) as error:
+        raise UserError(f"--device {name} can't be used: {reason(error)}") from error
+    return device
+
+
+def warn_of_slow_amp(device: torch.device) -> None:
+    """Say so if a CPU has no fast convolutions in bfloat16."""
+    onednn = torch.backends.mkldnn.is_available()
+    if device.type == "cpu" and onednn and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        print("warning: this CPU has no fast bfloat16: --amp will be many times slower", file=sys.stderr)
 
 
 def network(net: str, width: int) -> Config:
@@ -111,6 +156,8 @@ def network(net: str, width: int) -> Config:
     cfg.model.backbone.update(stem_channels=width, base_channels=width)
     cfg.model.head.in_channels = 8 * width
     graft, plain = GRAFTS[net], cfg.model.backbone
+    if net in REDUCING:
+        graft = dict(graft, reduction=max(1, width * FULL_REDUCTION // FULL_WIDTH))
     if net == "tdaf":
         cfg.model.backbone = dict(graft, backbone=plain)
     elif graft:
@@ -118,88 +165,168 @@ def network(net: str, width: int) -> Config:
     return cfg
 
 
-def set_recipe(cfg: Config, recipe: Recipe, seed: int) -> None:
-    """The same data, schedule and optimiser for every network."""
-    set_data_root(cfg, recipe.data_root)
-    # The folders come class by class: every so many images are of all classes alike.
-    cfg.train_dataloader.dataset.indices = [
-        index * NUM_IMAGES // recipe.images for index in range(recipe.images)
-    ]
-    for loader in (cfg.train_dataloader, cfg.val_dataloader):
-        loader.update(batch_size=BATCH_SIZE, num_workers=0, persistent_workers=False)
-    steps = recipe.epochs * -(-recipe.images // BATCH_SIZE)
-    warmup = max(1, steps // 5)
-    cfg.train_cfg = dict(by_epoch=True, max_epochs=recipe.epochs, val_interval=recipe.epochs)
-    cfg.optim_wrapper = dict(
-        type="AmpOptimWrapper" if recipe.amp else "OptimWrapper",
-        optimizer=dict(type="SGD", lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
-        **(dict(dtype="bfloat16") if recipe.amp else {}),
-    )
-    cfg.param_scheduler = [
-        dict(type="LinearLR", start_factor=0.01, by_epoch=False, end=warmup),
-        dict(type="CosineAnnealingLR", by_epoch=False, begin=warmup, end=steps, T_max=steps - warmup),
-    ]
-    cfg.randomness = dict(seed=seed)
-    cfg.default_hooks.checkpoint = dict(type="CheckpointHook", interval=recipe.epochs)
-    cfg.launcher, cfg.resume = "none", False
+def check_networks(nets: Sequence[str], width: int) -> None:
+    """Raise UserError if a network can't be built, or not run, in this width."""
+    for net in nets:
+        try:
+            with _quiet():
+                look_at(network(net, width), (3, SIDE, SIDE), lambda model, x, **_: model(x, mode="tensor"))
+        except UserError as error:
+            raise UserError(f"{net} in width {width}: {error}") from error
 
 
-def train(net: str, seed: int, recipe: Recipe, folder: Path) -> dict:
-    """Train a run in ``folder`` unless it is finished, and return its record."""
-    record_file = folder / "run.json"
-    if not record_file.exists():
-        cfg = network(net, recipe.width)
-        set_recipe(cfg, recipe, seed)
-        cfg.work_dir = str(folder)
-        started = time.monotonic()
-        runner = build_runner(cfg)
-        if recipe.amp:
-            runner.model.to(memory_format=torch.channels_last)
-        metrics = KeepMetrics()
-        runner.register_hook(metrics)
-        runner.train()
-        record = dict(
-            net=net,
-            seed=seed,
-            parameters=sum(weight.numel() for weight in runner.model.parameters()),
-            top1=float(metrics.latest["accuracy/top1"]),
-            minutes=round((time.monotonic() - started) / 60, 1),
+def initialised(net: str, width: int, seed: int) -> nn.Module:
+    """Build a network with the first weights of a seed."""
+    set_random_seed(seed)
+    with _quiet():
+        model = build_part(network(net, width).model, "mmpretrain", "cpu", net)
+        model.init_weights()
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """In this context mmengine doesn't tell of each weight that it initialises."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+class Benchmark:
+    """The runs of a work dir, each identified by its network and seed.
+
+    Args:
+        folder: the work dir.
+        recipe: how every network is trained.
+        data: tells the images from others.
+        train, test: the images, on the device.
+
+    Raises:
+        UserError: the folder has runs of another recipe or of other images.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, data: str, train: Batches, test: Batches) -> None:
+        self._folder, self._recipe, self._train, self._test = folder, recipe, train, test
+        self._about = dict(asdict(recipe), batch_size=BATCH_SIZE, test_images=len(test), data=data)
+        self._record = open_record(folder / f"{NAME}.json", self._about)
+        self._write()
+
+    def _write(self) -> None:
+        write_atomically(self._folder / f"{NAME}.json", json.dumps(self._record, indent=1) + "\n")
+
+    def train(self, runs: Sequence[tuple[str, int]]) -> None:
+        """Train the runs that aren't finished: on a GPU those of a seed together, on a CPU each alone."""
+        wanted = [run for run in runs if _key(*run) not in self._record["cases"]]
+        device = self._train.labels.device
+        seeds = dict.fromkeys(seed for _, seed in wanted)
+        groups = [[run] for run in wanted]
+        if device.type == "cuda":
+            groups = [[run for run in wanted if run[1] == seed] for seed in seeds]
+        steps = self._recipe.epochs * -(-len(self._train) // BATCH_SIZE)
+        with progress_bar() as progress:
+            task = progress.add_task(
+                "training", total=steps * len(runs), completed=steps * (len(runs) - len(wanted))
+            )
+            for group in groups:
+                self._train_group(group, device, progress, task)
+
+    def _train_group(
+        self, group: Sequence[tuple[str, int]], device: torch.device, progress: Bars, task
+    ) -> None:
+        lanes = {run: self._open(*run, device) for run in group}
+        names = {lane: _key(*run) for run, lane in lanes.items()}
+        progress.update(task, advance=sum(lane.run.epoch * len(lane.run.sizes) for lane in lanes.values()))
+
+        def after_epoch(lane: Lane) -> None:
+            save_state(lane.run, self._state(names[lane]), about=self._about)
+            note = f"{names[lane]}: epoch {lane.run.epoch}, loss {lane.run.losses[-1]:.3f}"
+            progress.update(task, note=note)
+
+        train_in_turns(list(lanes.values()), lambda: progress.advance(task), after_epoch)
+        for (net, seed), lane in lanes.items():
+            with lane.on():
+                top1 = lane.run.accuracy(self._test)
+            self._record["cases"][_key(net, seed)] = dict(
+                net=net,
+                seed=seed,
+                parameters=lane.run.parameters,
+                top1=top1,
+                losses=[round(loss, 5) for loss in lane.run.losses],
+                seconds=round(lane.run.seconds, 1),
+                side_by_side=len(group),
+                device=device_name(str(device)),
+                torch=torch.__version__,
+                without_graph=lane.without_graph,
+            )
+            self._write()
+
+    def _state(self, key: str) -> Path:
+        return self._folder / f"{key}.pth"
+
+    def _open(self, net: str, seed: int, device: torch.device) -> Lane:
+        """A new run, or one that goes on from its last epoch."""
+        recipe, path = self._recipe, self._state(_key(net, seed))
+        run = Run(
+            _key(net, seed),
+            initialised(net, recipe.width, seed),
+            self._train,
+            recipe.epochs,
+            seed,
+            recipe.amp,
+            recipe.channels_last,
         )
-        write_atomically(record_file, json.dumps(record) + "\n")
-    return json.loads(record_file.read_text())
+        if path.exists() and load_state(run, path).get("about") != self._about:
+            raise UserError(f"{path} is of another recipe: remove it, or name another --work-dir")
+        lane = Lane(run, device)
+        if device.type == "cuda" and not run.finished:
+            lane.capture()
+        return lane
+
+    def report(self) -> str:
+        """Write the table, the plot and JSON of all finished runs, and return the table."""
+        rows = summarised(self._record["cases"].values(), NETS)
+        self._record["networks"] = rows
+        self._write()
+        target = self._folder / NAME
+        draw(rows, target.with_suffix(".png"), target.with_suffix(".svg"))
+        found = table(rows)
+        write_atomically(target.with_suffix(".md"), found + "\n")
+        return found
 
 
-def table(runs: list[dict]) -> str:
-    """Format the top-1 accuracy of each network, the mean and each seed's, in percent as Markdown."""
-    lines = ["| network | parameters | top-1, mean | of each seed |", "| --- | ---: | ---: | --- |"]
-    for net in dict.fromkeys(run["net"] for run in runs):
-        mine = [run for run in runs if run["net"] == net]
-        top1 = [run["top1"] for run in mine]
-        lines.append(
-            f"| {net} | {mine[0]['parameters'] / 1e6:.3f} M | {statistics.mean(top1):.2f} "
-            f"| {', '.join(f'{value:.2f}' for value in top1)} |"
-        )
-    return "\n".join(lines) + "\n"
+def _key(net: str, seed: int) -> str:
+    return f"{net}_{seed}"
 
 
 @reports_user_errors
 def main(argv=None) -> None:
     args = parse_args(argv)
     recipe = from_args(Recipe, args)
-    check(args.nets, recipe)
-    nets = args.nets or [*GRAFTS, *(VGGS if args.width == FULL_WIDTH else ())]
-    runs = [
-        train(net, seed, recipe, args.work_dir / f"{net}_{seed}")
-        for seed in range(args.seeds)
-        for net in nets
-    ]
-    runs.sort(key=lambda run: (nets.index(run["net"]), run["seed"]))
-    about = {name: getattr(args, name) for name in ("epochs", "images", "width", "amp")}
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    record = dict(torch=torch.__version__, device=device, **about, runs=runs)
-    write_atomically(args.work_dir / "cifar10.json", json.dumps(record, indent=1) + "\n")
-    write_atomically(args.work_dir / "cifar10.md", table(runs))
-    print(table(runs))
+    check(args.nets, recipe.width)
+    nets = args.nets or [*GRAFTS, *(VGGS if recipe.width == FULL_WIDTH else ())]
+    device = open_device(args.device)
+    if recipe.amp:
+        warn_of_slow_amp(device)
+    check_networks(nets, recipe.width)
+    keep_freed_memory()
+    folder = make_folder(args.work_dir)
+    with sole_user(folder, "--work-dir"), resumable():
+        remove_parts(folder)
+        cfg = network("plain", FULL_WIDTH)
+        set_data_root(cfg, args.data_root)
+        train, test = read_cifar(cfg, folder / f"{NAME}.npz")
+        recipe = replace(recipe, images=recipe.images or len(train))
+        check_images(recipe.images, len(train))
+        train = train.spread(recipe.images)
+        on_device = [
+            Batches(split, cfg.data_preprocessor, device, recipe.channels_last) for split in (train, test)
+        ]
+        benchmark = Benchmark(folder, recipe, train.digest() + test.digest(), *on_device)
+        benchmark.train([(net, seed) for seed in range(args.seeds) for net in nets])
+        print(benchmark.report())
+        print(f"{folder / NAME}.json, {NAME}.md, {NAME}.png, {NAME}.svg")
 
 
 if __name__ == "__main__":

@@ -73,11 +73,19 @@ def gives_other_maps_in_training(net: nn.Module, *inputs: Any) -> bool:
     # Norms of one sample have nothing to train on where a map is a single position.
     pairs = tuple(x.expand(2, *x.shape[1:]) if isinstance(x, Tensor) and len(x) == 1 else x for x in moved)
     try:
-        in_training, usual = (_run(net, [net], pairs, "meta", training) for training in (True, False))
+        runs = [_run(net, [net], pairs, "meta", training)[net] for training in (True, False)]
     # Some norms train on a device of their own only.
     except Exception:
         return False
+    in_training, usual = map(_of_a_sample, runs)
     return in_training != usual
+
+
+def _of_a_sample(shapes: Any) -> Any:
+    """Shapes but for the number of samples: in training TridentNet has three branches of each."""
+    if isinstance(shapes, dict):
+        return {key: _of_a_sample(value) for key, value in shapes.items()}
+    return [_of_a_sample(value) for value in shapes] if isinstance(shapes, list) else shapes[1:]
 
 
 def _run(

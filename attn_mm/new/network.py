@@ -34,7 +34,7 @@ def resnet(name: str) -> str:
 
 
 def attention_named(name: str) -> str:
-    """The name of an attention as :func:`attn_mm.list_attention` has it, or ``"none"``.
+    """The name of an attention as :func:`attn_mm.networks.list_attention` has it, or ``"none"``.
 
     A layer of timm follows a colon: ``TimmLayer:coord``.
 

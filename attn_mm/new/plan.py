@@ -17,7 +17,7 @@ class Wishes:
         data: folder of the data set, or one COCO file in it.
         format: of boxes; None to recognise it.
         backbone: such as ``resnet50``.
-        attention: names of :func:`attn_mm.list_attention`, or ``none``.
+        attention: names of :func:`attn_mm.networks.list_attention`, or ``none``.
         size: side of the network's input in pixels; None to choose it.
         epochs: length of the training; None to choose it.
         seed: of a random split.

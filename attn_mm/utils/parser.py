@@ -39,7 +39,7 @@ class CommandParser(ArgumentParser):
         options = {option.lstrip(_DASHES): option for option in _options(self)}
         for word in unknown:
             name = word.partition("=")[0]
-            meant = closest(name.lstrip(_DASHES), options) if name[0] in _DASHES else None
+            meant = closest(name.lstrip(_DASHES), options) if name.startswith(tuple(_DASHES)) else None
             if meant:
                 return f"; did you mean {options[meant]}?"
         return ""

@@ -97,3 +97,10 @@ def test_every_command_describes_its_options(command):
     module = import_module(command.module)
     assert module.make_parser().format_usage()
     assert command.help[0].islower() or (command.help[0].isdigit() and not command.help.endswith("."))
+
+
+def test_nothing_in_the_package_names_a_script_of_the_checkout(repo):
+    paths = [path for path in (repo / "attn_mm").rglob("*.py") if ".mim" not in path.parts]
+    assert len(paths) > 300
+    named = [path.name for path in paths if "tools/" in path.read_text() or "attn-mm-" in path.read_text()]
+    assert named == []

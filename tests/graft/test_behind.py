@@ -211,6 +211,18 @@ class TestContainers:
         assert [y.shape[1] for y in net(torch.zeros(1, 3, 4, 4))] == [4, 5] and list(net) == ["a", "b"]
 
 
+class Branched(Net):
+    """Has three branches in training and returns all of them as one batch, as mmdet's TridentNet does."""
+
+    def forward(self, x):
+        return self.stem(x.repeat(3, 1, 1, 1) if self.training else x)
+
+
+def test_more_samples_in_training_are_no_other_maps():
+    net = attach(Branched(), outputs="all")
+    assert len(net.train()(torch.zeros(2, 3, 9, 9))) == 6 and layers(net)[0].calls == 1
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_outputs_that_are_others_in_training_are_refused(training):
     net = Auxiliary().train(training)

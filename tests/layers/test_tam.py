@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from itertools import product
 
 import pytest
@@ -370,6 +371,7 @@ class TestGateStatistics:
         reference.assert_near(found, expected, 0)
         assert not statistics.sample_mean.requires_grad
 
+    @pytest.mark.skipif(sys.version_info[:3] == (3, 13, 0), reason="torch: guards are wrong on Python 3.13.0")
     def test_leave_a_compiled_module_compiled(self):
         torch._dynamo.reset()
         layer, x = TAM(8), torch.randn(2, 8, 3, 3)

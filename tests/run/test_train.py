@@ -131,14 +131,36 @@ def test_two_processes_train_without_a_gpu(repo, tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=one_of_two, args=(rank, port, repo, tmp_path)) for rank in range(2)]
+    processes = [
+        fork.Process(target=one_of_two, args=(rank, port, repo, tmp_path), daemon=True) for rank in range(2)
+    ]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join(300)
+    try:
+        until = time.monotonic() + 300
+        # One that failed leaves the other waiting for it.
+        while any(process.exitcode is None for process in processes) and time.monotonic() < until:
+            if any(process.exitcode for process in processes):
+                break
+            time.sleep(0.2)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
     output = "".join((tmp_path / f"{rank}.txt").read_text() for rank in range(2))
     assert [process.exitcode for process in processes] == [0, 0], output
     assert_trained_by_two(tmp_path / "work", output)
+
+
+def test_the_launcher_starts_two_processes_of_the_training(repo, tmp_path):
+    torchrun = tmp_path / "torchrun"
+    torchrun.write_text('#!/bin/sh\necho "$@"\n')
+    torchrun.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    command = ["bash", "tools/dist_train.sh", CONFIG, "2", "--demo"]
+    given = subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True, check=True).stdout
+    script = f"tools/train.py {CONFIG} --launcher pytorch --demo"
+    assert given.split() == ["--standalone", "--nproc_per_node=2", *script.split()]
 
 
 @pytest.mark.whole

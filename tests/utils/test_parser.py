@@ -30,6 +30,8 @@ def parser():
         (["--pictues", "3"], "; did you mean --pictures?"),
         (["--batch-size", "3"], ""),
         (["--"], ""),
+        ([""], ""),
+        (["=x"], ""),
     ],
 )
 def test_hints(parser, words, hint, capsys):

@@ -120,11 +120,13 @@ class Printed(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        if self._unfinished:
+        # A bar that draws itself again and again is shown once it is finished.
+        if self._unfinished and "\r" not in self._unfinished:
             self._show(self._unfinished, end="")
             self._unfinished = ""
 
     def _show(self, line: str, end: str = "\n") -> None:
+        line = line.rpartition("\r")[2]
         if PRINTED.match(line):
             MMLogger.get_current_instance().info(line)
         else:

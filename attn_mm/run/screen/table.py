@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Mapping
 from numbers import Real
 
@@ -40,11 +41,11 @@ class EvaluationTable:
 def _first(metrics: Mapping[str, object]) -> dict[str, float]:
     """The first metrics that are numbers, without what all their names begin with."""
     found = {name: float(value) for name, value in metrics.items() if isinstance(value, Real)}
-    found = {name: value for name, value in found.items() if not value < 0}
-    return {
-        name.rpartition("/")[2].removeprefix("bbox_"): value
-        for name, value in list(found.items())[:MOST_METRICS]
-    }
+    shown = [(name, value) for name, value in found.items() if not value < 0][:MOST_METRICS]
+    common = os.path.commonprefix([name for name, _ in shown])
+    # A single metric keeps its last part.
+    begins = max(common.rfind(mark) for mark in "/_") + 1 if len(shown) > 1 else common.rfind("/") + 1
+    return {name[begins:]: value for name, value in shown}
 
 
 def _width(name: str) -> int:

@@ -27,6 +27,8 @@ def logger(tmp_path, screen, request):
     yield logger
     for handler in logger.handlers:
         handler.close()
+    # Otherwise it would be the current logger of the tests that follow.
+    MMLogger._instance_dict.pop(request.node.nodeid)
 
 
 def test_the_screen_gets_what_is_worth_it_and_the_file_all(logger, screen, tmp_path):
@@ -90,3 +92,12 @@ def test_what_pycocotools_prints_goes_to_the_log(logger, screen, tmp_path):
     assert screen.getvalue() == "a hook's own words [bold] :smile:\na question? "
     kept = (tmp_path / "run.log").read_text()
     assert "Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 1.000" in kept
+
+
+def test_of_a_bar_that_draws_itself_again_the_last_state_is_shown(screen):
+    printed = Printed(console_of(screen))
+    for done in range(3):
+        print(f"\r[{'>' * done}] {done}/2", end="", flush=True, file=printed)
+    print(file=printed)
+    print("next", file=printed)
+    assert screen.getvalue() == "[>>] 2/2\nnext\n"

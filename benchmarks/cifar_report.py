@@ -1,0 +1,81 @@
+"""The table and the plot of the CIFAR-10 benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from attn_mm.run.series import mean_and_std, summary
+from attn_mm.utils.figures import pyplot, save
+from attn_mm.utils.tables import markdown_table
+from benchmarks.significance import paired_difference
+
+PLAIN = "plain"
+
+
+def summarised(runs: Iterable[dict], nets: Sequence[str]) -> list[dict]:
+    """Sum up the runs of each network.
+
+    Args:
+        runs: each with its ``net``, ``seed``, ``parameters`` and ``top1``.
+        nets: the order of the networks; those without a run are left out.
+
+    Returns:
+        for each network its name, parameters, seeds, top-1 (mean, sample standard deviation, values) and
+        the difference from plain (mean, n, p), None for plain itself or without a common seed.
+    """
+    by_net: dict[str, dict[int, dict]] = {}
+    for run in sorted(runs, key=lambda run: (nets.index(run["net"]), run["seed"])):
+        by_net.setdefault(run["net"], {})[run["seed"]] = run
+    top1 = {net: {seed: run["top1"] for seed, run in mine.items()} for net, mine in by_net.items()}
+    rows = []
+    for net, mine in by_net.items():
+        difference = paired_difference(top1[net], top1.get(PLAIN, {})) if net != PLAIN else None
+        rows.append(
+            dict(
+                net=net,
+                parameters=next(iter(mine.values()))["parameters"],
+                seeds=list(mine),
+                top1=summary(list(top1[net].values())),
+                difference=difference and difference._asdict(),
+            )
+        )
+    return rows
+
+
+def table(rows: Sequence[dict]) -> str:
+    """A row per network of :func:`summarised`."""
+    header = ("network", "parameters", "top-1, mean (std)", "n", f"difference from {PLAIN}", "p")
+    cells = []
+    for row in rows:
+        found, count = row["difference"], len(row["seeds"])
+        difference = f"{found['mean']:+.2f}" if found else ""
+        if found and found["n"] != count:
+            difference += f" of {found['n']}"
+        p = "" if not found or found["p"] is None else _p_value(found["p"])
+        cells.append(
+            (row["net"], f"{row['parameters']:,}", mean_and_std(row["top1"]), str(count), difference, p)
+        )
+    return markdown_table(header, cells, header[1:])
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def draw(rows: Sequence[dict], *paths: Path) -> None:
+    """Plot each seed's top-1 as a dot, the mean and the standard deviation of each network beside it."""
+    figure, axes = pyplot().subplots(figsize=(1.5 + 0.9 * len(rows), 4), layout="constrained")
+    for place, row in enumerate(rows):
+        found = row["top1"]
+        dots = axes.scatter([place - 0.12] * len(found["values"]), found["values"], s=22, alpha=0.7)
+        colour = dots.get_facecolor()[0]
+        axes.errorbar(place + 0.12, found["mean"], found["std"], fmt="D", color=colour, capsize=4)
+        if row["net"] == PLAIN:
+            axes.axhline(found["mean"], color="0.5", linestyle="--", linewidth=1, zorder=0)
+    axes.set_xticks(range(len(rows)), [row["net"] for row in rows])
+    axes.set_xlim(-0.6, len(rows) - 0.4)
+    axes.set(ylabel="top-1 accuracy in %", title="dot: a seed; diamond and bar: mean and std")
+    axes.title.set_fontsize(10)
+    axes.grid(axis="y", alpha=0.3)
+    save(figure, *paths)
