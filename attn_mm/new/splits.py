@@ -13,7 +13,8 @@ SPLITS = ("train", "val", "test")
 SHARE = 0.2
 """The share of a set that is held out for validation if the set has no such part."""
 
-_WORD = re.compile(r"(?<![a-z])(train|training|val|valid|validation|dev|test|testing)(?![a-z])")
+_WORDS = "(train|training|val|valid|validation|dev|test|testing)"
+_WORD = re.compile(rf"(?<![a-z]){_WORDS}(?![a-z])")
 _SHORT = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 
 
@@ -21,6 +22,11 @@ def split_named(name: str) -> str | None:
     """The split that a name like ``instances_val2017`` says; None if it says none."""
     words = {_SHORT.get(word, word) for word in _WORD.findall(name.lower())}
     return words.pop() if len(words) == 1 else None
+
+
+def split_called(name: str) -> str | None:
+    """The split that is called ``name``, such as ``valid``; None if it is no split's name."""
+    return split_named(name) if re.fullmatch(_WORDS, name.lower()) else None
 
 
 def hold_out(items: Iterable[T], seed: int) -> tuple[list[T], list[T]]:

@@ -77,10 +77,13 @@ def read(data: Path, report: Report, wanted: Callable[[dict], bool] = has_boxes)
         typed = (read_coco if wanted is has_boxes else read_persons)(str(path))
         folder = _image_folder(root, path, [image.file_name for image in typed.images])
         parts[split] = Part(contents[path], folder, str(path.relative_to(root)))
-    stay = "val" in parts
-    if not stay:
+    if "val" not in parts:
         _check(str(root / by_split["train"][0]), contents[by_split["train"][0]], wanted)
-    return {split: _looked_at(root, part, report, stay) for split, part in parts.items()}
+    # Without a validation set the training images are divided, and their file is written anew.
+    return {
+        split: _looked_at(root, part, report, stays="val" in parts or split != "train")
+        for split, part in parts.items()
+    }
 
 
 def _check(path: str, content: dict, wanted: Callable[[dict], bool]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attn_mm.errors import UserError
 from attn_mm.new.report import Report
-from attn_mm.new.splits import hold_out, split_named
+from attn_mm.new.splits import hold_out, split_called, split_named
 
 Files = dict[str, list[Path]]
 """The files of each class."""
@@ -32,9 +32,7 @@ def read(
     """
     if not root.is_dir():
         raise UserError(f"--data {root} is not a folder")
-    splits = {split: path for path in _folders(root) if (split := split_named(path.name))}
-    if splits and "train" not in splits:
-        raise UserError(f"{root} has folders for {', '.join(splits)}, but none for train")
+    splits = _splits(root, suffixes, noun, report)
     found: dict[str, Files] = {}
     others, broken = [], []
     for split, folder in (splits or {"train": root}).items():
@@ -57,6 +55,45 @@ def read(
             f"{', '.join(classes) or 'none'}"
         )
     return found, classes
+
+
+def _splits(root: Path, suffixes: Sequence[str], noun: str, report: Report) -> dict[str, Path]:
+    """The folders of the splits; none if the folders are classes."""
+
+    def has_folders(folder: Path) -> bool:
+        return any(_has(path, suffixes) for path in _folders(folder))
+
+    by_split: dict[str, list[Path]] = {}
+    others = []
+    for path in _folders(root):
+        if split := split_called(path.name):
+            by_split.setdefault(split, []).append(path)
+        elif split_named(path.name) and has_folders(path):
+            raise UserError(f"{path} looks like a split of several: name the splits train, val and test")
+        else:
+            others.append(path)
+    for split, paths in by_split.items():
+        if len(paths) > 1:
+            names = ", ".join(f"{path.name}/" for path in paths)
+            raise UserError(f"{root} has several folders for {split}, {names}: leave one")
+    splits = {split: path for split, (path,) in by_split.items()}
+    flat = [path for path in splits.values() if _has(path, suffixes) and not has_folders(path)]
+    if len(flat) == len(splits) == 1 and any(_has(path, suffixes) for path in others):
+        return {}
+    if flat:
+        raise UserError(
+            f"{flat[0]} has {noun}, but no folders of classes: a split has a folder for each class"
+        )
+    if splits and "train" not in splits:
+        raise UserError(f"{root} has folders for {', '.join(splits)}, but none for train")
+    if splits:
+        report.complain("folders that are no split", [path.name for path in others], "ignored")
+    return splits
+
+
+def _has(folder: Path, suffixes: Sequence[str]) -> bool:
+    """Whether a folder has a fitting file at any depth."""
+    return any(path.suffix.lower() in suffixes for path in folder.rglob("*"))
 
 
 def without(found: Mapping[str, Files], unread: set[Path]) -> dict[str, Files]:

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pycocotools.cocoeval import Params
-
 from attn_mm.datasets.generated.jointed_figure import KEYPOINTS
 from attn_mm.errors import UserError
 from attn_mm.new.formats import coco
@@ -27,6 +25,9 @@ _BATCH_SIZE = 32
 _HEIGHT, _STRIDE = 256, 32
 # Of keypoints with other names than COCO's: that of COCO's elbows and wrists is 0.06 to 0.07.
 _SIGMA = 0.05
+# pycocotools' own, which only the extras of detection and pose install.
+_SIGMAS = (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072)
+_SIGMAS += (0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
 
 
 def plan(name: str, wishes: Wishes) -> Plan:
@@ -41,9 +42,10 @@ def plan(name: str, wishes: Wishes) -> Plan:
     """
     report = Report()
     root = coco.root_of(wishes.data)
-    parts = with_validation(coco.read(wishes.data, report, coco.has_keypoints), wishes.seed, report)
-    category = _category(wishes.data, parts)
-    names = [str(keypoint) for keypoint in category["keypoints"]]
+    files = coco.read(wishes.data, report, coco.has_keypoints)
+    category = _category(root / str(files["train"].file), files["train"].content)
+    names = category["keypoints"]
+    parts = with_validation(files, wishes.seed, report)
     describe_parts(parts, report, "annotated objects")
     report.found.insert(0, f"{wishes.data}: {len(names)} keypoints of {category['name']}")
     visible = _visible(parts, names)
@@ -67,19 +69,37 @@ def plan(name: str, wishes: Wishes) -> Plan:
     )
 
 
-def _category(data: Path, parts: dict[str, Part]) -> dict[str, Any]:
-    """The category that has keypoints."""
-    content = parts["train"].content
+def _category(file: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The category that has keypoints, and whose names and links can be used."""
     used = {item["category_id"] for item in content["annotations"] if item.get("keypoints")}
     found = [item for item in content.get("categories", []) if item.get("id") in used]
     if len(found) != 1:
         names = ", ".join(str(item.get("name")) for item in found) or "none of its categories"
-        raise UserError(f"{data} has keypoints of {names}: one category is needed, list its names")
-    if not found[0].get("keypoints"):
+        raise UserError(f"{file} has keypoints of {names}: one category is needed, list its names")
+    names = found[0].get("keypoints")
+    if not names:
         raise UserError(
-            f"{data}: category {found[0].get('name')} does not name its keypoints: add keypoints=[...]"
+            f"{file}: category {found[0].get('name')} does not name its keypoints: add keypoints=[...]"
         )
+    if len({*names}) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{file}: two keypoints are named {twice!r}: name each differently")
+    links = found[0].get("skeleton") or []
+    if not isinstance(links, list):
+        raise UserError(f"{file}: the skeleton is {str(links)[:40]!r}, not a list of pairs of keypoints")
+    for place, link in enumerate(links):
+        if not _is_link(link, len(names)):
+            raise UserError(
+                f"{file}: skeleton[{place}] is {str(link)[:40]}, not two of the keypoints' numbers "
+                f"from 1 to {len(names)}"
+            )
     return found[0]
+
+
+def _is_link(link: object, keypoints: int) -> bool:
+    if not isinstance(link, list) or len(link) != 2:
+        return False
+    return all(type(end) is int and 1 <= end <= keypoints for end in link)
 
 
 def _visible(parts: dict[str, Part], names: Sequence[str]) -> Counter[str]:
@@ -120,8 +140,8 @@ def _config(
     epochs = wishes.epochs or epochs_for(number, batch_size)
     batch = f"batch_size={batch_size}, drop_last={last_is_alone(number, batch_size)}"
     names = [*mirrored]
-    of_coco = dict(zip(KEYPOINTS, Params(iouType="keypoints").kpt_oks_sigmas.tolist()))
-    sigmas = [round(of_coco.get(keypoint, _SIGMA), 4) for keypoint in names]
+    of_coco = dict(zip(KEYPOINTS, _SIGMAS, strict=True))
+    sigmas = [of_coco.get(keypoint, _SIGMA) for keypoint in names]
     links = [(names[one - 1], names[other - 1]) for one, other in category.get("skeleton") or []]
     backbone = with_attention(resnet(wishes.backbone), wishes.attention)
     maps = tuple(side // 4 for side in size)

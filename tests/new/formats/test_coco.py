@@ -98,3 +98,17 @@ def test_a_file_is_checked_before_it_is_divided(tmp_path):
     write_annotations(tmp_path, content)
     with pytest.raises(UserError, match=r"annotations.json: annotations\[3\] has no area"):
         coco.read(tmp_path, Report())
+
+
+def test_a_test_set_stays_where_a_training_set_is_divided(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        write_annotations(tmp_path / split, coco_set(tmp_path / split), f"{split}.json")
+        (tmp_path / split / "images/0000.jpg").unlink()
+    report = Report()
+    parts = coco.read(tmp_path, report)
+    assert {split: len(part.content["images"]) for split, part in parts.items()} == {"test": 6, "train": 5}
+    assert sorted(report.wrong) == [
+        "images of test/test.json that are missing: 1, training skips them, a test stops (0000.jpg)",
+        "images of train/train.json that are missing: 1, left out (0000.jpg)",
+    ]

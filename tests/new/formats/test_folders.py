@@ -49,9 +49,39 @@ def test_files_of_each_class_are_held_out(tmp_path):
         (["a/1.jpg"], "for each of two or more classes; it has a"),
         (["1.jpg"], "for each of two or more classes; it has none"),
         (["val/a/1.jpg", "val/b/1.jpg"], "has folders for val, but none for train"),
+        (
+            ["train/a/1.jpg", "train/b/1.jpg", "Training/a/1.jpg"],
+            "several folders for train, Training/, train/",
+        ),
+        (["train_1/a/1.jpg", "train_2/b/1.jpg"], "train_1 looks like a split of several: name the splits"),
+        (["train/1.jpg", "val/1.jpg"], "train has images, but no folders of classes"),
+        (["train/1.jpg", "val/1.jpg", "c/1.jpg"], "train has images, but no folders of classes"),
     ],
 )
 def test_a_folder_without_classes_is_refused(files, error, tmp_path):
     make(tmp_path, files)
     with pytest.raises(UserError, match=error):
         folders.read(tmp_path, (".jpg",), "images", Report())
+
+
+@pytest.mark.parametrize("name", ["train", "test", "training dog", "val_1"])
+def test_a_class_may_have_the_name_of_a_split(name, tmp_path):
+    make(tmp_path, [f"{one}/1.jpg" for one in ("bus", "car", name)])
+    report = Report()
+    found, classes = folders.read(tmp_path, (".jpg",), "images", report)
+    assert ([*found], classes, report.wrong) == (["train"], ["bus", "car", name], [])
+
+
+def test_folders_beside_the_splits_are_named(tmp_path):
+    make(tmp_path, ["train/a/1.jpg", "train/b/1.jpg", "extra/c/1.jpg"])
+    report = Report()
+    assert folders.read(tmp_path, (".jpg",), "images", report)[1] == ["a", "b"]
+    assert report.wrong == ["folders that are no split: 1, ignored (extra)"]
+
+
+def test_names_that_a_list_can_not_have_are_left_out(tmp_path):
+    make(tmp_path, ["a/1.jpg", "b/2.jpg", "b/x\ny.jpg", "a/x\ty.jpg", "b/\udce4.jpg", "b/ö\xa0 .jpg"])
+    report = Report()
+    found, _ = folders.read(tmp_path, (".jpg",), "images", report)
+    assert [path.name for path in found["train"]["b"]] == ["2.jpg", "ö\xa0 .jpg"]
+    assert report.wrong[0].startswith("paths with a line break, a tab or broken letters: 3, left out")
