@@ -143,7 +143,8 @@ def open_device(name: str) -> torch.device:
 
 def warn_of_slow_amp(device: torch.device) -> None:
     """Say so if a CPU has no fast convolutions in bfloat16."""
-    if device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    onednn = torch.backends.mkldnn.is_available()
+    if device.type == "cpu" and onednn and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         print("warning: this CPU has no fast bfloat16: --amp will be many times slower", file=sys.stderr)
 
 
@@ -210,7 +211,6 @@ class Benchmark:
         self._folder, self._recipe, self._train, self._test = folder, recipe, train, test
         self._about = dict(asdict(recipe), batch_size=BATCH_SIZE, test_images=len(test), data=data)
         self._record = open_record(folder / f"{NAME}.json", self._about)
-        self._seconds: dict[Lane, float] = {}
         self._write()
 
     def _write(self) -> None:
@@ -239,9 +239,8 @@ class Benchmark:
         names = {lane: _key(*run) for run, lane in lanes.items()}
         progress.update(task, advance=sum(lane.run.epoch * len(lane.run.sizes) for lane in lanes.values()))
 
-        def after_epoch(lane: Lane, seconds: float) -> None:
-            self._seconds[lane] += seconds
-            save_state(lane.run, self._state(names[lane]), about=self._about, seconds=self._seconds[lane])
+        def after_epoch(lane: Lane) -> None:
+            save_state(lane.run, self._state(names[lane]), about=self._about)
             note = f"{names[lane]}: epoch {lane.run.epoch}, loss {lane.run.losses[-1]:.3f}"
             progress.update(task, note=note)
 
@@ -255,7 +254,7 @@ class Benchmark:
                 parameters=lane.run.parameters,
                 top1=top1,
                 losses=[round(loss, 5) for loss in lane.run.losses],
-                seconds=round(self._seconds[lane], 1),
+                seconds=round(lane.run.seconds, 1),
                 side_by_side=len(group),
                 device=device_name(str(device)),
                 torch=torch.__version__,
@@ -278,16 +277,11 @@ class Benchmark:
             recipe.amp,
             recipe.channels_last,
         )
-        seconds = 0.0
-        if path.exists():
-            saved = load_state(run, path)
-            if saved.get("about") != self._about:
-                raise UserError(f"{path} is of another recipe: remove it, or name another --work-dir")
-            seconds = saved["seconds"]
+        if path.exists() and load_state(run, path).get("about") != self._about:
+            raise UserError(f"{path} is of another recipe: remove it, or name another --work-dir")
         lane = Lane(run, device)
         if device.type == "cuda" and not run.finished:
             lane.capture()
-        self._seconds[lane] = seconds
         return lane
 
     def report(self) -> str:

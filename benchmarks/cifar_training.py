@@ -47,6 +47,7 @@ class Run:
         epochs: as given.
         epoch: finished epochs.
         losses: the mean loss of each finished epoch.
+        seconds: how long these took.
         sizes: the size of each step of an epoch.
     """
 
@@ -65,7 +66,7 @@ class Run:
             prefer_channels_last(model)
         self._model = model.to(device).train()
         self._name, self._train, self._amp = name, train, amp
-        self.epochs, self.epoch = epochs, 0
+        self.epochs, self.epoch, self.seconds = epochs, 0, 0.0
         self.losses: list[float] = []
         count = len(train)
         self.sizes = [min(BATCH_SIZE, count - start) for start in range(0, count, BATCH_SIZE)]
@@ -169,6 +170,7 @@ class Run:
             "generator": self._generator.get_state(),
             "epoch": self.epoch,
             "losses": list(self.losses),
+            "seconds": self.seconds,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -178,7 +180,7 @@ class Run:
             for mine, saved in zip(self._momenta, state["momenta"], strict=True):
                 mine.copy_(saved)
         self._generator.set_state(state["generator"])
-        self.epoch, self.losses = state["epoch"], list(state["losses"])
+        self.epoch, self.losses, self.seconds = state["epoch"], list(state["losses"]), state["seconds"]
 
 
 def _copied(value: Tensor) -> Tensor:

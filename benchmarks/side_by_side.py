@@ -84,14 +84,14 @@ def _first(error: BaseException) -> BaseException:
 
 
 def train_in_turns(
-    lanes: Sequence[Lane], after_step: Callable[[], None], after_epoch: Callable[[Lane, float], None]
+    lanes: Sequence[Lane], after_step: Callable[[], None], after_epoch: Callable[[Lane], None]
 ) -> None:
     """Train all runs to their ends, a step of each in turn.
 
     Args:
         lanes: runs of the same images; they may have finished different numbers of epochs.
         after_step: called after each step of each run has been started.
-        after_epoch: called after each epoch of each run with the seconds that it took, on the lane's stream.
+        after_epoch: called after each epoch of each run, on the lane's stream.
     """
     while going := [lane for lane in lanes if not lane.run.finished]:
         began = time.monotonic()
@@ -107,5 +107,6 @@ def train_in_turns(
                 lane.run.end_epoch()
         seconds = time.monotonic() - began
         for lane in going:
+            lane.run.seconds += seconds
             with lane.on():
-                after_epoch(lane, seconds)
+                after_epoch(lane)

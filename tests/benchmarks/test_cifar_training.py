@@ -76,11 +76,12 @@ def test_a_resumed_run_ends_with_the_same_weights(training, start, tmp_path, opt
     advance(whole, 3)
     first = start(dropout=0.5, **options)
     advance(first)
-    training.save_state(first, tmp_path / "run.pth", seconds=2.5)
+    first.seconds = 2.5
+    training.save_state(first, tmp_path / "run.pth", about="a recipe")
     torch.rand(7)
     rest = start(dropout=0.5, **options)
-    assert training.load_state(rest, tmp_path / "run.pth")["seconds"] == 2.5
-    assert rest.epoch == 1
+    assert training.load_state(rest, tmp_path / "run.pth")["about"] == "a recipe"
+    assert (rest.epoch, rest.seconds) == (1, 2.5)
     advance(rest, 2)
     assert rest.finished and same(rest, whole)
     other = start(seed=1, dropout=0.5, **options)
