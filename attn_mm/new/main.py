@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.new.literals import one_line
 from attn_mm.new.network import BACKBONES, NONE, attention_named
 from attn_mm.new.plan import Plan, Wishes, annotations_folder
 from attn_mm.new.rehearsal import rehearse
@@ -35,6 +37,8 @@ _TASKS: dict[str, ModuleType] = {
     "action": action,
 }
 _FORMATS = ("coco", "voc", "yolo")
+# The stride of a ResNet's last stage.
+_SMALLEST_SIZE = 32
 
 
 def make_parser() -> CommandParser:
@@ -56,12 +60,19 @@ def make_parser() -> CommandParser:
         metavar="NAME",
         help="what attn_mm.list_attention() names, or none for the plain network (default: TD)",
     )
-    parser.add_argument("--name", default="my", help="name of the config (default: %(default)s)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the config (default: NAME.py here)")
-    parser.add_argument("--size", type=positive, metavar="PIXELS", help="side of the network's input")
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--name", default="my", help="write NAME.py here (default: %(default)s)")
+    target.add_argument("--out", type=Path, metavar="FILE", help="write this file instead")
+    parser.add_argument(
+        "--size",
+        type=positive,
+        metavar="PIXELS",
+        help="detection: longest side of an image; pose: height of a person; classification and action: "
+        "side of the square (default: by your images; 256 for pose, 112 for action)",
+    )
     parser.add_argument("--epochs", type=positive, metavar="N", help="length of the training")
     parser.add_argument("--seed", type=count, default=0, metavar="N", help="of a random split (default: 0)")
-    parser.add_argument("--force", action="store_true", help="replace an existing config")
+    parser.add_argument("--force", action="store_true", help="replace an existing config and its annotations")
     return parser
 
 
@@ -70,10 +81,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     args.attention = tuple(map(attention_named, args.attention))
     if NONE in args.attention and len(args.attention) > 1:
-        raise UserError("--attention none stands alone")
+        raise UserError("--attention none can't be combined with others")
     target = args.out or Path(f"{args.name}.py")
     if target.suffix != ".py":
         raise UserError(f"--out {target}: the name of a config ends with .py")
+    if not re.fullmatch(r"[\w.-]+", target.stem):
+        raise UserError(
+            f"{target.stem!r} can't be the name of a config: use letters, digits, hyphens and underscores"
+        )
+    # mmengine puts the folder of a config into its text.
+    if re.search(r"""["\\]|{{""", str(target.absolute())) or not str(target.absolute()).isprintable():
+        raise UserError(f"the folder {str(target.absolute().parent)!r} can't have a config: rename it")
+    if args.size and args.size < _SMALLEST_SIZE:
+        raise UserError(f"--size {args.size} is too small: networks need {_SMALLEST_SIZE} pixels or more")
     args.data = args.data.absolute()
     if not args.data.exists():
         raise UserError(f"--data {args.data} does not exist")
@@ -92,13 +112,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _make(plan_of: Callable[[str, Wishes], Plan], target: Path, wishes: Wishes) -> None:
     """Plan a config, try it, write it, and say what was done."""
     plan = plan_of(target.stem, wishes)
-    print("\n".join([*plan.report.found, *(f"wrong: {line}" for line in plan.report.wrong)]), flush=True)
+    for line in [*plan.report.found, *(f"wrong: {line}" for line in plan.report.wrong)]:
+        print(one_line(line), flush=True)
     config = formatted(plan)
     with tempfile.TemporaryDirectory() as trial:
         write(Path(trial, target.name), config, plan.files)
         warnings, parameters = rehearse(Path(trial, target.name), target)
     for line in warnings:
-        print(f"wrong: {line}")
+        print(one_line(f"wrong: {line}"))
     for path in write(target, config, plan.files):
         print(f"wrote {path}")
     print(f"network: {plan.network}; {parameters:,} parameters")

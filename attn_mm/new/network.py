@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from attn_mm.errors import UserError
 from attn_mm.networks import list_attention
+from attn_mm.new.literals import source
 from attn_mm.utils.parser import closest
 
 NONE = "none"
 _WIDTHS = {18: 64, 34: 64, 50: 256, 101: 256}
 BACKBONES = tuple(f"resnet{depth}" for depth in _WIDTHS)
 # What a graft can't do without.
-_OPTIONS = {"TDAF": "flows=3, anar={anar}", "TimmLayer": 'name="{layer}"'}
+_OPTIONS = {"TDAF": "flows=3, anar={anar}", "TimmLayer": "name={layer}"}
 
 
 def depth_of(backbone: str) -> int:
@@ -67,6 +68,6 @@ def with_attention(backbone: str, names: Sequence[str], anar: int = 3) -> str:
     grafts = []
     for name in names:
         kind, _, layer = name.partition(":")
-        options = _OPTIONS.get(kind, "").format(anar=anar, layer=layer)
+        options = _OPTIONS.get(kind, "").format(anar=anar, layer=source(layer))
         grafts.append(f'dict(type="attn_mm.{kind}"{options and ", "}{options})')
     return f'type="attn_mm.AttnBackbone", backbone=dict({backbone}), grafts=[{", ".join(grafts)}]'

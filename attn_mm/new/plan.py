@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,20 +57,3 @@ class Plan:
 def annotations_folder(name: str) -> str:
     """The name of the folder beside the config ``name``, which has its annotations."""
     return f"{name}_annotations"
-
-
-def source(value: object) -> str:
-    """A value as Python source with double quotes, as of ``repr`` otherwise."""
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{source(key)}: {source(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(source, value))}]"
-    if isinstance(value, tuple):
-        return f"({', '.join(map(source, value))}{',' * (len(value) == 1)})"
-    return repr(value)
-
-
-OWN = "{{ fileDirname }}"
-"""What mmengine replaces by the folder of a config."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 from yapf.yapflib.yapf_api import FormatCode
 
+from attn_mm.errors import UserError
+from attn_mm.new.literals import comment
 from attn_mm.new.plan import Plan, annotations_folder
 from attn_mm.utils.files import make_folder, write_atomically
 
@@ -15,14 +18,26 @@ _STYLE = (
     "split_before_first_argument: true, each_dict_entry_on_separate_line: false}"
 )
 
+# Of all that a config calls.
+_CALLS = ("dict", "enumerate", "keypoints.items")
+
 
 def formatted(plan: Plan) -> str:
     """The text of a plan's config, laid out, with what was found as its first lines."""
-    head = "".join(
-        f"# {line}\n" for line in ["Written by attn-mm new; change what you like.", *plan.report.found]
-    )
+    head = map(comment, ["Written by attn-mm new; change what you like.", *plan.report.found])
     text, _ = FormatCode(plan.config, style_config=_STYLE)
-    return head + text
+    config = "".join(head) + text
+    _check_that_it_only_assigns(config)
+    return config
+
+
+def _check_that_it_only_assigns(config: str) -> None:
+    """Refuse a config that would run anything, such as code in the name of a class."""
+    for node in ast.walk(ast.parse(config)):
+        calls = isinstance(node, ast.Call) and ast.unparse(node.func) not in _CALLS
+        if calls or (isinstance(node, ast.stmt) and not isinstance(node, ast.Assign)):
+            line = ast.unparse(node).partition("\n")[0]
+            raise UserError(f"a name in the data would run as code in the config: {line[:80]}; rename it")
 
 
 def write(target: Path, config: str, files: dict[str, str]) -> list[Path]:

@@ -140,7 +140,7 @@ def test_mistakes(cifar10, flags, capsys, nets, changed, said):
 
 def test_networks_are_tried_before_a_training(cifar10):
     cifar10.check_networks(["vgg_att2", "td"], 64)
-    with pytest.raises(cifar10.UserError, match="tam in width 1: .*channels must be at least 2, got 1"):
+    with pytest.raises(cifar10.UserError, match=r"tam in width 1: .*channels must be at least 2, got 1"):
         cifar10.check_networks(["tam"], 1)
 
 

@@ -1,4 +1,4 @@
-"""``attn-mm new``: what it says, what it writes, and that what it writes trains."""
+"""``attn-mm new``: what it says and what it writes."""
 
 import json
 
@@ -119,9 +119,13 @@ def test_action(tmp_path, capsys):
         (["detection", "--data", "none"], "/none does not exist"),
         (["detection", "--data", "."], "has no boxes of COCO, VOC or YOLO: CVAT and"),
         (["detection", "--data", ".", "--attention", "CBMA"], "did you mean CBAM?"),
-        (["detection", "--data", ".", "--attention", "none", "TD"], "--attention none stands alone"),
+        (["detection", "--data", ".", "--attention", "none", "TD"], "none can't be combined with others"),
         (["detection", "--data", ".", "--attention", "TimmLayer"], "as in TimmLayer:coord"),
         (["detection", "--data", ".", "--out", "x.json"], "the name of a config ends with .py"),
+        (["detection", "--data", ".", "--name", 'a"b'], "can't be the name of a config: use letters"),
+        (["detection", "--data", ".", "--out", "deep/a\nb.py"], "can't be the name of a config: use letters"),
+        (["detection", "--data", ".", "--out", 'a"b/c.py'], "can't have a config: rename it"),
+        (["detection", "--data", ".", "--size", "31"], "--size 31 is too small: networks need 32 pixels"),
         (["pose", "--data", ".", "--format", "voc"], "--format is for detection; pose needs none"),
         (["pose", "--data", "."], "has no JSON file in COCO's format with keypoints"),
         (["classification", "--data", "."], "for each of two or more classes; it has none"),
@@ -132,3 +136,8 @@ def test_refusals(arguments, error, tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and error in line
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_name_and_a_file_exclude_each_other(capsys):
+    new("detection", "--data", ".", "--name", "x", "--out", "y.py", status=2)
+    assert "not allowed with argument --name" in capsys.readouterr().err

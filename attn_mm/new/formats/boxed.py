@@ -12,13 +12,23 @@ from attn_mm.new.splits import hold_out
 
 @dataclass(frozen=True)
 class Box:
-    """An object of an image; ``x``, ``y``, ``width`` and ``height`` are in pixels."""
+    """An object of an image.
+
+    Attributes:
+        label: the name of its class.
+        x: of its left side, in pixels, as are the other three numbers.
+        y: of its upper side.
+        width: of the box.
+        height: of the box.
+        ignored: whether it is neither learned nor evaluated, as VOC's difficult objects are.
+    """
 
     label: str
     x: float
     y: float
     width: float
     height: float
+    ignored: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,8 @@ def to_coco(pictures: Sequence[Picture], classes: Sequence[str], report: Report)
                     category_id=numbers[box.label],
                     bbox=[round(number, 2) for number in corner_and_sides],
                     area=round(box.width * box.height, 2),
-                    iscrowd=0,
+                    # The only mark that mmdet's training and COCO's evaluation both know.
+                    iscrowd=int(box.ignored),
                 )
             )
     report.complain("boxes that are empty or outside their images", outside, "left out")

@@ -36,14 +36,17 @@ def read(
     if splits and "train" not in splits:
         raise UserError(f"{root} has folders for {', '.join(splits)}, but none for train")
     found: dict[str, Files] = {}
-    others = []
+    others, broken = [], []
     for split, folder in (splits or {"train": root}).items():
         found[split] = {}
         for path in _folders(folder):
             every = [file for file in sorted(path.rglob("*")) if file.is_file()]
-            found[split][path.name] = [file for file in every if file.suffix.lower() in suffixes]
+            fitting = [file for file in every if file.suffix.lower() in suffixes]
+            found[split][path.name] = [file for file in fitting if _can_be_listed(file.relative_to(root))]
+            broken += [file.name for file in fitting if not _can_be_listed(file.relative_to(root))]
             others += [file.name for file in every if file.suffix.lower() not in suffixes]
     report.complain(f"files that are no {noun}", others, "left out")
+    report.complain("paths with a line break, a tab or broken letters", broken, "left out")
     classes = sorted({name for files in found.values() for name in files})
     empty = [name for name in classes if not any(files.get(name) for files in found.values())]
     report.complain(f"folders without {noun}", empty, "no classes")
@@ -99,6 +102,13 @@ def lists_of(
         ]
         texts[f"{split}.txt"], numbers[split] = "".join(lines), len(lines)
     return texts, numbers
+
+
+def _can_be_listed(path: Path) -> bool:
+    """Whether a path fits into a line of a text file."""
+    text = str(path)
+    one_line = "".join(text.splitlines()) == text and "\t" not in text
+    return one_line and text.encode(errors="ignore").decode() == text
 
 
 def _number(files: Files) -> int:

@@ -9,8 +9,9 @@ from attn_mm.datasets.media import IMAGE_SUFFIXES
 from attn_mm.errors import UserError
 from attn_mm.new.formats import folders
 from attn_mm.new.images import look_at_images
+from attn_mm.new.literals import OWN, source
 from attn_mm.new.network import resnet, widths_of, with_attention
-from attn_mm.new.plan import OWN, Plan, Wishes, annotations_folder, source
+from attn_mm.new.plan import Plan, Wishes, annotations_folder
 from attn_mm.new.report import Report, counts_in_words, sizes_in_words
 from attn_mm.new.schedule import batch_size_for, epochs_for, last_is_alone, schedule_text
 

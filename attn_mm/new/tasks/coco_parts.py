@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from attn_mm.new.formats.boxed import Part
-from attn_mm.new.plan import source
+from attn_mm.new.literals import source
 from attn_mm.new.report import Report, sizes_in_words
 
 

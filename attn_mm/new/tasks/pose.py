@@ -14,8 +14,9 @@ from attn_mm.datasets.generated.jointed_figure import KEYPOINTS
 from attn_mm.errors import UserError
 from attn_mm.new.formats import coco
 from attn_mm.new.formats.boxed import Part, with_validation
+from attn_mm.new.literals import OWN, source
 from attn_mm.new.network import resnet, widths_of, with_attention
-from attn_mm.new.plan import OWN, Plan, Wishes, annotations_folder, source
+from attn_mm.new.plan import Plan, Wishes, annotations_folder
 from attn_mm.new.report import Report, counts_in_words
 from attn_mm.new.schedule import batch_size_for, epochs_for, last_is_alone, schedule_text
 from attn_mm.new.tasks.coco_parts import annotation_files, describe_parts, loaders_text

@@ -1,0 +1,33 @@
+"""Names and paths of a data set as Python source, in which they can neither run nor be filled in."""
+
+from __future__ import annotations
+
+import json
+
+
+def source(value: object) -> str:
+    """A value as Python source with double quotes, as of ``repr`` otherwise."""
+    if isinstance(value, str):
+        # mmengine fills in templates, such as {{ fileDirname }}, before it reads a config.
+        return one_line(json.dumps(value, ensure_ascii=False)).replace("{{", r"{\x7b")
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{source(key)}: {source(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(source, value))}]"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(source, value))}{',' * (len(value) == 1)})"
+    return repr(value)
+
+
+def comment(line: str) -> str:
+    """A line of a config that is a comment, whatever is in it."""
+    return f"# {one_line(line)}\n".replace("{{", "{ {")
+
+
+def one_line(text: str) -> str:
+    """A text with escapes in place of line breaks and of all else that doesn't print."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+OWN = "{{ fileDirname }}"
+"""What mmengine replaces by the folder of a config."""
