@@ -170,7 +170,7 @@ def check_networks(nets: Sequence[str], width: int) -> None:
     for net in nets:
         try:
             with _quiet():
-                look_at(network(net, width), (3, SIDE, SIDE), lambda model, x, **_: model(x, mode="tensor"))
+                look_at(network(net, width), (3, SIDE, SIDE), lambda model, x, **_: model.eval()(x))
         except UserError as error:
             raise UserError(f"{net} in width {width}: {error}") from error
 

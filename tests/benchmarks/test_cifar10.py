@@ -138,6 +138,12 @@ def test_mistakes(cifar10, flags, capsys, nets, changed, said):
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_networks_are_tried_before_a_training(cifar10):
+    cifar10.check_networks(["vgg_att2", "td"], 64)
+    with pytest.raises(cifar10.UserError, match=r"tam in width 1: .*channels must be at least 2, got 1"):
+        cifar10.check_networks(["tam"], 1)
+
+
 def test_numbers_of_images(cifar10):
     cifar10.check_images(256, 256)
     for images, said in ((257, "expected at most 256"), (129, "129 training images leave a batch of one")):

@@ -10,6 +10,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from thinned import thinned
 
 import attn_mm  # noqa: F401
 
@@ -242,7 +243,11 @@ def written(data, folder):
     return path
 
 
-@pytest.fixture(params=[(kind, use_area) for kind in KINDS for use_area in (True, False)], ids=str)
+# Each kind with or without its areas, in turn; with both in the whole matrix.
+CASES = [(kind, use_area) for kind in KINDS for use_area in (True, False)]
+
+
+@pytest.fixture(params=thinned(CASES, CASES[::4] + CASES[3::4]), ids=str)
 def case(request, crowd, tmp_path):
     kind, use_area = request.param
     number = sum(PARTS[field] for field in KINDS[kind])

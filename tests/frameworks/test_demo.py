@@ -80,8 +80,8 @@ def demo(config):
     return make
 
 
-# The demos of this package's own configs of these detectors are in test_every_config.
-OURS = ("faster_rcnn", "mask_rcnn", "retinanet")
+# The demos of this package's own configs of these networks are in test_every_config.
+OURS = ("faster_rcnn", "mask_rcnn", "retinanet", "action_2d")
 
 
 @pytest.mark.parametrize(

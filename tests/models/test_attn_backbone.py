@@ -55,6 +55,7 @@ EVERY_GRAFT = pytest.mark.parametrize(
 )
 REPLACE_SE = ("SE-slot", "TD", "TD-m3")
 EACH = pytest.mark.parametrize("backbone", ONE_OF_EACH, ids=name)
+COMMON = pytest.mark.parametrize("backbone", thinned(RESNETS + MOBILE_NETS, ONE_OF_EACH), ids=name)
 EVERY = pytest.mark.parametrize("backbone", thinned(RESNETS + MOBILE_NETS, ONE_OF_EACH_KIND), ids=name)
 
 
@@ -145,7 +146,7 @@ class TestIdentity:
         net.load_state_dict(upstream.state_dict(), strict=False)
         return net, upstream
 
-    @EVERY
+    @COMMON
     def test_layers(self, backbone):
         first = "after_depthwise" if backbone in MOBILE_NETS else "after_conv1"
         grafts = [dict(type=nn.Identity), dict(type=nn.Identity, position=first)]
@@ -171,7 +172,7 @@ class TestIdentity:
             for training in (False, True):
                 self.assert_same(in_mode(net, training), in_mode(upstream, training), picture(backbone))
 
-    @EVERY
+    @COMMON
     def test_attention_on_weights(self, backbone, monkeypatch):
         attend = AWAttention.forward
         monkeypatch.setattr(AWAttention, "forward", lambda self, x: 0 * attend(self, x))

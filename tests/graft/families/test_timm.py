@@ -102,7 +102,7 @@ NETWORKS = {
 }
 
 
-WHOLE = {"RegNet", "ConvNeXt-conv", "HighResolutionNet", "DenseNet"}
+WHOLE = {"EfficientNet", "RegNet", "ConvNeXt-conv", "HighResolutionNet", "DenseNet"}
 
 
 @pytest.mark.parametrize(
