@@ -26,8 +26,9 @@ _HEIGHT, _STRIDE = 256, 32
 # Of keypoints with other names than COCO's: that of COCO's elbows and wrists is 0.06 to 0.07.
 _SIGMA = 0.05
 # pycocotools' own, which only the extras of detection and pose install.
-_SIGMAS = (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072)
-_SIGMAS += (0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
+_HEAD, _SHOULDERS_TO_WRISTS = (0.026, 0.025, 0.025, 0.035, 0.035), (0.079, 0.079, 0.072, 0.072, 0.062, 0.062)
+_HIPS_TO_ANKLES = (0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
+_SIGMAS = (*_HEAD, *_SHOULDERS_TO_WRISTS, *_HIPS_TO_ANKLES)
 
 
 def plan(name: str, wishes: Wishes) -> Plan:
