@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from attn_mm.datasets.media import read_image
 from attn_mm.errors import UserError
@@ -46,6 +47,18 @@ def _decoded(path: Path) -> Size | None:
 def _header(path: Path) -> Size | None:
     try:
         with Image.open(path) as image:
-            return image.size
+            size, turned = image.size, _may_be_turned(image)
     except (OSError, ValueError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError):
         return None
+    # It depends on the format and on OpenCV's version whether it turns an image.
+    return _decoded(path) if turned else size
+
+
+def _may_be_turned(image: Image.Image) -> bool:
+    """Whether EXIF data says, or might say, that an image is not upright."""
+    if "exif" not in image.info and image.format != "TIFF":
+        return False
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except (OSError, ValueError, SyntaxError, struct.error):
+        return True

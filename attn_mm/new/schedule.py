@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from attn_mm.errors import UserError
+
 # Fine-tuning converges within some thousand steps; a large set is seen as often as detectors see COCO.
 _STEPS = 3000
 _MOST_EPOCHS, _FEWEST_EPOCHS = 100, 12
@@ -16,6 +18,18 @@ def epochs_for(number: int, batch_size: int) -> int:
     """The epochs for ``number`` training samples: about 3,000 steps, but 12 to 100 epochs."""
     steps = math.ceil(number / batch_size)
     return min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(_STEPS / steps)))
+
+
+def check_number(number: int, data: object, noun: str) -> None:
+    """Refuse a training set of fewer than two samples, of which no step remains.
+
+    Args:
+        number: of samples.
+        data: the data set, for the message.
+        noun: what the samples are, in the plural.
+    """
+    if number < 2:
+        raise UserError(f"{data} has {number} {noun} to train on: two or more are needed")
 
 
 def batch_size_for(number: int, usual: int) -> int:

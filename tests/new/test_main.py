@@ -113,6 +113,13 @@ def test_action(tmp_path, capsys):
     assert cfg.train_dataloader.batch_size == 2
 
 
+def test_one_image_is_too_few(tmp_path, capsys):
+    class_images(tmp_path / "set/train", ["a"], 1)
+    class_images(tmp_path / "set/val", ["a", "b"], 1)
+    new("classification", "--data", "set", status=2)
+    assert capsys.readouterr().err.endswith("has 1 images to train on: two or more are needed\n")
+
+
 @pytest.mark.parametrize(
     "arguments, error",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +32,18 @@ def has_keypoints(content: dict) -> bool:
 
 def is_coco(data: Path) -> bool:
     """Whether a folder has, or a file is, COCO's annotations."""
-    return any(_content(path) is not None for path in _files(data))
+    return any(_content(path) for path in _files(data) if _fault(path) is None)
+
+
+def check_files(data: Path) -> None:
+    """Refuse JSON files of a folder, or one file, that can't be read.
+
+    Raises:
+        UserError: there is one.
+    """
+    for path in _files(data):
+        if fault := _fault(path):
+            raise UserError(fault)
 
 
 def read(data: Path, report: Report, wanted: Callable[[dict], bool] = has_boxes) -> dict[str, Part]:
@@ -48,15 +60,22 @@ def read(data: Path, report: Report, wanted: Callable[[dict], bool] = has_boxes)
     Raises:
         UserError: there are no such files, or it isn't clear which are meant.
     """
-    contents = {path: content for path in _files(data) if (content := _content(path)) and wanted(content)}
+    broken = [path for path in _files(data) if _fault(path)]
+    contents = {
+        path: content
+        for path in _files(data)
+        if path not in broken and (content := _content(path)) and wanted(content)
+    }
+    for path in broken:
+        if not contents or _split_of(path, data):
+            raise UserError(str(_fault(path)))
+    report.complain("JSON files that can't be read", [path.name for path in broken], "unused")
     if not contents:
         what = "boxes" if wanted is has_boxes else "keypoints"
         raise UserError(f"{data} has no JSON file in COCO's format with {what}")
     by_split: dict[str, list[Path]] = {}
     for path in contents:
-        folder = "" if path.parent == data else path.parent.name
-        named = None if path == data else split_named(path.stem) or split_named(folder)
-        by_split.setdefault(named or "", []).append(path)
+        by_split.setdefault(_split_of(path, data) or "", []).append(path)
     unnamed = by_split.pop("", [])
     if not by_split:
         by_split = {"train": unnamed}
@@ -84,6 +103,12 @@ def read(data: Path, report: Report, wanted: Callable[[dict], bool] = has_boxes)
         split: _looked_at(root, part, report, stays="val" in parts or split != "train")
         for split, part in parts.items()
     }
+
+
+def _split_of(path: Path, data: Path) -> str | None:
+    """The split that a file's name or its folder below ``data`` says."""
+    folder = "" if path.parent == data else path.parent.name
+    return None if path == data else split_named(path.stem) or split_named(folder)
 
 
 def _check(path: str, content: dict, wanted: Callable[[dict], bool]) -> None:
@@ -142,18 +167,33 @@ def _files(data: Path) -> Iterator[Path]:
 
 
 def _content(path: Path) -> dict | None:
-    """The content of a file with images and annotations; None for any other JSON file."""
+    """The content of a file with images and annotations; None for any other file."""
+    return _parsed(path, _modified(path))[0]
+
+
+def _fault(path: Path) -> str | None:
+    """Why a file can't be read as JSON."""
+    return _parsed(path, _modified(path))[1]
+
+
+def _modified(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+# Recognising a format and reading it need the same files, which may be large.
+@functools.cache
+def _parsed(path: Path, modified: int) -> tuple[dict | None, str | None]:
+    """The content of a file with images and annotations, and why it can't be read."""
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror})") from error
+        return None, f"{path} can't be read ({error.strerror})"
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not a JSON file: {error}") from error
-    if isinstance(content, dict) and all(
-        _is_list_of_dicts(content.get(k)) for k in ("images", "annotations")
-    ):
-        return content
-    return None
+        return None, f"{path} is not a JSON file: {error}"
+    has_lists = isinstance(content, dict) and all(
+        _is_list_of_dicts(content.get(key)) for key in ("images", "annotations")
+    )
+    return content if has_lists else None, None
 
 
 def _is_list_of_dicts(value: object) -> bool:

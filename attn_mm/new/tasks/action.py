@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from attn_mm.datasets.media import VIDEO_SUFFIXES, VideoFrames
 from attn_mm.errors import UserError
-from attn_mm.new.formats import folders
 from attn_mm.new.literals import OWN, source
 from attn_mm.new.network import depth_of, widths_of, with_attention
 from attn_mm.new.plan import Plan, Wishes, annotations_folder
-from attn_mm.new.report import Report, counts_in_words
+from attn_mm.new.report import Report
 from attn_mm.new.schedule import batch_size_for, epochs_for, last_is_alone, schedule_text
+from attn_mm.new.tasks.class_folders import look_through, top_k
 from attn_mm.utils.progress import progress_bar
 
 PACKAGE = ("mmaction", "action")
 _BATCH_SIZE = 8
 _SIZE = 112
 _CLIP = 16
-# Of more classes the best five are counted, too.
-_FEW_CLASSES = 10
 # Between path and label: a name may have spaces.
 _SEPARATOR = "\t"
 
@@ -36,35 +34,22 @@ def plan(name: str, wishes: Wishes) -> Plan:
         UserError: the data set can't be used.
     """
     report = Report()
-    found, classes = folders.read(wishes.data, VIDEO_SUFFIXES, "videos", report)
-    lengths = _lengths([path for files in found.values() for paths in files.values() for path in paths])
-    unread = {path for path, length in lengths.items() if length is None}
-    report.complain("videos that can't be read", sorted(path.name for path in unread), "left out")
-    short = sorted(p.name for p, frames in lengths.items() if frames is not None and 0 < frames < _CLIP)
+    found = look_through(wishes, report, VIDEO_SUFFIXES, "videos", _SEPARATOR, _lengths)
+    short = sorted(path.name for path, frames in found.looks.items() if 0 < frames < _CLIP)
     report.complain(f"videos of fewer than {_CLIP} frames", short, "their frames are repeated")
-    parts = folders.with_validation(folders.without(found, unread), wishes.seed, "videos", report)
-    folders.complain_of_absent(parts, classes, report)
-    files, numbers = folders.lists_of(parts, classes, wishes.data, _SEPARATOR)
-    if not numbers["train"] or not numbers["val"]:
-        raise UserError(
-            f"{wishes.data} has no video to {'validate with' if numbers['train'] else 'train on'}"
-        )
-    known = [frames for frames in lengths.values() if frames]
+    known = [frames for frames in found.looks.values() if frames]
     frames = f" of {min(known):,} to {max(known):,} frames" if known else ""
-    report.found.insert(0, f"{wishes.data}: {len(classes)} classes of videos{frames}")
-    report.found += [f"{split}: {number:,} videos" for split, number in numbers.items()]
-    counts = Counter({c: sum(len(part.get(c, [])) for part in parts.values()) for c in classes})
-    report.found.append(f"classes: {counts_in_words(counts)}")
+    report.found.insert(0, f"{wishes.data}: {len(found.classes)} classes of videos{frames}")
     size = wishes.size or _SIZE
     return Plan(
         f"3D {wishes.network()}, clips of {_CLIP} frames of {size} x {size} pixels",
-        _config(name, wishes, classes, size, numbers),
+        _config(name, wishes, found.classes, size, found.numbers),
         report,
-        files,
+        found.lists,
     )
 
 
-def _lengths(paths: list[Path]) -> dict[Path, int | None]:
+def _lengths(paths: Sequence[Path]) -> dict[Path, int | None]:
     """The frames of each video, 0 if its file doesn't say; None if it can't be read."""
     found: dict[Path, int | None] = {}
     with progress_bar() as progress:
@@ -83,6 +68,8 @@ def _config(name: str, wishes: Wishes, classes: list[str], size: int, numbers: d
     batch = f"batch_size={batch_size}, drop_last={last_is_alone(number, batch_size)}"
     hara = f'type="attn_mm.HaraResNet3d", depth={depth_of(wishes.backbone)}'
     backbone = with_attention(hara, wishes.attention, anar=5)
+    options = f"metric_options=dict(top_k_accuracy=dict(topk={top_k(len(classes))}))"
+    evaluators = f"val_evaluator = dict({options})\ntest_evaluator = dict({options})\n"
     test = "test" if "test" in numbers else "val"
     return f'''\
 _base_ = "attn_mm::tdaf/3dr50_plain_kinetics400.py"
@@ -139,12 +126,5 @@ val_dataloader = dict(
 test_dataloader = dict(
     num_workers=2, dataset=dict(**data, ann_file=lists + "{test}.txt", pipeline=test_pipeline)
 )
-{_top_k(len(classes))}
+{evaluators}
 {schedule_text(epochs, number, batch_size, "acc/top1")}'''
-
-
-def _top_k(classes: int) -> str:
-    """The evaluators, which count the best class alone if there are few."""
-    topk = 1 if classes <= _FEW_CLASSES else (1, 5)
-    options = f"metric_options=dict(top_k_accuracy=dict(topk={topk}))"
-    return f"val_evaluator = dict({options})\ntest_evaluator = dict({options})\n"

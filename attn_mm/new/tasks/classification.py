@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter
 
 from attn_mm.datasets.media import IMAGE_SUFFIXES
-from attn_mm.errors import UserError
-from attn_mm.new.formats import folders
 from attn_mm.new.images import look_at_images
 from attn_mm.new.literals import OWN, source
 from attn_mm.new.network import resnet, widths_of, with_attention
 from attn_mm.new.plan import Plan, Wishes, annotations_folder
-from attn_mm.new.report import Report, counts_in_words, sizes_in_words
+from attn_mm.new.report import Report, sizes_in_words
 from attn_mm.new.schedule import batch_size_for, epochs_for, last_is_alone, schedule_text
+from attn_mm.new.tasks.class_folders import look_through, top_k
 
 PACKAGE = ("mmpretrain", "pretrain")
 _BATCH_SIZE = 32
 _LARGEST, _SMALLEST, _MULTIPLE = 224, 64, 32
-# Of more classes the best five are counted, too.
-_FEW_CLASSES = 10
 
 
 def plan(name: str, wishes: Wishes) -> Plan:
@@ -33,28 +29,16 @@ def plan(name: str, wishes: Wishes) -> Plan:
         UserError: the data set can't be used.
     """
     report = Report()
-    found, classes = folders.read(wishes.data, IMAGE_SUFFIXES, "images", report)
-    sizes = look_at_images([path for files in found.values() for paths in files.values() for path in paths])
-    unread = {path for path, size in sizes.items() if size is None}
-    report.complain("images that can't be read", sorted(path.name for path in unread), "left out")
-    parts = folders.with_validation(folders.without(found, unread), wishes.seed, "images", report)
-    folders.complain_of_absent(parts, classes, report)
-    files, numbers = folders.lists_of(parts, classes, wishes.data, " ")
-    if not numbers["train"] or not numbers["val"]:
-        raise UserError(
-            f"{wishes.data} has no image to {'validate with' if numbers['train'] else 'train on'}"
-        )
-    known = [size for size in sizes.values() if size is not None]
+    found = look_through(wishes, report, IMAGE_SUFFIXES, "images", " ", look_at_images)
+    known = [*found.looks.values()]
+    classes = found.classes
     report.found.insert(0, f"{wishes.data}: {len(classes)} classes of images of {sizes_in_words(known)}")
-    report.found += [f"{split}: {number:,} images" for split, number in numbers.items()]
-    counts = Counter({c: sum(len(part.get(c, [])) for part in parts.values()) for c in classes})
-    report.found.append(f"classes: {counts_in_words(counts)}")
     size = wishes.size or _size_for(known)
     return Plan(
         f"{wishes.network()}, images of {size} x {size} pixels",
-        _config(name, wishes, classes, size, numbers),
+        _config(name, wishes, classes, size, found.numbers),
         report,
-        files,
+        found.lists,
     )
 
 
@@ -68,7 +52,7 @@ def _config(name: str, wishes: Wishes, classes: list[str], size: int, numbers: d
     batch_size = batch_size_for(number, _BATCH_SIZE)
     epochs = wishes.epochs or epochs_for(number, batch_size)
     batch = f"batch_size={batch_size}, drop_last={last_is_alone(number, batch_size)}"
-    topk = 1 if len(classes) <= _FEW_CLASSES else (1, 5)
+    topk = top_k(len(classes))
     backbone = with_attention(resnet(wishes.backbone), wishes.attention)
     test = "test" if "test" in numbers else "val"
     return f'''\

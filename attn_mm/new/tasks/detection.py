@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from attn_mm.errors import UserError
 from attn_mm.new.formats import coco, voc, yolo
@@ -13,7 +14,7 @@ from attn_mm.new.literals import OWN, source
 from attn_mm.new.network import resnet, widths_of, with_attention
 from attn_mm.new.plan import Plan, Wishes, annotations_folder
 from attn_mm.new.report import Report, counts_in_words
-from attn_mm.new.schedule import batch_size_for, epochs_for, last_is_alone, schedule_text
+from attn_mm.new.schedule import batch_size_for, check_number, epochs_for, last_is_alone, schedule_text
 from attn_mm.new.tasks.coco_parts import (
     annotation_files,
     classes_of,
@@ -25,6 +26,8 @@ from attn_mm.new.tasks.coco_parts import (
 PACKAGE = ("mmdet", "det")
 _BATCH_SIZE = 8
 _LARGEST, _SMALLEST, _MULTIPLE = 800, 96, 32
+# Of the images that the base's filter_cfg keeps.
+_SMALLEST_SIDE = 32
 
 _READERS: dict[str, Callable[[Path, Report], dict[str, Part]]] = {
     "coco": coco.read,
@@ -58,7 +61,8 @@ def plan(name: str, wishes: Wishes) -> Plan:
     report.found.insert(0, f"{wishes.data}: boxes in {kind.upper()}'s format, {len(classes)} classes")
     report.found.append(f"classes: {counts_in_words(sum(counts.values(), Counter()))}")
     size = wishes.size or _size_for(max(max(size) for size in sizes))
-    number = len(parts["train"].content["images"])
+    number = _used(parts["train"].content)
+    check_number(number, wishes.data, f"images of at least {_SMALLEST_SIDE} pixels with a box")
     return Plan(
         f"FCOS with {wishes.network()}, images of up to {size} pixels",
         _config(name, wishes, root, parts, classes, size, number),
@@ -67,9 +71,19 @@ def plan(name: str, wishes: Wishes) -> Plan:
     )
 
 
+def _used(content: dict[str, Any]) -> int:
+    """The number of images that mmdet trains on: those with a box that are large enough."""
+    boxed = {item["image_id"] for item in content["annotations"] if item.get("bbox")}
+    return sum(
+        image["id"] in boxed and min(image["width"], image["height"]) >= _SMALLEST_SIDE
+        for image in content["images"]
+    )
+
+
 def _recognise(data: Path) -> str:
     kinds = [kind for kind, recognises in _RECOGNISED.items() if recognises(data)]
     if not kinds:
+        coco.check_files(data)
         raise UserError(f"{data} has no boxes of COCO, VOC or YOLO: CVAT and Label Studio export all three")
     if len(kinds) > 1:
         raise UserError(f"{data} looks like {' and '.join(kinds)}: name its format with --format")

@@ -16,7 +16,7 @@ from attn_mm.new.literals import OWN, source
 from attn_mm.new.network import resnet, widths_of, with_attention
 from attn_mm.new.plan import Plan, Wishes, annotations_folder
 from attn_mm.new.report import Report, counts_in_words
-from attn_mm.new.schedule import batch_size_for, epochs_for, last_is_alone, schedule_text
+from attn_mm.new.schedule import batch_size_for, check_number, epochs_for, last_is_alone, schedule_text
 from attn_mm.new.tasks.coco_parts import annotation_files, describe_parts, loaders_text
 
 PACKAGE = ("mmpose", "pose")
@@ -61,7 +61,8 @@ def plan(name: str, wishes: Wishes) -> Plan:
     if height % _STRIDE:
         raise UserError(f"--size {height}: the height of a pose input is a multiple of {_STRIDE}")
     width = max(_STRIDE, round(height * 0.75 / _STRIDE) * _STRIDE)
-    number = sum(bool(item.get("keypoints")) for item in parts["train"].content["annotations"])
+    number = sum(map(_is_used, parts["train"].content["annotations"]))
+    check_number(number, wishes.data, "objects with a visible keypoint")
     return Plan(
         f"SimpleBaseline with {wishes.network()}, inputs of {width} x {height} pixels",
         _config(name, wishes, root, parts, category, mirrored, (width, height), number),
@@ -101,6 +102,11 @@ def _is_link(link: object, keypoints: int) -> bool:
     if not isinstance(link, list) or len(link) != 2:
         return False
     return all(type(end) is int and 1 <= end <= keypoints for end in link)
+
+
+def _is_used(item: dict[str, Any]) -> bool:
+    """Whether mmpose trains on an object."""
+    return not item.get("iscrowd") and max(item.get("keypoints") or [0]) > 0
 
 
 def _visible(parts: dict[str, Part], names: Sequence[str]) -> Counter[str]:

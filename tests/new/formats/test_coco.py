@@ -112,3 +112,27 @@ def test_a_test_set_stays_where_a_training_set_is_divided(tmp_path):
         "images of test/test.json that are missing: 1, training skips them, a test stops (0000.jpg)",
         "images of train/train.json that are missing: 1, left out (0000.jpg)",
     ]
+
+
+def test_a_broken_file_beside_the_annotations_is_named(tmp_path):
+    content = coco_set(tmp_path)
+    (tmp_path / "settings.json").write_text("{ // unrelated")
+    assert not coco.is_coco(tmp_path)
+    with pytest.raises(UserError, match=r"settings.json is not a JSON file"):
+        coco.check_files(tmp_path)
+    write_annotations(tmp_path, content, "all.json")
+    assert coco.is_coco(tmp_path)
+    report = Report()
+    assert coco.read(tmp_path, report)["train"].file == "all.json"
+    assert report.wrong == ["JSON files that can't be read: 1, unused (settings.json)"]
+    (tmp_path / "val.json").write_text("torn")
+    with pytest.raises(UserError, match=r"val.json is not a JSON file"):
+        coco.read(tmp_path, Report())
+
+
+def test_a_file_is_parsed_once_for_recognising_and_reading(tmp_path, monkeypatch):
+    write_annotations(tmp_path, coco_set(tmp_path))
+    parsed = []
+    monkeypatch.setattr(coco.json, "loads", lambda text, loads=json.loads: parsed.append(1) or loads(text))
+    assert coco.is_coco(tmp_path) and len(coco.read(tmp_path, Report())) == 1
+    assert len(parsed) == 1

@@ -64,6 +64,18 @@ def test_wrong_categories_are_refused(changed, error, tmp_path):
         plan("my", Wishes(tmp_path))
 
 
+def test_objects_that_mmpose_drops_do_not_count(tmp_path):
+    content = coco_set(tmp_path, 3)
+    content["categories"][0].update(keypoints=[*KEYPOINTS])
+    persons = [item for item in content["annotations"] if item["category_id"] == 1]
+    persons[0]["iscrowd"] = 1
+    persons[1]["keypoints"] = [0] * 51
+    write_annotations(tmp_path, dict(content, annotations=persons), "train.json")
+    write_annotations(tmp_path, dict(content, annotations=persons), "val.json")
+    with pytest.raises(UserError, match="has 1 objects with a visible keypoint to train on: two or more"):
+        plan("my", Wishes(tmp_path))
+
+
 def test_nothing_needs_pycocotools(monkeypatch):
     for name in [*sys.modules, "pycocotools"]:
         if name.partition(".")[0] == "pycocotools":
