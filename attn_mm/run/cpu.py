@@ -91,15 +91,13 @@ def _corrupts_memory(module: nn.Module) -> bool:
     input channels), but starts each part of the pixels at a multiple of the vector's length instead of the
     channels (``jit_avx2_1x1_convolution.cpp`` and ``jit_avx512_common_1x1_convolution.cpp``, backward by
     weights). With fewer channels than a vector holds, 8 in AVX2 and 16 in AVX-512, it writes beyond the
-    buffer: into another thread's part, which makes gradients wrong, or into memory of others.
+    buffer: into another thread's part, which makes gradients wrong, or into memory of others. A transposed
+    convolution is computed as one from its output to its input.
     """
-    return (
-        isinstance(module, nn.Conv2d)
-        and module.kernel_size == (1, 1)
-        and max(module.stride) > 1
-        and module.groups == 1
-        and module.in_channels < 16
-    )
+    if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        return False
+    read = module.in_channels if isinstance(module, nn.Conv2d) else module.out_channels
+    return module.kernel_size == (1, 1) and max(module.stride) > 1 and module.groups == 1 and read < 16
 
 
 def _make_contiguous(conv: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

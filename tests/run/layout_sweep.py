@@ -27,6 +27,8 @@ def thin():
     for kind, kernel in itertools.product(KINDS, (1, 3)):
         yield kind, 4, 8, kernel, 3, 1, False, torch.float32
     yield "2d", 4, 8, 1, 2, 4, True, torch.float32
+    for channels, out_channels in ((2, 4), (7, 7), (8, 15)):
+        yield "transposed", channels, out_channels, 1, 2, 1, False, torch.float32
 
 
 def whole():

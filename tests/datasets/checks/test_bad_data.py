@@ -435,7 +435,7 @@ def test_what_is_no_fault_of_the_data_is_not_called_one(root, monkeypatch, capfd
 
 PERSON = dict(image_id=100, category_id=1, bbox=[6, 6, 36, 36], score=0.9)
 BBOX_FILES = [
-    (None, "is missing: create it with tools/make_bbox_file.py"),
+    (None, "is missing: create it with attn-mm make-bbox-file"),
     ("not json", "is not a JSON file"),
     ({"boxes": []}, "is not a detection file, a list of boxes: expected array, got object"),
     (["a box"], "detections[0]: expected object, got str"),
@@ -446,7 +446,7 @@ BBOX_FILES = [
     ([PERSON, dict(PERSON, score=None)], "detections[1].score: expected float, got null"),
     (
         [PERSON, dict(PERSON, image_id=7), dict(PERSON, image_id=8)],
-        "doesn't list, such as 7. Create one with tools/make_bbox_file.py",
+        "doesn't list, such as 7. Create one with attn-mm make-bbox-file",
     ),
     ([dict(PERSON, category_id=2)], "has no box of category 1 (persons)"),
     ([], "has no box of category 1 (persons)"),

@@ -32,7 +32,7 @@ def test_a_detection_file_is_looked_for(tmp_path):
     cfg.test_dataloader.dataset.bbox_file = str(tmp_path / "boxes.json")
     check_data(cfg, ("train", "val"))
     with pytest.raises(
-        UserError, match=r"boxes\.json is missing: create it with tools/make_bbox_file\.py"
+        UserError, match=r"boxes\.json is missing: create it with attn-mm make-bbox-file"
     ) as error:
         check_data(cfg, ("test",))
     assert "bbox_file=None" in str(error.value) and "\n" not in str(error.value)
