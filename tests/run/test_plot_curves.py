@@ -150,5 +150,6 @@ def fails(capsys, *flags) -> str:
 
 
 def test_a_missing_library_is_named():
-    with pytest.raises(UserError, match=r"no_such_library is not installed: pip install 'attn-mm\[explore\]'"):
+    said = r"no_such_library is not installed: pip install 'attn-mm\[explore\]'"
+    with pytest.raises(UserError, match=said):
         require("no_such_library.part")
