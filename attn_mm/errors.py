@@ -11,7 +11,7 @@ import pickle
 import select
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeGuard
 
 from attn_mm.sigterm import handling_sigterm
@@ -94,7 +94,8 @@ def reports_user_errors(main: Callable) -> Callable:
         try:
             with handling_sigterm(_terminate):
                 result = main(*args, **kwargs)
-                sys.stdout.flush()
+                if sys.stdout is not None:  # a daemon may have closed it
+                    sys.stdout.flush()
                 return result
         except Exception as error:
             if isinstance(error, BrokenPipeError) and _nobody_reads():
@@ -103,19 +104,28 @@ def reports_user_errors(main: Callable) -> Callable:
             # Developers ask Python for more: python -X dev.
             if message is None or sys.flags.dev_mode:
                 raise
-            # In one piece: a library's own writing would get between a line and its end.
-            sys.stderr.write(f"error: {one_line(message)}\n")
+            _say(f"error: {one_line(message)}")
             raise SystemExit(EXIT_STATUS) from None
         except (KeyboardInterrupt, Terminated) as stop:
             word, status = _STOPS[type(stop)]
-            print(": ".join([word, *map(str, stop.args)]), file=sys.stderr)
+            _say(": ".join([word, *map(str, stop.args)]))
             raise SystemExit(status) from None
 
     return run
 
 
+def _say(line: str) -> None:
+    """Write a line on stderr, if it is there and somebody reads it: the status counts in any case."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            # In one piece: a library's own writing would get between a line and its end.
+            sys.stderr.write(f"{line}\n")
+
+
 def _nobody_reads() -> bool:
     """Whether the reader of our output has gone, such as ``| head``; what is left of it is dropped."""
+    if sys.stdout is None:
+        return False
     output = select.poll()
     output.register(sys.stdout, 0)
     # The pipe of a worker process can break, too, and that is an error.

@@ -125,3 +125,22 @@ def test_another_broken_pipe_is_a_bug(monkeypatch):
         monkeypatch.setattr(sys, "stdout", output)
         main()
     os.close(reading)
+
+
+def test_streams_that_are_closed_or_full_leave_the_status_alone(monkeypatch):
+    @reports_user_errors
+    def command(fails):
+        if fails:
+            raise UserError("no")
+
+    class Full:
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", None)
+    command(False)
+    for stream in (None, Full()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with pytest.raises(SystemExit) as stopped:
+            command(True)
+        assert stopped.value.code == 2

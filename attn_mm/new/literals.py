@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 
+from attn_mm.errors import UserError
+
 
 def source(value: object) -> str:
-    """A value as Python source with double quotes, as of ``repr`` otherwise."""
+    """A value as Python source with double quotes, as of ``repr`` otherwise.
+
+    Raises:
+        UserError: there are two opening braces in a text.
+    """
     if isinstance(value, str):
-        # mmengine fills in templates, such as {{ fileDirname }}, before it reads a config.
-        return one_line(json.dumps(value, ensure_ascii=False)).replace("{{", r"{\x7b")
+        # mmengine fills in {{ fileDirname }} and the like in whatever config it reads. An escape would keep
+        # them out of this one, but not out of the copies that runs write.
+        if "{{" in value:
+            raise UserError(f"the name {value!r} has '{{{{', which configs replace by other text: rename it")
+        return one_line(json.dumps(value, ensure_ascii=False))
     if isinstance(value, dict):
         return "{" + ", ".join(f"{source(key)}: {source(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list):

@@ -29,7 +29,7 @@ def pose(root):
 
 
 def classification(root):
-    class_images(root, ["train", "größe {{ fileDirname }}"])
+    class_images(root, ["train", "größe { fileDirname }"])
 
 
 def action(root):

@@ -16,7 +16,7 @@ from attn_mm.new.writing import formatted
 NAMES = [
     'a\nimport os; os.system("touch ran")\n#',
     *(f"b{end}import os" for end in ("\r", "\r\n", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029")),
-    "{{ fileDirname }} {{$HOME:x}} {{_base_.model}} {{{",
+    "{ { fileDirname } }",
     "\"''' \\N{DASH} \\",
     "größe \U0001f600 \x1b[2J",
 ]
@@ -38,7 +38,19 @@ def test_literals_and_comments_keep_any_name(tmp_path):
     file.write_text("".join(map(comment, NAMES)) + f"names = {source(NAMES)}\n", encoding="utf-8")
     assert len(file.read_text(encoding="utf-8").splitlines()) == len(NAMES) + 1
     assert Config.fromfile(file).names == NAMES
-    assert ast.literal_eval(source(["\ud800", {"a": ("{{",)}])) == ["\ud800", {"a": ("{{",)}]
+    assert ast.literal_eval(source(["\ud800", {"a": ("{",)}])) == ["\ud800", {"a": ("{",)}]
+
+
+@pytest.mark.parametrize(
+    "name", ["{{ fileDirname }}", '{{$X:",open("ran","w").name,"|q}}', "{{_base_.model}}"]
+)
+def test_templates_are_refused(name, tmp_path):
+    assert "{{" not in comment(name)
+    content = coco_set(tmp_path)
+    content["categories"] = [dict(id=1, name="a"), dict(id=2, name=name)]
+    write_annotations(tmp_path, content)
+    with pytest.raises(UserError, match="which configs replace by other text: rename it"):
+        detection.plan("my", Wishes(tmp_path))
 
 
 @pytest.mark.parametrize("config", ["import os", "a = dict(b=print())", "a = 1\nprint(a)", "del a"])

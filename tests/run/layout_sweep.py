@@ -55,7 +55,8 @@ def check(kind, channels, out_channels, kernel, stride, groups, bias, dtype) -> 
     x = torch.randn(3, 3, *size)
     wanted = gradients(net.double(), x.double())
     prefer_channels_last(net.to(dtype))
-    tolerance = 1e-4 if dtype == torch.float32 else 0.1
+    # The gradient of a bias sums up to 140,000 numbers of one sign.
+    tolerance = 5e-4 if dtype == torch.float32 else 0.1
     return all(
         (got.double() - want).abs().max() <= tolerance * want.abs().max()
         for got, want in zip(gradients(net, x.to(dtype)), wanted, strict=True)

@@ -34,16 +34,21 @@ def read(
         raise UserError(f"--data {root} is not a folder")
     splits = _splits(root, suffixes, noun, report)
     found: dict[str, Files] = {}
-    others, broken = [], []
+    others, broken, copies = [], [], []
     for split, folder in (splits or {"train": root}).items():
         found[split] = {}
         for path in _folders(folder):
             every = [file for file in sorted(path.rglob("*")) if file.is_file()]
+            # Such as the copies in Jupyter's .ipynb_checkpoints.
+            hidden = [file for file in every if _is_hidden(file.relative_to(path))]
+            copies += [file.name for file in hidden if file.suffix.lower() in suffixes]
+            every = [file for file in every if file not in hidden]
             fitting = [file for file in every if file.suffix.lower() in suffixes]
             found[split][path.name] = [file for file in fitting if _can_be_listed(file.relative_to(root))]
             broken += [file.name for file in fitting if not _can_be_listed(file.relative_to(root))]
             others += [file.name for file in every if file.suffix.lower() not in suffixes]
     report.complain(f"files that are no {noun}", others, "left out")
+    report.complain(f"hidden {noun}", copies, "left out")
     report.complain("paths with a line break, a tab or broken letters", broken, "left out")
     classes = sorted({name for files in found.values() for name in files})
     empty = [name for name in classes if not any(files.get(name) for files in found.values())]
@@ -55,6 +60,10 @@ def read(
             f"{', '.join(classes) or 'none'}"
         )
     return found, classes
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 def _splits(root: Path, suffixes: Sequence[str], noun: str, report: Report) -> dict[str, Path]:

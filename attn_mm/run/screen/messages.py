@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+from typing import Any
 
 from mmengine.dist import get_rank
 from mmengine.logging import MMLogger
@@ -131,6 +132,13 @@ class Printed(io.TextIOBase):
             MMLogger.get_current_instance().info(line)
         else:
             self._console.out(line, highlight=False, end=end)
+
+    def writable(self) -> bool:
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        # Such as ``buffer``, to which some programs write bytes.
+        return getattr(self._console.file, name)
 
     def isatty(self) -> bool:
         return self._console.file.isatty()

@@ -30,18 +30,18 @@ class EvaluationTable:
             metrics: by name. The table has the first six that are numbers and, as COCO's -1 says, have
                 something to measure.
         """
-        shown = {**place, **_first(metrics)}
-        head = list(shown)
+        shown = [*place.items(), *_first(metrics).items()]
+        head = [name for name, _ in shown]
         if head != self._head:
             self._head = head
             self._console.out("  ".join(f"{name:>{_width(name)}}" for name in head))
-        self._console.out("  ".join(f"{_text(value):>{_width(name)}}" for name, value in shown.items()))
+        self._console.out("  ".join(f"{_text(value):>{_width(name)}}" for name, value in shown))
 
 
 def _first(metrics: Mapping[str, object]) -> dict[str, float]:
     """The first metrics that are numbers, without what all their names begin with."""
     found = {name: float(value) for name, value in metrics.items() if isinstance(value, Real)}
-    shown = [(name, value) for name, value in found.items() if not value < 0][:MOST_METRICS]
+    shown = [(name, value) for name, value in found.items() if value != -1][:MOST_METRICS]
     common = os.path.commonprefix([name for name, _ in shown])
     # A single metric keeps its last part.
     begins = max(common.rfind(mark) for mark in "/_") + 1 if len(shown) > 1 else common.rfind("/") + 1

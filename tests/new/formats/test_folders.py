@@ -85,3 +85,11 @@ def test_names_that_a_list_can_not_have_are_left_out(tmp_path):
     found, _ = folders.read(tmp_path, (".jpg",), "images", report)
     assert [path.name for path in found["train"]["b"]] == ["2.jpg", "ö\xa0 .jpg"]
     assert report.wrong[0].startswith("paths with a line break, a tab or broken letters: 3, left out")
+
+
+def test_hidden_copies_are_left_out(tmp_path):
+    make(tmp_path, ["a/1.jpg", "b/2.jpg", "b/.ipynb_checkpoints/2-checkpoint.jpg", "b/._2.jpg", "b/.keep"])
+    report = Report()
+    found, classes = folders.read(tmp_path, (".jpg",), "images", report)
+    assert classes == ["a", "b"] and [*map(len, found["train"].values())] == [1, 1]
+    assert report.wrong == ["hidden images: 2, left out (._2.jpg, 2-checkpoint.jpg)"]

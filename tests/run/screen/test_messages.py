@@ -101,3 +101,11 @@ def test_of_a_bar_that_draws_itself_again_the_last_state_is_shown(screen):
     print(file=printed)
     print("next", file=printed)
     assert screen.getvalue() == "[>>] 2/2\nnext\n"
+
+
+def test_whoever_writes_bytes_finds_the_stream_behind(tmp_path):
+    with open(tmp_path / "out.txt", "w") as file:
+        printed = Printed(console_of(file))
+        assert printed.writable() and printed.buffer is file.buffer
+        printed.reconfigure(line_buffering=True)
+        assert file.line_buffering

@@ -25,3 +25,11 @@ def test_only_what_all_names_begin_with_is_left_out(names, shown):
     EvaluationTable(console_of(screen)).add({"epoch": 1}, dict.fromkeys(names, 0.5))
     head = screen.getvalue().splitlines()[0]
     assert [cell.strip() for cell in head.split("  ") if cell.strip()] == ["epoch", *shown]
+
+
+def test_metrics_named_like_the_tables_own_columns():
+    screen = io.StringIO()
+    EvaluationTable(console_of(screen)).add({"epoch": 3, "loss": 0.25}, {"val/loss": 0.5, "val/nll": -2.0})
+    head, row = screen.getvalue().splitlines()
+    assert head.split() == ["epoch", "loss", "loss", "nll"]
+    assert row.split() == ["3", "0.250", "0.500", "-2.000"]
