@@ -152,7 +152,7 @@ def test_a_demo_that_would_learn_nothing_is_refused(repo, config, tmp_path, caps
         with pytest.raises(SystemExit, match="2"):
             train.main([str(path), "--demo", "--work-dir", str(tmp_path / "work")])
         said = capsys.readouterr().err.splitlines()[-1]
-        assert "needs its ImageNet weights: from scratch " in said and len(said) < 200
+        assert "needs its ImageNet weights: from scratch " in said
     assert not (tmp_path / "work").exists()
 
 

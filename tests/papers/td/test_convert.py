@@ -432,7 +432,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, capsys, monkeypatch):
         file.write(b"part")
         raise RuntimeError("unexpected pos 64 vs 0")
 
-    monkeypatch.setattr("attn_mm.utils.files.torch.save", full)
+    monkeypatch.setattr("torch.save", full)
     fails(source, target, "--force")
     assert "can't be written (unexpected pos 64 vs 0)" in capsys.readouterr().err
     assert target.read_text() == "mine"
