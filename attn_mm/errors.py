@@ -141,7 +141,7 @@ def check_current_folder() -> None:
     try:
         os.getcwd()
     except FileNotFoundError:
-        print("error: the current folder no longer exists: change to another one", file=sys.stderr)
+        _say("error: the current folder no longer exists: change to another one")
         raise SystemExit(EXIT_STATUS) from None
 
 
@@ -181,6 +181,11 @@ def readable(text: str) -> str:
         return text.encode("utf-8", "replace").decode()
 
 
+def printable(text: str) -> str:
+    """A text with escapes in place of line breaks and of all else that doesn't print."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def one_line(message: str) -> str:
     """Put a message on one line of less than 193 characters, without control characters.
 
@@ -188,7 +193,7 @@ def one_line(message: str) -> str:
     does.
     """
     text = " ".join(readable(message).split())
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = printable(text)
     for path in sorted((word for word in text.split() if "/" in word), key=len, reverse=True):
         longest = max(_LONGEST_PATH, len(path) + _LONGEST - len(text))
         if len(path) > longest and len(text) > _LONGEST:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from attn_mm.errors import UserError
+from attn_mm.errors import UserError, printable
 
 
 def source(value: object) -> str:
@@ -18,7 +18,7 @@ def source(value: object) -> str:
         # them out of this one, but not out of the copies that runs write.
         if "{{" in value:
             raise UserError(f"the name {value!r} has '{{{{', which configs replace by other text: rename it")
-        return one_line(json.dumps(value, ensure_ascii=False))
+        return printable(json.dumps(value, ensure_ascii=False))
     if isinstance(value, dict):
         return "{" + ", ".join(f"{source(key)}: {source(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list):
@@ -30,12 +30,7 @@ def source(value: object) -> str:
 
 def comment(line: str) -> str:
     """A line of a config that is a comment, whatever is in it."""
-    return f"# {one_line(line)}\n".replace("{{", "{ {")
-
-
-def one_line(text: str) -> str:
-    """A text with escapes in place of line breaks and of all else that doesn't print."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    return f"# {printable(line)}\n".replace("{{", "{ {")
 
 
 OWN = "{{ fileDirname }}"

@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from attn_mm.errors import UserError, reports_user_errors
-from attn_mm.new.literals import one_line
+from attn_mm.errors import UserError, printable, reports_user_errors
 from attn_mm.new.network import BACKBONES, NONE, attention_named
 from attn_mm.new.plan import Plan, Wishes, annotations_folder
 from attn_mm.new.rehearsal import rehearse
@@ -113,13 +112,13 @@ def _make(plan_of: Callable[[str, Wishes], Plan], target: Path, wishes: Wishes) 
     """Plan a config, try it, write it, and say what was done."""
     plan = plan_of(target.stem, wishes)
     for line in [*plan.report.found, *(f"wrong: {line}" for line in plan.report.wrong)]:
-        print(one_line(line), flush=True)
+        print(printable(line), flush=True)
     config = formatted(plan)
     with tempfile.TemporaryDirectory() as trial:
         write(Path(trial, target.name), config, plan.files)
         warnings, parameters = rehearse(Path(trial, target.name), target)
     for line in warnings:
-        print(one_line(f"wrong: {line}"))
+        print(printable(f"wrong: {line}"))
     for path in write(target, config, plan.files):
         print(f"wrote {path}")
     print(f"network: {plan.network}; {parameters:,} parameters")
