@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ def _resized(x: Tensor, size: Any, *_: Any) -> Tensor:
     return x.new_empty((*x.shape[:2], *size))
 
 
-_SHAPES = {
+_SHAPES: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys(
         (
             _aten.native_batch_norm.default,
