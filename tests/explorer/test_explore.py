@@ -20,7 +20,8 @@ from mmengine.config import Config
 
 from attn_mm.explorer.explore import main
 from attn_mm.frameworks.loading import load_model
-from attn_mm.maps.overlay import colours, fit_to_image
+from attn_mm.maps.colours import colours
+from attn_mm.maps.overlay import fit_to_image
 from attn_mm.run import demo_networks as demo
 from attn_mm.utils.config import load_config
 
