@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -130,20 +132,27 @@ class Attention:
     suffix: str | None = None
 
 
-def asked_attention(args: argparse.Namespace) -> Attention | None:
-    """What the user asked to be drawn; UserError if a flag doesn't fit the other arguments."""
-    given = {flag: getattr(args, f"attention_{flag}") for flag in ("figure", "colours", "scale", "format")}
+def asked_attention(source: Path, shown: bool, given: Mapping[str, Any]) -> Attention | None:
+    """What the user asked to be drawn.
+
+    Args:
+        source: the input.
+        shown: whether ``--show-attention`` is given.
+        given: the values of the flags that begin with ``--attention-``, by the rest of their names.
+
+    Raises:
+        UserError: a flag doesn't fit the others or the input.
+    """
     given = {flag: value for flag, value in given.items() if value}
-    if not args.show_attention:
+    if not shown:
         for flag in given:
             raise UserError(f"--attention-{flag} goes with --show-attention")
         return None
-    is_video = args.input.suffix.lower() in VIDEO_SUFFIXES
     for flag in ("figure", "format"):
-        if flag in given and is_video:
-            raise UserError(f"--attention-{flag} is for images, and {args.input} is a video")
+        if flag in given and source.suffix.lower() in VIDEO_SUFFIXES:
+            raise UserError(f"--attention-{flag} is for images, and {source} is a video")
     look = Look(**{name: given[name] for name in ("colours", "scale") if name in given})
-    return Attention(args.attention_figure, look, f".{given['format']}" if "format" in given else None)
+    return Attention(given.get("figure"), look, f".{given['format']}" if "format" in given else None)
 
 
 def infer(request: Request, attention: Attention | None = None) -> None:
@@ -223,4 +232,5 @@ def open_output(request: Request, attention: bool, legend: dict, **about) -> Pre
 def main(argv=None) -> None:
     args = parse_args(argv)
     request = replace(from_args(Request, args), flags=framework_flags(vars(args)))
-    infer(request, asked_attention(args))
+    given = {flag: getattr(args, f"attention_{flag}") for flag in ("figure", "colours", "scale", "format")}
+    infer(request, asked_attention(args.input, args.show_attention, given))
