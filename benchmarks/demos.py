@@ -48,9 +48,11 @@ SHOWN = {
 }
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.demos",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "networks", nargs="*", help="run networks whose names contain one of these (default: all)"
@@ -65,7 +67,7 @@ def parse_args() -> argparse.Namespace:
         metavar="N",
         help="run N demos at a time, each on 1/N of the cores (default: %(default)s)",
     )
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def run_demo(config: str, work_dir: Path, threads: int) -> dict:
@@ -114,8 +116,8 @@ def table(networks: dict[str, list[dict]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv=None) -> None:
+    args = parse_args(argv)
     args.work_dir = args.work_dir.resolve()
     chosen = {
         name: configs
