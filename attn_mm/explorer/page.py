@@ -20,7 +20,8 @@ import numpy as np
 
 from attn_mm.datasets.media import write_image
 from attn_mm.layers.recording import AttentionKind
-from attn_mm.maps.overlay import MIN_SPAN, colours
+from attn_mm.maps.colours import colours
+from attn_mm.maps.overlay import MIN_SPAN
 from attn_mm.maps.panels import Panel, rank
 from attn_mm.maps.values import BINS, histogram, packed, reduced, summarise
 from attn_mm.utils.files import write_atomically

@@ -15,9 +15,11 @@ from attn_mm.datasets.media import write_image
 from attn_mm.errors import UserError
 from attn_mm.frameworks.prediction import ClipView, View
 from attn_mm.layers.recording import Recorded, attending_layers
-from attn_mm.maps.attention_sheet import attention_sheet, panel_range, panel_rows
+from attn_mm.maps.attention_sheet import attention_sheet, panel_rows
+from attn_mm.maps.limits import Limits, Look
 from attn_mm.maps.overlay import fit_to_image
 from attn_mm.maps.panels import Panel, attention_of, frame_panels, panels
+from attn_mm.maps.sheet import VECTOR, Sheet
 from attn_mm.utils.files import write_atomically
 
 
@@ -28,26 +30,36 @@ class AttentionSheets:
         model: in evaluation mode.
         run: runs the model once on its input, as a framework's ``plain_forward(model)`` does.
         keep_scale: let the first picture's colour scales hold for all, as a video needs.
+        look: how the maps are coloured.
+        suffix: suffix of the files of images' sheets, such as ``".svg"``; None: that of the image.
 
     Raises:
         UserError: no layer of the model attends.
     """
 
-    def __init__(self, model: nn.Module, run: Callable[[Tensor], object], keep_scale: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        run: Callable[[Tensor], object],
+        keep_scale: bool = False,
+        look: Look | None = None,
+        suffix: str | None = None,
+    ) -> None:
         if not attending_layers(model):
             raise UserError(
                 f"--show-attention: {_name(model)} has no attention masks; use a config whose network has "
                 "attention, such as configs/fcos_tdaf_r50.py"
             )
         self.model, self.run, self.keep_scale = model, run, keep_scale
-        self.limits: dict[str, tuple[float, float]] | None = None
+        self.look, self.suffix = look or Look(), suffix
+        self.limits: Limits | None = None
         self.figure: AttentionFigure | None = None
 
     def panels(self, view: View) -> list[Panel]:
         """What is attended to in a view, its maps without padding, on the pixels of the view's picture."""
         return fitted(panels(self._maps(view.inputs)), view.picture, view.valid)
 
-    def __call__(self, view: View, name: str = "") -> np.ndarray:
+    def __call__(self, view: View, name: str = "") -> Sheet:
         """The sheet of a view, which the figure, where there is one, knows by ``name``."""
         found = self.panels(view)
         if self.figure:
@@ -59,7 +71,7 @@ class AttentionSheets:
         of_frame = frame_panels(self._maps(view.inputs), view.inputs, len(view.pictures))
         return lambda index: fitted(of_frame(index), view.pictures[index])
 
-    def of_clip(self, view: ClipView) -> Callable[[int], np.ndarray]:
+    def of_clip(self, view: ClipView) -> Callable[[int], Sheet]:
         """A function from a frame's index in a clip to its sheet."""
         of_frame = self.clip_panels(view)
         return lambda index: self._sheet(view.pictures[index], of_frame(index))
@@ -70,10 +82,23 @@ class AttentionSheets:
             raise UserError(f"--show-attention: none of the attention layers of {_name(self.model)} runs")
         return maps
 
-    def _sheet(self, picture: np.ndarray, found: list[Panel]) -> np.ndarray:
-        if self.keep_scale and self.limits is None:
-            self.limits = {panel.key: panel_range(panel) for panel in found}
-        return attention_sheet(picture, found, self.limits)
+    def _sheet(self, picture: np.ndarray, found: list[Panel]) -> Sheet:
+        limits = self.limits or self.look.limits(found)
+        if self.keep_scale:
+            self.limits = limits
+        return attention_sheet(picture, found, limits, self.look.colours)
+
+
+def write_sheet(path: Path, sheet: Sheet) -> None:
+    """Write a sheet in the format that the path's suffix names: PDF, SVG or one of images.
+
+    Raises:
+        UserError: that fails.
+    """
+    if path.suffix.lower() in VECTOR:
+        sheet.write(path)
+    else:
+        write_image(path, sheet.pixels())
 
 
 def fitted(
@@ -98,10 +123,11 @@ class AttentionFigure:
     Args:
         path: of the picture; JSON with each panel's extremes and mean goes beside it.
         count: how many views, at most.
+        look: how the maps are coloured.
     """
 
-    def __init__(self, path: Path, count: int) -> None:
-        self.path, self.count = path, count
+    def __init__(self, path: Path, count: int, look: Look) -> None:
+        self.path, self.count, self.look = path, count, look
         self.rows: list[tuple[np.ndarray, list[Panel]]] = []
         self.names: list[str] = []
 
@@ -115,7 +141,7 @@ class AttentionFigure:
         """Write the picture and the JSON; UserError where that fails."""
         if not self.rows:
             return
-        write_image(self.path, panel_rows(self.rows))
+        write_sheet(self.path, panel_rows(self.rows, self.look))
         record = [
             {"view": name, "masks": _described(found)} for name, (_, found) in zip(self.names, self.rows)
         ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -28,6 +30,9 @@ from attn_mm.inference.inputs import (
 from attn_mm.inference.predictions import Predictions
 from attn_mm.inference.run_images import run_images, run_video
 from attn_mm.inference.run_videos import run_videos
+from attn_mm.maps.colours import COLOURS
+from attn_mm.maps.limits import SCALES, Look
+from attn_mm.maps.sheet import VECTOR
 from attn_mm.utils.flags import add_device_flag, from_args, positive, score
 from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.tables import counted
@@ -54,6 +59,8 @@ The output folder has the drawn pictures or videos under the names of the inputs
 boxes are x1, y1, x2, y2 in pixels of the image. With --show-attention it also has attention/: every attention
 map over the part of the input that the network sees. See docs/inference.md.
 """
+
+FORMATS = ("jpg", "png", *(suffix.removeprefix(".") for suffix in VECTOR))
 
 
 def make_parser() -> CommandParser:
@@ -87,6 +94,21 @@ def make_parser() -> CommandParser:
         help="with --show-attention: also draw one picture of the first N images or persons, a row each, "
         "with the attention of all layers, or the masks of all stages and flows, side by side",
     )
+    parser.add_argument(
+        "--attention-colours",
+        choices=COLOURS,
+        help=f"with --show-attention: colour scale of the maps (default: {COLOURS[0]})",
+    )
+    parser.add_argument(
+        "--attention-scale",
+        choices=SCALES,
+        help=f"with --show-attention: one scale for all maps, or each map's own (default: {SCALES[0]})",
+    )
+    parser.add_argument(
+        "--attention-format",
+        choices=FORMATS,
+        help="with --show-attention: format of the drawings of images (default: that of the image)",
+    )
     add_prediction_flags(parser)
     return parser
 
@@ -95,35 +117,63 @@ def parse_args(argv=None) -> argparse.Namespace:
     return make_parser().parse_args(argv)
 
 
-def check_figure(source: Path, count: int | None, show_attention: bool) -> None:
-    """UserError if --attention-figure doesn't fit the other arguments."""
-    if not count:
-        return
-    if not show_attention:
-        raise UserError("--attention-figure goes with --show-attention")
-    if source.suffix.lower() in VIDEO_SUFFIXES:
-        raise UserError(f"--attention-figure is for images, and {source} is a video")
+@dataclass(frozen=True)
+class Attention:
+    """What ``--show-attention`` draws.
+
+    Attributes:
+        figure: also draw the attention of the first so many images or persons in one picture.
+        look: how the maps are coloured.
+        suffix: suffix of the drawings of images, such as ``".svg"``. None: that of the image.
+    """
+
+    figure: int | None = None
+    look: Look = field(default_factory=Look)
+    suffix: str | None = None
 
 
-def infer(request: Request, show_attention: bool = False, figure: int | None = None) -> None:
+def asked_attention(source: Path, shown: bool, given: Mapping[str, Any]) -> Attention | None:
+    """What the user asked to be drawn.
+
+    Args:
+        source: the input.
+        shown: whether ``--show-attention`` is given.
+        given: the values of the flags that begin with ``--attention-``, by the rest of their names.
+
+    Raises:
+        UserError: a flag doesn't fit the others or the input.
+    """
+    given = {flag: value for flag, value in given.items() if value}
+    if not shown:
+        for flag in given:
+            raise UserError(f"--attention-{flag} goes with --show-attention")
+        return None
+    for flag in ("figure", "format"):
+        if flag in given and source.suffix.lower() in VIDEO_SUFFIXES:
+            raise UserError(f"--attention-{flag} is for images, and {source} is a video")
+    look = Look(**{name: given[name] for name in ("colours", "scale") if name in given})
+    return Attention(given.get("figure"), look, f".{given['format']}" if "format" in given else None)
+
+
+def infer(request: Request, attention: Attention | None = None) -> None:
     """Predict, and write the drawn input and ``predictions.json`` into the output folder.
 
     Args:
         request: the network and its input.
-        show_attention: also draw what the network attends to.
-        figure: also draw the attention of the first ``figure`` images or persons in one picture.
+        attention: also draw what the network attends to.
 
     Raises:
         UserError: an argument can't be used, or none of the input can be read.
     """
-    check_figure(request.input, figure, show_attention)
     cfg, framework = open_request(request, "attn-mm infer")
     if isinstance(framework, VideoFramework):
-        if figure:
-            raise UserError(f"--attention-figure is for images, and {request.config} is for videos")
-        found, what = infer_actions(request, cfg, framework, show_attention), ""
+        for flag in ("figure", "suffix") if attention else ():
+            if getattr(attention, flag):
+                name = flag.replace("suffix", "format")
+                raise UserError(f"--attention-{name} is for images, and {request.config} is for videos")
+        found, what = infer_actions(request, cfg, framework, attention), ""
     else:
-        found = infer_objects(request, cfg, framework, show_attention, figure)
+        found = infer_objects(request, cfg, framework, attention)
         number = sum(len(record["objects"]) for record in found.records)
         what = counted(number, framework.noun) + " in "
     skipped = f", {len(found.skipped)} skipped" if found.skipped else ""
@@ -131,7 +181,7 @@ def infer(request: Request, show_attention: bool = False, figure: int | None = N
 
 
 def infer_actions(
-    request: Request, cfg: Config, framework: VideoFramework, show_attention: bool
+    request: Request, cfg: Config, framework: VideoFramework, attention: Attention | None
 ) -> Predictions:
     """Recognise actions in videos."""
     paths = open_videos(request.input)
@@ -139,14 +189,14 @@ def infer_actions(
     model = load_model(cfg, request.checkpoint, request.device)
     predictor = framework.predictor(model, cfg, **options)
     run = framework.plain_forward(model)
-    sheets = AttentionSheets(model, run, keep_scale=True) if show_attention else None
-    found = open_output(request, show_attention, framework.legend({"classes": predictor.classes}))
+    sheets = AttentionSheets(model, run, keep_scale=True, look=attention.look) if attention else None
+    found = open_output(request, sheets is not None, framework.legend({"classes": predictor.classes}))
     run_videos(paths, found, predictor, sheets)
     return found
 
 
 def infer_objects(
-    request: Request, cfg: Config, framework: ImageFramework, show_attention: bool, figure: int | None
+    request: Request, cfg: Config, framework: ImageFramework, attention: Attention | None
 ) -> Predictions:
     """Find objects or persons in images, or in the frames of a video."""
     source = open_input(request.input)
@@ -155,11 +205,15 @@ def infer_objects(
     model = load_model(cfg, request.checkpoint, request.device)
     score_thr = framework.score_threshold(model) if request.score_thr is None else request.score_thr
     run = framework.plain_forward(model)
-    sheets = AttentionSheets(model, run, keep_scale=is_video) if show_attention else None
+    sheets = None
+    if attention:
+        sheets = AttentionSheets(model, run, is_video, attention.look, attention.suffix)
     predictor = framework.predictor(model, cfg, score_thr, **options)
-    found = open_output(request, show_attention, framework.legend(model.dataset_meta), score_thr=score_thr)
-    if sheets is not None and figure:
-        sheets.figure = AttentionFigure(found.out / "attention_figure.png", figure)
+    legend = framework.legend(model.dataset_meta)
+    found = open_output(request, sheets is not None, legend, score_thr=score_thr)
+    if sheets is not None and attention is not None and attention.figure:
+        path = found.out / f"attention_figure{attention.suffix or '.png'}"
+        sheets.figure = AttentionFigure(path, attention.figure, attention.look)
     if isinstance(source, VideoFrames):
         run_video(source, request.input, found, predictor, sheets)
     else:
@@ -178,4 +232,5 @@ def open_output(request: Request, attention: bool, legend: dict, **about) -> Pre
 def main(argv=None) -> None:
     args = parse_args(argv)
     request = replace(from_args(Request, args), flags=framework_flags(vars(args)))
-    infer(request, args.show_attention, args.attention_figure)
+    given = {flag: getattr(args, f"attention_{flag}") for flag in ("figure", "colours", "scale", "format")}
+    infer(request, asked_attention(args.input, args.show_attention, given))

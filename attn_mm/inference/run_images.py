@@ -15,7 +15,7 @@ from attn_mm.datasets.media import (
 from attn_mm.errors import UnreadableFile, UserError
 from attn_mm.frameworks.pipelines import processing
 from attn_mm.frameworks.prediction import Predictor
-from attn_mm.inference.attention_sheets import AttentionSheets
+from attn_mm.inference.attention_sheets import AttentionSheets, write_sheet
 from attn_mm.inference.predictions import Predictions
 from attn_mm.utils.progress import progress_bar
 
@@ -39,7 +39,8 @@ def run_images(
                 for view in prediction.views:
                     place = "" if view.place is None else f"_{view.place}"
                     name = f"{path.stem}{place}{path.suffix}"
-                    write_image(found.out / "attention" / name, sheets(view, name))
+                    target = found.out / "attention" / name
+                    write_sheet(target.with_suffix(sheets.suffix or path.suffix), sheets(view, name))
             found.add(image, prediction, file=path.name)
         if sheets and sheets.figure:
             sheets.figure.write()
@@ -60,7 +61,7 @@ def run_video(
             drawn.write(prediction.picture)
             if sheets:
                 # Of several crops the first is that of the person with the highest score.
-                attended.write(sheets(prediction.views[0]) if prediction.views else None)
+                attended.write(sheets(prediction.views[0]).pixels() if prediction.views else None)
             found.add(frame, prediction, file=name.name, frame=index)
     warning = breaks_off(name, len(found.records), frames.count)
     if warning:

@@ -89,7 +89,7 @@ def _predict(
             if sheets:
                 sheet = sheets.of_clip(view)
                 for index, times in clip.shown(seen):
-                    picture = sheet(index)
+                    picture = sheet(index).pixels()
                     for _ in range(times):
                         attention.write(picture)
             seen = clip.stop

@@ -1,264 +1,255 @@
-"""Draw all attention of a network in one picture: maps over the image, and distributions of other values."""
+"""Draw all attention of a network in one sheet: maps over the image, and distributions of other values."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from attn_mm.layers.recording import AttentionKind
-from attn_mm.maps.overlay import (
-    GAP,
-    INK,
-    PAPER,
-    ROW_WIDTH,
-    colours,
-    contact_sheet,
-    mask_rows,
-    overlay,
-    row_image,
-    row_picture,
-    value_range,
-    write_text,
-)
+from attn_mm.maps.colours import COLOURS
+from attn_mm.maps.limits import Limits, Look, hardly_varies
+from attn_mm.maps.overlay import overlay
 from attn_mm.maps.panels import Panel, rank
+from attn_mm.maps.sheet import HEAD, LINE, SOFT, Sheet, wrapped
 from attn_mm.maps.values import BINS, histogram, summarise
 
-Limits = Mapping[str, tuple[float, float]]
-"""The values at the ends of the colour scales, by panel key."""
+_T = TypeVar("_T")
 
-SIDE, COLUMNS = 240, 5
-# Of a panel without a map, and of a line of text.
-CHART_HEIGHT, LINE = 100, 20
-# Pixels that a letter takes: of text in a panel, and of a section's name.
-LETTER, HEAD_SIZE = 8.4, 0.6
-# Of a line of a column's head.
-HEAD_LETTERS = 16
-BAR = (180, 119, 31)
+# Pixels: the longer side of a picture on a sheet, a column's width in a figure, the height of a histogram.
+SIDE, ROW_WIDTH, CHART_HEIGHT = 240, 188, 100
+COLUMNS = 4
+GAP = 16
+# Of a colour scale with its values.
+_SCALE_HEIGHT = 12 + LINE
 
 
 def is_mask(panel: Panel) -> bool:
-    """Whether the panel is a mask of a stage and flow, which :func:`contact_sheet` can place."""
+    """Whether the panel is a mask of a stage and flow: these have flows as rows and stages as columns."""
     return panel.kind.over == "positions" and set(panel.place) == {"stage", "flow"}
 
 
-def masks_of(panels: Sequence[Panel]) -> dict[tuple[int, int], np.ndarray]:
-    """Index the values of masks as ``{(stage from 0, flow from 1): values}``."""
-    return {(panel.place["stage"] - 1, panel.place["flow"]): panel.values for panel in panels}
+@dataclass(frozen=True)
+class _Cell:
+    """A panel as it is drawn: its names above, its scale, where it needs one, and its figures below."""
+
+    panel: Panel
+    names: list[str]
+    limits: tuple[float, float]
+    has_scale: bool
 
 
-def panel_range(panel: Panel) -> tuple[float, float]:
-    """The values at the ends of the panel's colour scale.
-
-    A map without bounds ranges from 0, or its minimum if that is negative, to its maximum. Other maps range
-    between their extremes, at least ``MIN_SPAN`` apart, so that constant maps look constant.
-    """
-    if panel.kind.bounds is None:
-        low, high = min(0.0, float(panel.values.min())), float(panel.values.max())
-        return low, high if high > low else low + 1
-    low, high = value_range(panel.values)
-    if is_mask(panel):
-        return low, high
-    return max(panel.kind.bounds[0], low), min(panel.kind.bounds[1], high)
-
-
-def attention_sheet(picture: np.ndarray, panels: Sequence[Panel], limits: Limits | None = None) -> np.ndarray:
+def attention_sheet(
+    picture: np.ndarray,
+    panels: Sequence[Panel],
+    limits: Limits | None = None,
+    scale: str = COLOURS[0],
+) -> Sheet:
     """Draw all panels of one picture.
 
-    The masks of a recursion form a :func:`contact_sheet`. Below it, each kind of attention has a section that
-    explains its values. A panel shows its layer, its scale, and the mean and spread of its values.
+    The picture is at the left. Each kind of attention has a section that explains its values. A section whose
+    maps share one colour scale shows it once, otherwise each map has its own below it. A panel shows its
+    layer and place, the mean and spread of its values and their extremes, and says if they hardly vary.
 
     Args:
         picture: (H, W, 3) uint8 BGR.
         panels: the panels; values over positions are (h, w) over the whole picture.
-        limits: the ends of the colour scales; None uses each panel's own :func:`panel_range`.
-
-    Returns:
-        The drawn picture, uint8 BGR.
+        limits: the ends of the colour scales; None: see :func:`attn_mm.maps.limits.shared_limits`.
+        scale: name of the colour scale.
 
     Raises:
         ValueError: there is no panel.
     """
     if not panels:
         raise ValueError("attention_sheet needs at least one panel")
-    limits = {panel.key: panel_range(panel) for panel in panels} if limits is None else limits
-    parts = []
-    for masks in _grouped([panel for panel in panels if is_mask(panel)], lambda p: (p.kind, p.layer)):
-        ends = {(p.place["stage"] - 1, p.place["flow"]): limits[p.key] for p in masks}
-        parts.append(contact_sheet(picture, masks_of(masks), ends))
-    others = _grouped(sorted((p for p in panels if not is_mask(p)), key=rank), lambda p: p.kind)
-    if others:
-        small = _at_side(picture)
-        sections = _stacked([_section(small, group, limits) for group in others])
-        image = _cell(small, ["image"], small.shape[1])
-        parts.append(sections if parts else _side_by_side([image, sections]))
-    return parts[0] if len(parts) == 1 else _stacked(parts)
+    limits = Look().limits(panels) if limits is None else limits
+    small = _at_side(picture, SIDE)
+    sheet = Sheet(SIDE + COLUMNS * (GAP + SIDE))
+    sheet.text(0, 0, "image", weight="bold")
+    sheet.picture(0, LINE + 4, small)
+    left, y = SIDE + GAP, 0.0
+    for group in _grouped(sorted(panels, key=rank), lambda panel: (panel.kind, is_mask(panel))):
+        y = _section(sheet, left, y, small, group, limits, scale) + GAP
+    return sheet
 
 
-def panel_rows(rows: Sequence[tuple[np.ndarray, Sequence[Panel]]]) -> np.ndarray:
-    """Draw the panels of several pictures, one row per picture, one column per panel, as :func:`mask_rows`.
+def _section(
+    sheet: Sheet, x: int, y: float, small: np.ndarray, group: Sequence[Panel], limits: Limits, scale: str
+) -> float:
+    """Draw the panels of one kind below its explanation; return where the next section begins."""
+    kind = group[0].kind
+    width = COLUMNS * (SIDE + GAP) - GAP
+    sheet.text(x, y, kind.name, HEAD, "bold")
+    y = sheet.lines(x, y + HEAD + 8, wrapped(kind.meaning, width))
+    y = sheet.lines(x, y, wrapped(kind.paper, width), colour=SOFT)
+    if kind.over != "positions":
+        y = sheet.lines(x, y, [f"The bars count the {kind.over} by their values."], colour=SOFT)
+    ends = {limits[panel.key] for panel in group} if kind.over == "positions" else set()
+    shared = len(ends) == 1
+    if shared:
+        sheet.scale(x, round(y + 8), 2 * SIDE + GAP, _numbers(kind, *ends.pop()), scale)
+        y += 8 + _SCALE_HEIGHT
+    with_layer = len({panel.layer for panel in group}) > 1 or not group[0].place
+    cells = [
+        _Cell(panel, _names(panel, SIDE, with_layer), _ends(panel, limits), not shared) for panel in group
+    ]
+    for row in _rows(cells):
+        y = _draw_row(sheet, x, y + GAP / 2, small, row, SIDE, scale)
+    return y
+
+
+def _rows(cells: Sequence[_Cell]) -> list[list[_Cell | None]]:
+    if not is_mask(cells[0].panel):
+        return [list(cells[start : start + COLUMNS]) for start in range(0, len(cells), COLUMNS)]
+    rows = []
+    for own in _grouped(cells, lambda cell: cell.panel.layer):
+        at = {(cell.panel.place["flow"], cell.panel.place["stage"]): cell for cell in own}
+        flows, stages = (sorted(set(numbers)) for numbers in zip(*at, strict=True))
+        rows += [[at.get((flow, stage)) for stage in stages] for flow in flows]
+    return rows
+
+
+def _draw_row(
+    sheet: Sheet,
+    x: int,
+    y: float,
+    small: np.ndarray,
+    row: Sequence[_Cell | None],
+    width: int,
+    scale: str,
+) -> float:
+    """Draw cells side by side; return where the row below them begins."""
+    top = round(y + LINE * max(len(cell.names) for cell in row if cell) + 4)
+    bottoms = []
+    for column, cell in enumerate(row):
+        if cell:
+            left = x + column * (width + GAP)
+            sheet.lines(left, top - 4 - LINE * len(cell.names), cell.names)
+            bottoms.append(_draw_cell(sheet, left, top, small, cell, width, scale))
+    return max(bottoms)
+
+
+def _draw_cell(
+    sheet: Sheet, x: int, top: int, small: np.ndarray, cell: _Cell, width: int, scale: str
+) -> float:
+    """Draw a map or a histogram, its scale and its figures; return where what is below them begins."""
+    panel, kind = cell.panel, cell.panel.kind
+    is_map = kind.over == "positions"
+    y: float
+    if is_map:
+        sheet.picture(x, top, overlay(small, panel.values, cell.limits, scale))
+        y = top + small.shape[0] + 4
+    else:
+        sheet.bars(x, top, width, CHART_HEIGHT, histogram(panel.values, cell.limits, BINS))
+        y = top + CHART_HEIGHT + 4
+    if cell.has_scale:
+        ends = _numbers(kind, *cell.limits)
+        sheet.scale(x, round(y), width, [ends[0], ends[-1]], scale if is_map else None)
+        y += _SCALE_HEIGHT if is_map else LINE
+    figures = summarise(panel.values)
+    mean, spread, low, high = (_number(kind, figures[name]) for name in ("mean", "spread", "min", "max"))
+    y = sheet.lines(x, y, [f"mean {mean} ± {spread}", f"from {low} to {high}"], colour=SOFT)
+    sheet.lines(
+        x,
+        y,
+        wrapped(hardly_varies(kind, figures["min"], figures["max"]), width, weight="bold"),
+        weight="bold",
+    )
+    # Reserved even if nothing is written: all frames of a video need sheets of one size.
+    return y + LINE * (1 if width >= SIDE else 2)
+
+
+def panel_rows(rows: Sequence[tuple[np.ndarray, Sequence[Panel]]], look: Look | None = None) -> Sheet:
+    """Draw the panels of several pictures, one row per picture, one column per panel.
+
+    The masks of a recursion have one column per stage and flow: the columns of one stage form figure 3b of
+    TDAF, the columns of one flow form figure 3c (https://arxiv.org/abs/2012.07248).
 
     Args:
         rows: each picture, (H, W, 3) uint8 BGR, and its panels, see :func:`attention_sheet`. The panels of
             all pictures must have the same layers and places.
+        look: how the maps are coloured; a shared scale holds for all pictures.
 
     Raises:
         ValueError: there is no picture or no panel, or the pictures' panels have different places.
     """
+    look = look or Look()
     first = list(rows[0][1]) if rows else []
     if not first or any([p.key for p in panels] != [p.key for p in first] for _, panels in rows):
         raise ValueError("panel_rows needs pictures with panels of the same layers and places")
-    if all(map(is_mask, first)) and len({panel.layer for panel in first}) == 1:
-        return mask_rows([(picture, masks_of(panels)) for picture, panels in rows])
-    heads = [["image"], *(_head(panel) for panel in first)]
+    shared = look.scale == "shared"
+    everything = look.limits([panel for _, panels in rows for panel in panels])
+    with_layer = any(panel.layer != first[0].layer for panel in first) or not first[0].place
+    heads = [
+        [*wrapped(panel.kind.name, ROW_WIDTH, 2), *_names(panel, ROW_WIDTH, with_layer)] for panel in first
+    ]
     tallest = max(map(len, heads))
-    lines = []
+    left = ROW_WIDTH + GAP
+    sheet = Sheet(left + len(first) * left - GAP)
+    sheet.text(0, LINE * (tallest - 1), "image")
+    for column, (head, panel) in enumerate(zip(heads, first)):
+        x = left + column * (ROW_WIDTH + GAP)
+        sheet.lines(
+            x, LINE * (tallest - len(head)), [line for name in head for line in wrapped(name, ROW_WIDTH, 1)]
+        )
+        if shared and panel.kind.over == "positions":
+            ends = _numbers(panel.kind, *_ends(panel, everything))
+            sheet.scale(x, LINE * tallest + 6, ROW_WIDTH, [ends[0], ends[-1]], look.colours)
+    y = float(LINE * tallest + (6 + _SCALE_HEIGHT if shared else 0))
     for picture, panels in rows:
-        small = row_image(picture)
-        cells: list[tuple[np.ndarray, Sequence[str]]] = [(small, ())]
-        for panel in panels:
-            ends = panel_range(panel)
-            drawn = _drawn(small, panel, ends, ROW_WIDTH)
-            cells.append((drawn, [" to ".join(_numbers(panel, ends))]))
-        lines.append(cells)
-    return row_picture([head + [""] * (tallest - len(head)) for head in heads], lines)
+        small = _at_width(picture, ROW_WIDTH)
+        limits = everything if shared else look.limits(panels)
+        cells = [
+            _Cell(panel, [], _ends(panel, limits), not shared or panel.kind.over != "positions")
+            for panel in panels
+        ]
+        sheet.picture(0, round(y + 4), small)
+        y = (
+            max(_draw_row(sheet, left, y, small, cells, ROW_WIDTH, look.colours), y + 4 + small.shape[0])
+            + GAP
+        )
+    return sheet
 
 
-def _head(panel: Panel) -> list[str]:
-    layer, place = _names(panel)
-    # A layer's name has no blanks to break it at.
-    lines = textwrap.wrap(layer.replace(".", ". "), HEAD_LETTERS)
-    return [panel.kind.name, *(line.replace(". ", ".") for line in lines), place]
+def _ends(panel: Panel, limits: Limits) -> tuple[float, float]:
+    if panel.kind.over == "positions":
+        return limits[panel.key]
+    assert panel.kind.bounds is not None, "values over channels or weights have bounds"
+    return panel.kind.bounds
 
 
-def _names(panel: Panel) -> list[str]:
-    # The font knows no arrows.
-    return [panel.layer.removeprefix("backbone."), panel.title.replace("→", "->")]
+def _names(panel: Panel, width: int, with_layer: bool) -> list[str]:
+    """The lines above a panel: its layer, in at most two, and its place."""
+    layer = wrapped(panel.layer.removeprefix("backbone."), width, 2) if with_layer else []
+    return [*layer, *(wrapped(panel.title, width) if panel.title else [])]
 
 
-def shortened(text: str, letters: int) -> str:
-    """Shorten ``text`` in the middle if it is longer than ``letters`` characters."""
-    if len(text) <= letters:
-        return text
-    kept = letters - 2
-    return f"{text[: kept - kept // 2]}..{text[len(text) - kept // 2 :]}"
-
-
-def _grouped(panels: Sequence[Panel], by) -> list[list[Panel]]:
-    groups: dict[object, list[Panel]] = {}
-    for panel in panels:
-        groups.setdefault(by(panel), []).append(panel)
+def _grouped(items: Sequence[_T], by: Callable[[_T], object]) -> list[list[_T]]:
+    groups: dict[object, list[_T]] = {}
+    for item in items:
+        groups.setdefault(by(item), []).append(item)
     return list(groups.values())
 
 
-def _at_side(picture: np.ndarray) -> np.ndarray:
-    zoom = SIDE / max(picture.shape[:2])
+def _at_side(picture: np.ndarray, side: int) -> np.ndarray:
+    return _zoomed(picture, side / max(picture.shape[:2]))
+
+
+def _at_width(picture: np.ndarray, width: int) -> np.ndarray:
+    return _zoomed(picture, width / picture.shape[1])
+
+
+def _zoomed(picture: np.ndarray, zoom: float) -> np.ndarray:
     size = [max(1, round(zoom * side)) for side in picture.shape[1::-1]]
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
 
 
-def _section(small: np.ndarray, panels: Sequence[Panel], limits: Limits) -> np.ndarray:
-    """Draw the panels of one kind in rows below the kind's explanation."""
-    kind = panels[0].kind
-    with_place = any(panel.title for panel in panels)
-    cells = []
-    for panel in panels:
-        ends = limits[panel.key] if kind.over == "positions" else _bounds(kind)
-        names = _names(panel)[: 1 + with_place]
-        figures = summarise(panel.values)
-        about = f"mean {_number(kind, figures['mean'])}, spread {_number(kind, figures['spread'])}"
-        cells.append(_cell(_drawn(small, panel, ends, SIDE), names, SIDE, _scale(panel, ends), about))
-    rows = [_side_by_side(cells[start : start + COLUMNS]) for start in range(0, len(cells), COLUMNS)]
-    grid = _stacked(rows)
-    return _stacked([_heading(kind, max(grid.shape[1], 2 * SIDE)), grid])
-
-
-def _heading(kind: AttentionKind, width: int) -> np.ndarray:
-    about = [kind.meaning, kind.paper]
-    if kind.over != "positions":
-        about.append(f"The bars count the {kind.over} by their values.")
-    lines = [line for text in about for line in textwrap.wrap(text, int((width - 2 * GAP) / LETTER))]
-    head = np.full((LINE * (len(lines) + 1) + 2 * GAP, width, 3), 255, np.uint8)
-    write_text(head, kind.name, (GAP, GAP + LINE - 4), HEAD_SIZE)
-    for number, line in enumerate(lines, start=2):
-        write_text(head, line, (GAP, GAP + LINE * number - 4))
-    return head
-
-
-def _drawn(small: np.ndarray, panel: Panel, ends: tuple[float, float], width: int) -> np.ndarray:
-    """Draw a map over the picture, or a histogram of values without positions."""
-    if panel.kind.over == "positions":
-        return overlay(small, panel.values, ends)
-    counts = np.array(histogram(panel.values, _bounds(panel.kind), BINS), np.float64)
-    chart = np.full((CHART_HEIGHT, width, 3), 255, np.uint8)
-    edges = np.linspace(0, width, BINS + 1).round().astype(int)
-    for left, right, part in zip(edges, edges[1:], counts / counts.max()):
-        height = round(part * (CHART_HEIGHT - 4))
-        chart[CHART_HEIGHT - height :, left + 1 : right] = BAR
-    chart[-1] = INK
-    return chart
-
-
-def _scale(panel: Panel, ends: tuple[float, float]) -> np.ndarray:
-    """Explain the colours, or the axis of a histogram."""
-    strip = np.full((LINE, SIDE, 3), 255, np.uint8)
-    low, high = _numbers(panel, ends)
-    right = SIDE - 2 - _width(high)
-    write_text(strip, low, (2, LINE - 5))
-    write_text(strip, high, (right, LINE - 5))
-    if panel.kind.over == "positions":
-        left = _width(low) + 8
-        strip[5:15, left : right - 6] = colours(np.linspace(0, 1, right - 6 - left)[None].repeat(10, axis=0))
-    return strip
-
-
-def _width(text: str) -> int:
-    return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0]
-
-
-def _numbers(panel: Panel, ends: tuple[float, float]) -> tuple[str, str]:
-    if panel.kind.over != "positions":
-        ends = _bounds(panel.kind)
-    return _number(panel.kind, ends[0]), _number(panel.kind, ends[1])
-
-
-def _bounds(kind: AttentionKind) -> tuple[float, float]:
-    assert kind.bounds is not None, "values over channels or weights have bounds"
-    return kind.bounds
+def _numbers(kind: AttentionKind, low: float, high: float) -> list[str]:
+    return [_number(kind, value) for value in (low, (low + high) / 2, high)]
 
 
 def _number(kind: AttentionKind, value: float) -> str:
     return f"{value:.2g}" if kind.bounds is None else f"{value:.2f}"
-
-
-def _cell(
-    drawn: np.ndarray, names: Sequence[str], width: int, scale: np.ndarray | None = None, about: str = ""
-) -> np.ndarray:
-    """Draw a picture with its names above, and its scale and statistics below."""
-    letters = int(width / LETTER)
-    head = np.full((LINE * len(names) + 2, width, 3), 255, np.uint8)
-    for number, name in enumerate(names, start=1):
-        write_text(head, shortened(name, letters), (2, LINE * number - 5))
-    parts = [head, drawn]
-    if scale is not None:
-        foot = np.full((LINE, width, 3), 255, np.uint8)
-        write_text(foot, about, (2, LINE - 5))
-        parts += [scale, foot]
-    return cv2.copyMakeBorder(_stacked(parts), GAP, GAP, GAP, GAP, cv2.BORDER_CONSTANT, value=PAPER)
-
-
-def _stacked(parts: Sequence[np.ndarray]) -> np.ndarray:
-    width = max(part.shape[1] for part in parts)
-    return np.vstack([_padded(part, part.shape[0], width) for part in parts])
-
-
-def _side_by_side(parts: Sequence[np.ndarray]) -> np.ndarray:
-    height = max(part.shape[0] for part in parts)
-    return np.hstack([_padded(part, height, part.shape[1]) for part in parts])
-
-
-def _padded(part: np.ndarray, height: int, width: int) -> np.ndarray:
-    more = height - part.shape[0], width - part.shape[1]
-    return cv2.copyMakeBorder(part, 0, more[0], 0, more[1], cv2.BORDER_CONSTANT, value=PAPER)

@@ -96,4 +96,5 @@ def _write_frames(paths: list[Path], found: Predictions, dataset: BaseDataset) -
         best = record["actions"][0]
         truth = dataset.metainfo["classes"][dataset.get_data_info(index)["label"]]
         lines = [f"true: {truth}", f"predicted: {best['class']} ({best['score']:.2f})"]
-        write_image(found.out / f"{path.stem}.jpg", frame_sheet(list(VideoFrames(path)), lines))
+        sheet = frame_sheet(list(VideoFrames(path)), lines)
+        write_image(found.out / f"{path.stem}.jpg", sheet.pixels())

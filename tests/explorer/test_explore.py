@@ -20,7 +20,8 @@ from mmengine.config import Config
 
 from attn_mm.explorer.explore import main
 from attn_mm.frameworks.loading import load_model
-from attn_mm.maps.overlay import colours, fit_to_image
+from attn_mm.maps.colours import colours
+from attn_mm.maps.overlay import fit_to_image
 from attn_mm.run import demo_networks as demo
 from attn_mm.utils.config import load_config
 
@@ -219,7 +220,7 @@ def check_colours(view, seen):
     expected = colours(level)[..., ::-1].astype(int)
     # A step of the page's 256 colours is at most so much, in a channel.
     assert np.abs(drawn[..., :3] - expected).max() <= 8 and (drawn[..., 3] == 255).all()
-    assert np.ptp(expected, axis=(0, 1)).max() > 100, "a flat map proves nothing"
+    assert np.ptp(expected, axis=(0, 1)).max() > 50, "a flat map proves nothing"
 
 
 def test_a_detector_and_a_video(tmp_path):

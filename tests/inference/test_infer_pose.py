@@ -22,8 +22,7 @@ from attn_mm.inference.infer import Predictions, main
 from attn_mm.inference.inputs import make_output
 from attn_mm.inference.run_images import run_video
 from attn_mm.layers.r2dns import attention_as_masks
-from attn_mm.maps.attention_sheet import masks_of
-from attn_mm.maps.overlay import contact_sheet
+from attn_mm.maps.attention_sheet import attention_sheet
 from attn_mm.maps.panels import attention_of
 from attn_mm.utils.config import load_config
 
@@ -275,9 +274,9 @@ def test_attention_of_each_person(tdaf, root, tmp_path):
         mean, std = (getattr(model.data_preprocessor, key).flatten().numpy() for key in ("mean", "std"))
         given = view.inputs[0].permute(1, 2, 0).numpy() * std + mean
         np.testing.assert_allclose(given[..., ::-1], view.picture, atol=1e-3)
-        masks = masks_of(sheets_of(model).panels(view))
-        assert set(masks) == {(0, 2), (1, 2), (2, 2)}
-        expected = contact_sheet(view.picture, masks)
+        panels = sheets_of(model).panels(view)
+        assert [panel.place for panel in panels] == [{"stage": stage, "flow": 2} for stage in (1, 2, 3)]
+        expected = attention_sheet(view.picture, panels).pixels()
         found = cv2.imread(str(sheets / f"0001_{place}.jpg"))
         assert found.shape == expected.shape
         assert np.abs(found.astype(int) - expected).mean() < 4
@@ -301,7 +300,7 @@ def test_attention_of_the_tdaf_head(root, tmp_path):
     for key, mask in masks.items():
         torch.testing.assert_close(mask, expected[key])
     found = cv2.imread(str(tmp_path / "out" / "attention" / "0000_0.jpg"))
-    assert np.abs(found.astype(int) - sheets_of(built)(view)).mean() < 4
+    assert np.abs(found.astype(int) - sheets_of(built)(view).pixels()).mean() < 4
 
 
 @pytest.fixture
@@ -336,7 +335,7 @@ def test_a_videos_attention_is_that_of_the_best_person(tdaf, clip, tmp_path):
     frames, attended = list(VideoFrames(clip)), list(VideoFrames(tmp_path / "out" / "attention" / "clip.mp4"))
     for place in (0, 2):
         assert attended[place].min() > 220, "no ink"
-    best, second = (sheets(view).astype(int) for view in predict(frames[1]).views)
+    best, second = (sheets(view).pixels().astype(int) for view in predict(frames[1]).views)
     assert np.abs(attended[1] - best).mean() < 0.5 * np.abs(attended[1] - second).mean()
 
 

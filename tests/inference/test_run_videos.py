@@ -27,7 +27,6 @@ from attn_mm.frameworks.prediction import ClipView
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.infer import main
 from attn_mm.layers.r2dns import masks_as_attention
-from attn_mm.maps.attention_sheet import masks_of
 from attn_mm.utils.config import load_config
 
 pytest.importorskip("mmaction.models")
@@ -187,7 +186,7 @@ def test_attention_of_a_video(kind, frames, models, tmp_path):
         sheet = sheets.of_clip(recogniser(part)[1])
         for index, times in part.shown(place):
             for picture in found[place : place + times]:
-                assert np.abs(picture.astype(int) - sheet(index)[: len(picture)]).mean() < 8
+                assert np.abs(picture.astype(int) - sheet(index).pixels()).mean() < 8
                 place += 1
     assert place == frames
 
@@ -239,7 +238,7 @@ def seen_in(view):
     """The mask of each frame, (frames, H, W)."""
     net = SeesItsInput().eval()
     of_frame = AttentionSheets(net, net).clip_panels(view)
-    return np.stack([masks_of(of_frame(index))[0, 2] for index in range(len(view.pictures))])
+    return np.stack([of_frame(index)[0].values for index in range(len(view.pictures))])
 
 
 def test_masks_of_a_clip_are_interpolated_in_time_and_space():

@@ -14,7 +14,8 @@ from attn_mm.frameworks.mmpretrain import MMPretrain
 from attn_mm.frameworks.mmpretrain.predict import classifier
 from attn_mm.inference.attention_sheets import AttentionSheets
 from attn_mm.inference.infer import main
-from attn_mm.maps.attention_sheet import attention_sheet, panel_range
+from attn_mm.maps.attention_sheet import attention_sheet
+from attn_mm.maps.limits import shared_limits
 from attn_mm.maps.overlay import overlay
 from attn_mm.utils.config import load_config
 
@@ -114,7 +115,7 @@ def test_every_kind_is_drawn(shown):
     names = [panel.kind.name for panel in panels]
     assert {name: names.count(name) for name in names} == kinds
     found = cv2.imread(str(out / "attention" / "1.png"))
-    np.testing.assert_array_equal(found, attention_sheet(view.picture, panels))
+    np.testing.assert_array_equal(found, attention_sheet(view.picture, panels).pixels())
     assert (out / "attention_figure.png").stat().st_size > 0
     rows = json.loads((out / "attention_figure.json").read_text())
     assert [row["view"] for row in rows] == ["0.png", "1.png"]
@@ -133,12 +134,13 @@ def test_a_map_lies_over_its_picture_once(tmp_path):
     net = load_model(cfg, model[1], "cpu")
     (view,) = classifier(net, cfg, 0.0)(small.picture(240, 240), "x.png").views
     sheets = AttentionSheets(net, MMPretrain().plain_forward(net))
-    sheet, panels = sheets(view), sheets.panels(view)
+    sheet, panels = sheets(view).pixels(), sheets.panels(view)
     picture = cv2.resize(view.picture, (240, 240), interpolation=cv2.INTER_AREA)
     for panel in panels:
-        # The scale of a map without bounds is its own.
-        drawn = overlay(picture, panel.values, panel_range(panel))
-        assert panel_range(panel) == (0, panel.values.max())
+        # The scale of the only map of a layer, without bounds, is its own.
+        ends = shared_limits(panels)[panel.key]
+        assert ends == (0, panel.values.max())
+        drawn = overlay(picture, panel.values, ends)
         windows = np.lib.stride_tricks.sliding_window_view(sheet[..., 0], (1, 240))[:, :, 0]
         corners = np.argwhere((windows == drawn[0, :, 0]).all(2)).tolist()
         places = [(y, x) for y, x in corners if (sheet[y : y + 240, x : x + 240] == drawn).all()]

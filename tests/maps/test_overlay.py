@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from attn_mm.maps.overlay import PANEL_SIDE, contact_sheet, fit_to_image, mask_rows, overlay, value_range
+from attn_mm.maps.overlay import fit_to_image, overlay, value_range
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (1, 4), (3, 1)])
@@ -43,14 +44,49 @@ def test_value_range_spans_the_mask_and_does_not_stretch_noise():
     assert value_range(np.array([[0.5, 0.52]])) == pytest.approx((0.46, 0.56))
 
 
-def test_colours_go_from_blue_to_red_over_the_grey_image():
+def test_turbo_goes_from_blue_to_red_over_the_grey_image():
     image = np.full((8, 30, 3), (40, 90, 200), np.uint8)
-    picture = overlay(image, np.linspace(0, 1, 30)[None]).astype(int)
+    picture = overlay(image, np.linspace(0, 1, 30)[None], scale="turbo").astype(int)
     assert picture.shape == image.shape
     blue, green, red = picture[4, 0], picture[4, 14], picture[4, -1]
     assert blue[0] == blue.max() > blue.min() + 60
     assert green[1] == green.max() > green.min() + 60
     assert red[2] == red.max() > red.min() + 60
+
+
+# What a deuteranope sees of linear RGB: Machado et al., A Physiologically-based Model for Simulation of
+# Color Vision Deficiency, IEEE TVCG 2009, table of severity 1.
+DEUTERANOPIA = [
+    [0.367322, 0.860646, -0.227968],
+    [0.280085, 0.672501, 0.047413],
+    [-0.011820, 0.042940, 0.968881],
+]
+NORMAL = np.eye(3)
+
+
+def cielab(picture, vision):
+    """The colours that an eye sees in a picture, uint8 BGR, as CIE L*a*b*."""
+    rgb = picture[..., ::-1] / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.transpose(vision), 0, 1)
+    back = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    return cv2.cvtColor(back[..., ::-1].astype(np.float32), cv2.COLOR_BGR2LAB)
+
+
+@pytest.mark.parametrize(
+    ("scale", "vision", "told_apart"),
+    [("cividis", NORMAL, 5), ("cividis", DEUTERANOPIA, 5), ("turbo", NORMAL, 20), ("turbo", DEUTERANOPIA, 0)],
+)
+def test_values_a_quarter_apart_are_told_apart_over_any_picture(scale, vision, told_apart):
+    """On the default scale by everybody; a deuteranope takes some of turbo's for each other."""
+    greys = np.repeat(np.linspace(0, 255, 12).astype(np.uint8)[:, None, None], 3, axis=2)
+    levels = np.linspace(0, 1, 17)
+    image = np.repeat(greys, 17, axis=1)
+    drawn = overlay(image, np.repeat(levels[None], 12, axis=0), (0, 1), scale)
+    seen = cielab(drawn, vision).transpose(1, 0, 2)
+    apart = np.linalg.norm(seen[:, None, :, None] - seen[None, :, None, :], axis=-1).min((2, 3))
+    nearest = apart[np.abs(levels[:, None] - levels) >= 0.25].min()
+    assert nearest > told_apart if told_apart else nearest < 2
 
 
 def test_a_flat_mask_is_one_colour_and_shows_the_image():
@@ -68,98 +104,3 @@ def test_limits_fix_the_scale():
     assert (overlay(image, one, (0, 0.5)) == overlay(image, one, (0, 1))).all(), (
         "values above must be clipped"
     )
-
-
-MASKS = {key: np.random.default_rng(key).random((6, 8)) for key in [(0, 2), (0, 3), (1, 3)]}
-
-
-def find(sheet, picture):
-    """Where a picture lies in the sheet, (top, left)."""
-    rows, columns = (sheet.shape[axis] - picture.shape[axis] + 1 for axis in (0, 1))
-    corners = np.argwhere((sheet[:rows, :columns] == picture[0, 0]).all(axis=2))
-    height, width = picture.shape[:2]
-    return [(y, x) for y, x in corners.tolist() if (sheet[y : y + height, x : x + width] == picture).all()]
-
-
-def test_contact_sheet_has_flows_as_rows_and_stages_as_columns():
-    image = np.random.randint(0, 256, (300, PANEL_SIDE, 3), np.uint8)
-    sheet = contact_sheet(image, MASKS)
-    places = {key: find(sheet, overlay(image, mask)) for key, mask in MASKS.items()}
-    assert all(len(found) == 1 for found in places.values()), places
-    (top_02, left_02), (top_03, left_03), (top_13, left_13) = (places[key][0] for key in MASKS)
-    ((top, left),) = find(sheet, image)
-    assert top == top_02 < top_03 == top_13
-    assert left < left_02 == left_03 < left_13
-    blank = sheet[top_02 : top_02 + 300, left_13 : left_13 + PANEL_SIDE]
-    assert (blank == 255).all(), "flow 2 of stage 2 has no mask"
-
-
-def test_contact_sheet_names_each_mask_and_its_scale():
-    """The ink above and below a panel changes with the names and the figures, and only with them."""
-    image = np.zeros((300, PANEL_SIDE, 3), np.uint8)
-
-    def strips(key, mask, limits=None):
-        sheet = contact_sheet(image, {key: mask}, limits and {key: limits})
-        ((top, left),) = find(sheet, overlay(image, mask, limits))
-        panel = sheet[:, left : left + PANEL_SIDE]
-        return panel[:top], panel[top + 300 :]
-
-    mask = MASKS[0, 2]
-    title, scale = strips((0, 2), mask)
-    other_title, other_scale = strips((1, 2), mask)
-    assert (title != other_title).any()
-    assert (scale == other_scale).all()
-    of_no_flow, _ = strips((0, 0), mask)
-    assert (of_no_flow != strips((0, 1), mask)[0]).any()
-    other_title, other_scale = strips((0, 2), mask, (0.0, 2.0))
-    assert (title == other_title).all()
-    assert (scale != other_scale).any()
-
-
-@pytest.mark.parametrize("size", [(1000, 30), (30, 1000), (2, 900), (64, 64), (1500, 1000)])
-def test_contact_sheet_takes_any_shape(size):
-    sheet = contact_sheet(np.zeros((*size, 3), np.uint8), MASKS)
-    assert sheet.dtype == np.uint8
-    assert 200 < max(sheet.shape) < 4 * (PANEL_SIDE + 50)
-
-
-def test_contact_sheet_refuses_nothing_to_draw():
-    with pytest.raises(ValueError, match="at least one mask"):
-        contact_sheet(np.zeros((8, 8, 3), np.uint8), {})
-
-
-def test_rows_of_images_have_a_column_for_each_stage_and_flow():
-    """Wherever an image's overlay by one of its masks stands, it stands in its row and column."""
-    images = [np.random.randint(0, 256, (128, 128, 3), np.uint8) for _ in range(2)]
-    keys = [(0, 2), (0, 3), (1, 3)]
-    rows = [(image, {key: np.random.rand(8, 8) for key in reversed(keys)}) for image in images]
-    picture = mask_rows(rows)
-    corners = {}
-    for row, (image, masks) in enumerate(rows):
-        expected = [image, *(overlay(image, masks[key]) for key in keys)]
-        for column, panel in enumerate(expected):
-            corners[row, column] = where(picture, panel)
-    for (row, column), (top, left) in corners.items():
-        assert top == corners[row, 0][0] and left == corners[0, column][1]
-    tops, lefts = ([corners[row, 0][0] for row in (0, 1)], [corners[0, c][1] for c in range(4)])
-    assert tops == sorted(set(tops)) and lefts == sorted(set(lefts))
-
-
-def where(picture, panel):
-    """Row and column of the only place where ``panel`` stands in ``picture``."""
-    height, width = panel.shape[:2]
-    windows = np.lib.stride_tricks.sliding_window_view(picture[..., 0], (1, width))[:, :, 0]
-    found = [
-        (top, left)
-        for top, left in np.argwhere((windows == panel[0, :, 0]).all(2)).tolist()
-        if (picture[top : top + height, left : left + width] == panel).all()
-    ]
-    assert len(found) == 1
-    return found[0]
-
-
-@pytest.mark.parametrize("others", [{}, {(0, 3): np.ones((2, 2))}])
-def test_rows_need_the_same_masks(others):
-    image = np.zeros((8, 8, 3), np.uint8)
-    with pytest.raises(ValueError, match="masks of the same stages and flows"):
-        mask_rows([(image, {(0, 2): np.ones((2, 2))}), (image, others)])
