@@ -209,8 +209,8 @@ def _cell(record: dict, graft: str) -> str:
     return f"{params:.2f} / {macs:.2f} / {time:.2f}"
 
 
-def report(records: dict[str, dict], about: dict) -> str:
-    """Format the table as Markdown."""
+def table(records: dict[str, dict]) -> str:
+    """A Markdown table of all networks."""
     header = ("network", "parameters, M", "G multiply-adds", "ms", *GRAFTS)
     rows = [
         (
@@ -222,6 +222,11 @@ def report(records: dict[str, dict], about: dict) -> str:
         )
         for name, record in records.items()
     ]
+    return markdown_table(header, rows, header[1:])
+
+
+def report(records: dict[str, dict], about: dict) -> str:
+    """Format the table as Markdown, with what its columns mean."""
     lines = [
         "# Cost of each graft on each family",
         "",
@@ -231,7 +236,7 @@ def report(records: dict[str, dict], about: dict) -> str:
         "",
         f"{about['device']}, torch {about['torch']}, one thread, CPU time.",
         "",
-        markdown_table(header, rows, header[1:]),
+        table(records),
     ]
     return "\n".join(lines) + "\n"
 

@@ -3,13 +3,15 @@
     python -m benchmarks.latency --work-dir out                           # TD, AW, TAM, TDAF on a ResNet-50
     python -m benchmarks.latency --work-dir out --modules TD --backbones r18 r50 --layout channels_last
     python -m benchmarks.latency --work-dir out --papers                  # beside the papers' figures
+    python -m benchmarks.latency --work-dir out --peers                   # SE, CBAM, ECA beside timm's
     python -m benchmarks.latency --work-dir out --quick                   # a tiny network, in seconds
 
 The forms of a case take turns within one process: `ours`; `naive`, the formulas as written, without exact
-shortcuts; `plain`, the backbone alone; and in inference `folded` and `plain folded`, with norms folded into
-convolutions. A ratio divides the times of two forms in the same turn; the tables give the median and the
-quartiles over all turns. A training step is forward and backward, without an optimizer. The results are saved
-in latency.json: after an interruption, repeat the command to continue where it stopped.
+shortcuts; `plain`, the backbone alone; in inference `folded` and `plain folded`, with norms folded into
+convolutions; and with --peers `timm`, timm's layer of the same attention at the same places. A ratio divides
+the times of two forms in the same turn; the tables give the median and the quartiles over all turns. A
+training step is forward and backward, without an optimizer. The results are saved in latency.json: after an
+interruption, repeat the command to continue where it stopped.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from attn_mm.utils.files import write_atomically
 from attn_mm.utils.flags import add_device_flag, positive
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import markdown_table
-from benchmarks.networks import BACKBONES, MODULES, USUAL, config
+from benchmarks.networks import BACKBONES, MODULES, PEERS, USUAL, config
 from benchmarks.published import PUBLISHED
 from benchmarks.timing import captured, device_name, open_record, peak_memory, summary, take_turns
 
@@ -97,6 +99,9 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--papers", action="store_true", help="measure the modules and backbones of the papers' tables"
     )
+    parser.add_argument(
+        "--peers", action="store_true", help=f"measure {', '.join(PEERS)} and timm's layers of these in turns"
+    )
     parser.add_argument("--quick", action="store_true", help="measure a tiny network with batch 2 in 3 turns")
     parser.add_argument("--work-dir", type=Path, required=True, help="folder for latency.json, .md and .png")
     args = parser.parse_args(argv)
@@ -106,6 +111,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         parser.error(f"--graphs needs a CUDA device, got {args.device}")
     if args.quick and args.papers:
         parser.error("give either --quick or --papers")
+    if args.peers:
+        if args.papers:
+            parser.error("give either --peers or --papers")
+        args.modules = list(PEERS) if args.modules == list(USUAL) else args.modules
+        if without := [module for module in args.modules if module not in PEERS]:
+            parser.error(f"--peers has {', '.join(PEERS)}, and timm has no {', '.join(without)}")
     if args.quick:
         args.backbones, args.batch, args.repeats = ["tiny"], [2], 3
     return args
@@ -116,13 +127,13 @@ def published_networks() -> list[tuple[str, str]]:
     return list(dict.fromkeys((row.module, row.backbone) for row in PUBLISHED))
 
 
-def build(case: Case, module: str | None, device: str) -> nn.Module:
-    """Build the network of ``case`` with that module, or the plain one for None."""
+def build(case: Case, grafts: list[dict] | None, device: str) -> nn.Module:
+    """Build the network of ``case`` with those grafts, or the plain one for None."""
     torch.manual_seed(0)
     try:
-        net = MODELS.build(config(case.backbone, module))
+        net = MODELS.build(config(case.backbone, grafts))
     except (KeyError, UserError) as error:
-        raise UserError(f"{module or 'plain'} {case.backbone} can't be built: {error}") from error
+        raise UserError(f"{case.backbone} with {grafts} can't be built: {error}") from error
     return prepare(net, case, device)
 
 
@@ -176,10 +187,10 @@ class Form(NamedTuple):
     step: Callable[[], None]
 
 
-def forms_of(case: Case, device: str) -> dict[str, Form]:
-    """The forms of ``case``, by name."""
+def forms_of(case: Case, device: str, peers: bool = False) -> dict[str, Form]:
+    """The forms of ``case``, by name; with ``peers``, timm's layer is one of them."""
     x = images(case, device)
-    plain, own = build(case, None, device), build(case, case.module, device)
+    plain, own = build(case, None, device), build(case, MODULES[case.module], device)
     ours = make_step(own, x, case)
 
     def naive() -> None:
@@ -189,6 +200,9 @@ def forms_of(case: Case, device: str) -> dict[str, Form]:
     forms = {"plain": Form(plain, make_step(plain, x, case)), "ours": Form(own, ours)}
     if case.module not in _WITHOUT_NAIVE:
         forms["naive"] = Form(own, naive)
+    if peers:
+        peer = build(case, PEERS[case.module], device)
+        return {**forms, "timm": Form(peer, make_step(peer, x, case))}
     if case.mode == "inference":
         for name, net in (("folded", own), ("plain folded", plain)):
             folded = copy.deepcopy(net)
@@ -197,7 +211,7 @@ def forms_of(case: Case, device: str) -> dict[str, Form]:
     return forms
 
 
-def measure(case: Case, device: str, repeats: int, clock: str, graphs: bool) -> dict:
+def measure(case: Case, device: str, repeats: int, clock: str, graphs: bool, peers: bool = False) -> dict:
     """Measure one case and return its record.
 
     Args:
@@ -206,8 +220,9 @@ def measure(case: Case, device: str, repeats: int, clock: str, graphs: bool) -> 
         repeats: turns of each form.
         clock: ``"wall"`` or ``"cpu"``.
         graphs: replay the steps as CUDA graphs.
+        peers: measure timm's layer too.
     """
-    forms = forms_of(case, device)
+    forms = forms_of(case, device, peers)
     steps = {name: captured(form.step) if graphs else form.step for name, form in forms.items()}
     return dict(
         case._asdict(),
@@ -243,10 +258,12 @@ def _rows(records: list[dict]) -> Iterator[tuple[str, ...]]:
             f"{record['params']['ours'] / record['params']['plain']:.3f}",
             _cell(ratio(record, "ours")),
             _cell(ratio(record, "naive")),
+            _cell(ratio(record, "timm")),
             _cell(ratio(record, "folded")),
             _cell(ratio(record, "folded", to="plain folded")),
             f"{memory['ours'] / memory['plain']:.3f}",
             f"{memory['naive'] / memory['plain']:.3f}" if "naive" in memory else "",
+            f"{memory['timm'] / memory['plain']:.3f}" if "timm" in memory else "",
             f"{1000 * plain:.1f}",
             f"{memory['plain'] / 2**20:.0f}",
         )
@@ -257,10 +274,12 @@ _HEADER = (
     "parameters",
     "ours",
     "naive",
+    "timm",
     "folded",
     "both folded",
     "memory, ours",
     "memory, naive",
+    "memory, timm",
     "plain, ms",
     "plain, MiB",
 )
@@ -283,8 +302,8 @@ def report(records: list[dict], about: dict) -> str:
     return "\n".join(["# Latency", "", *about_lines(about), "", table]) + "\n"
 
 
-def papers_report(records: list[dict], about: dict) -> str:
-    """Format the published and the measured figures side by side as Markdown."""
+def papers_table(records: list[dict]) -> str:
+    """A Markdown table of the published and the measured figures."""
     header = ("where", "module", "backbone", "mode", "published", "ours", "published memory", "ours, memory")
     rows = []
     for row in PUBLISHED:
@@ -304,7 +323,12 @@ def papers_report(records: list[dict], about: dict) -> str:
                     f"{memory:.2f}" if row.memory else "",
                 )
             )
-    table = markdown_table(header, rows, header[4:]) if rows else "Nothing of the papers' is measured yet."
+    return markdown_table(header, rows, header[4:]) if rows else "Nothing of the papers' is measured yet."
+
+
+def papers_report(records: list[dict], about: dict) -> str:
+    """Format the published and the measured figures side by side as Markdown."""
+    table = papers_table(records)
     return "\n".join(["# What the papers publish", "", *about_lines(about), "", table]) + "\n"
 
 
@@ -366,6 +390,7 @@ def main(argv=None) -> None:
         repeats=args.repeats,
         clock=args.clock,
         graphs=args.graphs,
+        **({"peers": True} if args.peers else {}),
     )
     path = args.work_dir / "latency.json"
     record = open_record(path, about)
@@ -380,7 +405,12 @@ def main(argv=None) -> None:
             progress.update(task, description=case.key)
             try:
                 record["cases"][case.key] = measure(
-                    case, device=args.device, repeats=args.repeats, clock=args.clock, graphs=args.graphs
+                    case,
+                    device=args.device,
+                    repeats=args.repeats,
+                    clock=args.clock,
+                    graphs=args.graphs,
+                    peers=args.peers,
                 )
             except torch.cuda.OutOfMemoryError:
                 progress.console.print(f"skipped, out of memory: {case.key}", markup=False)

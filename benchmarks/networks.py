@@ -48,10 +48,13 @@ MODULES: dict[str, list[dict[str, Any]]] = {
 
 USUAL = ("TD", "AW", "TAM", "TDAF")
 
+PEERS = {name: [dict(type="attn_mm.TimmLayer", name=name.lower())] for name in ("SE", "CBAM", "ECA")}
+"""timm's layers of the same attention, which go to the same places."""
 
-def config(backbone: str, module: str | None) -> dict[str, Any]:
-    """The config of ``backbone`` with ``module`` grafted on, or of the plain one."""
+
+def config(backbone: str, grafts: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """The config of ``backbone`` with ``grafts``, or of the plain one."""
     plain = BACKBONES[backbone].config
-    if module is None:
+    if grafts is None:
         return plain
-    return dict(type="attn_mm.AttnBackbone", backbone=plain, grafts=MODULES[module])
+    return dict(type="attn_mm.AttnBackbone", backbone=plain, grafts=grafts)

@@ -1,8 +1,9 @@
 """Overfit a few real images: the quickest check that a config can learn from real data.
 
-    overfit.py configs/fcos_tdaf_r50.py --ann-file annotations.json --img-dir images --work-dir out
-    overfit.py configs/tdaf/simplebaseline-r50_plain_140e_coco.py --ann-file keypoints.json \\
-        --img-dir images --work-dir out
+    python -m benchmarks.overfit configs/fcos_tdaf_r50.py \\
+        --ann-file annotations.json --img-dir images --work-dir out
+    python -m benchmarks.overfit configs/tdaf/simplebaseline-r50_plain_140e_coco.py \\
+        --ann-file keypoints.json --img-dir images --work-dir out
 
 The network is trained from scratch and evaluated on its training images. The output compares
 the loss of the first step with the mean loss of the last ten steps. The final predictions on
@@ -68,7 +69,9 @@ class Recipe:
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.overfit",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", help="config file of a detector or a top-down pose estimator")
     parser.add_argument("--ann-file", type=Path, required=True, help="COCO annotations")

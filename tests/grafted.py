@@ -53,10 +53,8 @@ MOBILE_NETS = [
     ("mmpretrain.MobileNetV3", "large"),
 ]
 ONE_OF_EACH = [
-    ("mmdet.ResNet", 18),
     ("mmdet.ResNet", BOTTLENECKS),
-    ("mmpose.ResNet", 18),
-    ("mmpretrain.ResNet", BOTTLENECKS),
+    ("mmpretrain.ResNet", 18),
     ("mmaction.ResNet", 18),
     ("mmaction.ResNet3d", 18),
 ]
@@ -99,12 +97,8 @@ MATRIX = [(b, g) for b in RESNETS for g in GRAFTS] + [(b, g) for b in MOBILE_NET
 """Every backbone with every graft; no MobileNetV2 has an SE."""
 MATRIX = [(b, g) for b, g in MATRIX if not (b[0].endswith("V2") and g == "SE-slot")]
 
-WITH_EVERY_GRAFT = [
-    ("mmdet.ResNet", BOTTLENECKS),
-    ("mmaction.ResNet3d", 18),
-    ("mmpretrain.MobileNetV3", "small"),
-]
-"""The blocks that a graft tells apart: two or three convolutions, bare or mmcv's, 2D or 3D; mobile ones."""
+WITH_EVERY_GRAFT = [("mmdet.ResNet", BOTTLENECKS), ("mmpretrain.MobileNetV3", "small")]
+"""The units that a graft tells apart: three convolutions, and mobile blocks with a place for an SE."""
 ON_EVERY_BACKBONE = ("all", "TD-m3")
 """Grafts of every kind at once, and the longest feedback of the mobile blocks."""
 

@@ -44,7 +44,7 @@ def test_its_parent_ends_it(child):
 
 def test_it_ends_as_soon_as_it_is_there():
     with handling_sigterm(lambda *_: None):
-        for _ in range(30):
+        for _ in range(8):
             process = FORK.Process(target=time.sleep, args=(60,))
             process.start()
             process.terminate()

@@ -8,6 +8,13 @@ from typing import Any
 import pytest
 
 
-def thinned(cases: Iterable[Any], shown: Collection[Any]) -> list:
-    """The cases for ``parametrize``; those that are not ``shown`` only meet the same code again."""
-    return [case if case in shown else pytest.param(case, marks=pytest.mark.whole) for case in cases]
+def thinned(cases: Iterable[Any], shown: Collection[Any], several: bool = False) -> list:
+    """The cases for ``parametrize``; those that are not ``shown`` only meet the same code again.
+
+    With ``several``, a case is a tuple of the values of several arguments.
+    """
+
+    def left_out(case):
+        return pytest.param(*(case if several else [case]), marks=pytest.mark.whole)
+
+    return [case if case in shown else left_out(case) for case in cases]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -55,6 +56,8 @@ def build_part(config: dict, scope: str, device: str, name: str) -> nn.Module:
     Raises:
         UserError: the part can't be built.
     """
+    # Some constructors change their config.
+    config = copy.deepcopy(config)
     try:
         with DefaultScope.overwrite_default_scope(scope):
             if device != "meta":

@@ -27,11 +27,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
 from attn_mm.layers.ops.execution import as_written
+from attn_mm.utils.meta_shapes import MetaShapes
 
 _aten = torch.ops.aten
 
@@ -154,16 +154,6 @@ def multiply_adds(operations: Mapping) -> tuple[int, int]:
     return full - sum(n for op, n in operations.items() if op in _FULL) // 2, full
 
 
-class _ShapesOfNorms(TorchDispatchMode):
-    """Give a batch norm on the meta device its shapes, which torch finds by dozens of operations."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is _aten._native_batch_norm_legit_no_training.default and args[0].is_meta:
-            x = args[0]
-            return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
-        return func(*args, **(kwargs or {}))
-
-
 _OF_TENSORS = (Tensor.normal_, Tensor.uniform_, Tensor.zero_, Tensor.fill_)
 _OF_INIT = (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_normal_, nn.init.kaiming_uniform_)
 _INITIALISE = frozenset((*_OF_TENSORS, *_OF_INIT))
@@ -222,7 +212,7 @@ def run_counted(model: nn.Module, counter: FlopCounterMode, *inputs, **kwargs) -
     training = {m: m.training for m in model.modules()}
     model.eval()
     try:
-        with as_written(), torch.no_grad(), _ShapesOfNorms(), counter:
+        with as_written(), torch.no_grad(), MetaShapes(), counter:
             model(*inputs, **kwargs)
     finally:
         for module, mode in training.items():

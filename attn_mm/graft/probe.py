@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from attn_mm.graft.grafted import find_record
 from attn_mm.graft.restore import Snapshot
+from attn_mm.utils.meta_shapes import MetaShapes
 
 Shape = tuple[int, ...]
 Outputs = dict[nn.Module, list[Any]]
@@ -99,7 +100,7 @@ def _run(
     before = Snapshot(net)
     cuda = [torch.device(device)] if device.startswith("cuda") else []
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=cuda):
+        with torch.no_grad(), torch.random.fork_rng(devices=cuda), MetaShapes():
             for module in net.modules():
                 module.training = training
                 if device == "meta":

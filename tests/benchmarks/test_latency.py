@@ -116,3 +116,18 @@ def test_what_the_papers_publish_stands_beside_what_is_measured(latency):
     (row,) = [line for line in latency.papers_report([record], about).splitlines() if "TD, table 1" in line]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[-4:] == ["1.16", "1.040 (1.040-1.040)", "1.01", "1.01"]
+
+
+def test_timms_layers_take_turns_with_ours(latency, tmp_path, capsys):
+    pytest.importorskip("timm")
+    flags = ["--quick", "--peers", "--modules", "ECA", "--mode", "inference", "--threads", "1"]
+    latency.main([*flags, "--work-dir", str(tmp_path)])
+    (case,) = json.loads((tmp_path / "latency.json").read_text())["cases"].values()
+    # ECA's kernels have the same size in both.
+    assert len(case["seconds"]["timm"]) == 3 and case["params"]["timm"] == case["params"]["ours"]
+    header = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| module"))
+    assert "timm" in header and "naive" not in header
+    for more, said in ((["--papers"], "either --peers or --papers"), (["--modules", "TD"], "timm has no TD")):
+        with pytest.raises(SystemExit):
+            latency.main(["--peers", *more, "--work-dir", str(tmp_path)])
+        assert said in capsys.readouterr().err

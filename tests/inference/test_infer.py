@@ -267,7 +267,7 @@ def test_masks_are_in_the_json(tmp_path):
         (small.detection_config, 0.1),
         (small.faster_rcnn_config, 0.1),
         (small.yolo_config, 0.5),
-        (small.ssd_config, 0.2),
+        pytest.param(small.ssd_config, 0.2, marks=pytest.mark.whole),
     ],
     ids=["fcos", "faster_rcnn", "yolo", "ssd_of_voc"],
 )

@@ -62,9 +62,12 @@ SHORT += [
 ]
 WHOLE = [*MATRIX, *(case for case in SHORT if case[1] in FLOWS)]
 """Every graft on every backbone as it is: an hour on one core."""
-# The same grafts in backbones that export alike.
+# The same grafts in backbones that export alike; flows have their own tests.
 ALIKE = [
+    (("mmdet.ResNet", 18), "FlowPyramid"),
+    (("mmpretrain.ResNet", 18), "TDAF"),
     (("mmaction.ResNet", 18), "TDAF"),
+    (("mmaction.ResNet3d", 18), "all"),
     (("mmpretrain.MobileNetV2", None), "TD"),
     (("mmpretrain.MobileNetV3", "small"), "all"),
 ]
@@ -79,8 +82,8 @@ CASES = [
 CASES += [
     pytest.param((*case, False), id=f"{name(case[0])}-{case[1]}", marks=pytest.mark.whole) for case in WHOLE
 ]
-# One network with most grafts and one of several flows; the others' exports differ in upstream's layers.
-EXPORTED = ("mmdet.ResNet-26-all-short", "mmpretrain.ResNet-18-TDAF-short")
+# One network with most grafts; the others' exports differ in upstream's layers, and tests/deploy has flows.
+EXPORTED = ("mmdet.ResNet-26-all-short",)
 EXPORTS = [
     pytest.param(*case.values, id=case.id, marks=case.marks if case.id in EXPORTED else pytest.mark.whole)
     for case in CASES

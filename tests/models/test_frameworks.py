@@ -67,8 +67,8 @@ PAIRS = [
         base,
         grafts,
         id=f"{Path(base).stem.split('_8xb')[0]}-{name}",
-        # Alike in one network of each framework.
-        marks=pytest.mark.whole if grafts is FLOWS and ("faster" in base or TSN in base) else (),
+        # Alike in one network of each framework; configs/ has detectors of two stages.
+        marks=pytest.mark.whole if "faster" in base or (grafts is FLOWS and TSN in base) else (),
     )
     for base in CONFIGS
     for name, grafts in (("TD-CBAM-AW", GRAFTS), ("TDAF-TAM", FLOWS))

@@ -303,6 +303,7 @@ class TestVOC:
             set_data_root(cfg, str(tmp_path / "elsewhere"))
             check_data(cfg, ("val",))
 
+    @pytest.mark.whole
     def test_trains_and_evaluates(self, voc, tmp_path):
         cfg = voc_config("aw/ssd300-vgg16_aw-neck-aw_voc", voc, tmp_path)
         cfg.model.backbone.backbone.update(depth=11, out_feature_indices=(14, 24))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from counted import counts as is_counted_here
 from counted import is_as_it_is, is_counted
 
 from attn_mm.errors import UserError
@@ -97,7 +98,9 @@ DIFFERENT_MACS = {
 
 @pytest.fixture(scope="module")
 def counts():
-    return compare(paper_names())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counting, "rows_of", lambda paper: list(filter(is_counted_here, rows_of(paper))))
+        return compare(paper_names())
 
 
 @pytest.mark.parametrize(
@@ -105,12 +108,31 @@ def counts():
 )
 def test_published_figures(figure, different, counts):
     differ = [c for c in counts if getattr(c, f"{figure}_agreement") == "differs"]
-    assert {(c.row.where, c.row.network) for c in differ} == different
+    counted = {(c.row.where, c.row.network) for c in counts}
+    assert {(c.row.where, c.row.network) for c in differ} == different & counted
     assert all(c.row.note for c in differ)
 
 
+def all_rows() -> list[Row]:
+    return [row for paper in paper_names() for row in rows_of(paper)]
+
+
+def cells(page: str) -> dict[tuple[str, str], list[str]]:
+    """The rows of the table but for the numbers of their notes, by table and network."""
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-2]] for line in page.splitlines() if line[:2] == "| "
+    ]
+    return {(row[0], row[1]): row[2:] for row in rows}
+
+
 def test_the_page_is_what_the_tool_writes(repo, counts):
-    assert (repo / "docs/papers.md").read_text() == paper_report(counts)
+    page = (repo / "docs/papers.md").read_text()
+    if len(counts) == len(all_rows()):
+        assert page == paper_report(counts)
+    written = cells(page)
+    assert cells(paper_report(counts)).items() <= written.items()
+    for row in all_rows():
+        assert written[row.where, row.network][0] == (row.params or "")
 
 
 def test_parameters_of_the_metafiles(counts):
@@ -127,8 +149,8 @@ def test_multiply_adds_of_the_metafiles(counts):
     counted = {(count.row.where, count.row.network): count.macs for count in counts}
     for paper in paper_names():
         for entry in read_metafile(paper).entries:
-            rows = [row for row in entry.rows if row.macs and not row.options and row.config == entry.config]
-            found = {counted[row.where, row.network] for row in rows}
+            own = [row for row in entry.rows if row.macs and not row.options and row.config == entry.config]
+            found = {counted[row.where, row.network] for row in own if is_counted_here(row)}
             assert found <= {entry.flops}, entry.name
 
 
@@ -138,10 +160,10 @@ def test_multiply_adds_of_the_metafiles(counts):
         # The text's own reading, where the published figures follow another one.
         ("tam", "R18 TAM, 100 classes", "11.228 M"),
         ("tam", "R50 TAM, 100 classes", "23.766 M"),
-        ("tam", "R101 TAM, 100 classes", "42.827 M"),
+        pytest.param("tam", "R101 TAM, 100 classes", "42.827 M", marks=pytest.mark.whole),
         ("tam", "RX50 (32x4d) TAM, 100 classes", "23.237 M"),
         ("tam", "WRN-16-8 TAM, 100 classes", "11.016 M"),
-        ("aw", "AW-R101", "44.863 M"),
+        pytest.param("aw", "AW-R101", "44.863 M", marks=pytest.mark.whole),
         # Finer than the published digits.
         ("aw", "AW-R50", "25.722 M"),
         ("aw", "AW-SE-R50", "28.253 M"),
@@ -159,7 +181,7 @@ def test_multiply_adds_of_the_metafiles(counts):
         ("tdaf", "VGG16 ANAR-5, 3 flows", "138.88 M"),
         ("tdaf", "VGG19 ANAR-3, 3 flows", "143.80 M"),
         ("tdaf", "R50 ANAR-3, 3 flows, with the 1x1", "29.92 M"),
-        ("tdaf", "R101 ANAR-3, 3 flows, with the 1x1", "48.91 M"),
+        pytest.param("tdaf", "R101 ANAR-3, 3 flows, with the 1x1", "48.91 M", marks=pytest.mark.whole),
     ],
 )
 def test_known_parameters(paper, network, figure, counts):
@@ -172,8 +194,8 @@ def test_known_parameters(paper, network, figure, counts):
     "network, figure",
     [
         ("R50 ANAR-3, 3 flows", "5.27 G"),
-        ("R101 ANAR-3, 3 flows", "9.91 G"),
-        ("R152 ANAR-3, 3 flows", "14.6 G"),
+        pytest.param("R101 ANAR-3, 3 flows", "9.91 G", marks=pytest.mark.whole),
+        pytest.param("R152 ANAR-3, 3 flows", "14.6 G", marks=pytest.mark.whole),
     ],
 )
 def test_known_multiply_adds(network, figure):

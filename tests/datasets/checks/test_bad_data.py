@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import shutil
+from itertools import product
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from small import (
     voc_set,
     write_annotations,
 )
+from thinned import thinned
 
 from attn_mm.datasets.checks import unreadable
 from attn_mm.datasets.checks.config_files import check_data
@@ -38,7 +40,10 @@ pytestmark = pytest.mark.usefixtures("workers_gone")
 
 CONFIGS = {"detection": detection_config, "pose": pose_config}
 both_tasks = pytest.mark.parametrize("task", CONFIGS)
-workers = pytest.mark.parametrize("num_workers", [0, 2])
+# Loading processes are the same for every task.
+tasks_and_workers = pytest.mark.parametrize(
+    ("task", "num_workers"), thinned(product(CONFIGS, (0, 2)), [("detection", 2), ("pose", 0)], True)
+)
 
 
 @pytest.fixture
@@ -315,8 +320,7 @@ def spoil(root, missing=(), damaged=(), empty=()):
         (root / "images" / name).write_bytes(b"")
 
 
-@workers
-@both_tasks
+@tasks_and_workers
 def test_training_goes_on_without_images_that_cannot_be_read(root, task, num_workers, log):
     """Each is named once, however many epochs, workers and persons meet it."""
     content = coco_set(root)
@@ -387,8 +391,7 @@ def test_training_on_mosaics_goes_on_without_images_that_cannot_be_read(root):
     assert "No mosaic and mixup aug now!" in text
 
 
-@workers
-@both_tasks
+@tasks_and_workers
 def test_training_ends_where_nothing_can_be_read(root, capfd, task, num_workers, monkeypatch):
     monkeypatch.setattr(unreadable, "MAX_IN_A_ROW", 5)
     names = os.listdir(root / "images")
@@ -403,8 +406,7 @@ def test_training_ends_where_nothing_can_be_read(root, capfd, task, num_workers,
     assert "/images/0000.jpg and 5 more of the image" in line
 
 
-@workers
-@both_tasks
+@tasks_and_workers
 def test_evaluation_names_the_image_that_cannot_be_read(root, checkpoints, capfd, task, num_workers):
     spoil(root, damaged=["0004.jpg"])
     cfg = CONFIGS[task](root)

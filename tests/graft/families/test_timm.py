@@ -102,7 +102,7 @@ NETWORKS = {
 }
 
 
-WHOLE = {"EfficientNet", "RegNet", "ConvNeXt-conv", "HighResolutionNet", "DenseNet"}
+WHOLE = {"EfficientNet", "RegNet", "DLA", "ConvNeXt-conv", "HighResolutionNet", "DenseNet", "FeatureDictNet"}
 
 
 @pytest.mark.parametrize(

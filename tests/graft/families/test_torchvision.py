@@ -107,7 +107,10 @@ NETWORKS = {
 }
 
 
-WHOLE = {"RegNet", "MobileNetV2", "EfficientNetV2", "DenseNet", "IntermediateLayerGetter"}
+WHOLE = {
+    *("RegNet", "MobileNetV2", "EfficientNet", "EfficientNetV2", "DenseNet", "VideoResNet", "ConvNeXt"),
+    "IntermediateLayerGetter",
+}
 SIZES = {"VideoResNet": (4, 16, 16), "VGG": (64, 64)}
 
 

@@ -1,0 +1,104 @@
+"""Write the tables of docs/speed.md from the measurements in docs/results.
+
+    python -m benchmarks page              write every table anew
+    python -m benchmarks page --check      exit with status 1 if a table is out of date
+
+A table stands between two comments, the second of which is ``<!-- /speed -->``. The first names what to
+show and files of docs/results: ``<!-- speed: inference nchw latency_r50 latency_r50_again -->`` for the cases
+of a mode and a layout, with a second series beside the first; ``<!-- speed: papers latency_papers -->`` and
+``<!-- speed: families families -->`` for the whole of a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+from attn_mm.utils.tables import markdown_table
+from benchmarks import families, latency
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs/speed.md"
+RESULTS = ROOT / "docs/results"
+BLOCK = re.compile(r"(<!-- speed: ([^\n]+) -->\n).*?(<!-- /speed -->)", re.S)
+
+Cases = dict[str, dict]
+
+
+def cases(name: str) -> Cases:
+    """The measured cases of a file of docs/results, by their keys."""
+    return json.loads((RESULTS / f"{name}.json").read_text())["cases"]
+
+
+def with_tables(text: str) -> str:
+    """The text of a page with its tables written anew."""
+    return BLOCK.sub(lambda match: f"{match[1]}\n{table(*match[2].split())}\n\n{match[3]}", text)
+
+
+def table(kind: str, *words: str) -> str:
+    """The table that a comment asks for, as Markdown."""
+    if kind == "papers":
+        return latency.papers_table(list(cases(words[0]).values()))
+    if kind == "families":
+        return families.table(cases(words[0]))
+    layout, *series = words
+    return overheads(kind, layout, *map(cases, series))
+
+
+def overheads(mode: str, layout: str, first: Cases, again: Cases) -> str:
+    """What each module costs in one mode and layout, as multiples of the plain backbone."""
+    header = (mode, "batch", "ours", "ours, again", "naive", "timm", "folded", "folded, to plain folded")
+    header += ("memory", "memory, naive", "memory, timm")
+    rows = [
+        (
+            f"{case['module']}, {case['backbone']}",
+            f"{case['batch']}, {case['dtype']}",
+            ratio(case, "ours"),
+            # A case that a series took over from the other is measured once.
+            ratio(again.get(key), "ours") if again.get(key) != case else "",
+            ratio(case, "naive"),
+            ratio(case, "timm"),
+            ratio(case, "folded"),
+            ratio(case, "folded", "plain folded"),
+            *(memory(case, form) for form in ("ours", "naive", "timm")),
+        )
+        for key, case in first.items()
+        if (case["mode"], case["layout"]) == (mode, layout)
+    ]
+    return markdown_table(header, rows, header[2:])
+
+
+def ratio(case: dict | None, form: str, to: str = "plain") -> str:
+    """Median and quartiles of the ratio of two forms, or nothing where they were not measured."""
+    values = None if case is None else latency.ratio(case, form, to)
+    return "" if values is None else f"{values['median']:.2f} ({values['q1']:.2f}-{values['q3']:.2f})"
+
+
+def memory(case: dict, form: str) -> str:
+    peaks = case["memory"]
+    return f"{peaks[form] / peaks['plain']:.2f}" if form in peaks else ""
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks page",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check = parser.parse_args(argv).check
+    old = PAGE.read_text()
+    new = with_tables(old)
+    if new == old:
+        return
+    print(f"{PAGE.relative_to(ROOT)} {'is out of date' if check else 'written'}")
+    if check:
+        sys.exit(1)
+    PAGE.write_text(new)
+
+
+if __name__ == "__main__":
+    main()
