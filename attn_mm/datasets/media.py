@@ -1,4 +1,4 @@
-"""Read and write images and videos with OpenCV."""
+"""Read and write images, and write videos, with OpenCV; read videos with PyAV."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from attn_mm.datasets.video import Video
 from attn_mm.errors import UnreadableFile, UnsuitableImage, UserError
-from attn_mm.utils.files import check_regular, writing
+from attn_mm.utils.files import check_regular, natural, writing
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -100,31 +101,26 @@ class VideoFrames:
 
     Attributes:
         rate: frames per second.
-        count: the number of frames according to the file, or None.
+        count: the number of frames according to the file.
 
     Raises:
         UnreadableFile: if the video can't be decoded.
+        UserError: if PyAV is missing or too old.
     """
 
     def __init__(self, path: Path) -> None:
-        # Otherwise FFmpeg prints its own message about a damaged file as well.
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        self._capture = cv2.VideoCapture(_opencv_name(path))
-        decoded, self._first = self._capture.read()
-        if not decoded:
-            raise UnreadableFile(
-                f"{path} can't be read as a video: it is damaged, or OpenCV doesn't support its format"
-            )
-        rate, count = (self._capture.get(p) for p in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
-        self.rate = rate if 0 < rate < 1000 else DEFAULT_FRAME_RATE
-        self.count = int(count) if count > 0 else None
+        video = Video(path)
+        self._frames = video.in_order("bgr24")
+        first = next(self._frames, None)
+        if first is None:
+            raise UnreadableFile(f"{path} can't be read as a video: its first frame is damaged")
+        self._first = first
+        self.rate = video.rate if video.rate and video.rate < 1000 else DEFAULT_FRAME_RATE
+        self.count = video.claimed
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        decoded, frame = True, self._first
-        while decoded:
-            yield frame
-            decoded, frame = self._capture.read()
-        self._capture.release()
+        yield self._first
+        yield from self._frames
 
 
 def breaks_off(path: Path, seen: int, count: int | None) -> str | None:
@@ -193,7 +189,7 @@ def open_input(path: Path) -> list[Path] | VideoFrames:
 
 
 def open_videos(path: Path) -> list[Path]:
-    """List a video, or the videos of a folder.
+    """List a video, or the videos of a folder in natural order.
 
     Raises:
         UserError: if there is none, or it can't be decoded. The videos of a folder
@@ -208,10 +204,10 @@ def open_videos(path: Path) -> list[Path]:
 
 
 def _files(folder: Path, kind: str, suffixes: tuple[str, ...]) -> list[Path]:
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file())
+    found = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file()]
     if not found:
         raise UserError(f"{folder} contains no {kind} ({' '.join(suffixes)})")
-    return found
+    return sorted(found, key=natural)
 
 
 def _kind(path: Path) -> str:

@@ -1,49 +1,67 @@
-"""Read frames of a video file with decord, PyAV or OpenCV, whichever is installed.
+"""Read frames of a video file with PyAV: https://github.com/PyAV-Org/PyAV.
 
-decord: https://github.com/dmlc/decord; PyAV: https://github.com/PyAV-Org/PyAV; OpenCV: https://opencv.org.
-All three decode with FFmpeg and give the same frames. PyAV and OpenCV decode from the beginning to the last
-requested frame, because in some files their seeking reaches the wrong frame.
+All of attn_mm reads videos here. A frame is known by its time stamp, so a decoder that starts at a key
+frame in the middle of the file gives the same frames as one that starts at the beginning.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
-from abc import ABC, abstractmethod
+import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import dropwhile
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
-from attn_mm.errors import ConfigError, UnreadableFile
+from attn_mm.errors import UnreadableFile, UserError
+from attn_mm.utils.extras import require
+from attn_mm.utils.files import check_regular
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+# Earlier versions decode the colours of BT.709, which most videos have, as if they were BT.601.
+_OLDEST_PYAV = 17
 
 
-class Video(ABC):
-    """An open video file.
+class Video:
+    """A video file.
 
     Args:
         path: a local file in any format that FFmpeg supports.
 
     Attributes:
         num_frames: number of frames.
+        claimed: number of frames that the file claims to have; more than ``num_frames`` if it is truncated.
         rate: frames per second, or None if the file doesn't say.
 
     Raises:
         UnreadableFile: if the file can't be opened, or has no frame.
+        UserError: if PyAV is missing or too old, or the file is a pipe or a device.
     """
-
-    num_frames: int
-    rate: float | None
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = os.fspath(path)
-        try:
-            self.num_frames, self.rate = self._open()
-            if self.num_frames < 1:
+        with self._reading(), self._opened() as (container, stream):
+            if stream.duration is None and container.duration is None:
+                raise ValueError("a single picture")
+            # The last one is empty and ends the stream.
+            *packets, _ = container.demux(stream)
+            # The decoder drops what an edit list leaves out.
+            shown = [packet for packet in packets if packet.size and not packet.is_discard]
+            self._keys = sorted(p.pts for p in packets if p.is_keyframe and p.pts is not None)
+            self._times = _times(shown, self._keys, stream)
+            self.num_frames = len(self._times or shown)
+            if not self.num_frames:
                 raise ValueError("no frame")
-        except Exception as error:
-            # Decoders raise any exception.
-            raise UnreadableFile.after(error, self.path, "a video") from error
+            self.rate = float(stream.average_rate) if stream.average_rate else None
+            self.claimed = self.num_frames + _missing(packets, container, stream)
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
         """Decode frames.
@@ -61,143 +79,147 @@ class Video(ABC):
         for index in wanted[[0, -1]].tolist():
             if not 0 <= index < self.num_frames:
                 raise UnreadableFile(f"{self.path} has no frame {index}: it has {self.num_frames} frames")
-        try:
-            frames = np.asarray(self._decode(wanted.tolist()))
+        with self._reading():
+            frames = self._decode(wanted.tolist())
             # Avoids a second copy of a whole video.
             return frames if np.array_equal(places, np.arange(len(wanted))) else frames[places]
+
+    def in_order(self, layout: str = "rgb24") -> Iterator[np.ndarray]:
+        """Decode all frames one by one, up to the first that is damaged.
+
+        Args:
+            layout: FFmpeg's name of a pixel format, such as ``"bgr24"``.
+
+        Yields:
+            ``(height, width, 3)``, uint8, rotated if the file says so.
+        """
+        pixels = _converter(layout)
+        with self._opened() as (container, stream), suppress(_pyav().FFmpegError):
+            for frame in container.decode(stream):
+                yield pixels(frame)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except UserError:
+            raise
         except Exception as error:
+            # Decoders raise any exception.
             raise UnreadableFile.after(error, self.path, "a video") from error
 
-    @abstractmethod
-    def _open(self) -> tuple[int, float | None]:
-        """Return the number of frames and the rate."""
-
-    @abstractmethod
-    def _decode(self, wanted: list[int]) -> np.ndarray | list[np.ndarray]:
-        """Return the frames with these ascending numbers; raise any exception if one is missing."""
-
-
-class DecordVideo(Video):
-    """A video decoded by decord."""
-
-    def _open(self) -> tuple[int, float | None]:
-        import decord
-
-        # Otherwise FFmpeg prints its own message about a damaged file as well.
-        decord.logging.set_level(decord.logging.QUIET)
-        self._reader = decord.VideoReader(self.path, num_threads=1)
-        return len(self._reader), self._reader.get_avg_fps() or None
-
-    def _decode(self, wanted: list[int]) -> np.ndarray | list[np.ndarray]:
-        import decord
-
-        try:
-            return self._reader.get_batch(wanted).asnumpy()
-        except decord.DECORDError:
-            # decord 0.6 can't copy a rotated frame of a width such as 1080 (ndarray.cc:171).
-            return OpenCVVideo(self.path)._decode(wanted)
-
-
-class PyAVVideo(Video):
-    """A video decoded by PyAV."""
-
-    def _open(self) -> tuple[int, float | None]:
-        import av
-
-        with av.open(self.path) as container:
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+        check_regular(self.path)
+        # Of a relative name FFmpeg takes what is before a colon for a protocol.
+        with _pyav().open(os.path.abspath(self.path)) as container:
             stream = container.streams.video[0]
-            if stream.duration is None and container.duration is None:
-                raise ValueError("a single picture")
-            # Matroska and WebM don't store the number of frames. The last packet is empty.
-            number = sum(packet.size > 0 for packet in container.demux(stream))
-            return number, float(stream.average_rate) if stream.average_rate else None
+            # There is a loader of data for each core.
+            stream.codec_context.thread_count = 1
+            yield container, stream
 
-    def _decode(self, wanted: list[int]) -> list[np.ndarray]:
-        import av
+    def _decode(self, wanted: list[int]) -> np.ndarray:
+        """Return the frames with these ascending numbers; raises any exception if one is missing."""
+        if self._times:
+            times = [self._times[number] for number in wanted]
+            with suppress(_pyav().FFmpegError, LookupError):
+                return self._search(times)
+            # Some files can't be searched, and in some, frames after a key frame need frames before it.
+            self._keys = []
+            return self._scan(times, lambda _, frame: frame.pts)
+        return self._scan(wanted, lambda number, _: number)
 
-        with av.open(self.path) as container:
-            return list(_chosen(container.decode(video=0), wanted, _upright))
+    def _search(self, times: list[int]) -> np.ndarray:
+        """Return the frames at these ascending times; LookupError if the key frames don't lead to them."""
+        if not self._keys:
+            raise LookupError
+        found: list[np.ndarray] = []
+        frames: Iterator[VideoFrame] = iter(())
+        reached, pixels = self._keys[0] - 1, _converter()
+        with self._opened() as (container, stream):
+            for time in times:
+                key = self._keys[bisect_right(self._keys, time) - 1]
+                if key > reached:
+                    frames = _from_key(container, stream, key)
+                reached = time
+                frame = next((frame for frame in frames if frame.pts is not None and frame.pts >= time), None)
+                if frame is None or frame.pts != time or frame.is_corrupt:
+                    raise LookupError
+                found.append(pixels(frame))
+        return np.stack(found)
 
-
-def _upright(frame) -> np.ndarray:
-    return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-
-
-class OpenCVVideo(Video):
-    """A video decoded by OpenCV."""
-
-    def _capture(self) -> cv2.VideoCapture:
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        capture = cv2.VideoCapture(self.path)
-        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-        return capture
-
-    def _open(self) -> tuple[int, float | None]:
-        capture = self._capture()
-        return int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS) or None
-
-    def _decode(self, wanted: list[int]) -> list[np.ndarray]:
-        capture = self._capture()
-        return list(_chosen(iter(capture.grab, False), wanted, lambda _: _retrieved(capture)))
-
-
-def _retrieved(capture: cv2.VideoCapture) -> np.ndarray:
-    _, frame = capture.retrieve()
-    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-
-
-def _chosen(frames: Iterator, wanted: list[int], convert: Callable) -> Iterator[np.ndarray]:
-    """Convert the ``frames`` with these ascending numbers.
-
-    Raises:
-        ValueError: if a frame is missing.
-    """
-    left = iter(wanted)
-    following: int | None = next(left)
-    for number, frame in enumerate(frames):
-        if number == following:
-            yield convert(frame)
-            following = next(left, None)
-            if following is None:
-                return
-    raise ValueError(f"no frame {following}")
+    def _scan(self, wanted: list[int], name: Callable[[int, VideoFrame], int | None]) -> np.ndarray:
+        """Decode from the beginning; return the frames with these ascending names."""
+        found, left, pixels = [], iter(wanted), _converter()
+        following = next(left, None)
+        with self._opened() as (container, stream):
+            for number, frame in enumerate(container.decode(stream)):
+                if name(number, frame) == following:
+                    found.append(pixels(frame))
+                    following = next(left, None)
+                    if following is None:
+                        return np.stack(found)
+        raise ValueError(f"no frame {following}")
 
 
-DECODERS: dict[str, type[Video]] = {"decord": DecordVideo, "av": PyAVVideo, "cv2": OpenCVVideo}
+def _times(shown: list[Packet], keys: list[int], stream: VideoStream) -> list[int]:
+    """The time stamps of a file's frames, ascending; empty if they don't tell the frames' order."""
+    times = [packet.pts for packet in shown if packet.pts is not None]
+    if not keys or len(times) < len(shown):
+        return []
+    # AVI has no time stamps: FFmpeg makes them from the order of decoding, which is another.
+    if stream.codec_context.has_b_frames and times == sorted(times):
+        return []
+    # What is before the first key frame can't be decoded.
+    return sorted({time for time in times if time >= keys[0]})
 
 
-def _is_usable(decoder: str) -> bool:
-    try:
-        module = importlib.import_module(decoder)
-    except (ImportError, OSError):
-        return False
-    # PyAV before 14.2 doesn't report a frame's rotation.
-    return decoder != "av" or hasattr(module.VideoFrame, "rotation")
+def _missing(packets: list[Packet], container: InputContainer, stream: VideoStream) -> int:
+    """How many frames a truncated file lacks, as far as its header says."""
+    rate, unit = stream.average_rate, stream.time_base
+    if stream.frames or not rate or not unit:
+        return max(0, stream.frames - len(packets))
+    stored = stream.metadata.get("DURATION", "")
+    if re.fullmatch(r"\d+:\d+:\d+\.\d+", stored):
+        hours, minutes, seconds = map(float, stored.split(":"))
+        claimed = 3600 * hours + 60 * minutes + seconds
+    elif len(container.streams) == 1 and container.duration:
+        claimed = container.duration / 1e6
+    else:
+        return 0
+    ends = [packet.pts + (packet.duration or 0) for packet in packets if packet.pts is not None]
+    missing = claimed - float(max(ends, default=0) * unit)
+    # Of a whole file, too, the two differ a little.
+    return int(missing * rate) if missing > 1 else 0
 
 
-def check_decoder(decoder: str | None) -> None:
-    """Check the name of a decoder.
-
-    Raises:
-        ConfigError: if it is unknown.
-    """
-    if decoder is not None and decoder not in DECODERS:
-        raise ConfigError(f"decoder must be one of {', '.join(DECODERS)}, or None; got {decoder!r}")
+def _from_key(container: InputContainer, stream: VideoStream, key: int) -> Iterator[VideoFrame]:
+    """Decode from the key frame with this time stamp on; nothing if the file's search misses it."""
+    container.seek(key, stream=stream)
+    for packet in dropwhile(lambda packet: packet.pts != key, container.demux(stream)):
+        yield from packet.decode()
 
 
-def open_video(path: str | os.PathLike, decoder: str | None = None) -> Video:
-    """Open a video file.
+def _converter(layout: str = "rgb24") -> Callable[[VideoFrame], np.ndarray]:
+    """What makes arrays of a file's frames."""
+    # A frame's own reformatter would be set up for each frame anew.
+    reformatter = _pyav().video.reformatter.VideoReformatter()
 
-    Args:
-        path: a local file in any format that FFmpeg supports.
-        decoder: ``"decord"``, ``"av"``, ``"cv2"``, or None for the first installed one.
+    def pixels(frame: VideoFrame) -> np.ndarray:
+        return np.rot90(
+            reformatter.reformat(frame, format=layout, threads=1).to_ndarray(), frame.rotation // 90
+        )
 
-    Raises:
-        UnreadableFile: if the file can't be opened, or has no frame.
-        ConfigError: if the decoder is unknown.
-    """
-    check_decoder(decoder)
-    return DECODERS[decoder or next(filter(_is_usable, DECODERS))](path)
+    return pixels
+
+
+def _pyav() -> ModuleType:
+    library = require("av", "video")
+    if int(library.__version__.partition(".")[0]) < _OLDEST_PYAV:
+        raise UserError(
+            f"PyAV {library.__version__} is too old to read videos: pip install 'av>={_OLDEST_PYAV}'"
+        )
+    return library
 
 
 def read_frames(path: str | os.PathLike, indices: Sequence[int] | None = None) -> np.ndarray:
@@ -209,5 +231,5 @@ def read_frames(path: str | os.PathLike, indices: Sequence[int] | None = None) -
     Raises:
         UnreadableFile: if the file is not a video or damaged, or a frame doesn't exist.
     """
-    video = open_video(path)
+    video = Video(path)
     return video.read(range(video.num_frames) if indices is None else indices)

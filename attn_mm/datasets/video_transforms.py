@@ -1,4 +1,4 @@
-"""Transforms for mmaction's pipelines that decode videos with any installed decoder.
+"""Transforms for mmaction's pipelines that decode videos with PyAV.
 
 Use them instead of ``DecordInit`` and ``DecordDecode``, around any of mmaction's samplers::
 
@@ -13,7 +13,7 @@ import os.path as osp
 
 import numpy as np
 
-from attn_mm.datasets.video import check_decoder, open_video
+from attn_mm.datasets.video import Video
 from attn_mm.registry import TRANSFORMS
 
 
@@ -21,26 +21,18 @@ from attn_mm.registry import TRANSFORMS
 class OpenVideo:
     """Open the video ``filename``; adds ``video_reader``, ``total_frames`` and ``avg_fps`` (None if unknown).
 
-    Args:
-        decoder: ``"decord"``, ``"av"``, ``"cv2"``, or None for the first installed one.
-
     Raises:
-        ConfigError: if the decoder is unknown.
         UnreadableFile: when called, if the file can't be opened.
     """
-
-    def __init__(self, decoder: str | None = None) -> None:
-        check_decoder(decoder)
-        self.decoder = decoder
 
     def __call__(self, results: dict) -> dict:
         path = results["filename"]
         # Like DecordInit: some lists name videos without a suffix.
-        video = open_video(path if osp.splitext(path)[1] else f"{path}.mp4", self.decoder)
+        video = Video(path if osp.splitext(path)[1] else f"{path}.mp4")
         return dict(results, video_reader=video, total_frames=video.num_frames, avg_fps=video.rate)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(decoder={self.decoder!r})"
+        return f"{type(self).__name__}()"
 
 
 @TRANSFORMS.register_module()

@@ -2,10 +2,11 @@ _base_ = "mmaction::recognition/x3d/x3d_s_13x6x1_facebook-kinetics400-rgb.py"
 
 # mmaction publishes X3D's tests. The training is that of the paper (https://arxiv.org/abs/2004.04730), for 64
 # videos a step instead of 1024.
+read = [dict(type="attn_mm.OpenVideo"), dict(type="attn_mm.ReadFrames")]
 train_pipeline = [
-    dict(type="DecordInit"),
+    read[0],
     dict(type="SampleFrames", clip_len=13, frame_interval=6, num_clips=1, target_fps=30),
-    dict(type="DecordDecode"),
+    read[1],
     dict(type="RandomRescale", scale_range=(182, 228)),
     dict(type="RandomCrop", size=160),
     dict(type="Flip", flip_ratio=0.5),
@@ -13,14 +14,15 @@ train_pipeline = [
     dict(type="PackActionInputs"),
 ]
 val_pipeline = [
-    dict(type="DecordInit"),
+    read[0],
     dict(type="SampleFrames", clip_len=13, frame_interval=6, num_clips=1, target_fps=30, test_mode=True),
-    dict(type="DecordDecode"),
+    read[1],
     dict(type="Resize", scale=(-1, 182)),
     dict(type="CenterCrop", crop_size=182),
     dict(type="FormatShape", input_format="NCTHW"),
     dict(type="PackActionInputs"),
 ]
+test_pipeline = [read[0], _base_.test_pipeline[1], read[1], *_base_.test_pipeline[3:]]
 train_dataloader = dict(
     batch_size=8,
     num_workers=8,
@@ -46,6 +48,7 @@ val_dataloader = dict(
         test_mode=True,
     ),
 )
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 val_evaluator = dict(type="AccMetric")
 
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=256, val_interval=5)

@@ -29,7 +29,6 @@ workers = pytest.mark.parametrize("num_workers", [0, 2])
 DECODERS = {
     "mmaction": (dict(type="DecordInit"), dict(type="DecordDecode")),
     "attn_mm": (dict(type="attn_mm.OpenVideo"), dict(type="attn_mm.ReadFrames")),
-    "OpenCV": (dict(type="attn_mm.OpenVideo", decoder="cv2"), dict(type="attn_mm.ReadFrames")),
 }
 
 
