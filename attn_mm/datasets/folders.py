@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attn_mm.datasets.media import IMAGE_SUFFIXES
 from attn_mm.errors import UserError
+from attn_mm.utils.files import natural
 
 
 def check_folders(folder: str | os.PathLike, classes: Sequence[str]) -> None:
@@ -43,7 +44,7 @@ def labelled_files(folder: str | os.PathLike, labels: dict[str, int]) -> list[di
     infos = [
         {"img_path": str(path), "gt_label": label}
         for name, label in sorted(labels.items(), key=lambda item: item[1])
-        for path in sorted(Path(folder, name).iterdir())
+        for path in sorted(Path(folder, name).iterdir(), key=natural)
         if path.suffix.lower() in IMAGE_SUFFIXES
     ]
     if not infos:

@@ -12,7 +12,7 @@ import numpy as np
 
 from attn_mm.datasets.video import Video
 from attn_mm.errors import UnreadableFile, UnsuitableImage, UserError
-from attn_mm.utils.files import check_regular, writing
+from attn_mm.utils.files import check_regular, natural, writing
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -189,7 +189,7 @@ def open_input(path: Path) -> list[Path] | VideoFrames:
 
 
 def open_videos(path: Path) -> list[Path]:
-    """List a video, or the videos of a folder.
+    """List a video, or the videos of a folder in natural order.
 
     Raises:
         UserError: if there is none, or it can't be decoded. The videos of a folder
@@ -204,10 +204,10 @@ def open_videos(path: Path) -> list[Path]:
 
 
 def _files(folder: Path, kind: str, suffixes: tuple[str, ...]) -> list[Path]:
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file())
+    found = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file()]
     if not found:
         raise UserError(f"{folder} contains no {kind} ({' '.join(suffixes)})")
-    return found
+    return sorted(found, key=natural)
 
 
 def _kind(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from attn_mm.inference.inputs import (
     make_output,
     open_request,
 )
+from attn_mm.maps.colours import COLOURS
 from attn_mm.maps.overlay import enlarged
 from attn_mm.maps.panels import Panel, attention_of, frame_panels, panels
 from attn_mm.run.demo_networks import small_network
@@ -86,6 +87,12 @@ def make_parser() -> CommandParser:
         default=FRAMES,
         metavar="N",
         help="show at most N frames per video, evenly spaced (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--attention-colours",
+        choices=COLOURS,
+        default=COLOURS[0],
+        help="colour scale of the maps at first; the page can change it (default: %(default)s)",
     )
     parser.add_argument(
         "--demo",
@@ -284,60 +291,74 @@ def _say(progress: Progress, line: str) -> None:
     progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def explore(request: Request, frames: int = FRAMES, pictures: list[Path] | None = None) -> None:
+@dataclass(frozen=True)
+class PageOptions:
+    """What the page shows.
+
+    Attributes:
+        frames: maximum number of frames to show per video.
+        attention_colours: name of the colour scale that the page begins with.
+    """
+
+    frames: int = FRAMES
+    attention_colours: str = COLOURS[0]
+
+
+def explore(request: Request, options: PageOptions | None = None, pictures: list[Path] | None = None) -> None:
     """Write a page that shows what a network attends to.
 
     Args:
         request: the network and its input.
-        frames: maximum number of frames to show per video.
+        options: what the page shows.
         pictures: images to show. None: all images of the input.
 
     Raises:
         UserError: an argument is invalid, or none of the input can be read.
     """
+    options = options or PageOptions()
     cfg, framework = open_request(request, "attn-mm explore")
     if isinstance(framework, VideoFramework):
-        page = _explore_actions(request, cfg, framework, frames)
+        page = _explore_actions(request, cfg, framework, options)
     else:
-        page = _explore_pictures(request, cfg, framework, frames, pictures)
+        page = _explore_pictures(request, cfg, framework, options, pictures)
     skipped = f", {len(page.skipped)} skipped" if page.skipped else ""
     shown = sum(len(item["frames"]) for item in page.items)
     print(f"{page.out / INDEX}: {counted(shown, 'picture')}{skipped}; open it in a browser")
 
 
-def _explore_actions(request: Request, cfg: Config, framework: VideoFramework, frames: int) -> Page:
+def _explore_actions(request: Request, cfg: Config, framework: VideoFramework, shown: PageOptions) -> Page:
     paths = open_videos(request.input)
     options = framework.options(request.flags, paths, request.device)
     model = load_model(cfg, request.checkpoint, request.device)
     predictor = framework.predictor(model, cfg, **options)
-    page = _open_page(request)
-    explore_actions(paths, VideoExplorer(model, framework, page), predictor, frames)
+    page = _open_page(request, shown.attention_colours)
+    explore_actions(paths, VideoExplorer(model, framework, page), predictor, shown.frames)
     return page
 
 
 def _explore_pictures(
-    request: Request, cfg: Config, framework: ImageFramework, frames: int, pictures: list[Path] | None
+    request: Request, cfg: Config, framework: ImageFramework, shown: PageOptions, pictures: list[Path] | None
 ) -> Page:
     source = pictures or open_input(request.input)
     options = framework.options(request.flags, source, request.device)
     model = load_model(cfg, request.checkpoint, request.device)
     score_thr = framework.score_threshold(model) if request.score_thr is None else request.score_thr
     predictor = framework.predictor(model, cfg, score_thr, **options)
-    page = _open_page(request)
+    page = _open_page(request, shown.attention_colours)
     explorer = ImageExplorer(model, framework, page)
     if isinstance(source, VideoFrames):
-        explore_video(source, request.input, explorer, predictor, frames)
+        explore_video(source, request.input, explorer, predictor, shown.frames)
     else:
         explore_images(source, explorer, predictor)
     return page
 
 
-def _open_page(request: Request) -> Page:
+def _open_page(request: Request, colours: str) -> Page:
     out = request.out or Path("outputs", f"{request.input.resolve().stem}_attention")
     for folder in (out, *(out / name for name in FOLDERS)):
         make_output(folder, request.input, attention=False)
     title = f"What {Path(request.config).stem} attends to"
-    return Page(out, title, {"config": request.config, "checkpoint": request.checkpoint})
+    return Page(out, title, {"config": request.config, "checkpoint": request.checkpoint}, colours)
 
 
 @reports_user_errors
@@ -350,4 +371,4 @@ def main(argv=None) -> None:
         out = args.out or Path("outputs", "explore_demo")
         config, checkpoint, pictures = small_network(out / "network")
         request = replace(request, config=config, checkpoint=checkpoint, input=pictures[0].parent, out=out)
-    explore(request, args.frames, pictures)
+    explore(request, from_args(PageOptions, args), pictures)

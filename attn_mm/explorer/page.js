@@ -1,7 +1,9 @@
 "use strict";
 const manifest = JSON.parse(document.getElementById("manifest").textContent);
 const byId = (id) => document.getElementById(id);
-const state = { item: 0, frame: 0, view: 0, opacity: 60, step: 0, flow: 0, scale: "own" };
+const state = { item: 0, frame: 0, view: 0, opacity: 60, step: 0, flow: 0, scale: "shared", colours: manifest.first_colours };
+// Controls whose values are words.
+const CHOICES = ["scale", "colours"];
 const BLUE = [33, 102, 172], PALE = [245, 245, 245], RED = [178, 24, 43];
 // A line may break behind the dots of a layer's name.
 const breakable = (name) => name.replaceAll(".", ".\u200b");
@@ -11,17 +13,13 @@ const CARD_SIDE = 240, LARGE_SIDE = 720;
 
 const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 const blend = (from, to, part) => from.map((value, i) => Math.round(value + part * (to[i] - value)));
-const heat = bytes(manifest.colours);
 const signedColours = Uint8Array.from(
   Array.from({ length: 256 }, (_, i) => (i < 128 ? blend(BLUE, PALE, i / 128) : blend(PALE, RED, (i - 128) / 127))).flat(),
 );
-const colours = (panel) => (panel.signed ? signedColours : heat);
-const gradients = new Map(
-  [heat, signedColours].map((table) => {
-    const stops = Array.from({ length: 17 }, (_, i) => Math.min(255, i * 16)).map((i) => `rgb(${table.slice(3 * i, 3 * i + 3).join(" ")})`);
-    return [table, `linear-gradient(90deg, ${stops.join(", ")})`];
-  }),
-);
+const tables = Object.fromEntries(Object.entries(manifest.colours).map(([name, table]) => [name, bytes(table)]));
+const colours = (panel) => (panel.signed ? signedColours : tables[state.colours]);
+// Colours along a scale, for a gradient.
+const stops = (table) => Array.from({ length: 17 }, (_, i) => 3 * Math.min(255, i * 16)).map((at) => `rgb(${table.slice(at, at + 3).join(", ")})`);
 
 function figure(value) {
   if (value === 0) return "0";
@@ -30,16 +28,13 @@ function figure(value) {
   return value.toFixed(size < 0.01 ? 4 : size < 0.1 ? 3 : size < 100 ? 2 : 0);
 }
 
-// What the ends of a panel's colour scale stand for.
+// What the ends of a panel's colour scale stand for; `all` are the panels of the view.
 function limits(panel, all) {
-  const kind = manifest.kinds[panel.kind];
-  const own = (key) => manifest.items[state.item].scales[key] || [0, 1];
-  let [low, high] = own(panel.key);
-  if (state.scale === "kind" || (state.scale === "bounds" && !kind.bounds)) {
-    const ranges = all.filter((other) => other.kind === panel.kind).map((other) => own(other.key));
-    low = Math.min(...ranges.map((range) => range[0]));
-    high = Math.max(...ranges.map((range) => range[1]));
-  } else if (state.scale === "bounds") return kind.bounds;
+  const kind = manifest.kinds[panel.kind], scales = manifest.items[state.item].scales;
+  if (state.scale === "shared" && kind.bounds) return kind.bounds;
+  const alike = { own: () => false, kind: () => true, shared: (other) => other.layer === panel.layer }[state.scale];
+  const ranges = all.filter((other) => other.kind === panel.kind && (other.key === panel.key || alike(other))).map((other) => scales[other.key]);
+  const low = Math.min(...ranges.map((range) => range[0])), high = Math.max(...ranges.map((range) => range[1]));
   if (panel.signed) {
     const end = Math.max(-low, high) || 1;
     return [-end, end];
@@ -111,7 +106,8 @@ function element(name, attributes = {}, ...children) {
 function statistics(panel) {
   const { mean, spread, min, max } = panel.figures;
   const size = panel.full.join(" × ");
-  return { short: `mean ${figure(mean)} ± ${figure(spread)}`, size: `${size} cells`, range: `${figure(min)} to ${figure(max)}` };
+  const unit = manifest.kinds[panel.kind].over === "positions" ? "cells" : "values";
+  return { short: `mean ${figure(mean)} ± ${figure(spread)}`, size: `${size} ${unit}`, range: `${figure(min)} to ${figure(max)}` };
 }
 
 // A map over its picture, with its colour scale.
@@ -124,8 +120,9 @@ function mapPicture(side) {
   const parts = [note, picture, bar, element("span", { class: "ends" }, low, middle, high), stats];
   let shown = null;
   function rest() {
-    const about = statistics(shown.panel);
-    stats.replaceChildren(...[about.short, about.size].map((text) => element("span", { text })));
+    const { short, range, size } = statistics(shown.panel);
+    stats.replaceChildren(...[short, range, size].map((text) => element("span", { text })));
+    if (shown.panel.flat) stats.append(element("strong", { text: shown.panel.flat }));
   }
   picture.addEventListener("pointermove", (event) => {
     const box = canvas.getBoundingClientRect();
@@ -142,10 +139,8 @@ function mapPicture(side) {
     const ends = limits(panel, all), about = statistics(panel);
     paint(canvas, panel, view, ends);
     canvas.setAttribute("aria-label", `${manifest.kinds[panel.kind].name}, ${panel.title || panel.layer}: ${about.short}, from ${about.range}`);
-    bar.style.background = gradients.get(colours(panel));
-    low.textContent = figure(ends[0]);
-    middle.textContent = figure((ends[0] + ends[1]) / 2);
-    high.textContent = figure(ends[1]);
+    bar.style.background = `linear-gradient(90deg, ${stops(colours(panel)).join(", ")})`;
+    [low.textContent, middle.textContent, high.textContent] = thirds(ends);
     note.textContent = panel.note;
     rest();
   }
@@ -158,16 +153,16 @@ function makeCard(panel) {
   const layer = element("span", { class: "layer", text: panel.title ? breakable(panel.layer) : "" });
   const node = element("button", { type: "button", class: "card" }, heading, layer, ...map.parts);
   const card = { node, key: panel.key, panel, show(now, view, all) { card.panel = now; map.show(now, view, all); } };
-  node.addEventListener("click", () => enlarge(card));
+  node.addEventListener("click", () => enlarge(card, mapPicture(LARGE_SIDE)));
   return card;
 }
 
 let large = null;
-function enlarge(card) {
-  const kind = manifest.kinds[card.panel.kind], map = mapPicture(LARGE_SIDE);
-  large = { key: card.key, show: map.show };
-  byId("large-title").textContent = [kind.name, card.panel.title, card.panel.layer].filter(Boolean).join(" · ");
-  document.querySelector("#large .body").replaceChildren(...map.parts, element("p", { class: "paper", text: kind.meaning }));
+function enlarge(card, parts) {
+  const { panel } = card, kind = manifest.kinds[panel.kind];
+  large = { key: card.key, ...parts };
+  byId("large-title").textContent = [kind.name, panel.title, panel.layer].filter(Boolean).join(" · ");
+  document.querySelector("#large .body").replaceChildren(...parts.parts, element("p", { class: "paper", text: kind.meaning }));
   update();
   byId("large").showModal();
 }
@@ -181,29 +176,153 @@ function svg(name, attributes) {
   return node;
 }
 
-function makeRow(panel) {
-  const drawing = svg("svg", { viewBox: "0 0 100 30", preserveAspectRatio: "none", role: "img" });
-  const stats = element("span", { class: "stats" });
-  const name = [panel.layer, panel.title].filter(Boolean).join(", ");
-  const label = element("span", { class: "title", text: breakable(name) });
-  function show(now) {
-    const [low, high] = now.bounds, { mean, spread } = now.figures, top = Math.max(...now.counts) || 1;
-    const at = (value) => Math.min(100, Math.max(0, (100 * (value - low)) / (high - low)));
-    const width = 100 / now.counts.length;
-    const outline = now.counts.map((count, i) => `V${28 - (26 * count) / top}H${(i + 1) * width}`).join("");
-    drawing.replaceChildren(
-      svg("rect", { class: "band", x: at(mean - spread), width: at(mean + spread) - at(mean - spread), y: 2, height: 26 }),
-      svg("path", { class: "counts", d: `M0 28${outline}V28Z` }),
-      svg("path", { class: "axis", d: "M0 28H100", "vector-effect": "non-scaling-stroke" }),
-      svg("path", { class: "mean", d: `M${at(mean)} 2V28`, "vector-effect": "non-scaling-stroke" }),
-    );
-    const about = statistics(now);
-    drawing.setAttribute("aria-label", `${name}: ${about.short}, from ${about.range}`);
-    stats.textContent = `${figure(mean)} ± ${figure(spread)}`;
-    stats.title = `${now.full[0]} values, from ${about.range}`;
-  }
-  return { nodes: [label, drawing, stats], key: panel.key, show };
+// A histogram between the bounds, with a band of a spread around the mean.
+function histogram(panel) {
+  const drawing = svg("svg", { viewBox: "0 0 100 30", preserveAspectRatio: "none", role: "img", class: "histogram" });
+  const [low, high] = panel.bounds, { mean, spread } = panel.figures, top = Math.max(...panel.counts) || 1;
+  const at = (value) => Math.min(100, Math.max(0, (100 * (value - low)) / (high - low)));
+  const width = 100 / panel.counts.length;
+  const outline = panel.counts.map((count, i) => `V${28 - (26 * count) / top}H${(i + 1) * width}`).join("");
+  drawing.append(
+    svg("rect", { class: "band", x: at(mean - spread), width: at(mean + spread) - at(mean - spread), y: 2, height: 26 }),
+    svg("path", { class: "counts", d: `M0 28${outline}V28Z` }),
+    svg("path", { class: "axis", d: "M0 28H100", "vector-effect": "non-scaling-stroke" }),
+    svg("path", { class: "mean", d: `M${at(mean)} 2V28`, "vector-effect": "non-scaling-stroke" }),
+  );
+  const about = statistics(panel), name = [panel.layer, panel.title].filter(Boolean).join(", ");
+  drawing.setAttribute("aria-label", `${name}: ${about.short}, from ${about.range}`);
+  return drawing;
 }
+
+const thirds = ([low, high]) => [low, (low + high) / 2, high].map(figure);
+
+function makeRow(panel) {
+  const chart = element("span"), stats = element("span", { class: "stats" });
+  const name = [panel.layer, panel.title].filter(Boolean).join(", ");
+  const label = element("button", { type: "button", class: "title", text: breakable(name) });
+  const row = { nodes: [label, chart, stats], key: panel.key, panel, show };
+  function show(now) {
+    row.panel = now;
+    chart.replaceChildren(histogram(now));
+    stats.replaceChildren(element("span", { text: `${figure(now.figures.mean)} ± ${figure(now.figures.spread)}` }));
+    if (now.flat) stats.append(element("strong", { text: now.flat }));
+    stats.title = `${now.full[0]} values, from ${statistics(now).range}`;
+  }
+  label.addEventListener("click", () => {
+    const big = element("span", { class: "big" }), text = element("span", { class: "stats" });
+    const ends = element("span", { class: "ends" }, ...thirds(panel.bounds).map((end) => element("span", { text: end })));
+    enlarge(row, { parts: [big, ends, text], show(now) {
+      const { short, range, size } = statistics(now);
+      big.replaceChildren(histogram(now));
+      text.replaceChildren(...[short, range, size, now.flat].map((line) => element("span", { text: line })));
+    } });
+  });
+  return row;
+}
+
+// Saving a panel -----------------------------------------------------------------------------------
+
+const EXPORT_STYLE = `text { font-family: sans-serif; fill: #23262b; }
+  .band { fill: #cfe0e4; } .counts { fill: #2b6777; opacity: .55; } .mean { stroke: #23262b; stroke-width: 1.5; } .axis { stroke: #888; }`;
+const pen = document.createElement("canvas").getContext("2d");
+
+// A text in lines of at most `width` pixels.
+function wrap(text, width, font) {
+  pen.font = font;
+  const lines = [""];
+  for (const word of text.split(/(?<=[ .])/)) {
+    if (lines.at(-1) && pen.measureText((lines.at(-1) + word).trimEnd()).width > width) lines.push("");
+    lines[lines.length - 1] += word;
+  }
+  return lines;
+}
+
+// The panel as an SVG of its own: names, map or histogram, scale, figures.
+function drawn(panel, view, all) {
+  const kind = manifest.kinds[panel.kind], isMap = kind.over === "positions", [height, width] = view.size;
+  const margin = 20, inner = isMap ? Math.max(260, Math.min(480, Math.round((480 * width) / height))) : 480;
+  const root = svg("svg", { width: inner + 2 * margin }), style = svg("style", {}), defs = svg("defs", {});
+  style.textContent = EXPORT_STYLE;
+  root.append(style, defs);
+  let y = margin;
+  function write(text, size = 14, weight = 400) {
+    for (const line of wrap(text, inner, `${weight} ${size}px sans-serif`)) {
+      y += size * 1.35;
+      const node = svg("text", { x: margin, y: y - size * 0.35, "font-size": size, "font-weight": weight });
+      node.textContent = line;
+      root.append(node);
+    }
+  }
+  write(kind.name, 18, 600);
+  write([panel.title, panel.layer].filter(Boolean).join(" · "));
+  write([manifest.items[state.item].name, panel.note, panel.score && `score: ${panel.score}`].filter(Boolean).join(" · "));
+  y += 6;
+  const ends = isMap ? limits(panel, all) : panel.bounds;
+  if (isMap) {
+    const high = Math.round((inner * height) / width), canvas = element("canvas"), grey = svg("filter", { id: "grey" });
+    canvas.width = inner;
+    canvas.height = high;
+    paint(canvas, panel, view, ends);
+    grey.append(svg("feColorMatrix", { type: "saturate", values: 0 }));
+    const gradient = svg("linearGradient", { id: "scale" }), table = stops(colours(panel));
+    gradient.append(...table.map((colour, i) => svg("stop", { offset: i / (table.length - 1), "stop-color": colour })));
+    defs.append(grey, gradient);
+    const frame = { x: margin, y, width: inner, height: high, preserveAspectRatio: "none" };
+    root.append(svg("image", { ...frame, href: view.picture, filter: "url(#grey)" }));
+    root.append(svg("image", { ...frame, href: canvas.toDataURL(), opacity: state.opacity / 100 }));
+    y += high + 8;
+    root.append(svg("rect", { x: margin, y, width: inner, height: 10, fill: "url(#scale)" }));
+    y += 12;
+  } else {
+    const chart = histogram(panel);
+    for (const [key, value] of Object.entries({ x: margin, y, width: inner, height: 140 })) chart.setAttribute(key, value);
+    root.append(chart);
+    y += 142;
+  }
+  y += 14;
+  for (const [i, text] of thirds(ends).entries()) {
+    const node = svg("text", { x: margin + (inner * i) / 2, y, "font-size": 14, "text-anchor": ["start", "middle", "end"][i] });
+    node.textContent = text;
+    root.append(node);
+  }
+  y += 8;
+  const { short, range, size } = statistics(panel);
+  write(`${short}, ${range}, ${size}`);
+  if (panel.flat) write(panel.flat, 14, 600);
+  write(kind.meaning);
+  write(kind.paper);
+  root.setAttribute("height", Math.round(y + margin));
+  root.prepend(svg("rect", { width: "100%", height: "100%", fill: "#ffffff" }));
+  return root;
+}
+
+const asText = (root) => new XMLSerializer().serializeToString(root);
+
+function asCanvas(root) {
+  return new Promise((resolve, reject) => {
+    const image = new Image(), canvas = element("canvas");
+    image.onload = () => {
+      // Twice the size, for print and for screens of high density.
+      canvas.width = 2 * root.getAttribute("width");
+      canvas.height = 2 * root.getAttribute("height");
+      canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+      resolve(canvas);
+    };
+    image.onerror = reject;
+    image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(asText(root))}`;
+  });
+}
+
+function save(blob, ending) {
+  const name = [manifest.items[state.item].name, ...large.key.split("|")].join("_").replace(/[^\p{L}\p{N}.=-]+/gu, "_");
+  const link = element("a", { href: URL.createObjectURL(blob), download: `${name}.${ending}` });
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+const enlarged = () => drawn(large.panel, ...large.among);
+byId("save-svg").addEventListener("click", () => save(new Blob([asText(enlarged())], { type: "image/svg+xml" }), "svg"));
+byId("save-png").addEventListener("click", async () => (await asCanvas(enlarged())).toBlob((blob) => save(blob, "png")));
 
 // The page's parts ---------------------------------------------------------------------------------
 
@@ -260,8 +379,7 @@ function maps(group) {
 }
 
 function chart(group) {
-  const [low, high] = group[0].bounds;
-  const ends = element("span", { class: "ends" }, ...[low, (low + high) / 2, high].map((end) => element("span", { text: figure(end) })));
+  const ends = element("span", { class: "ends" }, ...thirds(group[0].bounds).map((end) => element("span", { text: end })));
   const node = element("div", { class: "chart" }, element("span", { class: "none" }), ends, element("span", { class: "stats", text: "mean ± spread" }));
   for (const panel of group) {
     const row = makeRow(panel);
@@ -287,8 +405,12 @@ function update() {
     build(chosen, view.panels.some((panel) => !panel.score), view.panels.some((panel) => panel.score));
   }
   const byKey = new Map(chosen.map((panel) => [panel.key, panel]));
-  for (const card of cards) card.show(byKey.get(card.key), view, chosen);
-  if (large && byKey.has(large.key)) large.show(byKey.get(large.key), view, chosen);
+  // Among all panels of the view: no scale changes when others are hidden.
+  for (const card of cards) card.show(byKey.get(card.key), view, view.panels);
+  if (large && byKey.has(large.key)) {
+    Object.assign(large, { panel: byKey.get(large.key), among: [view, view.panels] });
+    large.show(large.panel, ...large.among);
+  }
 }
 
 function caption(item) {
@@ -329,7 +451,7 @@ function controls(item) {
     byId(name).value = state[name];
     document.querySelector(`output[for="${name}"]`).textContent = state[name] ? `${state[name]} of ${last}` : "all";
   }
-  byId("scale").value = state.scale;
+  for (const name of CHOICES) byId(name).value = state[name];
 }
 
 function remember() {
@@ -339,8 +461,9 @@ function remember() {
 
 function recall() {
   for (const [key, value] of new URLSearchParams(location.hash.slice(1))) {
-    if (key === "scale" && [...byId("scale").options].some((option) => option.value === value)) state.scale = value;
-    else if (key in state && key !== "scale" && /^\d+$/.test(value)) state[key] = Number(value);
+    if (CHOICES.includes(key)) {
+      if ([...byId(key).options].some((option) => option.value === value)) state[key] = value;
+    } else if (key in state && /^\d+$/.test(value)) state[key] = Number(value);
   }
   state.opacity = Math.min(100, state.opacity);
 }
@@ -391,9 +514,9 @@ function start() {
     byId("pictures").children[place].focus();
     pick(place);
   });
-  for (const name of ["view", "frame", "opacity", "step", "flow", "scale"]) {
+  for (const name of ["view", "frame", "opacity", "step", "flow", ...CHOICES]) {
     byId(name).addEventListener("input", ({ target }) => {
-      state[name] = name === "scale" ? target.value : Number(target.value);
+      state[name] = CHOICES.includes(name) ? target.value : Number(target.value);
       show();
     });
   }

@@ -11,16 +11,18 @@ import json
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 
 import cv2
+import jinja2
 import numpy as np
 
 from attn_mm.datasets.media import write_image
+from attn_mm.errors import readable
 from attn_mm.layers.recording import AttentionKind
-from attn_mm.maps.colours import colours
+from attn_mm.maps.colours import COLOURS, colours
+from attn_mm.maps.limits import hardly_varies
 from attn_mm.maps.overlay import MIN_SPAN
 from attn_mm.maps.panels import Panel, rank
 from attn_mm.maps.values import BINS, histogram, packed, reduced, summarise
@@ -31,6 +33,8 @@ MAX_CELLS = 96
 MAX_PICTURE, MAX_FOUND, THUMB = 640, 960, 96
 # Longer lists help nobody; the JSON file has all.
 MAX_OBJECTS = 12
+_PAGE = "page.html"
+_PARTS = (_PAGE, "page.css", "page.js")
 INDEX, SUMMARY, FOLDERS = "index.html", "attention.json", ("pictures", "data")
 
 
@@ -58,10 +62,11 @@ class Page(AbstractContextManager):
         out: an existing folder with ``FOLDERS`` in it.
         title: title of the page.
         about: facts, ``{name: value}``, shown at the top of the page and of the JSON file.
+        colours: name of the colour scale that the page begins with.
     """
 
-    def __init__(self, out: Path, title: str, about: dict[str, str]) -> None:
-        self.out, self.title, self.about = out, title, about
+    def __init__(self, out: Path, title: str, about: dict[str, str], colours: str = COLOURS[0]) -> None:
+        self.out, self.title, self.about, self.colours = out, title, about, colours
         self.items: list[dict] = []
         self.skipped: list[str] = []
         self._kinds: dict[AttentionKind, int] = {}
@@ -88,18 +93,19 @@ class Page(AbstractContextManager):
             record: additional entries for the JSON file.
         """
         if frame is None or not self.items or self.items[-1]["name"] != name:
-            self.items.append({"name": name, "thumb": _thumb(found), "frames": [], "scales": {}})
+            self.items.append(
+                {"name": name, "thumb": _embedded(_at_most(found, THUMB), 80), "frames": [], "scales": {}}
+            )
         item, stem = self.items[-1], f"{self._frames:05d}"
         self._frames += 1
-        self._save(f"pictures/{stem}.jpg", found, MAX_FOUND)
+        write_image(self.out / f"pictures/{stem}.jpg", _at_most(found, MAX_FOUND))
         shown = []
-        for place, view in enumerate(views):
-            picture = f"pictures/{stem}_{place}.jpg"
-            self._save(picture, view.picture, MAX_PICTURE)
+        for view in views:
             shown.append(
                 {
                     "label": view.label,
-                    "picture": picture,
+                    # Inside the data: a page may not read a picture's file, so it could not export it.
+                    "picture": _embedded(_at_most(view.picture, MAX_PICTURE), 92),
                     "size": list(view.picture.shape[:2]),
                     "valid": list(view.valid),
                     "panels": [self._panel(panel, item["scales"]) for panel in sorted(view.panels, key=rank)],
@@ -120,9 +126,6 @@ class Page(AbstractContextManager):
         ]
         self._records.append({**where, **(record or {}), "attention": attention})
 
-    def _save(self, file: str, picture: np.ndarray, side: int) -> None:
-        write_image(self.out / file, _at_most(picture, side))
-
     def _panel(self, panel: Panel, scales: dict[str, list[float]]) -> dict:
         """Convert a panel for the page; the item's panels of the same key share one range of values."""
         kind = self._kinds.setdefault(panel.kind, len(self._kinds))
@@ -139,6 +142,7 @@ class Page(AbstractContextManager):
             "note": panel.note,
             "score": panel.score,
             "figures": figures,
+            "flat": hardly_varies(panel.kind, figures["min"], figures["max"]),
             "full": list(panel.values.shape),
         }
         if panel.kind.over == "positions":
@@ -164,27 +168,31 @@ class Page(AbstractContextManager):
             {key: getattr(kind, key) for key in ("name", "paper", "meaning", "over", "bounds")}
             for kind in self._kinds
         ]
-        table = np.ascontiguousarray(colours(np.linspace(0, 1, 256)[None])[0, :, ::-1])
         manifest = {
-            "about": [f"{name} {what}" for name, what in self.about.items()],
+            "about": [readable(f"{name} {what}") for name, what in self.about.items()],
             "kinds": kinds,
             "items": self.items,
-            "colours": base64.b64encode(table.tobytes()).decode("ascii"),
+            "colours": {name: _table(name) for name in COLOURS},
+            "first_colours": self.colours,
             "min_span": MIN_SPAN,
         }
         room = files(__package__)
-        parts = {
-            "style": room.joinpath("page.css").read_text(encoding="utf-8"),
-            "script": room.joinpath("page.js").read_text(encoding="utf-8"),
-            "title": escape(self.title),
-            "cells": str(MAX_CELLS),
-            # No name of a file may end the script element.
-            "manifest": json.dumps(manifest).replace("<", "\\u003c"),
-        }
-        page = room.joinpath("page.html").read_text(encoding="utf-8")
-        for name, text in parts.items():
-            page = page.replace("{{" + name + "}}", text)
-        return page
+        own = {name: room.joinpath(name).read_text(encoding="utf-8") for name in _PARTS}
+        page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(own[_PAGE])
+        return page.render(
+            title=readable(self.title),
+            style=own["page.css"],
+            script=own["page.js"],
+            cells=MAX_CELLS,
+            colours=COLOURS,
+            manifest=manifest,
+        )
+
+
+def _table(scale: str) -> str:
+    """The 256 colours of a scale, RGB, in base64."""
+    table = np.ascontiguousarray(colours(np.linspace(0, 1, 256)[None], scale)[0, :, ::-1])
+    return base64.b64encode(table.tobytes()).decode("ascii")
 
 
 def _at_most(picture: np.ndarray, side: int) -> np.ndarray:
@@ -195,8 +203,8 @@ def _at_most(picture: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-def _thumb(picture: np.ndarray) -> str:
-    _, jpeg = cv2.imencode(".jpg", _at_most(picture, THUMB), [cv2.IMWRITE_JPEG_QUALITY, 80])
+def _embedded(picture: np.ndarray, quality: int) -> str:
+    _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
 
 

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import os.path as osp
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -174,3 +175,9 @@ def _check_model_name(path: str, kind: str, name: str) -> None:
     # An architecture with its set of weights, such as resnet50.imagenet1k_v1, is torchvision's.
     if name.removeprefix("resnet50_v1c") not in names and name.partition(".")[0] not in names:
         raise UserError(f"checkpoint {path}: {kind} has no model {name!r}; use a path or a URL")
+
+
+def natural(path: str | os.PathLike) -> list[tuple[int, int, str]]:
+    """Sort key that puts ``img2`` before ``img10``, in names of folders, too."""
+    parts = re.split(r"([0-9]+)", os.fspath(path))
+    return [(1, int(part), part) if place % 2 else (0, 0, part) for place, part in enumerate(parts)]

@@ -7,6 +7,7 @@ import html
 import json
 import shutil
 import subprocess
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -19,9 +20,12 @@ from layers.reference import leaves
 from mmengine.config import Config
 
 from attn_mm.explorer.explore import main
+from attn_mm.explorer.page import Page, Shown
 from attn_mm.frameworks.loading import load_model
+from attn_mm.layers.recording import AttentionKind
 from attn_mm.maps.colours import colours
 from attn_mm.maps.overlay import fit_to_image
+from attn_mm.maps.panels import Panel
 from attn_mm.run import demo_networks as demo
 from attn_mm.utils.config import load_config
 
@@ -52,7 +56,7 @@ GRAFTS = (
 def photos(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
-    for index in range(2):
+    for index in (2, 10):
         cv2.imwrite(str(folder / f"{index}.png"), small.picture(32, 32, seed=index))
     (folder / "broken.jpg").write_bytes(b"not a picture")
     return folder
@@ -85,12 +89,12 @@ def kinds(manifest, view):
 def test_a_classifier(photos, tmp_path, capsys):
     model = classifier(tmp_path, *GRAFTS)
     manifest, data, summary = explore(model, photos, tmp_path / "out")
-    assert [item["name"] for item in manifest["items"]] == ["0.png", "1.png"]
+    assert [item["name"] for item in manifest["items"]] == ["2.png", "10.png"]
     assert (
         summary["skipped"] == ["broken.jpg"]
         and "broken.jpg can't be read as an image" in capsys.readouterr().err
     )
-    check_td_and_cbam(model, photos / "1.png", manifest, data[1]["views"][0])
+    check_td_and_cbam(model, photos / "10.png", manifest, data[1]["views"][0])
     check_grad_cam(manifest, data[1]["views"][0])
     # The JSON file and the page have the same panels, those of the gates last.
     panels, maps = data[1]["views"][0]["panels"], summary["results"][1]["attention"][0]["maps"]
@@ -154,7 +158,7 @@ def check_grad_cam(manifest, view):
 
 
 def test_a_network_without_attention(photos, tmp_path):
-    manifest, data, _ = explore(classifier(tmp_path), photos / "0.png", tmp_path / "out")
+    manifest, data, _ = explore(classifier(tmp_path), photos / "2.png", tmp_path / "out")
     assert kinds(manifest, data[0]["views"][0]) == ["Grad-CAM"] * 4
 
 
@@ -171,13 +175,40 @@ def test_an_interrupted_run_leaves_its_page(photos, tmp_path, monkeypatch, capsy
     with pytest.raises(SystemExit) as stopped:
         explore(classifier(tmp_path), photos, tmp_path / "out")
     assert stopped.value.code == 130 and "ended early" in capsys.readouterr().err
-    assert "0.png" in (tmp_path / "out" / "index.html").read_text()
+    assert "2.png" in (tmp_path / "out" / "index.html").read_text()
 
 
-PROBE = """<script>setTimeout(() => {
-  const canvas = document.querySelector("canvas"), panel = cards[0].panel;
-  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  const seen = [panel.key, limits(panel, [panel]), [canvas.height, canvas.width], [...pixels.data]];
+HOSTILE = "<img src=x onerror=\"document.body.id='hacked'\">'\u2028.png"
+# What the page shows, as text in an element that the dump has: a map's pixels, the ends of all scales, and
+# what the buttons save.
+PROBE = """<script>setTimeout(async () => {
+  const { panel, node } = cards[0], all = current.views[0].panels, seen = { key: panel.key, saved: [] };
+  const read = (canvas, ...box) => {
+    const copy = element("canvas", { width: canvas.width, height: canvas.height });
+    copy.getContext("2d").drawImage(canvas, 0, 0);
+    return [...copy.getContext("2d").getImageData(...box).data];
+  };
+  for (const [scale, colours] of [["shared", "cividis"], ["own", "turbo"]]) {
+    Object.assign(state, { scale, colours });
+    update();
+    const canvas = node.querySelector("canvas"), { width, height } = canvas;
+    seen[scale] = [limits(panel, all), [height, width], read(canvas, 0, 0, width, height)];
+  }
+  seen.limits = Object.fromEntries(["shared", "kind", "own"].map((scale) => {
+    state.scale = scale;
+    return [scale, all.filter((other) => other.map).map((other) => [other.key, limits(other, all)])];
+  }));
+  state.scale = "shared";
+  const links = HTMLAnchorElement.prototype, asked = [];
+  links.click = function () { asked.push(this.download); };
+  for (const opener of [node, cards.at(-1).nodes[0]]) {
+    opener.click();
+    byId("save-svg").click();
+    const root = enlarged(), png = await asCanvas(root);
+    seen.saved.push([asText(root), png.width, png.toDataURL().length, read(png, 60, 250, 1, 1)]);
+    byId("large").close();
+  }
+  seen.asked = asked;
   document.body.append(element("pre", { id: "seen", text: JSON.stringify(seen) }));
 }, 1000)</script></body>"""
 
@@ -188,9 +219,11 @@ def test_the_page_in_a_browser(photos, tmp_path):
     if browser is None:
         pytest.skip("no Chromium")
     out = tmp_path / "out"
+    (photos / "2.png").rename(photos / HOSTILE)
     manifest, data, _ = explore(classifier(tmp_path, *GRAFTS), photos, out)
     # As if a third of the input's width were padding.
     file, page = out / manifest["items"][1]["frames"][0]["file"], out / "index.html"
+    assert manifest["items"][1]["name"] == HOSTILE
     file.write_text(file.read_text().replace('"valid": [1.0, 1.0]', '"valid": [1.0, 0.6666]'))
     page.write_text(page.read_text().replace("</body>", PROBE))
     flags = (
@@ -200,27 +233,95 @@ def test_the_page_in_a_browser(photos, tmp_path):
     command = [browser, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", url]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert "CONSOLE" not in run.stderr, run.stderr
+    assert "hacked" not in run.stdout.split("<body")[1].split(">")[0]
     (view,) = data[1]["views"]
     shown = [panel for panel in view["panels"] if panel["place"].get("step", 2) == 2]
     maps = [panel for panel in shown if "map" in panel]
-    assert run.stdout.count("<canvas") == len(maps) and run.stdout.count("<svg") == len(shown) - len(maps)
+    sections = run.stdout.split('<main id="sections">')[1].split("</main>")[0]
+    assert sections.count("<canvas") == len(maps) and sections.count("<svg") == len(shown) - len(maps)
+    assert sections.count("<strong>") == sum(bool(panel["flat"]) for panel in shown)
     for kind in manifest["kinds"]:
         assert html.escape(kind["paper"], quote=False) in run.stdout
         assert html.escape(kind["meaning"], quote=False) in run.stdout
     assert "--opacity: 0.35" in run.stdout
-    check_colours(view, json.loads(run.stdout.split('<pre id="seen">')[1].split("</pre>")[0]))
+    seen = json.loads(html.unescape(run.stdout.split('<pre id="seen">')[1].split("</pre>")[0]))
+    for scale, names in {"shared": "cividis", "own": "turbo"}.items():
+        check_colours(view, seen["key"], names, *seen[scale])
+    check_limits(manifest, view, seen["limits"])
+    check_saved(view, seen)
 
 
-def check_colours(view, seen):
-    """They are the colour map's for the values interpolated at the centres of the pixels."""
-    key, (low, high), size, pixels = seen
+def check_limits(manifest, view, limits):
+    """Gates share all that is possible; other maps what their layer, or their section, or they alone have."""
+    panels = {panel["key"]: panel for panel in view["panels"] if "map" in panel}
+    for scale, ends in limits.items():
+        assert len(ends) == len(panels)
+        for key, (low, high) in ends:
+            panel = panels[key]
+            bounds = manifest["kinds"][panel["kind"]]["bounds"]
+            alike = [p for p in panels.values() if p["kind"] == panel["kind"]]
+            if scale == "shared":
+                alike = [p for p in alike if p["layer"] == panel["layer"]]
+            lowest, highest = min(p["figures"]["min"] for p in alike), max(p["figures"]["max"] for p in alike)
+            if scale == "own":
+                lowest, highest = panel["figures"]["min"], panel["figures"]["max"]
+            if panel["signed"]:
+                assert high == -low == pytest.approx(max(-lowest, highest))
+            elif bounds is None:
+                assert (low, high) == pytest.approx((min(0, lowest), highest))
+            elif scale == "shared":
+                assert [low, high] == bounds
+            else:
+                assert low <= lowest and high >= highest
+                assert high - low == pytest.approx(max(0.1, highest - lowest))
+
+
+def check_saved(view, seen):
+    """A map and a histogram, each as a picture that needs no other file."""
+    assert [name.rsplit(".", 1)[1] for name in seen["asked"]] == ["svg", "svg"]
+    assert not any(set(name) & set("<>\"'/| ") for name in seen["asked"])
+    for (text, width, length, pixel), tag in zip(seen["saved"], ("image", "path")):
+        root = ElementTree.fromstring(text)
+        found = {node.tag.rpartition("}")[2] for node in root.iter()}
+        assert {"text", tag} <= found and not found & {"script", "img", "foreignObject"}
+        links = [value for node in root.iter() for key, value in node.items() if key.endswith("href")]
+        assert all(link.startswith("data:image/") for link in links) and (len(links) == 2) == (tag == "image")
+        # What is said of the panel, and of which picture.
+        assert HOSTILE in "".join(node.text or "" for node in root.iter() if node.tag.endswith("text"))
+        assert width == 2 * int(root.get("width")) and length > 5000
+        assert pixel[3] == 255
+    assert seen["saved"][0][3][:3] != [255, 255, 255], "the PNG has no map"
+
+
+def check_colours(view, key, scale, limits, size, pixels):
+    """They are the scale's for the values interpolated at the centres of the pixels."""
+    low, high = limits
     (panel,) = (panel for panel in view["panels"] if panel["key"] == key)
     level = (fit_to_image(decoded(panel)[0], size, (1.0, 0.6666)) - low) / (high - low)
     drawn = np.array(pixels).reshape(*size, 4)
-    expected = colours(level)[..., ::-1].astype(int)
+    expected = colours(level, scale)[..., ::-1].astype(int)
     # A step of the page's 256 colours is at most so much, in a channel.
     assert np.abs(drawn[..., :3] - expected).max() <= 8 and (drawn[..., 3] == 255).all()
-    assert np.ptp(expected, axis=(0, 1)).max() > 50, "a flat map proves nothing"
+    # On the shared scale an untrained gate is flat, which proves little.
+    assert scale != "turbo" or np.ptp(expected, axis=(0, 1)).max() > 100
+
+
+def test_names_are_no_markup(tmp_path):
+    """Neither the title nor a name, a label or a layer ends an element or begins one."""
+    bad = "</script><script>hacked()</script>{{ 7 * 7 }}&amp;"
+    kind = AttentionKind(bad, bad, bad)
+    panel = Panel(kind, np.zeros((2, 2)), bad)
+    for folder in ("pictures", "data"):
+        (tmp_path / folder).mkdir()
+    picture = np.zeros((8, 8, 3), np.uint8)
+    with Page(tmp_path, bad, {bad: "\udcff"}) as page:
+        page.add(bad, picture, [{"name": bad, "score": 1.0}], [Shown(bad, picture, (1, 1), [panel])])
+    text = (tmp_path / "index.html").read_text()
+    assert text.count("</script>") == 2 and "hacked()<" not in text
+    assert html.unescape(text.split("<title>")[1].split("</title>")[0]) == bad
+    manifest = json.loads(text.split('type="application/json">')[1].split("</script>")[0])
+    assert manifest["items"][0]["name"] == bad and manifest["kinds"][0]["paper"] == bad
+    assert "does not vary" in (tmp_path / "data/00000.js").read_text()
 
 
 def test_a_detector_and_a_video(tmp_path):

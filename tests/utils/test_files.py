@@ -16,7 +16,14 @@ from attn_mm.errors import CheckpointError, UserError
 from attn_mm.frameworks.mmaction import read_classes
 from attn_mm.run.plot_curves import read_log
 from attn_mm.run.results import read_metrics
-from attn_mm.utils.files import check_checkpoint, check_regular, remove_parts, replacing, write_atomically
+from attn_mm.utils.files import (
+    check_checkpoint,
+    check_regular,
+    natural,
+    remove_parts,
+    replacing,
+    write_atomically,
+)
 from attn_mm.utils.resumable import Partial
 
 
@@ -122,3 +129,10 @@ def test_a_device_is_no_file(tmp_path):
         check_regular("/dev/zero")
     for path in (tmp_path, tmp_path / "missing", __file__):
         check_regular(path)
+
+
+def test_numbers_in_names_count():
+    names = ["img10.png", "img2.png", "a/img3.png", "Img1.png", "10.png", "9.png", "img02.png", "img.png"]
+    expected = ["9.png", "10.png", "Img1.png", "a/img3.png", "img02.png", "img2.png", "img10.png", "img.png"]
+    assert sorted(names, key=natural) == expected
+    assert sorted(map(Path, names), key=natural) == list(map(Path, expected))

@@ -8,6 +8,7 @@ from pathlib import Path
 from attn_mm.errors import UserError
 from attn_mm.new.report import Report
 from attn_mm.new.splits import hold_out, split_called, split_named
+from attn_mm.utils.files import natural
 
 Files = dict[str, list[Path]]
 """The files of each class."""
@@ -38,7 +39,7 @@ def read(
     for split, folder in (splits or {"train": root}).items():
         found[split] = {}
         for path in _folders(folder):
-            every = [file for file in sorted(path.rglob("*")) if file.is_file()]
+            every = [file for file in sorted(path.rglob("*"), key=natural) if file.is_file()]
             # Such as the copies in Jupyter's .ipynb_checkpoints.
             hidden = [file for file in every if _is_hidden(file.relative_to(path))]
             copies += [file.name for file in hidden if file.suffix.lower() in suffixes]

@@ -18,6 +18,7 @@ from attn_mm.new.images import look_at_images
 from attn_mm.new.report import Report
 from attn_mm.new.splits import SPLITS
 from attn_mm.utils.extras import require
+from attn_mm.utils.files import natural
 
 # Files with a class per line, where there is no YAML file.
 _NAMES = ("classes.txt", "obj.names")
@@ -118,7 +119,8 @@ def _only_folder(root: Path) -> Path:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(found, key=natural)
 
 
 def _labels_of(folder: Path) -> Path:

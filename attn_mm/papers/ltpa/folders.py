@@ -11,6 +11,7 @@ import numpy as np
 
 from attn_mm.datasets.media import IMAGE_SUFFIXES, open_input, read_image
 from attn_mm.errors import UserError
+from attn_mm.utils.files import natural
 
 # Of the Object Discovery set, in the folder of a class.
 MASK_FOLDER = "GroundTruth"
@@ -61,7 +62,8 @@ def pairs(images: Path, masks: Path) -> list[MaskedImage]:
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder")
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(found, key=natural)
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
