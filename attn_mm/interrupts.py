@@ -8,17 +8,32 @@ from __future__ import annotations
 
 import os
 import os.path as osp
+import signal
 import sys
+import threading
 from contextlib import suppress
-from types import TracebackType
 
 _TOOLS = osp.realpath(osp.join(osp.dirname(__file__), ".mim", "tools"))
 
 
 def report_early_interrupts() -> None:
     """If this process is a command of attn_mm, let Ctrl-C end it with one line and status 130."""
-    if _is_command():
-        sys.excepthook = _say_interrupted
+    ignored = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    if _is_command() and not ignored and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _end)
+
+
+def raise_interrupts() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt again: the command has begun, and reports it."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(*_) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write("interrupted\n")
+        sys.stderr.flush()
+    os._exit(130)
 
 
 def _is_command() -> bool:
@@ -32,16 +47,3 @@ def _is_command() -> bool:
     with suppress(FileNotFoundError):
         return osp.dirname(osp.realpath(program)) == _TOOLS
     return False
-
-
-def _say_interrupted(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, traceback)
-        return
-    if sys.stderr is not None:
-        sys.stderr.write("interrupted\n")
-        sys.stderr.flush()
-    # Python would end itself by the signal, which a shell reports as 130, too, and Python's own as -2.
-    os._exit(130)
