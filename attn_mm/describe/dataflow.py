@@ -226,9 +226,10 @@ def _parts(model: nn.Module, calls: Calls, amounts: Mapping) -> Iterator[Part]:
             )
         for stage in stages:
             yield _part(f"{prefix}{stage}", getattr(module, stage), calls, amounts)
-        if getattr(module, "anars", None):
-            makers = _part(f"{prefix}anars", module.anars, calls, amounts)
-            yield replace(makers, type="makers of masks", beside=True)
+        makers = getattr(module, "anars", None)
+        if isinstance(makers, nn.Module):
+            part = _part(f"{prefix}anars", makers, calls, amounts)
+            yield replace(part, type="makers of masks", beside=True)
 
 
 def _part(name: str, module: nn.Module, calls: Calls, amounts: Mapping) -> Part:
