@@ -42,7 +42,8 @@ def trace_calls(model: nn.Module, *inputs, **kwargs) -> dict[str, list[Call]]:
 
     Returns:
         The calls in order, by the module's dotted name (``''`` is the network itself). The stages of a
-        module with ``flow_stages()``, such as TDAF's, are named ``NAME.stages.0`` and so on.
+        module with ``flow_stages()``, such as TDAF's, are named ``NAME.flow_stages.0`` and so on: a network's
+        own modules may be called ``stages.0``.
     """
     counter = flop_counter()
     calls: dict[str, list[Call]] = defaultdict(list)
@@ -76,7 +77,7 @@ def trace_calls(model: nn.Module, *inputs, **kwargs) -> dict[str, list[Call]]:
             undo.callback(hook.remove)
             if isinstance(module, RunsStagesInFlows):
                 stages = [
-                    traced(f"{name}.stages.{index}".lstrip("."), stage)
+                    traced(f"{name}.flow_stages.{index}".lstrip("."), stage)
                     for index, stage in enumerate(module.flow_stages())
                 ]
                 undo.enter_context(_running(module, stages))

@@ -7,7 +7,7 @@ levels of attention heads and FPNs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -29,13 +29,21 @@ Calls = Mapping[str, Sequence[Call]]
 
 @dataclass
 class Part:
-    """A part of the network, or a stage of its backbone, in the order of first calls."""
+    """A part of the network, or a stage of its backbone, in the order of first calls.
+
+    Attributes:
+        name, type: name and class of the part.
+        outputs: shapes of its last outputs.
+        params, conv: parameters and multiply-adds over all its calls.
+        beside: whether it runs beside the others instead of after them, as the makers of masks do.
+    """
 
     name: str
     type: str
     outputs: tuple[Shape, ...]
     params: int
     conv: int
+    beside: bool = False
 
 
 @dataclass
@@ -45,7 +53,7 @@ class Flows:
     Attributes:
         name: name of the module that has the stages.
         flows: number of flows.
-        stages: names of the stages.
+        stages: names of the stages; the first is "stem + ..." if the stem runs in it, once in each flow.
         cells: the call at each ``(stage from 0, flow from 1)``.
         masks: maker and shape of the mask at each ``(stage, flow)``; the flow is the one that it multiplies.
         eta: the constant added to the masks; None without masks.
@@ -218,6 +226,10 @@ def _parts(model: nn.Module, calls: Calls, amounts: Mapping) -> Iterator[Part]:
             )
         for stage in stages:
             yield _part(f"{prefix}{stage}", getattr(module, stage), calls, amounts)
+        makers = getattr(module, "anars", None)
+        if isinstance(makers, nn.Module):
+            part = _part(f"{prefix}anars", makers, calls, amounts)
+            yield replace(part, type="makers of masks", beside=True)
 
 
 def _part(name: str, module: nn.Module, calls: Calls, amounts: Mapping) -> Part:
@@ -233,7 +245,7 @@ def _flows(model: nn.Module, calls: Calls) -> Iterator[Flows]:
             continue
         prefix = f"{name}." if name else ""
         if isinstance(module, RunsStagesInFlows):
-            keys = [f"{prefix}stages.{i}" for i in range(len(module.flow_stages()))]
+            keys = [f"{prefix}flow_stages.{i}" for i in range(len(module.flow_stages()))]
         else:
             keys = [f"{prefix}{stage}" for stage in getattr(module, "res_layers", ())] or [name]
         cells = {
@@ -243,6 +255,9 @@ def _flows(model: nn.Module, calls: Calls) -> Iterator[Flows]:
             if call.flow is not None
         }
         stages = list(getattr(module, "res_layers", ())) or [f"stage {i + 1}" for i in range(len(keys))]
+        own = sum(call.conv for call in calls.get(f"{prefix}{stages[0]}", ()))
+        if own and own < sum(call.conv for (index, _), call in cells.items() if index == 0):
+            stages[0] = f"stem + {stages[0]}"
         masks = {}
         anars = getattr(module, "anars", ())
         for index, anar in enumerate(anars):

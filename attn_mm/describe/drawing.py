@@ -21,7 +21,9 @@ TIMES = "\u00d7"
 
 def draw(title: str, flow: DataFlow) -> str:
     """Draw a network as SVG."""
-    return stacked([("Overview", "", _overview(flow)), *_panels(flow)]).document(title)
+    params, macs = (thousands(sum(getattr(part, name) for part in flow.parts)) for name in ("params", "conv"))
+    whole = f"{params} parameters and {macs} MACs in all."
+    return stacked([("Overview", whole, _overview(flow)), *_panels(flow)]).document(title)
 
 
 def _panels(flow: DataFlow) -> Iterator[tuple[str, str, Drawing]]:
@@ -64,7 +66,7 @@ def _short(name: str) -> str:
 def _overview(flow: DataFlow) -> Drawing:
     drawing = Drawing()
     boxes = [["input", size(flow.input)]]
-    boxes += [_part_lines(part) for part in flow.parts]
+    boxes += [_part_lines(part) for part in flow.parts if not part.beside]
     rows = [boxes[i : i + WRAP] for i in range(0, len(boxes), WRAP)]
     y, before = 0.0, None
     for row in rows:
@@ -82,6 +84,10 @@ def _overview(flow: DataFlow) -> Drawing:
             before = box
             x += box.width + GAP
         y += max(box_size(lines)[1] for lines in row) + ROW
+    x = 0.0
+    for part in flow.parts:
+        if part.beside:
+            x += drawing.box(x, y, _part_lines(part), "attn").width + GAP
     return drawing
 
 

@@ -44,8 +44,11 @@ def test_calls_are_told_apart_by_flow():
         (2, ((3, 4, 6),), 4 * 6 * 2 * 3, 4 * 6 * 2 * 3),
     ]
     # The first stage has a ReLU behind its convolution.
-    assert [(c.flow, c.conv, c.full) for c in calls["stages.0"]] == [(1, 36, 36 + 18), (2, 144, 144 + 72)]
-    (second,) = calls["stages.1"]
+    assert [(c.flow, c.conv, c.full) for c in calls["flow_stages.0"]] == [
+        (1, 36, 36 + 18),
+        (2, 144, 144 + 72),
+    ]
+    (second,) = calls["flow_stages.1"]
     assert second == calls["second"][0]
     assert (second.flow, second.shapes, second.conv) == (2, ((5, 4, 6),), 4 * 6 * 3 * 5 * 9)
     assert calls["branch"][0].shapes == ((3, 2, 3), (1, 2, 3), ())

@@ -10,7 +10,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from attn_mm.describe.drawing import draw
 from attn_mm.describe.main import Description, main, report
+from attn_mm.describe.module_tree import thousands
 from attn_mm.describe.without_attention import without_attention
 from attn_mm.utils.config import load_config
 
@@ -146,6 +148,36 @@ def test_the_flows_are_those_of_the_paper(fcos):
         ((_, height, width),) = flows.cells[key].shapes
         assert text == f"ANAR-3 {height}x{width}"
     assert flows.given == (3, [0, 1, 2, 3])
+
+
+def test_the_boxes_sum_to_the_figure_of_the_whole(fcos):
+    parts = {part.name: part for part in fcos.flow.parts}
+    for name in ("params", "conv"):
+        assert sum(getattr(part, name) for part in parts.values()) == getattr(fcos.tree.amount, name)
+    (flows,) = fcos.flow.flows
+    assert flows.stages == ["stem + layer1", "layer2", "layer3", "layer4"]
+    for index, stage in enumerate(flows.stages):
+        run = sum(call.conv for (at, _), call in flows.cells.items() if at == index)
+        assert run == sum(parts[f"backbone.{name}"].conv for name in stage.split(" + "))
+    drawn = draw("net", fcos.flow)
+    assert f"{thousands(fcos.tree.amount.conv)} MACs in all" in drawn and "makers of masks" in drawn
+
+
+def test_a_networks_own_stages_count_once():
+    """ConvNeXt has modules named "stages.0" and so on, which are not the stages of the flows."""
+    pytest.importorskip("mmpretrain.models")
+    cfg = load_config(str(CONFIGS / "classification/convnext-tiny_tdaf-anar3_in1k.py"))
+    cfg.model.backbone.backbone.arch = "atto"
+    cfg.model.head.in_channels = 320
+    description = Description(cfg, (3, 64, 64))
+    (flows,) = description.flow.flows
+    (makers,) = (node for node in backbone_of(description).children if node.name == "anars")
+    run = sum(call.conv for call in flows.cells.values())
+    assert backbone_of(description).amount.conv == run + makers.amount.conv
+
+
+def backbone_of(description):
+    return next(node for node in description.tree.children if node.name == "backbone")
 
 
 def test_what_tdaf_adds_is_published(fcos):
