@@ -4,6 +4,7 @@ The default set is the one that ``uv run pytest`` uses; the others are the ends 
 what pyproject.toml promises of Python, torch and NumPy.
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,8 @@ nox.options.sessions = ["default", "oldest", "newest", "python312", "python313",
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 DEFAULT = PROJECT["tool"]["uv"]["constraint-dependencies"]
-FRAMEWORKS = "det,pose,action,pretrain,seg"
+# The extras that `uv run` installs.
+EXTRAS = PROJECT["dependency-groups"]["dev"][0].partition("[")[2].rstrip("]")
 OPENCV = next(pin for pin in DEFAULT if pin.startswith("opencv"))
 
 
@@ -45,7 +47,7 @@ def run_tests(
     opencv: str = OPENCV,
 ) -> None:
     """Run the tests with ``pins`` and a build of mmcv."""
-    extras = FRAMEWORKS + (",lite" if mmcv == "lite" else "")
+    extras = EXTRAS if mmcv == "lite" else EXTRAS.replace("lite,", "")
     install_package(session, pins, extras, "test", xtcocotools, opencv)
     if mmcv == "compiled":
         session.install("--no-config", "ninja", "psutil", "setuptools<81", "wheel")
@@ -110,9 +112,17 @@ def whole_matrix(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def notebook(session: nox.Session) -> None:
+    """Run notebooks/bccd.ipynb in an empty folder, on the data in the folder that ATTN_MM_DATA names."""
+    install_package(session, DEFAULT, "lite,det,explore", "notebook")
+    copy = shutil.copy("notebooks/bccd.ipynb", session.create_tmp())
+    session.run("jupyter", "execute", copy, *session.posargs)
+
+
+@nox.session(python="3.11")
 def types(session: nox.Session) -> None:
     """Check the types of attn_mm/ against the default set."""
-    install_package(session, DEFAULT, f"{FRAMEWORKS},lite,explore", "types")
+    install_package(session, DEFAULT, EXTRAS, "types")
     session.run("mypy", *session.posargs)
 
 

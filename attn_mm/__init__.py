@@ -1,10 +1,15 @@
 """Attention for CNNs: from the config of an OpenMMLab network, or by ``attach`` for any torch network."""
 
-from importlib import import_module
-from importlib.metadata import version
-from typing import Any
+from attn_mm.interrupts import report_early_interrupts
 
-from attn_mm.errors import check_current_folder
+# Before anything that takes time.
+report_early_interrupts()
+
+from importlib import import_module  # noqa: E402
+from importlib.metadata import version  # noqa: E402
+from typing import Any  # noqa: E402
+
+from attn_mm.errors import check_current_folder  # noqa: E402
 
 # Before torch is imported, which aborts Python without a current folder.
 check_current_folder()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeGuard
 
+from attn_mm.interrupts import raise_interrupts
 from attn_mm.sigterm import handling_sigterm
 
 EXIT_STATUS = 2
@@ -92,6 +93,7 @@ def reports_user_errors(main: Callable) -> Callable:
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         try:
+            raise_interrupts()
             with handling_sigterm(_terminate):
                 result = main(*args, **kwargs)
                 if sys.stdout is not None:  # a daemon may have closed it

@@ -17,7 +17,10 @@ REPO = Path(__file__).parents[1]
 
 # From the ground up: a room imports rooms of lower floors only. Beside its rooms the package has modules.
 FLOORS = (
-    ("sigterm",),
+    (
+        "interrupts",
+        "sigterm",
+    ),
     ("errors",),
     ("utils", "registry"),
     ("layers",),

@@ -20,6 +20,8 @@ Attention for mmdet, mmpose, mmaction2, mmpretrain and mmsegmentation networks.
   attn-mm train configs/fcos_tdaf_r50.py --demo     try it: no data, no download
 """
 
+_OPTIONS = ("--help", "--version")
+
 
 def overview() -> str:
     """The text of ``attn-mm --help``: every command, by group."""
@@ -45,6 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.argv = [f"attn-mm {name}", *rest]
         import_module(COMMANDS[name].module).main(rest)
     else:
-        meant = closest(name, COMMANDS)
+        word = name.lstrip("-")
+        meant = closest(name, COMMANDS) or (closest(f"--{word}", _OPTIONS) if word else None)
         hint = f"did you mean attn-mm {meant}?" if meant else "attn-mm --help lists the commands"
         raise UserError(f"there is no command {name!r}; {hint}")

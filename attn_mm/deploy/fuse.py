@@ -25,7 +25,7 @@ from attn_mm.frameworks.loading import fill
 from attn_mm.graft.fuse import Fused, fuse
 from attn_mm.utils.config import drop_pretrained, load_config
 from attn_mm.utils.files import check_checkpoint, check_target, write_checkpoint, writing
-from attn_mm.utils.flags import add_options_flag
+from attn_mm.utils.flags import add_options_flag, positive
 from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.progress import working
 
@@ -65,7 +65,7 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--shape",
         nargs="+",
-        type=int,
+        type=positive,
         metavar="N",
         help="input shape for the comparison and the export, such as 3 224 224 (default: from the config's "
         "pipeline)",
@@ -132,7 +132,7 @@ def compare(folded: nn.Module, model: nn.Module, scope: str, shape: Sequence[int
 def open_model(cfg: Config, path: str) -> tuple[nn.Module, dict]:
     """Build the model of ``cfg``, load the checkpoint at ``path``, and return both."""
     model = revert_sync_batchnorm(build(cfg, "cpu"))
-    content = CheckpointLoader.load_checkpoint(path, map_location="cpu")
+    content = CheckpointLoader.load_checkpoint(path, map_location="cpu", logger="silent")
     fill(model, content.get("state_dict", content), f"{path} does not fit {cfg.filename}")
     model.eval()
     return model, content

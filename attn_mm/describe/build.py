@@ -15,6 +15,7 @@ from attn_mm.describe.counting import weightless
 from attn_mm.errors import UserError
 from attn_mm.frameworks.forwards import forward_arguments
 from attn_mm.utils.config import reason
+from attn_mm.utils.flags import positive
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ def add_shape_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape",
         nargs="+",
-        type=int,
+        type=positive,
         metavar="N",
         help="input shape: 3 224 224 for an image, 3 16 112 112 for a clip of a 3D network, "
         "8 3 224 224 for the frames of a 2D network (default: from the config's pipeline)",

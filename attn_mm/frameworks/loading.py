@@ -34,7 +34,7 @@ def load_model(cfg: Config, checkpoint: str, device: str) -> BaseModel:
         CheckpointError: the file can't be loaded.
     """
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        content = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu")
+        content = CheckpointLoader.load_checkpoint(checkpoint, map_location="cpu", logger="silent")
         # mmpretrain's configs have it beside the model, where mmengine's runner takes it from.
         preprocessor = {"data_preprocessor": cfg.data_preprocessor} if "data_preprocessor" in cfg else {}
         model = revert_sync_batchnorm(_build(cfg, preprocessor))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -23,8 +22,8 @@ from attn_mm.run.launch import join_processes
 from attn_mm.run.series import (
     check_comparable,
     check_same,
-    finished_metrics,
     mean_and_std,
+    metrics_of_runs,
     summaries,
     with_seed,
 )
@@ -133,9 +132,8 @@ def ablate(
     join_processes(cfg)
     check_same(cfg, out, [run for _, _, run in runs])
     found: dict[str, list[dict[str, float]]] = {variant.name: [] for variant in chosen}
-    for place, (variant, seed, run) in enumerate(runs, start=1):
-        print(f"{place} of {len(runs)}: {variant.name}, seed {seed}", file=sys.stderr)
-        metrics = finished_metrics(run, verbose)
+    named = {f"{variant.name}, seed {seed}": run for variant, seed, run in runs}
+    for (variant, _, _), metrics in zip(runs, metrics_of_runs(named, verbose), strict=True):
         metric = metric or next(iter(metrics))
         if metric not in metrics:
             raise UserError(f"--metric {metric} is unknown; the validation has {', '.join(metrics)}")

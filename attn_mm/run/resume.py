@@ -53,7 +53,7 @@ def last_checkpoint(work_dir: str | Path) -> str:
 
 def _seed(path: str) -> int | None:
     """The seed of the run that saved a checkpoint; an error if a run can't continue from it."""
-    content = CheckpointLoader.load_checkpoint(path, map_location="cpu")
+    content = CheckpointLoader.load_checkpoint(path, map_location="cpu", logger="silent")
     check_saved_state(content, path)
     return content["meta"].get("seed")
 

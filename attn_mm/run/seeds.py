@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from attn_mm.run.options import RunOptions
 from attn_mm.run.series import (
     check_comparable,
     check_same,
-    finished_metrics,
     mean_and_std,
+    metrics_of_runs,
     summaries,
     summary,
     with_seed,
@@ -53,10 +52,8 @@ def train_seeds(config: str, options: RunOptions, seeds: Sequence[int], **change
     join_processes(cfg)
     with resumable():
         check_same(cfg, Path(cfg.work_dir), runs.values())
-        found = []
-        for place, (seed, run) in enumerate(runs.items(), start=1):
-            print(f"{place} of {len(runs)}: seed {seed}", file=sys.stderr)
-            found.append(finished_metrics(run, options.verbose))
+        named = {f"seed {seed}": run for seed, run in runs.items()}
+        found = list(metrics_of_runs(named, options.verbose))
     if is_main_process():
         _write(cfg, list(runs), found)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -83,6 +84,18 @@ def with_seed(cfg: Config, seed: int, folder: Path) -> Config:
     # mmengine keeps loggers by this name, and runs may start within a second.
     cfg.experiment_name = "_".join(folder.parts[-2:])
     return cfg
+
+
+def metrics_of_runs(runs: Mapping[str, Config], verbose: bool = False) -> Iterator[dict[str, float]]:
+    """The :func:`finished_metrics` of each run, one after the other; says on stderr which run it is.
+
+    Args:
+        runs: configs by the names to say, such as "seed 0".
+        verbose: show mmengine's whole log on the screen.
+    """
+    for place, (name, run) in enumerate(runs.items(), start=1):
+        print(f"{place} of {len(runs)}: {name}", file=sys.stderr)
+        yield finished_metrics(run, verbose)
 
 
 def finished_metrics(cfg: Config, verbose: bool = False) -> dict[str, float]:

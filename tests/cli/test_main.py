@@ -63,6 +63,16 @@ def test_a_misspelt_command(word, meant, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("help", "--help"), ("--hlep", "--help"), ("-help", "--help"), ("vresion", "--version")],
+)
+def test_a_misspelt_option_of_all_commands(word, meant, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([word])
+    assert f"did you mean attn-mm {meant}?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("word", ["configs/fcos_tdaf_r50.py", "", "-", "--demo"])
 def test_what_is_like_no_command(word, capsys):
     with pytest.raises(SystemExit, match="2"):

@@ -33,9 +33,30 @@ def test_bases_are_where_mmengine_finds_them_without_its_metafiles(monkeypatch):
         assert found[next(b for b in BASES if b.startswith(scope))] == place
 
 
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ("'attn-mm::tam/a.py'", "'attn-mm::tam/a.py' is no config; did you mean attn_mm::tam/a.py?"),
+        ("'attn_mm:tam/a.py'", "did you mean attn_mm::tam/a.py?"),
+        ("'mmdte::a.py'", "did you mean mmdet::a.py?"),
+        ("'nothing::at/all.py'", "there is no package 'nothing'; attn_mm's configs are attn_mm::..."),
+        ("'mine.py'", "mine.py inherits itself"),
+        ("'other.py'", "mine.py inherits itself"),
+        ("5", "must be the path of a config, or a list of paths; got 5"),
+        ("['attn_mm::fcos_tdaf_r50.py', None]", "must be the path of a config, or a list of paths; got None"),
+        ("''", "must be the path of a config, or a list of paths; got ''"),
+    ],
+)
+def test_what_is_no_base(tmp_path, base, said):
+    (tmp_path / "other.py").write_text("_base_ = 'mine.py'\n")
+    path = tmp_path / "mine.py"
+    path.write_text(f"_base_ = {base}\n")
+    with pytest.raises(UserError) as error:
+        load_config(str(path))
+    assert str(error.value).startswith(f"config {path} can't be read: ") and said in str(error.value)
+
+
 def test_bases_that_are_missing_are_left_to_mmengine():
-    with pytest.raises(AssertionError, match="does not support to load nothing"):
-        Config._get_cfg_path("nothing::at/all.py", "")
     pytest.importorskip("mmdet")
     with pytest.raises(FileNotFoundError):
         Config._get_cfg_path("mmdet::at/all.py", "")

@@ -45,6 +45,10 @@ def read(
             copies += [file.name for file in hidden if file.suffix.lower() in suffixes]
             every = [file for file in every if file not in hidden]
             fitting = [file for file in every if file.suffix.lower() in suffixes]
+            if fitting and not _can_be_listed(Path(path.name)):
+                raise UserError(
+                    f"{path}: rename this class: its name has a line break, a tab or broken letters"
+                )
             found[split][path.name] = [file for file in fitting if _can_be_listed(file.relative_to(root))]
             broken += [file.name for file in fitting if not _can_be_listed(file.relative_to(root))]
             others += [file.name for file in every if file.suffix.lower() not in suffixes]
@@ -143,7 +147,7 @@ def lists_of(
     texts, numbers = {}, {}
     for split, files in parts.items():
         lines = [
-            f"{path.relative_to(root).as_posix()}{separator}{label}\n"
+            f"{_listed(path.relative_to(root))}{separator}{label}\n"
             for label, name in enumerate(classes)
             for path in files.get(name, [])
         ]
@@ -156,6 +160,12 @@ def _can_be_listed(path: Path) -> bool:
     text = str(path)
     one_line = "".join(text.splitlines()) == text and "\t" not in text
     return one_line and text.encode(errors="ignore").decode() == text
+
+
+def _listed(path: Path) -> str:
+    """A path at the beginning of a line, which the frameworks strip of its blanks."""
+    text = path.as_posix()
+    return text if text == text.lstrip() else f"./{text}"
 
 
 def _number(files: Files) -> int:

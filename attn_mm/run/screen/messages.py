@@ -113,6 +113,8 @@ class Printed(io.TextIOBase):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._unfinished = ""
+        # Whether the last line on the console lacks its end.
+        self._open = False
 
     def write(self, text: str) -> int:
         *lines, self._unfinished = (self._unfinished + text).split("\n")
@@ -126,12 +128,19 @@ class Printed(io.TextIOBase):
             self._show(self._unfinished, end="")
             self._unfinished = ""
 
+    def finish(self) -> None:
+        """End the last line, so that what follows begins another."""
+        self.flush()
+        if self._unfinished or self._open:
+            self.write("\n")
+
     def _show(self, line: str, end: str = "\n") -> None:
         line = line.rpartition("\r")[2]
         if PRINTED.match(line):
             MMLogger.get_current_instance().info(line)
         else:
             self._console.out(line, highlight=False, end=end)
+            self._open = not end
 
     def writable(self) -> bool:
         return True

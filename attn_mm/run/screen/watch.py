@@ -172,7 +172,7 @@ def watching(verbose: bool = False) -> Iterator[Screen | None]:
         try:
             yield Screen(console, bars)
         finally:
-            printed.flush()
+            printed.finish()
 
 
 def _model_name(cfg: Config) -> str:

@@ -54,6 +54,10 @@ def test_files_of_each_class_are_held_out(tmp_path):
             "several folders for train, Training/, train/",
         ),
         (["train_1/a/1.jpg", "train_2/b/1.jpg"], "train_1 looks like a split of several: name the splits"),
+        (
+            ["a/1.jpg", "b/1.jpg", "c\udcff/1.jpg"],
+            "rename this class: its name has a line break, a tab or broken",
+        ),
         (["train/1.jpg", "val/1.jpg"], "train has images, but no folders of classes"),
         (["train/1.jpg", "val/1.jpg", "c/1.jpg"], "train has images, but no folders of classes"),
     ],
@@ -93,3 +97,10 @@ def test_hidden_copies_are_left_out(tmp_path):
     found, classes = folders.read(tmp_path, (".jpg",), "images", report)
     assert classes == ["a", "b"] and [*map(len, found["train"].values())] == [1, 1]
     assert report.wrong == ["hidden images: 2, left out (._2.jpg, 2-checkpoint.jpg)"]
+
+
+def test_a_name_that_begins_with_a_blank_is_listed_so_that_it_stays_whole(tmp_path):
+    make(tmp_path, [" a/1.jpg", "b/1.jpg"])
+    found, classes = folders.read(tmp_path, (".jpg",), "images", Report())
+    texts, _ = folders.lists_of(found, classes, tmp_path, " ")
+    assert texts["train.txt"] == "./ a/1.jpg 0\nb/1.jpg 1\n" and classes == [" a", "b"]

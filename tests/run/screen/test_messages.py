@@ -103,6 +103,17 @@ def test_of_a_bar_that_draws_itself_again_the_last_state_is_shown(screen):
     assert screen.getvalue() == "[>>] 2/2\nnext\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"), [("done", "done\n"), ("done\n", "done\n"), ("", ""), ("\ra bar", "a bar\n")]
+)
+@pytest.mark.parametrize("flushed", [False, True])
+def test_what_follows_begins_a_line(screen, text, shown, flushed):
+    printed = Printed(console_of(screen))
+    print(text, end="", file=printed, flush=flushed)
+    printed.finish()
+    assert screen.getvalue() == shown
+
+
 def test_whoever_writes_bytes_finds_the_stream_behind(tmp_path):
     with open(tmp_path / "out.txt", "w") as file:
         printed = Printed(console_of(file))
