@@ -32,7 +32,7 @@ def draw_scatter(gates: Sequence[dict], path: Path) -> None:
                 look = (
                     dict(s=70, edgecolors="white", linewidths=1)
                     if large
-                    else dict(s=4, alpha=0.5, linewidths=0)
+                    else dict(s=4, alpha=0.5, linewidths=0, rasterized=True)
                 )
                 panel.scatter(means, variances, color=depths(norm(number)), **look)
         panel.set(xlabel="mean of a sample's gate", ylabel="variance", title=f"over {part}")
