@@ -124,7 +124,7 @@ def test_reading_starts_at_a_key_frame(tmp_path, monkeypatch):
 
 
 def test_colours_are_those_of_the_files_standard(tmp_path):
-    """OpenCV 4 takes every video for one of BT.601; most videos have BT.709."""
+    """OpenCV 4.11 takes every video for one of BT.601; most videos have BT.709."""
     decord = pytest.importorskip("decord")
     path = tmp_path / "a.mp4"
     encode(path, "libx264", frames=2, colours=1)
