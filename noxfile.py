@@ -30,6 +30,8 @@ def install_package(
 ) -> None:
     """Install attn_mm with ``pins`` and its frameworks, without the frameworks' broken requirements."""
     drop = [r for r in PROJECT["tool"]["uv"]["override-dependencies"] if not (xtcocotools and "xtcoco" in r)]
+    # grad-cam requires this one, and two of OpenCV's packages overwrite each other.
+    drop.append("opencv-python-headless; python_version < '3'")
     overrides = Path(session.create_tmp(), "overrides.txt")
     overrides.write_text("\n".join(drop) + "\n")
     tools = nox.project.dependency_groups(PROJECT, group)

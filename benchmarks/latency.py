@@ -34,6 +34,7 @@ from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.graft.fuse import fuse
 from attn_mm.layers import as_written
 from attn_mm.run.cpu import keep_freed_memory
+from attn_mm.utils.figures import MAX_WIDTH, SMALL, plot, save
 from attn_mm.utils.files import write_atomically
 from attn_mm.utils.flags import add_device_flag, positive
 from attn_mm.utils.progress import progress_bar
@@ -332,42 +333,36 @@ def papers_report(records: list[dict], about: dict) -> str:
     return "\n".join(["# What the papers publish", "", *about_lines(about), "", table]) + "\n"
 
 
-def plot(records: list[dict], path: Path) -> None:
-    """Plot parameters against time, both relative to the plain backbone."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    names = sorted({record["module"] for record in records})
-    for record in records:
-        color = f"C{names.index(record['module']) % 10}"
-        at = record["params"]["ours"] / record["params"]["plain"]
-        for form, filled in (("ours", True), ("naive", False)):
-            if (values := ratio(record, form)) is not None:
-                axes.errorbar(
-                    at,
-                    values["median"],
-                    [[values["median"] - values["q1"]], [values["q3"] - values["median"]]],
-                    fmt="o" if record["mode"] == "inference" else "s",
-                    color=color,
-                    markerfacecolor=color if filled else "white",
-                    capsize=2,
-                )
-    for index, name in enumerate(names):
-        axes.plot([], [], "o", color=f"C{index % 10}", label=name)
-    for marker, face, label in (
-        ("o", "gray", "inference"),
-        ("s", "gray", "training"),
-        ("o", "white", "naive"),
-    ):
-        axes.plot([], [], marker, color="gray", markerfacecolor=face, label=label)
-    axes.axhline(1, color="gray", linewidth=0.8)
-    axes.set_xlabel("parameters / those of the plain backbone")
-    axes.set_ylabel("time of a step / that of the plain backbone")
+def draw(records: list[dict], path: Path) -> None:
+    """Plot each case's time relative to the plain backbone's, a row each, and name its parameters."""
+    rows = sorted(records, key=_row)
+    figure, (axes,) = plot(width=MAX_WIDTH, height=1 + 0.26 * len(rows))
+    for form, marker, face in (("ours", "o", "C0"), ("naive", "s", "white")):
+        found = [(place, ratio(record, form)) for place, record in enumerate(rows)]
+        timed = [(place, values) for place, values in found if values is not None]
+        middles = [values["median"] for _, values in timed]
+        ends = zip(*((v["median"] - v["q1"], v["q3"] - v["median"]) for _, v in timed))
+        look = dict(fmt=marker, color="C0" if form == "ours" else "C1", markerfacecolor=face, capsize=2)
+        axes.errorbar(
+            middles,
+            [place + (0.12 if form == "naive" else -0.12) for place, _ in timed],
+            xerr=list(ends),
+            label=form,
+            **look,
+        )
+    axes.set_yticks(range(len(rows)), [_row(record) for record in rows], fontsize=SMALL)
+    axes.invert_yaxis()
+    axes.axvline(1, color="gray", linewidth=0.8)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set(xlabel="time / that of the plain backbone")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    save(figure, path)
+
+
+def _row(record: dict) -> str:
+    added = 100 * (record["params"]["ours"] / record["params"]["plain"] - 1)
+    what = "{mode}: {module}, {backbone}, {batch}, {dtype}, {layout}".format(**record)
+    return f"{what}, +{added:.1f} % params"
 
 
 @reports_user_errors
@@ -426,7 +421,7 @@ def main(argv=None) -> None:
         text = papers_report(records, about)
         write_atomically(args.work_dir / "papers.md", text)
     if records:
-        plot(records, args.work_dir / "latency.png")
+        draw(records, args.work_dir / "latency.png")
     print(text, end="")
     if interrupted:
         print("interrupted: repeat the command to continue where it stopped", file=sys.stderr)

@@ -29,7 +29,7 @@ from attn_mm.run.series import (
 )
 from attn_mm.run.training import check_training
 from attn_mm.run.vary import Option, as_text, with_values
-from attn_mm.utils.figures import pyplot, save
+from attn_mm.utils.figures import plot, save
 from attn_mm.utils.files import write_atomically
 from attn_mm.utils.tables import markdown_table
 
@@ -143,7 +143,7 @@ def ablate(
     rows = [row(variant, size, found[variant.name]) for variant, size in zip(chosen, sizes)]
     record = {"config": cfg.filename, "metric": metric, "seeds": list(seeds), "networks": rows}
     table = ablation_table(rows, metric)
-    draw_ablation(rows, metric, out / f"{NAME}.png", out / f"{NAME}.svg")
+    draw_ablation(rows, metric, out / f"{NAME}.png")
     write_atomically(out / f"{NAME}.json", json.dumps(record, indent=2) + "\n")
     write_atomically(out / f"{NAME}.md", table + "\n")
     print(table)
@@ -182,13 +182,13 @@ def _option_names(rows: Sequence[dict]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row["options"]))
 
 
-def draw_ablation(rows: Sequence[dict], metric: str, *paths: Path) -> None:
+def draw_ablation(rows: Sequence[dict], metric: str, path: Path) -> None:
     """Plot the metric over the values of the first option, a line for each combination of the others.
 
     A mark's area grows with the network's parameters; bars are a standard deviation long on either side; the
     dashed line is the network without attention.
     """
-    figure, axes = pyplot().subplots(figsize=(6, 4), layout="constrained")
+    figure, (axes,) = plot(width=6, height=4)
     varied = [row for row in rows if row["options"]]
     plain = next((row for row in rows if not row["options"]), None)
     first, *others = _option_names(rows) or [""]
@@ -217,7 +217,7 @@ def draw_ablation(rows: Sequence[dict], metric: str, *paths: Path) -> None:
     axes.grid(alpha=0.3)
     if plain is not None or others:
         axes.legend()
-    save(figure, *paths)
+    save(figure, path)
 
 
 def _axis(rows: Sequence[dict], metric: str) -> str:

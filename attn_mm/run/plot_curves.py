@@ -11,8 +11,8 @@ from pathlib import Path
 
 from attn_mm.errors import UserError, readable, reports_user_errors
 from attn_mm.run.curves import Curve, Record, Run, join, read_curves
-from attn_mm.utils.extras import require
-from attn_mm.utils.files import check_regular, make_folder, write_atomically, writing
+from attn_mm.utils import figures
+from attn_mm.utils.files import check_regular, make_folder, write_atomically
 from attn_mm.utils.parser import CommandParser
 
 _DESCRIPTION = """\
@@ -166,13 +166,9 @@ def figure_key(runs: Sequence[Run], wanted: str | None) -> str | None:
 
 def plot(names: Sequence[str], runs: Sequence[Run], loss: str, figure: str | None, path: Path) -> None:
     """Draw the loss of every run and, beside it, the validation metric."""
-    backend = require("matplotlib.backends.backend_agg")
-    drawing = require("matplotlib.figure").Figure(
-        figsize=(4.6 * (1 + (figure is not None)), 3.8), layout="constrained"
-    )
-    backend.FigureCanvasAgg(drawing)
     keys = [loss] if figure is None else [loss, figure]
-    for axes, key in zip(drawing.subplots(1, len(keys), squeeze=False)[0], keys):
+    drawing, panels = figures.plot(len(keys), height=3.6)
+    for axes, key in zip(panels, keys):
         for name, run in zip(names, runs):
             curve = run.losses[key] if key == loss else run.figures[key]
             # One point alone would not be seen as a line.
@@ -181,11 +177,10 @@ def plot(names: Sequence[str], runs: Sequence[Run], loss: str, figure: str | Non
             label = name if at is None else f"{name} (not finite from {run.unit} {at:.4g})"
             axes.plot(*zip(*_finite(curve)), marker=marker, markersize=3.5, linewidth=1.4, label=label)
         axes.set_xlabel(runs[0].unit)
-        axes.set_title(f"training: {key}" if key == loss else f"validation: {key}", fontsize=10)
+        axes.set_title(f"training: {key}" if key == loss else f"validation: {key}", fontsize=11)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
-    with writing(path):
-        drawing.savefig(path, dpi=100)
+        axes.legend(fontsize=figures.SMALL)
+    figures.save(drawing, path)
 
 
 @reports_user_errors

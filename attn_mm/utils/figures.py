@@ -1,26 +1,43 @@
-"""Figures by matplotlib, which is imported only when one is drawn."""
+"""Figures by matplotlib, which is imported only when one is drawn.
+
+matplotlib's own sizes of text, 10 to 12 points, are readable where a figure is shown in its own size: it is
+no wider than :data:`MAX_WIDTH`, the width of a page of documentation.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from attn_mm.errors import readable
 from attn_mm.utils.extras import require
 from attn_mm.utils.files import writing
 
+DPI = 100
+# Inches.
+MAX_WIDTH = 8.4
+# Points of the smallest text.
+SMALL = 9
 
-def pyplot():
-    """Import matplotlib's ``pyplot`` with a backend that opens no window."""
-    require("matplotlib").use("Agg")
-    return require("matplotlib.pyplot")
+
+def plot(columns: int = 1, width: float = 4.2, height: float = 3.2) -> tuple[Any, Any]:
+    """Make a figure with a row of axes.
+
+    Args:
+        columns: number of axes.
+        width, height: inches of each; a figure is at most :data:`MAX_WIDTH` wide.
+    """
+    size = min(MAX_WIDTH, width * columns), height
+    figure = require("matplotlib.figure").Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
-def grid(rows: int, columns: int, side: float):
+def grid(rows: int, columns: int, side: float) -> tuple[Any, Any]:
     """Make a figure of ``(rows, columns)`` axes without ticks, each about ``side`` inches wide and high."""
-    size = side * columns, (side + 0.2) * rows
-    figure, axes = pyplot().subplots(rows, columns, squeeze=False, figsize=size)
+    figure = require("matplotlib.figure").Figure(figsize=(side * columns, (side + 0.25) * rows))
+    axes = figure.subplots(rows, columns, squeeze=False)
     # Room for a line above each; matplotlib's own layouts take seconds for so many.
-    figure.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0.06, hspace=0.2)
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0.06, hspace=0.25)
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
@@ -29,11 +46,17 @@ def grid(rows: int, columns: int, side: float):
     return figure, axes
 
 
-def save(figure, *paths: Path) -> None:
-    """Write a figure to one or more files, in the formats that their names end with, and close it."""
+def save(figure: Any, path: Path, vector: bool = True) -> None:
+    """Write a figure as its path's suffix says and, for a plot, as SVG beside it.
+
+    Raises:
+        UserError: that fails.
+    """
     for text in figure.findobj(require("matplotlib.text").Text):
         text.set_text(readable(text.get_text()))
-    for path in paths:
-        with writing(path):
-            figure.savefig(path, dpi=100, bbox_inches="tight")
-    pyplot().close(figure)
+    for target in dict.fromkeys([path, path.with_suffix(".svg")] if vector else [path]):
+        about = {"Date": None} if target.suffix == ".svg" else None
+        # A layout of matplotlib's own has its margins already; a grid's titles lie outside.
+        tight = None if figure.get_layout_engine() else "tight"
+        with writing(target):
+            figure.savefig(target, dpi=DPI, bbox_inches=tight, metadata=about)

@@ -76,6 +76,7 @@ def test_predicts_the_same(framework, make, shape, tmp_path, capsys):
     config, checkpoint = trained(make(tmp_path), tmp_path)
     tool.main([config, checkpoint, "--shape", *map(str, shape)])
     said = capsys.readouterr().out
+    assert "Loads checkpoint" not in said
     single, double = map(float, re.search(r"differ by (\S+) .* float32, (\S+) ", said).groups())
     assert double <= 1e-10 and single <= 1e-4
     assert re.search(r"^\d+ batch norms folded, 0 not folded", said, re.MULTILINE)

@@ -44,6 +44,7 @@ def test_draws_and_keeps_the_curves(runs, tmp_path, capsys):
     assert record["runs"][0]["loss"] == [[1, 3.0], [2, 2.0], [3, 1.5]]
     assert record["runs"][1]["figure"] == [[1, 30.0], [2, 45.0]]
     picture = cv2.imread(str(tmp_path / "out" / "curves.png"))
+    assert "<svg" in (tmp_path / "out" / "curves.svg").read_text()
     # The first two colours of the lines, blue and orange.
     for colour in ((180, 119, 31), (14, 127, 255)):
         assert (abs(picture.astype(int) - colour).max(2) < 12).sum() > 50

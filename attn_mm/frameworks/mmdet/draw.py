@@ -18,9 +18,9 @@ def box_drawer(dataset_meta: dict, score_thr: float) -> Callable[[np.ndarray, ob
         dataset_meta: the model's, with the names and colours of the classes.
         score_thr: instances with a lower score are left out.
     """
-    from mmdet.visualization import DetLocalVisualizer
+    from attn_mm.frameworks.mmdet.box_visualizer import BoxVisualizer
 
-    visualizer = DetLocalVisualizer(name="attn_mm_infer")
+    visualizer = BoxVisualizer(name="attn_mm_infer")
     visualizer.dataset_meta = dataset_meta
 
     def draw(image: np.ndarray, sample) -> np.ndarray:

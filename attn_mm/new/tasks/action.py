@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attn_mm.datasets.media import VIDEO_SUFFIXES, VideoFrames
-from attn_mm.errors import UserError
+from attn_mm.errors import UnreadableFile
 from attn_mm.new.literals import OWN, source
 from attn_mm.new.network import depth_of, widths_of, with_attention
 from attn_mm.new.plan import Plan, Wishes, annotations_folder
@@ -56,7 +56,7 @@ def _lengths(paths: Sequence[Path]) -> dict[Path, int | None]:
         for path in progress.track(paths, description="Looking at videos"):
             try:
                 found[path] = VideoFrames(path).count or 0
-            except UserError:
+            except UnreadableFile:
                 found[path] = None
     return found
 

@@ -103,7 +103,7 @@ def _draw(images: list[Path], found: list[dict[str, np.ndarray]], path: Path) ->
         for axis, (title, picture) in zip(line, pictures):
             axis.imshow(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
             axis.set_title(title, fontsize=9)
-    save(figure, path)
+    save(figure, path, vector=False)
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

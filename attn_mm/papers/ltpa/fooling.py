@@ -25,7 +25,7 @@ from attn_mm.papers.classifiers import check_classes
 from attn_mm.papers.ltpa.fgsm import NORMS, ascent_signs, perturbed
 from attn_mm.papers.ltpa.nets import Net
 from attn_mm.utils.config import set_data_root
-from attn_mm.utils.figures import grid, pyplot, save
+from attn_mm.utils.figures import SMALL, grid, plot, save
 from attn_mm.utils.output import Output, percent
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial
@@ -171,19 +171,19 @@ def _draw_sheet(names: list[str], rows: list[list[tuple]], path: Path) -> None:
             axis.imshow(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
             colour = "black" if label == clean else "tab:red"
             step = f"±{norm}" if norm else "image"
-            axis.set_title(f"{step}: {label}", fontsize=8, color=colour)
-        line[0].set_ylabel(name, fontsize=8)
-    save(figure, path)
+            axis.set_title(f"{step}: {label}", fontsize=SMALL, color=colour)
+        line[0].set_ylabel(name, fontsize=SMALL)
+    save(figure, path, vector=False)
 
 
 def draw_rates(records: list[dict], path: Path) -> None:
     """Plot each net's fooling rate by norm, the data of figure 6."""
-    figure, axis = pyplot().subplots(figsize=(5.5, 3.8))
+    figure, (axis,) = plot(width=5.5, height=3.8)
     for record in records:
         axis.plot(NORMS, [100 * r for r in record["fooling_rate"].values()], marker="o", label=record["name"])
     axis.set_xscale("log", base=2)
     axis.set_xticks(NORMS, NORMS)
     axis.set(xlabel="L-infinity norm of the perturbation, of 255", ylabel="fooling rate, %", ylim=(0, 102))
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, loc="lower right")
+    axis.legend(fontsize=SMALL, loc="lower right")
     save(figure, path)

@@ -21,7 +21,7 @@ from attn_mm.maps.overlay import fit_to_image, overlay
 from attn_mm.papers.ltpa.folders import image_files
 from attn_mm.papers.ltpa.nets import Net
 from attn_mm.papers.ltpa.query_attention import relative_change, shifted_share
-from attn_mm.utils.figures import grid, save
+from attn_mm.utils.figures import SMALL, grid, save
 from attn_mm.utils.output import Output
 from attn_mm.utils.progress import progress_bar
 
@@ -112,12 +112,12 @@ def _draw(
     for axis in axes[0]:
         axis.set_visible(False)
     corner = axes[0][0].get_position()
-    figure.text(corner.x0, corner.y0 + corner.height / 2, _LEGEND, fontsize=8, va="center")
+    figure.text(corner.x0, corner.y0 + corner.height / 2, _LEGEND, fontsize=SMALL, va="center")
     for place, query_path in enumerate(queries):
         axis = axes[0][2 + 2 * place]
         axis.set_visible(True)
         axis.imshow(cv2.cvtColor(read_image(query_path), cv2.COLOR_BGR2RGB))
-        axis.set_title("query", fontsize=8)
+        axis.set_title("query", fontsize=SMALL)
     for line, target, mine, asked in zip(axes[1:], targets, own, driven):
         image = read_image(target)
         # Both on one scale, so that what is gained and lost can be seen.
@@ -131,8 +131,8 @@ def _draw(
             ]
         for axis, (title, picture) in zip(line, pictures):
             axis.imshow(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
-            axis.set_title(title, fontsize=8)
-    save(figure, path)
+            axis.set_title(title, fontsize=SMALL)
+    save(figure, path, vector=False)
 
 
 def _signed(image: np.ndarray, change: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from attn_mm.papers.ltpa.folders import MaskedImage, object_discovery, pairs, re
 from attn_mm.papers.ltpa.nets import Net
 from attn_mm.papers.ltpa.weak_segmentation import binarise, combine, jaccard
 from attn_mm.utils.extras import require
-from attn_mm.utils.figures import grid, save
+from attn_mm.utils.figures import SMALL, grid, save
 from attn_mm.utils.output import Output, percent
 from attn_mm.utils.progress import progress_bar
 
@@ -218,7 +218,7 @@ def _draw(
     figure, axes = grid(len(images), 2 + 2 * len(names), side=1.4)
     for line, pair in zip(axes, images):
         image = read_image(pair.image)
-        line[0].set_ylabel(pair.group, fontsize=8)
+        line[0].set_ylabel(pair.group, fontsize=SMALL)
         _show(line[0], image, "image")
         _show(line[1], _cut_out(image, truths[pair]), "mask")
         for place, name in enumerate(names):
@@ -226,12 +226,12 @@ def _draw(
             found = binarise(level)
             _show(line[2 + 2 * place], overlay(image, level, (0, 1)), name)
             _show(line[3 + 2 * place], _cut_out(image, found), f"Jaccard {jaccard(found, truths[pair]):.2f}")
-    save(figure, path)
+    save(figure, path, vector=False)
 
 
 def _show(axis, picture: np.ndarray, title: str) -> None:
     axis.imshow(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
-    axis.set_title(title, fontsize=8)
+    axis.set_title(title, fontsize=SMALL)
 
 
 def _cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from attn_mm.papers.ltpa.image_sets import ImageSet, read_image_set
 from attn_mm.papers.ltpa.nets import Net, resized, to_pixels
 from attn_mm.papers.ltpa.whitening import normalise_contrast, zca
 from attn_mm.utils.extras import require
-from attn_mm.utils.figures import pyplot, save
+from attn_mm.utils.figures import SMALL, plot, save
 from attn_mm.utils.output import Output, percent
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.resumable import Partial
@@ -143,7 +143,7 @@ def cross_validate(vectors: np.ndarray, labels: np.ndarray) -> list[float]:
 
 def _draw(folds: dict[str, dict[str, list[float]]], path: Path) -> None:
     sets = list(next(iter(folds.values())))
-    figure, axis = pyplot().subplots(figsize=(max(4.5, 1.4 + 0.5 * len(sets) * len(folds)), 3.6))
+    figure, (axis,) = plot(width=max(4.5, 1.4 + 0.5 * len(sets) * len(folds)), height=3.6)
     width = 0.8 / len(folds)
     for place, (net, row) in enumerate(folds.items()):
         centres = np.arange(len(sets)) + (place - (len(folds) - 1) / 2) * width
@@ -152,5 +152,5 @@ def _draw(folds: dict[str, dict[str, list[float]]], path: Path) -> None:
         axis.bar(centres, means, 0.9 * width, yerr=spreads, capsize=2, label=net)
     axis.set_xticks(range(len(sets)), sets)
     axis.set(ylabel=f"top-1, %: mean and standard\ndeviation of {FOLDS} folds", ylim=(0, 100))
-    axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    axis.legend(fontsize=SMALL, loc="upper left", bbox_to_anchor=(1, 1))
     save(figure, path)

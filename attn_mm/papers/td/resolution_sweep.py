@@ -12,6 +12,7 @@ import copy
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ from attn_mm.papers.classifiers import (
 from attn_mm.run.demo_networks import TD, trained_network
 from attn_mm.run.options import RunOptions
 from attn_mm.utils.extras import require
-from attn_mm.utils.figures import pyplot
-from attn_mm.utils.files import write_atomically, writing
+from attn_mm.utils.figures import plot, save
+from attn_mm.utils.files import write_atomically
 from attn_mm.utils.flags import from_args, positive
 from attn_mm.utils.parser import CommandParser
 from attn_mm.utils.progress import progress_bar
@@ -205,22 +206,20 @@ def sweep_table(networks: list[dict]) -> str:
 
 def draw_sweep(networks: list[dict], path: Path) -> None:
     """Plot top-1 over the resolution, one line per network (figure 5)."""
-    plt = pyplot()
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for network in networks:
+    figure, (axes,) = plot(width=7, height=4.5)
+    # Told apart by their markers as well where lines cover each other.
+    for network, marker in zip(networks, cycle("os^Dv")):
         sizes = sorted(network["sizes"])
         top1 = [100 * network["sizes"][size]["top1"] for size in sizes]
         name = ", ".join(filter(None, [network["name"], network["steps"] and f"{network['steps']} step"]))
-        axes.plot(sizes, top1, marker="o", label=f"{name} (best {max(top1):.2f})")
+        axes.plot(sizes, top1, marker=marker, label=f"{name} (best {max(top1):.2f})")
     for own in {network["own_size"] for network in networks}:
         axes.axvline(own, color="0.6", linestyle="--", linewidth=1)
     axes.set_xticks(sorted({size for network in networks for size in network["sizes"]}))
     axes.set(xlabel="test resolution in pixels (dashed: the network's own)", ylabel="top-1 accuracy in %")
     axes.grid(alpha=0.3)
     axes.legend()
-    with writing(path):
-        figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def sweep(

@@ -98,7 +98,8 @@ def held_out(config):
 
 def run(analysis, *arguments, work):
     gates.main([analysis, *map(str, arguments), "--demo", "--work-dir", str(work), "--device", "cpu"])
-    assert (work / f"{analysis}.png").stat().st_size > 1000
+    for suffix in ("png", "svg"):
+        assert (work / f"{analysis}.{suffix}").stat().st_size > 1000
     assert not list(work.glob("*.partial"))
     return json.loads((work / f"{analysis}.json").read_text())
 

@@ -167,6 +167,13 @@ def test_a_resumed_training_begins_where_it_stopped(run, tmp_path, monkeypatch):
     assert steps[0] == str(STEPS + 1) and steps[-1] == str(2 * STEPS)
 
 
+def test_what_is_said_after_a_run_begins_a_line(capsys):
+    with watching():
+        print("a hook's words", end="")
+    print("work_dirs/a")
+    assert capsys.readouterr().out == "a hook's words\nwork_dirs/a\n"
+
+
 def test_only_the_first_process_shows_anything(run, monkeypatch):
     monkeypatch.setattr(watch, "is_main_process", lambda: False)
     monkeypatch.setattr("attn_mm.run.screen.messages.get_rank", lambda: 1)

@@ -1,0 +1,45 @@
+"""mmdet's visualizer with labels that can be read: of one size, inside the picture, and apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mmdet.visualization import DetLocalVisualizer
+
+# Points of a label, and the share of the picture's longer side that it has at least.
+_POINTS, _SHARE = 13, 1 / 44
+# Of a letter of a label and of its line: pixels for a point, at mmengine's 100 dots per inch.
+_LETTER, _LINE = 0.62 * 100 / 72, 1.25 * 100 / 72
+
+
+class BoxVisualizer(DetLocalVisualizer):
+    """Writes all labels in one size, and none over another one.
+
+    mmdet makes those of small boxes too small to be read, and writes those of equal boxes over each other.
+    """
+
+    def set_image(self, image: np.ndarray) -> None:
+        """Begin a picture, uint8 RGB."""
+        super().set_image(image)
+        self._taken: list[tuple[float, float, float]] = []
+
+    def draw_texts(self, texts: Any, positions: Any, font_sizes: Any = None, **kwargs: Any) -> BoxVisualizer:
+        """Draw labels; see mmengine's ``Visualizer``. ``font_sizes`` is ignored."""
+        size = max(_POINTS, round(_SHARE * max(self.width, self.height)))
+        places = np.array([[float(value) for value in place] for place in np.reshape(positions, (-1, 2))])
+        texts = [texts] if isinstance(texts, str) else texts
+        for place, text in zip(places, texts):
+            # One that begins at a box near the right border would end outside.
+            width = _LETTER * size * len(text)
+            place[0] = max(0.0, min(place[0], self.width - width))
+            while any(self._overlaps(place, width, _LINE * size, other) for other in self._taken):
+                place[1] += 1
+            self._taken.append((*place, width))
+        super().draw_texts(texts, places, font_sizes=size, **kwargs)
+        return self
+
+    @staticmethod
+    def _overlaps(place: np.ndarray, width: float, line: float, other: tuple[float, float, float]) -> bool:
+        x, y, its_width = other
+        return place[0] < x + its_width and x < place[0] + width and abs(place[1] - y) < line

@@ -1,0 +1,43 @@
+"""Boxes over an image: labels are readable whatever the size and the place of their boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmdet.models")
+
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+
+from attn_mm.frameworks.mmdet.draw import box_drawer
+
+
+@pytest.mark.parametrize("left", [40, 455])
+def test_labels_of_small_boxes_are_whole_and_readable(left):
+    image = np.full((480, 480, 3), 255, np.uint8)
+    sample = DetDataSample()
+    sample.pred_instances = InstanceData(
+        bboxes=torch.tensor([[left, 200.0, left + 20, 215.0]]),
+        labels=torch.tensor([0]),
+        scores=torch.tensor([0.5]),
+    )
+    drawn = box_drawer({"classes": ("triangle",), "palette": [(255, 0, 0)]}, 0.3)(image, sample)
+    # The label's dark ground; the white letters on it are at least 9 points of 1/96 inch high.
+    rows, columns = np.nonzero((drawn < 80).all(axis=2))
+    assert np.ptp(rows) + 1 >= 16
+    assert columns.max() < 479 and np.ptp(columns) > 100
+
+
+def test_labels_of_equal_boxes_are_below_each_other():
+    image = np.full((480, 480, 3), 255, np.uint8)
+    sample = DetDataSample()
+    sample.pred_instances = InstanceData(
+        bboxes=torch.tensor([[100, 100.0, 300, 300.0]] * 2),
+        labels=torch.tensor([0, 1]),
+        scores=torch.tensor([0.5, 0.4]),
+    )
+    drawn = box_drawer({"classes": ("square", "circle"), "palette": [(255, 0, 0)] * 2}, 0.3)(image, sample)
+    dark = (drawn < 80).all(axis=2).any(axis=1)
+    assert dark.sum() >= 2 * 18
