@@ -36,6 +36,7 @@ from attn_mm.maps.boxes import THRESHOLD, map_box
 from attn_mm.maps.cam_layers import default_layers
 from attn_mm.maps.grad_cam import METHODS, NoGradient, class_activation_maps
 from attn_mm.maps.overlay import enlarged, fit_to_image, overlay
+from attn_mm.maps.titled_pictures import titled_pictures
 from attn_mm.papers.classifiers import (
     add_classifier_flags,
     check_classes,
@@ -73,7 +74,8 @@ After an interruption, repeat the command to continue where it stopped.
 NUM_PICTURES = 12
 TRUE, FOUND = (80, 200, 80), (40, 40, 255)
 _NAME = "localise"
-_COLUMNS = 4
+# Of the sheet: pictures in a row, and pixels of each.
+_COLUMNS, _SIDE = 4, 200
 
 
 def make_parser() -> CommandParser:
@@ -344,26 +346,14 @@ def draw_sheet(
     if not indices:
         return
     panels = [draw_boxes(localiser, dataset, index, objects[index]) for index in indices]
-    height, width = (max(panel.shape[axis] for panel in panels) for axis in (0, 1))
-    padded = [
-        cv2.copyMakeBorder(
-            panel,
-            0,
-            height - panel.shape[0] + 6,
-            0,
-            width - panel.shape[1] + 6,
-            cv2.BORDER_CONSTANT,
-            value=(255, 255, 255),
-        )
-        for panel in panels
-    ]
-    padded += [np.full_like(padded[0], 255)] * (-len(padded) % _COLUMNS)
-    rows = [np.hstack(padded[i : i + _COLUMNS]) for i in range(0, len(padded), _COLUMNS)]
-    write_image(path, np.vstack(rows))
+    rows = [panels[start : start + _COLUMNS] for start in range(0, len(panels), _COLUMNS)]
+    write_image(path, titled_pictures(rows, _SIDE).pixels())
 
 
-def draw_boxes(localiser: Localiser, dataset: BaseDataset, index: int, objects: Objects) -> np.ndarray:
-    """Draw one image as the network sees it, with map and boxes; above it, the predicted and true class."""
+def draw_boxes(
+    localiser: Localiser, dataset: BaseDataset, index: int, objects: Objects
+) -> tuple[str, np.ndarray]:
+    """Draw one image as the network sees it, with map and boxes; the title has its classes."""
     classes = localiser.model.dataset_meta["classes"]
     view = place_view(dataset, index)
     picture, zoom = enlarged(view.picture)
@@ -381,13 +371,9 @@ def draw_boxes(localiser: Localiser, dataset: BaseDataset, index: int, objects: 
             _rectangle(drawn, [zoom * side for side in view.from_image(each)], TRUE)
     if box is not None:
         _rectangle(drawn, [zoom * side for side in box], FOUND)
-    scale = 240 / max(drawn.shape[:2])
-    drawn = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    title = np.full((24, drawn.shape[1], 3), 255, np.uint8)
     true = ", ".join(str(classes[each]) for each in objects)
     text = str(classes[label]) + ("" if label in objects else f" ({true})") + (": right" if any(hits) else "")
-    cv2.putText(title, text[:34], (2, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
-    return np.vstack([title, drawn])
+    return text, drawn
 
 
 def _rectangle(picture: np.ndarray, box: list[float], colour: tuple[int, int, int]) -> None:

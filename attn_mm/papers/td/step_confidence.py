@@ -10,7 +10,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from mmengine.dataset import pseudo_collate
 from mmengine.model import BaseModel
@@ -23,6 +22,7 @@ from attn_mm.frameworks.mmpretrain.step_choice import PROTOCOLS, most_confident
 from attn_mm.frameworks.mmpretrain.steps import batch_step_scores, choose_steps, kept_steps, step_maps
 from attn_mm.graft.early_stop import feedback_steps
 from attn_mm.maps.overlay import enlarged, overlay
+from attn_mm.maps.titled_pictures import titled_pictures
 from attn_mm.papers.classifiers import (
     TOP_K,
     add_classifier_flags,
@@ -57,7 +57,7 @@ After an interruption, repeat the command to continue where it stopped.
 
 NUM_PICTURES = 8
 _NAME = "step_confidence"
-_SIDE = 150
+_SIDE = 130
 
 
 def make_parser() -> CommandParser:
@@ -212,26 +212,17 @@ def draw_steps(model: BaseModel, dataset, indices: list[int], labels: np.ndarray
         scores = batch_step_scores(model, batch)
         maps = step_maps(model, batch["inputs"], scores.argmax(2))[:, 0]
         picture = enlarged(picture)[0]
-        panels = [_panel(picture, str(classes[labels[index]]))]
+        row = [(str(classes[labels[index]]), picture)]
         for step, (heat, of_step) in enumerate(zip(maps, scores[:, 0]), start=1):
             title = f"{step}: {classes[of_step.argmax()]} {of_step.max():.2f}"
-            panels.append(_panel(overlay(picture, heat, (0.0, float(heat.max()) or 1.0)), title))
-        rows.append(np.hstack(panels))
+            row.append((title, overlay(picture, heat, (0.0, float(heat.max()) or 1.0))))
+        rows.append(row)
     if rows:
         # Two images side by side.
-        rows += [np.full_like(rows[0], 255)] * (len(rows) % 2)
-        half = len(rows) // 2
-        gap = np.full((half * rows[0].shape[0], 16, 3), 255, np.uint8)
-        write_image(path, np.hstack([np.vstack(rows[:half]), gap, np.vstack(rows[half:])]))
-
-
-def _panel(picture: np.ndarray, title: str) -> np.ndarray:
-    panel = np.full((_SIDE + 24, _SIDE + 6, 3), 255, np.uint8)
-    zoom = _SIDE / max(picture.shape[:2])
-    small = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
-    panel[20 : 20 + small.shape[0], : small.shape[1]] = small
-    cv2.putText(panel, title[:24], (2, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (40, 40, 40), 1, cv2.LINE_AA)
-    return panel
+        half = -(-len(rows) // 2)
+        for row, other in zip(rows, rows[half:]):
+            row += other
+        write_image(path, titled_pictures(rows[:half], _SIDE).pixels())
 
 
 @reports_user_errors
