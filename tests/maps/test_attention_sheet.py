@@ -150,7 +150,7 @@ def test_nothing_to_draw_is_refused():
 
 
 def test_pdf_and_svg(tmp_path):
-    for name in ("sheet.svg", "again.svg", "sheet.pdf"):
+    for name in ("sheet.svg", "sheet.pdf"):
         attention_sheet(picture(), masks()).write(tmp_path / name)
     svg = (tmp_path / "sheet.svg").read_text()
     assert svg.count("<image") >= 4 and "<script" not in svg
