@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import dropwhile
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -51,8 +51,8 @@ class Video:
         with self._reading(), self._opened() as (container, stream):
             if stream.duration is None and container.duration is None:
                 raise ValueError("a single picture")
-            # The last one is empty and ends the stream.
-            *packets, _ = container.demux(stream)
+            # Without their content, which would fill the memory. The last one is empty and ends the stream.
+            *packets, _ = [_Packet.of(packet) for packet in container.demux(stream)]
             # The decoder drops what an edit list leaves out.
             shown = [packet for packet in packets if packet.size and not packet.is_discard]
             self._keys = sorted(p.pts for p in packets if p.is_keyframe and p.pts is not None)
@@ -162,7 +162,21 @@ class Video:
         raise ValueError(f"no frame {following}")
 
 
-def _times(shown: list[Packet], keys: list[int], stream: VideoStream) -> list[int]:
+class _Packet(NamedTuple):
+    """What the container tells of a packet."""
+
+    pts: int | None
+    duration: int | None
+    size: int
+    is_keyframe: bool
+    is_discard: bool
+
+    @classmethod
+    def of(cls, packet: Packet) -> _Packet:
+        return cls(*(getattr(packet, name) for name in cls._fields))
+
+
+def _times(shown: list[_Packet], keys: list[int], stream: VideoStream) -> list[int]:
     """The time stamps of a file's frames, ascending; empty if they don't tell the frames' order."""
     times = [packet.pts for packet in shown if packet.pts is not None]
     if not keys or len(times) < len(shown):
@@ -174,7 +188,7 @@ def _times(shown: list[Packet], keys: list[int], stream: VideoStream) -> list[in
     return sorted({time for time in times if time >= keys[0]})
 
 
-def _missing(packets: list[Packet], container: InputContainer, stream: VideoStream) -> int:
+def _missing(packets: list[_Packet], container: InputContainer, stream: VideoStream) -> int:
     """How many frames a truncated file lacks, as far as its header says."""
     rate, unit = stream.average_rate, stream.time_base
     if stream.frames or not rate or not unit:

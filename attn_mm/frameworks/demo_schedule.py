@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 
 from attn_mm.utils.config import type_name
 
-WARMUP_ITERATIONS = 100
+WARMUP_ITERATIONS = 50
 # Of averaged weights: the configs' own averages would span more steps than a demo has.
 EMA_MOMENTUM, EMA_GAMMA = 0.02, 100
 
@@ -40,7 +40,7 @@ def set_schedule(cfg: Config, epochs: int, lr: float, hooks: Sequence[ConfigDict
     cfg.default_hooks.logger.interval = 20
     # A checkpoint takes seconds to reach the disk.
     cfg.default_hooks.checkpoint = ConfigDict(
-        type="CheckpointHook", interval=max(1, epochs // 4), max_keep_ckpts=1
+        type="CheckpointHook", interval=max(1, epochs // 3), max_keep_ckpts=1
     )
     cfg.randomness = dict(seed=0)
     # A config that is for tests alone has no validation.

@@ -57,7 +57,7 @@ class AttendedMixin(nn.Module):
         shortcut = self.family.shortcut(self, x, *others)
         if shortcut is None:
             return branch if gate is None else gate(branch)
-        if hasattr(self, "drop_path"):
+        if gate is None and hasattr(self, "drop_path"):
             branch = self.drop_path(branch)
         if gate is not None:
             return gate.add_to(shortcut, branch)
@@ -71,7 +71,15 @@ class AttendedMixin(nn.Module):
         last = layers[-1] if layers else None
         if not isinstance(last, ClosesBranch) or not last.can_add():
             return None
-        return None if self._needs_branch() else last
+        return last if self._passes_branch() and not any(map(is_watched, layers)) else None
+
+    def _passes_branch(self) -> bool:
+        """Whether nothing between the gate and the sum changes the branch now, or is shown it."""
+        drop: Any = getattr(self, "drop_path", None)
+        if drop is None:
+            return True
+        passes = type(drop) is nn.Identity or (type(drop).__name__ == "DropPath" and not drop.training)
+        return passes and not is_watched(drop)
 
     def _needs_branch(self) -> bool:
         """Whether the branch's output may be needed beside the sum: by autograd, or by who is shown it."""

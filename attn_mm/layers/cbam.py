@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_mm.layers.ops.channels import one_width
+from attn_mm.layers.ops.closing import ClosesBranch, add_product, adds_products
 from attn_mm.layers.ops.dims import conv_class, norm_class
 from attn_mm.layers.recording import Attention, AttentionKind
 from attn_mm.layers.se import bottleneck_mlp
@@ -40,7 +41,7 @@ POSITIONS = AttentionKind(
 )
 
 
-class CBAM(nn.Module):
+class CBAM(ClosesBranch):
     """Apply channel attention, then spatial attention.
 
     The AW paper calls ``CBAM(spatial=False)``, without the spatial map, 'MaxPool', and
@@ -102,6 +103,18 @@ class CBAM(nn.Module):
         """
         x = x * self.channel_gate(x)
         return x if self.spatial is None else x * self.spatial_gate(x)
+
+    def can_add(self) -> bool:
+        """See :meth:`attn_mm.layers.ops.closing.ClosesBranch.can_add`."""
+        return adds_products(self, CBAM)
+
+    def add_to(self, shortcut: Tensor, x: Tensor) -> Tensor:
+        """See :meth:`attn_mm.layers.ops.closing.ClosesBranch.add_to`."""
+        gate = self.channel_gate(x)
+        if self.spatial is None:
+            return add_product(shortcut, x, gate)
+        x = x * gate if torch.is_grad_enabled() else x.mul_(gate)
+        return add_product(shortcut, x, self.spatial_gate(x))
 
     def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
         """See :mod:`attn_mm.layers.recording`."""

@@ -12,8 +12,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from attn_mm.layers.ops.channels import one_width
+from attn_mm.layers.ops.closing import ChannelGate
 from attn_mm.layers.ops.dims import check_dims
-from attn_mm.layers.recording import Attention, AttentionKind
+from attn_mm.layers.recording import AttentionKind
 
 
 def eca_kernel_size(channels: int, gamma: float = 2, beta: float = 1) -> int:
@@ -22,7 +23,7 @@ def eca_kernel_size(channels: int, gamma: float = 2, beta: float = 1) -> int:
     return size if size % 2 else size + 1
 
 
-class ECA(nn.Module):
+class ECA(ChannelGate):
     """Multiply each channel by a gate in (0, 1) computed from the averages of its neighbours.
 
     Args:
@@ -58,20 +59,8 @@ class ECA(nn.Module):
         self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
         self.dims = dims
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Multiply ``(N, C, *size)`` by the gate; the shape stays."""
-        return x * self.gate(x)
-
     def gate(self, x: Tensor) -> Tensor:
         """Compute the gate for ``x`` ``(N, C, *size)``: ``(N, C, 1, 1)``, with another 1 in 3D."""
         squeezed = x.mean(tuple(range(-self.dims, 0)))
         gate = self.conv(squeezed.unsqueeze(1)).sigmoid()
         return gate.reshape(*squeezed.shape, *[1] * self.dims)
-
-    def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
-        """See :mod:`attn_mm.layers.recording`."""
-        return run(x), [Attention(self.recorded_kind, self.gate(x))]
-
-    def opened(self, run, x: Tensor) -> Tensor:
-        """See :mod:`attn_mm.layers.recording`."""
-        return x

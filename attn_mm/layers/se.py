@@ -14,8 +14,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from attn_mm.layers.ops.channels import one_width
+from attn_mm.layers.ops.closing import ChannelGate
 from attn_mm.layers.ops.dims import conv_class
-from attn_mm.layers.recording import Attention, AttentionKind
+from attn_mm.layers.recording import AttentionKind
 
 
 def bottleneck_mlp(channels: int, reduction: int, bias: bool, dims: int) -> nn.Sequential:
@@ -33,7 +34,7 @@ def bottleneck_mlp(channels: int, reduction: int, bias: bool, dims: int) -> nn.S
     )
 
 
-class SE(nn.Module):
+class SE(ChannelGate):
     """Multiply each channel by a gate in (0, 1) computed from the averages of all channels.
 
     Args:
@@ -67,21 +68,9 @@ class SE(nn.Module):
         self.mlp = bottleneck_mlp(one_width(channels, in_channels), reduction, bias, dims)
         self.dims = dims
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Multiply ``(N, C, *size)`` by the gate; the shape stays."""
-        return x * self.gate(x)
-
     def gate(self, x: Tensor) -> Tensor:
         """Compute the gate for ``x`` ``(N, C, *size)``: ``(N, C, 1, 1)``, with another 1 in 3D."""
         return self.mlp(self._squeeze(x)).sigmoid()
-
-    def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
-        """See :mod:`attn_mm.layers.recording`."""
-        return run(x), [Attention(self.recorded_kind, self.gate(x))]
-
-    def opened(self, run, x: Tensor) -> Tensor:
-        """See :mod:`attn_mm.layers.recording`."""
-        return x
 
     def _squeeze(self, x: Tensor) -> Tensor:
         """One number for each channel: ``(N, C, 1, 1)``, with another 1 in 3D."""

@@ -18,6 +18,7 @@ from attn_mm.frameworks.demo import to_demo
 from attn_mm.frameworks.mmaction import demo as action
 from attn_mm.frameworks.mmdet import MMDet, small_images
 from attn_mm.frameworks.mmdet import demo as detection
+from attn_mm.frameworks.mmdet.demo import IMAGE_SIZE
 from attn_mm.frameworks.mmpose import demo as pose
 from attn_mm.run import train
 from attn_mm.utils.config import walk
@@ -166,15 +167,15 @@ def test_ssd_keeps_the_levels_that_fit(demo, config, base):
         model = MODELS.build(cfg.model).eval()
         before = TASK_UTILS.build(Config.fromfile(config(base)).model.bbox_head.anchor_generator)
     with torch.no_grad():
-        maps = model.extract_feat(torch.zeros(1, 3, 96, 96))
+        maps = model.extract_feat(torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE))
     generator = model.bbox_head.prior_generator
-    assert len(maps) == generator.num_levels == 4
+    assert len(maps) == generator.num_levels == (3 if base == SSD_LITE else 4)
     for level, found in enumerate(maps):
         assert found.shape[1] == cfg.model.bbox_head.in_channels[level]
-        assert [96 // stride for stride in generator.strides[level]] == list(found.shape[2:])
+        assert [IMAGE_SIZE // stride for stride in generator.strides[level]] == list(found.shape[2:])
         here, there = generator.base_anchors[level], before.base_anchors[level]
         size, full_size = (anchors[:, 2:] - anchors[:, :2] for anchors in (here, there))
-        torch.testing.assert_close(size / 96, full_size / before.strides[-1][0])
+        torch.testing.assert_close(size / IMAGE_SIZE, full_size / before.strides[-1][0])
 
 
 def test_a_pose_config_keeps_its_model_but_for_the_heatmaps_size(demo, config):

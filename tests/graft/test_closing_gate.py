@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+
 import pytest
 import torch
 from grafted import backward, build, in_mode, outputs, picture, shake
 from layers import reference_gates as reference
+from mmengine.registry import MODELS
 from thinned import thinned
 
 from attn_mm.graft.blocks import AttendedMixin
 from attn_mm.graft.fuse import fuse
-from attn_mm.layers import TAM
+from attn_mm.layers import SE, TAM
 from attn_mm.layers.ops.execution import as_written
 from attn_mm.layers.recording import record_attention
 
 TREE = dict(type="attn_mm.TAM")
 R50, R3D, MOBILE = ("mmpretrain.ResNet", 50), ("mmaction.ResNet3d", 18), ("mmpretrain.MobileNetV2", None)
+CHANNELS = [dict(type=f"attn_mm.{name}") for name in ("SE", "ECA", "FCA", "CBAM")]
 NETS = [
     (R50, [TREE]),
     (R50, [dict(TREE, position="after_conv2"), dict(type="attn_mm.SE"), TREE]),
@@ -24,8 +29,10 @@ NETS = [
     (R50, [TREE, dict(type="attn_mm.TD", distance=0)]),
     (R3D, [TREE]),
     (MOBILE, [TREE]),
+    (R50, [dict(gate, stages=(stage,)) for stage, gate in enumerate(CHANNELS)]),
+    (R3D, [dict(type="attn_mm.CBAM", spatial=False)]),
 ]
-EVERY = pytest.mark.parametrize("backbone, grafts", thinned(NETS, NETS[1::2], True))
+EVERY = pytest.mark.parametrize("backbone, grafts", thinned(NETS, NETS[1::2] + NETS[-2:], True))
 
 
 def made(backbone, grafts, **options):
@@ -134,3 +141,80 @@ def test_half_precision(dtype):
         found = layer.add_to(shortcut, x.clone())
     assert found.dtype == dtype
     torch.testing.assert_close(found, exact.to(dtype), rtol=0, atol=0)
+
+
+BEHIND_UNITS = {"SE": dict(reduction=4), "ECA": {}, "FCA": dict(reduction=4), "CBAM": dict(reduction=4)}
+
+
+def block_of(grafts, drop_path_rate=0.0):
+    """A network whose only blocks with attention are two of basic layers."""
+    stages = dict(depth=18, num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,))
+    narrow = dict(stem_channels=16, base_channels=16, drop_path_rate=drop_path_rate)
+    backbone = dict(type="mmpretrain.ResNet", **stages, **narrow)
+    pytest.importorskip("mmpretrain.models")
+    net = MODELS.build(dict(type="attn_mm.AttnBackbone", backbone=backbone, grafts=grafts))
+    return shake(net).double()
+
+
+@pytest.mark.parametrize("kind", BEHIND_UNITS)
+def test_training_adds_in_the_same_pass_with_the_gradients_of_the_formulas(kind, monkeypatch):
+    net = block_of([dict(type=f"attn_mm.{kind}", **BEHIND_UNITS[kind])]).train()
+    layer = net.layer1[0].attn["conv2"][0]
+    added, add_to = [], type(layer).add_to
+    monkeypatch.setattr(type(layer), "add_to", lambda self, *a: (added.append(self), add_to(self, *a))[1])
+    runs, image = [], picture(R50).double()
+    for way in (as_written, contextlib.nullcontext):
+        twin, x = copy.deepcopy(net), image.clone().requires_grad_()
+        with way():
+            (y,) = twin(x)
+        y.backward(torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y))
+        runs.append([y, x.grad, *(p.grad for p in twin.parameters()), *twin.buffers()])
+    assert len(added) == 2
+    for found, expected in zip(*runs):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_a_dropped_path_is_dropped_behind_its_gate(monkeypatch):
+    net = block_of([dict(type="attn_mm.SE", reduction=4)], drop_path_rate=0.5)
+    added, add_to = [], SE.add_to
+    monkeypatch.setattr(SE, "add_to", lambda self, *a: (added.append(self), add_to(self, *a))[1])
+    x = picture(R50).double()
+    for training, of_two in ((True, 1), (False, 2)):
+        net.train(training)
+        maps = []
+        for way in (as_written, contextlib.nullcontext):
+            torch.manual_seed(0)
+            with way():
+                maps.append(net(x)[0])
+        # The first block of a network drops nothing.
+        assert len(added) == of_two
+        added.clear()
+        torch.testing.assert_close(*maps, rtol=1e-11, atol=1e-11)
+
+
+def test_a_forward_of_ones_own_is_called():
+    class Halving(SE):
+        def forward(self, x):
+            return super().forward(x) / 2
+
+    net = block_of([dict(type=Halving, reduction=4)]).eval()
+    assert isinstance(net.layer1[0].attn["conv2"][0], Halving)
+    x = picture(R50).double()
+    with torch.no_grad(), as_written():
+        written = net(x)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), written, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["SE", "CBAM"])
+def test_autocast_and_shortcuts_of_another_type(kind):
+    """A float32 shortcut stays float32 beside a branch in bfloat16."""
+    net = block_of([dict(type=f"attn_mm.{kind}", reduction=4)]).float().eval()
+    x = picture(R50)
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled), torch.autocast("cpu", torch.bfloat16):
+            found = net(x)[0]
+            with as_written():
+                written = net(x)[0]
+        assert found.dtype == written.dtype
+        torch.testing.assert_close(found, written, rtol=0.05, atol=0.05)

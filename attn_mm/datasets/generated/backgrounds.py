@@ -33,7 +33,11 @@ def background(random: Callable, size: int) -> tuple[np.ndarray, list[np.ndarray
 
 def contrasting_colour(random: Callable, used: list[np.ndarray]) -> np.ndarray:
     """Pick the one of eight random colours that differs most from the used ones."""
-    candidates = 255 * random((8, 3))
+    return most_different(255 * random((8, 3)), used)
+
+
+def most_different(candidates: np.ndarray, used: list[np.ndarray]) -> np.ndarray:
+    """The one of the candidates, (number, 3), that differs most from the used colours."""
     distances = np.linalg.norm(candidates[:, None] - np.stack(used), axis=2).min(axis=1)
     return candidates[distances.argmax()]
 

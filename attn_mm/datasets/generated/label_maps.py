@@ -28,7 +28,7 @@ PALETTE = [
 ]
 
 # Part of the cache key: increase it with every change that alters a file's content.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def make_label_maps(

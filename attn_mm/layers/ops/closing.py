@@ -1,10 +1,18 @@
-"""Base class of layers at the end of a residual branch that can also add the block's shortcut."""
+"""Layers at the end of a residual branch that can also add the block's shortcut.
+
+The sum of a block is a pass over the map of its own; a layer that multiplies by a gate can compute it in the
+same pass as its product.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 
+import torch
 from torch import Tensor, nn
+
+from attn_mm.layers.ops.execution import is_traced, shortcuts_enabled
+from attn_mm.layers.recording import Attention, AttentionKind
 
 
 class ClosesBranch(nn.Module):
@@ -16,7 +24,7 @@ class ClosesBranch(nn.Module):
 
     @abstractmethod
     def add_to(self, shortcut: Tensor, x: Tensor) -> Tensor:
-        """Compute ``shortcut + self(x)``; ``x`` may be overwritten.
+        """Compute ``shortcut + self(x)``; ``x`` may be overwritten unless gradients are recorded.
 
         Args:
             shortcut: a tensor of the shape of ``x``.
@@ -25,3 +33,50 @@ class ClosesBranch(nn.Module):
         Returns:
             The sum, ``(N, C, *size)``.
         """
+
+
+class ChannelGate(ClosesBranch):
+    """Base class of layers that multiply each channel by a gate."""
+
+    recorded_kind: AttentionKind
+
+    @abstractmethod
+    def gate(self, x: Tensor) -> Tensor:
+        """Compute the gate for ``x`` ``(N, C, *size)``: ``(N, C, 1, 1)``, with another 1 in 3D."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply ``(N, C, *size)`` by the gate; the shape stays."""
+        return x * self.gate(x)
+
+    def can_add(self) -> bool:
+        """See :meth:`ClosesBranch.can_add`."""
+        return adds_products(self, ChannelGate)
+
+    def add_to(self, shortcut: Tensor, x: Tensor) -> Tensor:
+        """See :meth:`ClosesBranch.add_to`."""
+        return add_product(shortcut, x, self.gate(x))
+
+    def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
+        """See :mod:`attn_mm.layers.recording`."""
+        return run(x), [Attention(self.recorded_kind, self.gate(x))]
+
+    def opened(self, run, x: Tensor) -> Tensor:
+        """See :mod:`attn_mm.layers.recording`."""
+        return x
+
+
+def adds_products(layer: nn.Module, cls: type[nn.Module]) -> bool:
+    """Whether ``layer`` should add the shortcut as well.
+
+    A compiler fuses the two passes by itself, and a subclass of ``cls`` may have a forward of its own.
+    """
+    return type(layer).forward is cls.forward and shortcuts_enabled() and not is_traced()
+
+
+def add_product(shortcut: Tensor, x: Tensor, gate: Tensor) -> Tensor:
+    """Compute ``shortcut + x * gate`` in one pass; overwrites ``x`` unless gradients are recorded."""
+    if not x.dtype == gate.dtype == shortcut.dtype:
+        return shortcut + x * gate
+    if torch.is_grad_enabled():
+        return torch.addcmul(shortcut, x, gate)
+    return torch.addcmul(shortcut, x, gate, out=x)

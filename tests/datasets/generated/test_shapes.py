@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import colorsys
 import hashlib
 import json
 
@@ -37,8 +38,8 @@ def test_annotations_are_the_same_bytes_on_every_machine(tmp_path):
         for name in ("train2017", "val2017")
     ]
     assert digests == [
-        "42373bac8c4c8113fd72ec2ae02a24b6a345289f5eacec3ea0ff6edce11adbfe",
-        "9147d378d7593bcbbeb61958a6444326e84eab49ca70c404c58b2a511b734076",
+        "75d52b704f93f13d0801b589bc1a78e23b534529df1217754339d64690c0c030",
+        "5104ce89bcc14a685d111a25f19c26c60e21a7937661e22235dd76ec0e96cf25",
     ], "a changed content needs a new FORMAT_VERSION, or old caches would be taken for new ones"
 
 
@@ -81,24 +82,24 @@ def test_classes_sizes_and_numbers_are_balanced(coco):
     # Five standard deviations of a uniform draw.
     assert all(abs(number - mean) < 5 * mean**0.5 for number in labels.values()), labels
     numbers = collections.Counter(len(found) for found in coco.imgToAnns.values())
-    assert numbers.keys() == {1, 2, 3, 4, 5}
+    assert numbers.keys() == {1, 2, 3}
     assert min(numbers.values()) > 20
     extents = [max(a["bbox"][2:]) for a in coco.anns.values()]
-    # From a turned cross of 14 px to a circle or star of 48.
-    assert 10 <= min(extents) < 15
-    assert 46 < max(extents) <= 49
+    # From a turned square of 27 px across the corners to a circle of 58.
+    assert 19 <= min(extents) < 23
+    assert 55 < max(extents) <= 59
 
 
-def test_shapes_overlap_and_none_is_hidden():
+def test_shapes_may_overlap_a_little():
     covered = 0
-    for _, objects in scenes(150):
+    for _, objects in scenes(300):
         for position, (_, whole, visible) in enumerate(objects):
             above = [shape for _, shape, _ in objects[position + 1 :]]
             expected = whole & ~np.any(above, axis=0) if above else whole
             assert np.array_equal(visible, expected), "what lies in front must cover what lies behind"
-            assert visible.sum() >= 0.4 * whole.sum()
+            assert visible.sum() >= 0.85 * whole.sum()
             covered += visible.sum() < whole.sum()
-    assert covered > 80
+    assert covered > 40
 
 
 def test_the_pictures_show_the_masks():
@@ -116,15 +117,16 @@ def test_the_pictures_show_the_masks():
             assert np.median(difference) > 25
 
 
-def test_colour_does_not_tell_the_class():
-    """The mean colour of every class is grey, within the error of the mean."""
-    colours = collections.defaultdict(list)
-    for picture, objects in scenes(250):
+def test_every_class_has_its_hue():
+    tones = collections.defaultdict(set)
+    for picture, objects in scenes(100):
         for label, _, visible in objects:
-            colours[label].append(picture[visible].mean(axis=0))
-    for label, found in colours.items():
-        error = np.std(found, axis=0) / len(found) ** 0.5
-        assert np.all(np.abs(np.mean(found, axis=0) - 127.5) < 4 * error), shapes.CLASSES[label]
+            blue, green, red = picture[visible].mean(axis=0) / 255
+            hue, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
+            # Camera noise moves the mean by less than a hundredth.
+            assert abs((6 * hue - label + 3) % 6 - 3) < 0.2, shapes.CLASSES[label]
+            tones[label].add((round(saturation, 1), round(value, 1)))
+    assert all(len(found) > 5 for found in tones.values())
 
 
 @pytest.mark.parametrize("name", shapes.CLASSES)

@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 
 from attn_mm.frameworks.demo import to_demo
-from attn_mm.frameworks.mmdet.demo import EPOCHS, IMAGE_SIZE
+from attn_mm.frameworks.mmdet.demo import IMAGE_SIZE, MORE_EPOCHS
 from attn_mm.utils.config import type_name, walk
 
 pytest.importorskip("mmdet.datasets")
@@ -63,13 +63,13 @@ def test_mosaics_are_of_the_demos_own_images_and_size(base, mosaic):
 
 def test_mosaics_end_after_a_fifth_of_the_epochs():
     (switch, average) = demo(RTMDET).custom_hooks
-    assert (switch.type, switch.switch_epoch) == ("PipelineSwitchHook", EPOCHS / 5)
+    assert (switch.type, switch.switch_epoch) == ("PipelineSwitchHook", MORE_EPOCHS / 5)
     assert pixels(switch.switch_pipeline) == {IMAGE_SIZE}
     assert "CachedMosaic" not in map(type_name, walk(switch))
     assert average.type == "EMAHook"
     (switch, _) = demo(YOLOX).custom_hooks
     # It switches in the epoch e, counted from 0, where e + 1 >= epochs - num_last_epochs.
-    assert (switch.type, EPOCHS - switch.num_last_epochs - 1) == ("YOLOXModeSwitchHook", EPOCHS / 5)
+    assert (switch.type, MORE_EPOCHS - switch.num_last_epochs - 1) == ("YOLOXModeSwitchHook", MORE_EPOCHS / 5)
 
 
 def test_batches_are_resized_around_the_demos_size():
