@@ -313,16 +313,24 @@ function asCanvas(root) {
   });
 }
 
-function save(blob, ending) {
+function fileName(ending) {
   const name = [manifest.items[state.item].name, ...large.key.split("|")].join("_").replace(/[^\p{L}\p{N}.=-]+/gu, "_");
-  const link = element("a", { href: URL.createObjectURL(blob), download: `${name}.${ending}` });
+  return `${name}.${ending}`;
+}
+
+function save(blob, name) {
+  const link = element("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
   URL.revokeObjectURL(link.href);
 }
 
 const enlarged = () => drawn(large.panel, ...large.among);
-byId("save-svg").addEventListener("click", () => save(new Blob([asText(enlarged())], { type: "image/svg+xml" }), "svg"));
-byId("save-png").addEventListener("click", async () => (await asCanvas(enlarged())).toBlob((blob) => save(blob, "png")));
+byId("save-svg").addEventListener("click", () => save(new Blob([asText(enlarged())], { type: "image/svg+xml" }), fileName("svg")));
+byId("save-png").addEventListener("click", async () => {
+  // The panel may be closed, or another picture chosen, before the image is ready.
+  const name = fileName("png");
+  (await asCanvas(enlarged())).toBlob((blob) => save(blob, name));
+});
 
 // The page's parts ---------------------------------------------------------------------------------
 

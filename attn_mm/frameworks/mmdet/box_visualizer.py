@@ -33,13 +33,14 @@ class BoxVisualizer(DetLocalVisualizer):
             # One that begins at a box near the right border would end outside.
             width = _LETTER * size * len(text)
             place[0] = max(0.0, min(place[0], self.width - width))
-            while any(self._overlaps(place, width, _LINE * size, other) for other in self._taken):
-                place[1] += 1
+            place[1] = self._free_height(*place, width, _LINE * size)
             self._taken.append((*place, width))
         super().draw_texts(texts, places, font_sizes=size, **kwargs)
         return self
 
-    @staticmethod
-    def _overlaps(place: np.ndarray, width: float, line: float, other: tuple[float, float, float]) -> bool:
-        x, y, its_width = other
-        return place[0] < x + its_width and x < place[0] + width and abs(place[1] - y) < line
+    def _free_height(self, left: float, top: float, width: float, line: float) -> float:
+        """The first height from ``top`` on at which a label lies over no other one."""
+        for x, y, its_width in sorted(self._taken, key=lambda label: label[1]):
+            if left < x + its_width and x < left + width and abs(top - y) < line:
+                top = y + line
+        return top
