@@ -72,8 +72,8 @@ def hardly_varies(kind: AttentionKind, low: float, high: float) -> str:
     """Say in words that values from ``low`` to ``high`` hardly vary; an empty text if they do vary."""
     whole = max(abs(low), abs(high)) if kind.bounds is None else kind.bounds[1] - kind.bounds[0]
     varies = high - low
-    if varies >= HARDLY * whole:
-        return ""
     if not varies:
         return "does not vary"
+    if varies >= HARDLY * whole:
+        return ""
     return f"varies by only {varies:.1g}" if varies >= 1e-4 else "varies by < 0.0001"

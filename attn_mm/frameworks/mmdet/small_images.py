@@ -40,7 +40,7 @@ def _fit_batches(model: ConfigDict, size: int) -> None:
 
 
 def _halve_anchors(generator: ConfigDict) -> None:
-    """Halve all anchors: the smallest become 16 pixels instead of 32, for shapes of 14 to 48."""
+    """Halve all anchors: the smallest become 16 pixels instead of 32, for shapes of 18 to 38."""
     if "octave_base_scale" in generator:
         generator.octave_base_scale /= 2
     elif "scales" in generator:
