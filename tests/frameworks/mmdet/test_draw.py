@@ -30,14 +30,15 @@ def test_labels_of_small_boxes_are_whole_and_readable(left):
     assert columns.max() < 479 and np.ptp(columns) > 100
 
 
-def test_labels_of_equal_boxes_are_below_each_other():
+@pytest.mark.parametrize("number", [2, 5])
+def test_labels_of_equal_boxes_are_below_each_other(number):
     image = np.full((480, 480, 3), 255, np.uint8)
     sample = DetDataSample()
     sample.pred_instances = InstanceData(
-        bboxes=torch.tensor([[100, 100.0, 300, 300.0]] * 2),
-        labels=torch.tensor([0, 1]),
-        scores=torch.tensor([0.5, 0.4]),
+        bboxes=torch.tensor([[100, 100.0, 300, 300.0]] * number),
+        labels=torch.arange(number) % 2,
+        scores=torch.linspace(0.5, 0.4, number),
     )
     drawn = box_drawer({"classes": ("square", "circle"), "palette": [(255, 0, 0)] * 2}, 0.3)(image, sample)
     dark = (drawn < 80).all(axis=2).any(axis=1)
-    assert dark.sum() >= 2 * 18
+    assert dark.sum() >= number * 18
