@@ -49,7 +49,7 @@ class Video:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = os.fspath(path)
         with self._reading(), self._opened() as (container, stream):
-            # FFmpeg's formats of pictures. A missing duration tells nothing: live recordings have none either.
+            # Of FFmpeg's formats, those of pictures. Live recordings, too, have no duration.
             if container.format.name.endswith("_pipe"):
                 raise ValueError("a single picture")
             # Without their content, which would fill the memory. The last one is empty and ends the stream.

@@ -122,7 +122,7 @@ class Attention:
     """What ``--show-attention`` draws.
 
     Attributes:
-        figure: number of images or persons whose attention is also drawn in one picture; None: no such picture.
+        figure: number of images or persons to draw in one picture as well; None: no such picture.
         look: how the maps are coloured.
         format: format of the drawings of images, such as ``"svg"``; None: that of the image.
     """
