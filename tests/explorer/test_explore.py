@@ -208,9 +208,9 @@ PROBE = """<script>setTimeout(async () => {
     seen.saved.push([asText(root), png.width, png.toDataURL().length, read(png, 60, 250, 1, 1)]);
     byId("save-png").click();
     byId("large").close();
+    // The PNG is ready after its panel was closed.
+    await new Promise((resolve) => setTimeout(resolve, 300));
   }
-  // A PNG is ready after its panel was closed.
-  await new Promise((resolve) => setTimeout(resolve, 500));
   seen.asked = asked;
   document.body.append(element("pre", { id: "seen", text: JSON.stringify(seen) }));
 }, 1000)</script></body>"""
