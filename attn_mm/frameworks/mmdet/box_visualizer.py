@@ -33,13 +33,15 @@ class BoxVisualizer(DetLocalVisualizer):
             # One that begins at a box near the right border would end outside.
             width = _LETTER * size * len(text)
             place[0] = max(0.0, min(place[0], self.width - width))
-            while any(self._overlaps(place, width, _LINE * size, other) for other in self._taken):
-                place[1] += 1
+            place[1] = self._free(*place, width, _LINE * size)
             self._taken.append((*place, width))
         super().draw_texts(texts, places, font_sizes=size, **kwargs)
         return self
 
-    @staticmethod
-    def _overlaps(place: np.ndarray, width: float, line: float, other: tuple[float, float, float]) -> bool:
-        x, y, its_width = other
-        return place[0] < x + its_width and x < place[0] + width and abs(place[1] - y) < line
+    def _free(self, x: float, y: float, width: float, line: float) -> float:
+        """The first height from ``y`` down without another label; ``y`` if the picture has none."""
+        free = y
+        for other in sorted(top for left, top, its in self._taken if x < left + its and left < x + width):
+            if abs(free - other) < line:
+                free = other + line
+        return free if free + line <= self.height else y
