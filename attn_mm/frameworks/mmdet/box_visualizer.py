@@ -33,7 +33,7 @@ class BoxVisualizer(DetLocalVisualizer):
             # One that begins at a box near the right border would end outside.
             width = _LETTER * size * len(text)
             place[0] = max(0.0, min(place[0], self.width - width))
-            place[1] = self._free(*place, width, _LINE * size)
+            place[1] = self._free(place[0], place[1], width, _LINE * size)
             self._taken.append((*place, width))
         super().draw_texts(texts, places, font_sizes=size, **kwargs)
         return self
