@@ -34,7 +34,7 @@ class BoxVisualizer(DetLocalVisualizer):
             # One that begins at a box near the right or lower border would end outside.
             width, line = _LETTER * size * len(text), _LINE * size
             place[0] = max(0.0, min(place[0], self.width - width))
-            place[1] = self._free_height(*place, width, line)
+            place[1] = self._free_height(place[0], place[1], width, line)
             self._taken.append((*place, width))
         super().draw_texts(texts, places, font_sizes=size, **kwargs)
         return self
