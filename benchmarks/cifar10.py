@@ -290,7 +290,7 @@ class Benchmark:
         self._record["networks"] = rows
         self._write()
         target = self._folder / NAME
-        draw(rows, target.with_suffix(".png"), target.with_suffix(".svg"))
+        draw(rows, target.with_suffix(".png"))
         found = table(rows)
         write_atomically(target.with_suffix(".md"), found + "\n")
         return found

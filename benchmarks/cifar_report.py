@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from attn_mm.run.series import mean_and_std, summary
-from attn_mm.utils.figures import pyplot, save
+from attn_mm.utils.figures import plot, save
 from attn_mm.utils.tables import markdown_table
 from benchmarks.significance import paired_difference
 
@@ -63,9 +63,9 @@ def _p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def draw(rows: Sequence[dict], *paths: Path) -> None:
+def draw(rows: Sequence[dict], path: Path) -> None:
     """Plot each seed's top-1 as a dot, the mean and the standard deviation of each network beside it."""
-    figure, axes = pyplot().subplots(figsize=(1.5 + 0.9 * len(rows), 4), layout="constrained")
+    figure, (axes,) = plot(width=1.5 + 0.9 * len(rows), height=4)
     for place, row in enumerate(rows):
         found = row["top1"]
         dots = axes.scatter([place - 0.12] * len(found["values"]), found["values"], s=22, alpha=0.7)
@@ -78,4 +78,4 @@ def draw(rows: Sequence[dict], *paths: Path) -> None:
     axes.set(ylabel="top-1 accuracy in %", title="dot: a seed; diamond and bar: mean and std")
     axes.title.set_fontsize(10)
     axes.grid(axis="y", alpha=0.3)
-    save(figure, *paths)
+    save(figure, path)

@@ -7,6 +7,8 @@ import pytest
 
 CODE = """
 import os, signal, sys
+# A shell lets what it starts in the background ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class CtrlC:
     def find_spec(self, name, *_):

@@ -64,6 +64,7 @@ WHOLE = [*MATRIX, *(case for case in SHORT if case[1] in FLOWS)]
 """Every graft on every backbone as it is: an hour on one core."""
 # The same grafts in backbones that export alike; flows have their own tests.
 ALIKE = [
+    (("mmdet.ResNet", BOTTLENECKS), "others"),
     (("mmdet.ResNet", 18), "FlowPyramid"),
     (("mmpretrain.ResNet", 18), "TDAF"),
     (("mmaction.ResNet", 18), "TDAF"),

@@ -187,6 +187,7 @@ class TestCompilers:
         yield
         torch._dynamo.reset()
 
+    @pytest.mark.whole
     def test_compiled_it_equals_eager(self):
         net = shake(build()).double()
         twin, x = copy.deepcopy(net), image()

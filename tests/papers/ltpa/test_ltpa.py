@@ -376,6 +376,7 @@ def test_a_pair_of_folders(data, nets, out):
     assert not list(out.glob("*.png"))
 
 
+@pytest.mark.whole
 def test_demo(tmp_path, monkeypatch, small_demos):
     """The whole of each demo, shortened: it trains once and finds its networks again."""
     monkeypatch.chdir(tmp_path)
