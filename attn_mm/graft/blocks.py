@@ -15,7 +15,7 @@ from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import GraftedBlock, other_forwards, record_of_block
 from attn_mm.layers.forms.td import pooled_conv_norm
 from attn_mm.layers.ops.closing import ClosesBranch
-from attn_mm.layers.ops.execution import is_watched, may_overwrite
+from attn_mm.layers.ops.execution import is_shown, may_overwrite
 from attn_mm.layers.td import TopDownAttention
 
 _MERGED = "switch_to_deploy merged convolutions that attention works between: deploy the plain network"
@@ -71,7 +71,7 @@ class AttendedMixin(nn.Module):
         last = layers[-1] if layers else None
         if not isinstance(last, ClosesBranch) or not last.can_add():
             return None
-        if not self._passes_branch() or any(map(is_watched, layers)):
+        if not self._passes_branch() or any(map(is_shown, layers)):
             return None
         return None if may_overwrite() and self._shows_last_unit() else last
 
@@ -80,7 +80,7 @@ class AttendedMixin(nn.Module):
         unit = self.family.units(self)[-1]
         parts = (unit.conv, unit.norm, unit.act, unit.whole, *unit.then, *unit.parts)
         modules = (part for part in parts if isinstance(part, nn.Module))
-        return any(is_watched(module) for part in modules for module in part.modules())
+        return any(is_shown(module) for part in modules for module in part.modules())
 
     def _passes_branch(self) -> bool:
         """Whether nothing between the gate and the sum changes the branch now, or is shown it."""
@@ -88,11 +88,11 @@ class AttendedMixin(nn.Module):
         if drop is None:
             return True
         passes = type(drop) is nn.Identity or (type(drop).__name__ == "DropPath" and not drop.training)
-        return passes and not is_watched(drop)
+        return passes and not is_shown(drop)
 
     def _needs_branch(self) -> bool:
         """Whether the branch's output may be needed beside the sum: by autograd, or by who is shown it."""
-        return torch.is_grad_enabled() or any(map(is_watched, self._closing_layers()))
+        return torch.is_grad_enabled() or any(map(is_shown, self._closing_layers()))
 
     def _closing_layers(self) -> list[nn.Module]:
         """What is behind the last unit: the sequence, and the layers in it."""

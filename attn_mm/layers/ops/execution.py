@@ -152,8 +152,12 @@ _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backw
 
 def is_watched(module: nn.Module) -> bool:
     """Whether ``module`` itself, not its submodules, has hooks or a forward that overrides its class's."""
-    own = "forward" in vars(module) or any(getattr(module, hooks) for hooks in _HOOKS)
-    return own or _has_any_global_hook()
+    return "forward" in vars(module) or any(getattr(module, hooks) for hooks in _HOOKS)
+
+
+def is_shown(module: nn.Module) -> bool:
+    """Whether hooks of ``module`` itself, or of all modules, see what it computes and may keep it."""
+    return is_watched(module) or _has_any_global_hook()
 
 
 def may_overwrite() -> bool:
