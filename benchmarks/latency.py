@@ -45,8 +45,6 @@ from benchmarks.timing import captured, device_name, open_record, peak_memory, s
 
 _FORMATS = {"nchw": {}, "channels_last": {4: torch.channels_last, 5: torch.channels_last_3d}}
 _MODES = ("inference", "training")
-# They have no shortcuts: both forms are one.
-_WITHOUT_NAIVE = {"SE", "CBAM", "ECA", "FCA"}
 
 
 class Case(NamedTuple):
@@ -198,9 +196,11 @@ def forms_of(case: Case, device: str, peers: bool = False) -> dict[str, Form]:
         with as_written():
             ours()
 
-    forms = {"plain": Form(plain, make_step(plain, x, case)), "ours": Form(own, ours)}
-    if case.module not in _WITHOUT_NAIVE:
-        forms["naive"] = Form(own, naive)
+    forms = {
+        "plain": Form(plain, make_step(plain, x, case)),
+        "ours": Form(own, ours),
+        "naive": Form(own, naive),
+    }
     if peers:
         peer = build(case, PEERS[case.module], device)
         return {**forms, "timm": Form(peer, make_step(peer, x, case))}

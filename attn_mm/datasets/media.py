@@ -92,7 +92,7 @@ def _opencv_name(path: Path) -> str:
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise UnreadableFile(f"{path}: rename the video; OpenCV opens UTF-8 names only") from error
+        raise UserError(f"{path} can't be written: OpenCV needs a name in UTF-8; rename the input") from error
     return str(path)
 
 
@@ -123,15 +123,15 @@ class VideoFrames:
         yield from self._frames
 
 
-def breaks_off(path: Path, seen: int, count: int | None) -> str | None:
+def breaks_off(path: Path, seen: int, count: int) -> str | None:
     """Message about a truncated video, or None if all frames were read.
 
     Args:
         path: the video.
         seen: number of frames that were read.
-        count: number of frames according to the file, or None.
+        count: number of frames according to the file.
     """
-    if not count or seen >= count:
+    if seen >= count:
         return None
     return f"{path} is truncated: {seen} of its {count} frames can be read"
 

@@ -49,7 +49,8 @@ class Video:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = os.fspath(path)
         with self._reading(), self._opened() as (container, stream):
-            if stream.duration is None and container.duration is None:
+            # Of FFmpeg's formats, those of pictures. Live recordings, too, have no duration.
+            if container.format.name.endswith("_pipe"):
                 raise ValueError("a single picture")
             # Without their content, which would fill the memory. The last one is empty and ends the stream.
             *packets, _ = [_Packet.of(packet) for packet in container.demux(stream)]
@@ -220,9 +221,11 @@ def _converter(layout: str = "rgb24") -> Callable[[VideoFrame], np.ndarray]:
     reformatter = _pyav().video.reformatter.VideoReformatter()
 
     def pixels(frame: VideoFrame) -> np.ndarray:
-        return np.rot90(
+        upright = np.rot90(
             reformatter.reformat(frame, format=layout, threads=1).to_ndarray(), frame.rotation // 90
         )
+        # OpenCV can't draw on a view with other strides, nor can torch take it over.
+        return np.ascontiguousarray(upright)
 
     return pixels
 

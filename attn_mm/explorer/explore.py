@@ -244,7 +244,7 @@ def explore_actions(paths: list[Path], explorer: VideoExplorer, predictor: Video
 
 def _explore_clips(
     path: Path,
-    count: int | None,
+    count: int,
     explorer: VideoExplorer,
     predictor: VideoPredictor,
     most: int,
@@ -283,8 +283,8 @@ def _wanted(clip: Clip, start: int, stride: int, most: int) -> list[tuple[int, i
     return [(index, place) for index, place in shown if stride == 1 or place % stride == 0][:most]
 
 
-def _stride(count: int | None, most: int) -> int:
-    return math.ceil(count / most) if count else 1
+def _stride(count: int, most: int) -> int:
+    return math.ceil(count / most)
 
 
 def _say(progress: Progress, line: str) -> None:

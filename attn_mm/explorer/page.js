@@ -30,7 +30,7 @@ function figure(value) {
 
 // What the ends of a panel's colour scale stand for; `all` are the panels of the view.
 function limits(panel, all) {
-  const kind = manifest.kinds[panel.kind], scales = manifest.items[state.item].scales;
+  const kind = manifest.kinds[panel.kind], { scales } = current.item;
   if (state.scale === "shared" && kind.bounds) return kind.bounds;
   const alike = { own: () => false, kind: () => true, shared: (other) => other.layer === panel.layer }[state.scale];
   const ranges = all.filter((other) => other.kind === panel.kind && (other.key === panel.key || alike(other))).map((other) => scales[other.key]);
@@ -255,7 +255,7 @@ function drawn(panel, view, all) {
   }
   write(kind.name, 18, 600);
   write([panel.title, panel.layer].filter(Boolean).join(" · "));
-  write([manifest.items[state.item].name, panel.note, panel.score && `score: ${panel.score}`].filter(Boolean).join(" · "));
+  write([current.name, panel.note, panel.score && `score: ${panel.score}`].filter(Boolean).join(" · "));
   y += 6;
   const ends = isMap ? limits(panel, all) : panel.bounds;
   if (isMap) {
@@ -313,16 +313,24 @@ function asCanvas(root) {
   });
 }
 
-function save(blob, ending) {
-  const name = [manifest.items[state.item].name, ...large.key.split("|")].join("_").replace(/[^\p{L}\p{N}.=-]+/gu, "_");
-  const link = element("a", { href: URL.createObjectURL(blob), download: `${name}.${ending}` });
+function fileName(ending) {
+  const name = [current.name, ...large.key.split("|")].join("_").replace(/[^\p{L}\p{N}.=-]+/gu, "_");
+  return `${name}.${ending}`;
+}
+
+function save(blob, name) {
+  const link = element("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
   URL.revokeObjectURL(link.href);
 }
 
 const enlarged = () => drawn(large.panel, ...large.among);
-byId("save-svg").addEventListener("click", () => save(new Blob([asText(enlarged())], { type: "image/svg+xml" }), "svg"));
-byId("save-png").addEventListener("click", async () => (await asCanvas(enlarged())).toBlob((blob) => save(blob, "png")));
+byId("save-svg").addEventListener("click", () => save(new Blob([asText(enlarged())], { type: "image/svg+xml" }), fileName("svg")));
+byId("save-png").addEventListener("click", async () => {
+  // The panel may be closed, or another picture chosen, before the image is ready.
+  const name = fileName("png");
+  (await asCanvas(enlarged())).toBlob((blob) => save(blob, name));
+});
 
 // The page's parts ---------------------------------------------------------------------------------
 
@@ -417,7 +425,7 @@ function caption(item) {
   const [image, text] = byId("found").children;
   image.src = current.found;
   image.alt = `${item.name}: what the network found`;
-  text.textContent = item.frames.length > 1 ? `${item.name}, frame ${item.frames[state.frame].index}` : item.name;
+  text.textContent = current.name;
   byId("objects").replaceChildren(...current.objects.map(({ name, score }) =>
     element("li", {}, element("span", { text: name }), element("span", { class: "stats", text: score.toFixed(3) }),
       element("meter", { min: 0, max: 1, value: score, "aria-label": name }))));
@@ -483,7 +491,9 @@ async function show() {
   }
   // The slider may have moved on while the file came.
   if (file !== manifest.items[state.item].frames[state.frame].file) return;
-  current = content;
+  const { index } = item.frames[state.frame];
+  // While the next file loads, what is shown is still of this item.
+  current = Object.assign(content, { item, name: item.frames.length > 1 ? `${item.name}, frame ${index}` : item.name });
   const next = item.frames[(state.frame + 1) % item.frames.length].file;
   load(next).catch(() => {});
   for (const [place, button] of [...byId("pictures").children].entries()) button.setAttribute("aria-current", place === state.item);

@@ -122,14 +122,19 @@ class Attention:
     """What ``--show-attention`` draws.
 
     Attributes:
-        figure: also draw the attention of the first so many images or persons in one picture.
+        figure: number of images or persons to draw in one picture as well; None: no such picture.
         look: how the maps are coloured.
-        suffix: suffix of the drawings of images, such as ``".svg"``. None: that of the image.
+        format: format of the drawings of images, such as ``"svg"``; None: that of the image.
     """
 
     figure: int | None = None
     look: Look = field(default_factory=Look)
-    suffix: str | None = None
+    format: str | None = None
+
+    @property
+    def suffix(self) -> str | None:
+        """Suffix of the drawings of images; None: that of the image."""
+        return f".{self.format}" if self.format else None
 
 
 def asked_attention(source: Path, shown: bool, given: Mapping[str, Any]) -> Attention | None:
@@ -152,7 +157,7 @@ def asked_attention(source: Path, shown: bool, given: Mapping[str, Any]) -> Atte
         if flag in given and source.suffix.lower() in VIDEO_SUFFIXES:
             raise UserError(f"--attention-{flag} is for images, and {source} is a video")
     look = Look(**{name: given[name] for name in ("colours", "scale") if name in given})
-    return Attention(given.get("figure"), look, f".{given['format']}" if "format" in given else None)
+    return Attention(given.get("figure"), look, given.get("format"))
 
 
 def infer(request: Request, attention: Attention | None = None) -> None:
@@ -167,10 +172,9 @@ def infer(request: Request, attention: Attention | None = None) -> None:
     """
     cfg, framework = open_request(request, "attn-mm infer")
     if isinstance(framework, VideoFramework):
-        for flag in ("figure", "suffix") if attention else ():
-            if getattr(attention, flag):
-                name = flag.replace("suffix", "format")
-                raise UserError(f"--attention-{name} is for images, and {request.config} is for videos")
+        for flag in ("figure", "format"):
+            if getattr(attention, flag, None):
+                raise UserError(f"--attention-{flag} is for images, and {request.config} is for videos")
         found, what = infer_actions(request, cfg, framework, attention), ""
     else:
         found = infer_objects(request, cfg, framework, attention)

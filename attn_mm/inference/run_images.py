@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 from attn_mm.datasets.media import (
@@ -24,6 +25,7 @@ def run_images(
     paths: list[Path], found: Predictions, predictor: Predictor, sheets: AttentionSheets | None
 ) -> None:
     """Predict on images and write the drawn pictures; UserError if no image can be read."""
+    stems = Counter(path.stem for path in paths)
     with found, progress_bar() as progress:
         for path in progress.track(paths, description="images"):
             try:
@@ -38,9 +40,10 @@ def run_images(
             if sheets:
                 for view in prediction.views:
                     place = "" if view.place is None else f"_{view.place}"
-                    name = f"{path.stem}{place}{path.suffix}"
-                    target = found.out / "attention" / name
-                    write_sheet(target.with_suffix(sheets.suffix or path.suffix), sheets(view, name))
+                    # In another format a.jpg and a.png would share a name.
+                    stem = path.name if sheets.suffix and stems[path.stem] > 1 else path.stem
+                    target = found.out / "attention" / f"{stem}{place}{sheets.suffix or path.suffix}"
+                    write_sheet(target, sheets(view, f"{path.stem}{place}{path.suffix}"))
             found.add(image, prediction, file=path.name)
         if sheets and sheets.figure:
             sheets.figure.write()

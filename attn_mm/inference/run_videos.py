@@ -73,7 +73,7 @@ def _say(progress: Progress, line: str) -> None:
 
 def _predict(
     path: Path,
-    count: int | None,
+    count: int,
     predictor: VideoPredictor,
     sheets: AttentionSheets | None,
     attention: VideoFile,

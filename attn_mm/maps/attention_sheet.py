@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import cv2
 import numpy as np
 
 from attn_mm.layers.recording import AttentionKind
@@ -14,7 +13,7 @@ from attn_mm.maps.colours import COLOURS
 from attn_mm.maps.limits import Limits, Look, hardly_varies
 from attn_mm.maps.overlay import overlay
 from attn_mm.maps.panels import Panel, rank
-from attn_mm.maps.sheet import HEAD, LINE, SOFT, Sheet, wrapped
+from attn_mm.maps.sheet import HEAD, LINE, SOFT, Sheet, wrapped, zoomed
 from attn_mm.maps.values import BINS, histogram, summarise
 
 _T = TypeVar("_T")
@@ -66,7 +65,7 @@ def attention_sheet(
     if not panels:
         raise ValueError("attention_sheet needs at least one panel")
     limits = Look().limits(panels) if limits is None else limits
-    small = _at_side(picture, SIDE)
+    small = zoomed(picture, SIDE / max(picture.shape[:2]))
     sheet = Sheet(SIDE + COLUMNS * (GAP + SIDE))
     sheet.text(0, 0, "image", weight="bold")
     sheet.picture(0, LINE + 4, small)
@@ -200,7 +199,7 @@ def panel_rows(rows: Sequence[tuple[np.ndarray, Sequence[Panel]]], look: Look | 
             sheet.scale(x, LINE * tallest + 6, ROW_WIDTH, [ends[0], ends[-1]], look.colours)
     y = float(LINE * tallest + (6 + _SCALE_HEIGHT if shared else 0))
     for picture, panels in rows:
-        small = _at_width(picture, ROW_WIDTH)
+        small = zoomed(picture, ROW_WIDTH / picture.shape[1])
         limits = everything if shared else look.limits(panels)
         cells = [
             _Cell(panel, [], _ends(panel, limits), not shared or panel.kind.over != "positions")
@@ -232,19 +231,6 @@ def _grouped(items: Sequence[_T], by: Callable[[_T], object]) -> list[list[_T]]:
     for item in items:
         groups.setdefault(by(item), []).append(item)
     return list(groups.values())
-
-
-def _at_side(picture: np.ndarray, side: int) -> np.ndarray:
-    return _zoomed(picture, side / max(picture.shape[:2]))
-
-
-def _at_width(picture: np.ndarray, width: int) -> np.ndarray:
-    return _zoomed(picture, width / picture.shape[1])
-
-
-def _zoomed(picture: np.ndarray, zoom: float) -> np.ndarray:
-    size = [max(1, round(zoom * side)) for side in picture.shape[1::-1]]
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
 
 
 def _numbers(kind: AttentionKind, low: float, high: float) -> list[str]:

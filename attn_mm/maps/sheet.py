@@ -69,13 +69,13 @@ def wrapped(text: str, width: float, most: int | None = None, weight: str = "nor
     lines = [line.rstrip() for line in lines]
     if most and len(lines) > most:
         lines = [*lines[: most - 1], lines[most - 1] + "…"]
-    return [shortened(line, width) for line in lines]
+    return [_shortened(line, width, weight) for line in lines]
 
 
-def shortened(text: str, width: float) -> str:
+def _shortened(text: str, width: float, weight: str) -> str:
     """Leave out the middle of a line that is wider than ``width`` pixels."""
     kept = len(text)
-    while kept > 2 and text_width(text) > width:
+    while kept > 2 and text_width(text, weight=weight) > width:
         kept -= 1
         text = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
     return text
@@ -87,6 +87,12 @@ def _quietly() -> Iterator[None]:
         # A name may have letters that the font lacks.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
         yield
+
+
+def zoomed(picture: np.ndarray, zoom: float) -> np.ndarray:
+    """Resize a picture by a factor, to at least one pixel."""
+    size = [max(1, round(zoom * side)) for side in picture.shape[1::-1]]
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
 
 
 class Sheet:
@@ -131,7 +137,8 @@ class Sheet:
     def bars(self, x: float, y: float, width: float, height: float, counts: Sequence[int]) -> None:
         """Draw a histogram on a line."""
         edges = np.linspace(x, x + width, len(counts) + 1)
-        tops = y + height * (1 - np.array(counts) / max(counts))
+        # None is counted where all values lie outside the bounds that a layer claims.
+        tops = y + height * (1 - np.array(counts) / max(1, *counts))
         # One outline for all bars, with a gap between them: an artist a bar takes ten times as long.
         across = np.repeat(edges, 4)[2:-2].reshape(-1, 4) - np.array((0, 0, 1, 1))
         up = np.stack([np.full_like(tops, y + height), tops, tops, np.full_like(tops, y + height)], 1)

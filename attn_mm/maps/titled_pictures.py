@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
-from attn_mm.maps.sheet import LINE, Sheet, wrapped
+from attn_mm.maps.sheet import LINE, Sheet, wrapped, zoomed
 
 GAP = 8
 # Lines of a title, at most.
@@ -27,10 +26,7 @@ def titled_pictures(rows: Sequence[Sequence[tuple[str, np.ndarray]]], side: int)
         below = top + LINE * max(len(lines) for lines in titles)
         for column, (lines, (_, picture)) in enumerate(zip(titles, row)):
             left = column * (side + GAP)
-            zoom = side / max(picture.shape[:2])
-            size = [max(1, round(zoom * length)) for length in picture.shape[1::-1]]
-            way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
             sheet.lines(left, below - LINE * len(lines), lines)
-            sheet.picture(left, below + 2, cv2.resize(picture, size, interpolation=way))
+            sheet.picture(left, below + 2, zoomed(picture, side / max(picture.shape[:2])))
         top = sheet.height + GAP
     return sheet

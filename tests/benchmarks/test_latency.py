@@ -126,7 +126,7 @@ def test_timms_layers_take_turns_with_ours(latency, tmp_path, capsys):
     # ECA's kernels have the same size in both.
     assert len(case["seconds"]["timm"]) == 3 and case["params"]["timm"] == case["params"]["ours"]
     header = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| module"))
-    assert "timm" in header and "naive" not in header
+    assert "timm" in header and "naive" in header and "folded" not in header
     for more, said in ((["--papers"], "either --peers or --papers"), (["--modules", "TD"], "timm has no TD")):
         with pytest.raises(SystemExit):
             latency.main(["--peers", *more, "--work-dir", str(tmp_path)])

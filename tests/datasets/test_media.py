@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import small
 
-from attn_mm.datasets.media import open_input, read_image
+from attn_mm.datasets.media import VideoFile, open_input, read_image
 from attn_mm.errors import UserError
 
 
@@ -41,6 +41,14 @@ def test_a_file_name_that_is_not_unicode(tmp_path):
     shutil.move(tmp_path / "a.png", path)
     (found,) = open_input(tmp_path)
     assert read_image(found).shape == (48, 64, 3)
+
+
+def test_a_video_whose_name_is_not_unicode_is_not_written(tmp_path):
+    with (
+        VideoFile(tmp_path / "a\udcff.mp4", 25) as video,
+        pytest.raises(UserError, match="can't be written: OpenCV needs a name in UTF-8"),
+    ):
+        video.write(small.picture())
 
 
 def test_a_pipe_in_a_folder_is_not_read(tmp_path):

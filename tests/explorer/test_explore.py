@@ -206,7 +206,10 @@ PROBE = """<script>setTimeout(async () => {
     byId("save-svg").click();
     const root = enlarged(), png = await asCanvas(root);
     seen.saved.push([asText(root), png.width, png.toDataURL().length, read(png, 60, 250, 1, 1)]);
+    byId("save-png").click();
     byId("large").close();
+    // The PNG is ready after its panel was closed.
+    await new Promise((resolve) => setTimeout(resolve, 300));
   }
   seen.asked = asked;
   document.body.append(element("pre", { id: "seen", text: JSON.stringify(seen) }));
@@ -278,7 +281,9 @@ def check_limits(manifest, view, limits):
 
 def check_saved(view, seen):
     """A map and a histogram, each as a picture that needs no other file."""
-    assert [name.rsplit(".", 1)[1] for name in seen["asked"]] == ["svg", "svg"]
+    names = [name.rsplit(".", 1) for name in seen["asked"]]
+    svgs, pngs = ([name for name, ending in names if ending == kind] for kind in ("svg", "png"))
+    assert len(svgs) == 2 and svgs == pngs
     assert not any(set(name) & set("<>\"'/| ") for name in seen["asked"])
     for (text, width, length, pixel), tag in zip(seen["saved"], ("image", "path")):
         root = ElementTree.fromstring(text)

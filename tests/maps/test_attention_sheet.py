@@ -167,6 +167,13 @@ def test_hostile_names_are_text(tmp_path):
     assert "<script>" not in (tmp_path / "x.svg").read_text()
 
 
+def test_values_outside_the_claimed_bounds_leave_the_histogram_empty():
+    panel = Panel(CHANNELS, np.full(4, 1.5), "backbone.se")
+    with np.errstate(all="raise"):
+        sheet = attention_sheet(picture(), [panel])
+    assert "from 1.50 to 1.50" in written(sheet)
+
+
 @pytest.mark.parametrize("most", [None, 2])
 def test_lines_keep_to_their_width(most):
     text = "backbone.layer1.0.attention_of_a_very_long_name_indeed.conv2 and some words"

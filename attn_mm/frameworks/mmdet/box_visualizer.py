@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -30,18 +31,20 @@ class BoxVisualizer(DetLocalVisualizer):
         places = np.array([[float(value) for value in place] for place in np.reshape(positions, (-1, 2))])
         texts = [texts] if isinstance(texts, str) else texts
         for place, text in zip(places, texts):
-            # One that begins at a box near the right border would end outside.
-            width = _LETTER * size * len(text)
+            # One that begins at a box near the right or lower border would end outside.
+            width, line = _LETTER * size * len(text), _LINE * size
             place[0] = max(0.0, min(place[0], self.width - width))
-            place[1] = self._free(place[0], place[1], width, _LINE * size)
+            place[1] = self._free_height(place[0], place[1], width, line)
             self._taken.append((*place, width))
         super().draw_texts(texts, places, font_sizes=size, **kwargs)
         return self
 
-    def _free(self, x: float, y: float, width: float, line: float) -> float:
-        """The first height from ``y`` down without another label; ``y`` if the picture has none."""
-        free = y
-        for other in sorted(top for left, top, its in self._taken if x < left + its and left < x + width):
-            if abs(free - other) < line:
-                free = other + line
-        return free if free + line <= self.height else y
+    def _free_height(self, left: float, top: float, width: float, line: float) -> float:
+        """The height nearest to ``top`` at which a label lies inside the picture and over no other one."""
+        lowest = max(0.0, self.height - line)
+        taken = [y for x, y, its_width in self._taken if left < x + its_width and x < left + width]
+        # Whole pixels apart: sums of fractions could miss each other by a rounding.
+        apart = math.ceil(line)
+        places = [max(0.0, min(top, lowest)), *(y + way for y in taken for way in (apart, -apart))]
+        free = [y for y in places if 0 <= y <= lowest and all(abs(y - other) >= line for other in taken)]
+        return min(free, key=lambda y: abs(y - top), default=top)

@@ -35,9 +35,9 @@ def plan(name: str, wishes: Wishes) -> Plan:
     """
     report = Report()
     found = look_through(wishes, report, VIDEO_SUFFIXES, "videos", _SEPARATOR, _lengths)
-    short = sorted(path.name for path, frames in found.looks.items() if 0 < frames < _CLIP)
+    short = sorted(path.name for path, frames in found.looks.items() if frames < _CLIP)
     report.complain(f"videos of fewer than {_CLIP} frames", short, "their frames are repeated")
-    known = [frames for frames in found.looks.values() if frames]
+    known = found.looks.values()
     frames = f" of {min(known):,} to {max(known):,} frames" if known else ""
     report.found.insert(0, f"{wishes.data}: {len(found.classes)} classes of videos{frames}")
     size = wishes.size or _SIZE
@@ -50,12 +50,12 @@ def plan(name: str, wishes: Wishes) -> Plan:
 
 
 def _lengths(paths: Sequence[Path]) -> dict[Path, int | None]:
-    """The frames of each video, 0 if its file doesn't say; None if it can't be read."""
+    """The number of frames of each video; None if it can't be read."""
     found: dict[Path, int | None] = {}
     with progress_bar() as progress:
         for path in progress.track(paths, description="Looking at videos"):
             try:
-                found[path] = VideoFrames(path).count or 0
+                found[path] = VideoFrames(path).count
             except UnreadableFile:
                 found[path] = None
     return found
