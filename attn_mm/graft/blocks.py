@@ -15,7 +15,7 @@ from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import GraftedBlock, other_forwards, record_of_block
 from attn_mm.layers.forms.td import pooled_conv_norm
 from attn_mm.layers.ops.closing import ClosesBranch
-from attn_mm.layers.ops.execution import is_watched
+from attn_mm.layers.ops.execution import is_watched, may_overwrite
 from attn_mm.layers.td import TopDownAttention
 
 _MERGED = "switch_to_deploy merged convolutions that attention works between: deploy the plain network"
@@ -71,7 +71,16 @@ class AttendedMixin(nn.Module):
         last = layers[-1] if layers else None
         if not isinstance(last, ClosesBranch) or not last.can_add():
             return None
-        return last if self._passes_branch() and not any(map(is_watched, layers)) else None
+        if not self._passes_branch() or any(map(is_watched, layers)):
+            return None
+        return None if may_overwrite() and self._shows_last_unit() else last
+
+    def _shows_last_unit(self) -> bool:
+        """Whether hooks of the last unit see the map that the gate would overwrite, and may keep it."""
+        unit = self.family.units(self)[-1]
+        parts = (unit.conv, unit.norm, unit.act, unit.whole, *unit.then, *unit.parts)
+        modules = (part for part in parts if isinstance(part, nn.Module))
+        return any(is_watched(module) for part in modules for module in part.modules())
 
     def _passes_branch(self) -> bool:
         """Whether nothing between the gate and the sum changes the branch now, or is shown it."""

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from attn_mm.layers.ops.channels import one_width
 from attn_mm.layers.ops.closing import ClosesBranch, add_product, adds_products
 from attn_mm.layers.ops.dims import conv_class, norm_class
+from attn_mm.layers.ops.execution import may_overwrite
 from attn_mm.layers.recording import Attention, AttentionKind
 from attn_mm.layers.se import bottleneck_mlp
 
@@ -113,7 +114,7 @@ class CBAM(ClosesBranch):
         gate = self.channel_gate(x)
         if self.spatial is None:
             return add_product(shortcut, x, gate)
-        x = x * gate if torch.is_grad_enabled() else x.mul_(gate)
+        x = x.mul_(gate) if may_overwrite() else x * gate
         return add_product(shortcut, x, self.spatial_gate(x))
 
     def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:

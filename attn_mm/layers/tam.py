@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from attn_mm.layers.forms.tam import add_gated, sliced, tree_gate
@@ -25,6 +24,7 @@ from attn_mm.layers.ops.dims import conv_class
 from attn_mm.layers.ops.execution import (
     is_traced,
     is_traced_by_dynamo,
+    may_overwrite,
     no_replays,
     not_compiled,
     shortcuts_enabled,
@@ -140,7 +140,7 @@ class TAM(ClosesBranch):
 
     def can_add(self) -> bool:
         """Whether :meth:`add_to` saves time: in inference, unless a graph is captured."""
-        return not (self.training or torch.is_grad_enabled() or is_traced()) and self._has_shortcut()
+        return not (self.training or is_traced()) and may_overwrite() and self._has_shortcut()
 
     def add_to(self, shortcut: Tensor, x: Tensor) -> Tensor:
         """Compute ``shortcut + self(x)`` in one pass over the map, for inference.

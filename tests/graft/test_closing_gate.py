@@ -11,7 +11,10 @@ from grafted import backward, build, in_mode, outputs, picture, shake
 from layers import reference_gates as reference
 from mmengine.registry import MODELS
 from thinned import thinned
+from torch.nn.modules.module import register_module_forward_hook
+from torchvision.models import resnet18
 
+from attn_mm import attach
 from attn_mm.graft.blocks import AttendedMixin
 from attn_mm.graft.fuse import fuse
 from attn_mm.layers import SE, TAM
@@ -218,3 +221,63 @@ def test_autocast_and_shortcuts_of_another_type(kind):
                 written = net(x)[0]
         assert found.dtype == written.dtype
         torch.testing.assert_close(found, written, rtol=0.05, atol=0.05)
+
+
+def kept_norms(net, watch, x):
+    """What the last norms give in inference to a hook that keeps it, put there by ``watch``."""
+    kept = []
+    keep = watch(lambda module, _, out: kept.append(out) if module is net.layer1[0].norm2 else None)
+    with torch.no_grad(), keep:
+        net(x)
+    return kept
+
+
+@pytest.mark.parametrize("kind", ["SE", "CBAM"])
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_a_hook_keeps_what_the_last_norm_gave(kind, everywhere):
+    net = block_of([dict(type=f"attn_mm.{kind}", reduction=4)]).eval()
+    add_hook = register_module_forward_hook if everywhere else net.layer1[0].norm2.register_forward_hook
+
+    @contextlib.contextmanager
+    def watch(hook):
+        handle = add_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    x = picture(R50).double()
+    (found,) = kept_norms(net, watch, x)
+    with as_written():
+        (written,) = kept_norms(net, watch, x)
+    torch.testing.assert_close(found, written, rtol=1e-12, atol=1e-12)
+
+
+def test_hooks_of_all_modules_see_the_layers():
+    net = block_of([dict(type="attn_mm.SE", reduction=4)]).eval()
+    seen = []
+    handle = register_module_forward_hook(lambda module, *_: seen.append(type(module)))
+    try:
+        net(picture(R50).double())
+    finally:
+        handle.remove()
+    assert seen.count(SE) == 2
+
+
+@pytest.mark.parametrize("kind", ["SE", "CBAM"])
+def test_transforms_of_functions_in_inference(kind):
+    net = block_of([dict(type=f"attn_mm.{kind}")]).eval()
+    x = picture(R50).double()
+    with torch.no_grad():
+        (mapped,) = torch.func.vmap(net)(x[None])
+        torch.testing.assert_close(mapped[0], net(x)[0], rtol=1e-9, atol=1e-9)
+        _, (slope,) = torch.func.jvp(net, (x,), (x,))
+    assert slope.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["SE", "CBAM", "TAM"])
+def test_a_network_is_traced_by_torch_fx(kind):
+    net = resnet18()
+    attach(net, kind).eval()
+    x = torch.randn(1, 3, 32, 32)
+    torch.testing.assert_close(torch.fx.symbolic_trace(net)(x), net(x), rtol=1e-4, atol=1e-4)

@@ -11,7 +11,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from attn_mm.layers.ops.execution import is_traced, shortcuts_enabled
+from attn_mm.layers.ops.execution import is_traced, may_overwrite, shortcuts_enabled
 from attn_mm.layers.recording import Attention, AttentionKind
 
 
@@ -24,7 +24,7 @@ class ClosesBranch(nn.Module):
 
     @abstractmethod
     def add_to(self, shortcut: Tensor, x: Tensor) -> Tensor:
-        """Compute ``shortcut + self(x)``; ``x`` may be overwritten unless gradients are recorded.
+        """Compute ``shortcut + self(x)``; ``x`` may be overwritten if :func:`may_overwrite` says so.
 
         Args:
             shortcut: a tensor of the shape of ``x``.
@@ -74,9 +74,7 @@ def adds_products(layer: nn.Module, cls: type[nn.Module]) -> bool:
 
 
 def add_product(shortcut: Tensor, x: Tensor, gate: Tensor) -> Tensor:
-    """Compute ``shortcut + x * gate`` in one pass; overwrites ``x`` unless gradients are recorded."""
+    """Compute ``shortcut + x * gate`` in one pass; overwrites ``x`` if it may."""
     if not x.dtype == gate.dtype == shortcut.dtype:
         return shortcut + x * gate
-    if torch.is_grad_enabled():
-        return torch.addcmul(shortcut, x, gate)
-    return torch.addcmul(shortcut, x, gate, out=x)
+    return torch.addcmul(shortcut, x, gate, out=x if may_overwrite() else None)

@@ -18,6 +18,9 @@ from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.fx import _symbolic_trace
+from torch.nn.modules.module import _has_any_global_hook
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -111,8 +114,10 @@ def no_replays() -> Iterator[None]:
 
 
 def is_traced() -> bool:
-    """Whether torch.compile, torch.export, an ONNX exporter or torch.jit.trace is recording the call."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()
+    """Whether torch.compile, torch.export, an ONNX exporter, torch.jit.trace or torch.fx records the call."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
+        return True
+    return _symbolic_trace._is_fx_tracing_flag
 
 
 def is_traced_by_dynamo() -> bool:
@@ -147,7 +152,17 @@ _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backw
 
 def is_watched(module: nn.Module) -> bool:
     """Whether ``module`` itself, not its submodules, has hooks or a forward that overrides its class's."""
-    return "forward" in vars(module) or any(getattr(module, hooks) for hooks in _HOOKS)
+    own = "forward" in vars(module) or any(getattr(module, hooks) for hooks in _HOOKS)
+    return own or _has_any_global_hook()
+
+
+def may_overwrite() -> bool:
+    """Whether a map may be overwritten after its last use in the forward pass.
+
+    Autograd may need it later, and neither ``torch.func`` nor forward-mode AD supports ``out=``.
+    """
+    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return not (torch.is_grad_enabled() or transformed)
 
 
 def shows_inner_maps(net: nn.Module) -> bool:
