@@ -40,7 +40,7 @@ def set_schedule(cfg: Config, epochs: int, lr: float, hooks: Sequence[ConfigDict
     cfg.default_hooks.logger.interval = 20
     # A checkpoint takes seconds to reach the disk.
     cfg.default_hooks.checkpoint = ConfigDict(
-        type="CheckpointHook", interval=max(1, epochs // 3), max_keep_ckpts=1
+        type="CheckpointHook", interval=max(1, epochs // 2), max_keep_ckpts=1
     )
     cfg.randomness = dict(seed=0)
     # A config that is for tests alone has no validation.
