@@ -15,7 +15,7 @@ each level, from the input upwards; the top level has no slopes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +23,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from attn_mm.layers.forms import triton as kernels
+from attn_mm.layers.ops.pieces import pieces
 from attn_mm.layers.ops.precision import no_autocast, wide_type
-
-# Elements of one piece: on a CPU it must fit the caches; elsewhere only memory limits it.
-_PIECE = {"cpu": 2**20}
-_LARGE_PIECE = 2**26
 
 
 def tree_gate(x: Tensor, parameters: Sequence[Tensor], form: str | None = None) -> tuple[Tensor, Tensor]:
@@ -127,7 +124,7 @@ def _in_pieces(x: Tensor, parameters, shortcut: Tensor | None = None) -> tuple[T
     y = torch.empty_like(x) if shortcut is None else x
     gate = x.new_empty(x.shape[0], 1, *x.shape[2:], dtype=dtype)
     with no_autocast(x):
-        for piece in _pieces(x):
+        for piece in pieces(x):
             part = x[piece].to(dtype)
             torch.sigmoid(_climb(part, levels), out=gate[piece])
             if shortcut is None:
@@ -139,21 +136,6 @@ def _in_pieces(x: Tensor, parameters, shortcut: Tensor | None = None) -> tuple[T
 
 
 _FORWARDS = {"kernel": _by_kernel, "pieces": _in_pieces}
-
-
-def _pieces(x: Tensor) -> Iterator[tuple[slice, ...]]:
-    """Indices that cut ``x`` into pieces: several samples each, or some rows if one sample is too large."""
-    size = _PIECE.get(x.device.type, _LARGE_PIECE)
-    sample = max(1, x.shape[1:].numel())
-    if sample <= size:
-        step = size // sample
-        for n in range(0, x.shape[0], step):
-            yield (slice(n, n + step),)
-        return
-    step = max(1, size // (sample // x.shape[2]))
-    for n in range(x.shape[0]):
-        for row in range(0, x.shape[2], step):
-            yield slice(n, n + 1), slice(None), slice(row, row + step)
 
 
 class _TreeGate(torch.autograd.Function):
@@ -186,7 +168,7 @@ def _gradients_in_pieces(grad_y: Tensor, x: Tensor, gate: Tensor, parameters):
     grad_x = torch.empty_like(x)
     grads = [torch.zeros_like(p, dtype=dtype) for p in parameters]
     with no_autocast(x):
-        for piece in _pieces(x):
+        for piece in pieces(x):
             grad_x[piece] = _backward_piece(
                 x[piece].to(dtype), gate[piece], grad_y[piece].to(dtype), levels, grads
             )

@@ -165,8 +165,12 @@ def may_overwrite() -> bool:
 
     Autograd may need it later, and neither ``torch.func`` nor forward-mode AD supports ``out=``.
     """
-    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-    return not (torch.is_grad_enabled() or transformed)
+    return not (torch.is_grad_enabled() or is_transformed())
+
+
+def is_transformed() -> bool:
+    """Whether ``torch.func`` transforms the call or forward-mode AD follows it."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def shows_inner_maps(net: nn.Module) -> bool:
