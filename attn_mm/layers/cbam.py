@@ -25,7 +25,7 @@ from attn_mm.layers.forms import gates
 from attn_mm.layers.ops.channels import one_width
 from attn_mm.layers.ops.closing import ClosesBranch, add_product, adds_products
 from attn_mm.layers.ops.dims import conv_class, norm_class
-from attn_mm.layers.ops.execution import is_traced, may_overwrite
+from attn_mm.layers.ops.execution import is_traced, is_transformed, may_overwrite
 from attn_mm.layers.recording import Attention, AttentionKind
 from attn_mm.layers.se import bottleneck_mlp
 
@@ -153,7 +153,7 @@ class CBAM(ClosesBranch):
     def _spatial_gate_of(self, maps: Tensor) -> Tensor:
         """The gate from the largest channel and the average."""
         assert self.spatial is not None
-        if maps.dim() == 4 and maps.device.type == "cpu" and not is_traced():
+        if self.dims == 2 and not (is_traced() or is_transformed()) and maps.device.type == "cpu":
             # oneDNN's backward pass takes a quarter of the time in this layout.
             maps = maps.contiguous(memory_format=torch.channels_last)
         return self.spatial(maps).sigmoid()

@@ -40,10 +40,12 @@ class ChannelGate(ClosesBranch):
     """Base class of layers that multiply each channel by a gate computed from one number for each."""
 
     recorded_kind: AttentionKind
+    dims: int
+    """Dimensions of space."""
 
     def squeeze(self, x: Tensor) -> Tensor:
         """Compute a number for each channel of ``(N, C, *size)``: ``(N, C, 1, 1)``, with another 1 in 3D."""
-        return x.mean(tuple(range(2, x.dim())), keepdim=True)
+        return x.mean(tuple(range(-self.dims, 0)), keepdim=True)
 
     @abstractmethod
     def gate_of(self, pooled: Tensor) -> Tensor:

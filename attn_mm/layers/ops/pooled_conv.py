@@ -16,7 +16,7 @@ from attn_mm.layers.ops.execution import is_traced, shortcuts_enabled
 
 class _Pooled(_ConvNd):
     def forward(self, input: Tensor) -> Tensor:
-        if input.shape[2:].numel() > 2 or is_traced() or not shortcuts_enabled():
+        if is_traced() or not shortcuts_enabled() or input.shape[2:].numel() > 2:
             return super().forward(input)
         out = F.linear(input.flatten(2).movedim(1, 2), self.weight.flatten(1), self.bias)
         return out.movedim(2, 1).unflatten(2, input.shape[2:])
