@@ -24,6 +24,7 @@ from attn_mm.layers.ops.dims import conv_class
 from attn_mm.layers.ops.execution import (
     is_traced,
     is_traced_by_dynamo,
+    is_transformed,
     may_overwrite,
     no_replays,
     not_compiled,
@@ -177,7 +178,7 @@ class TAM(ClosesBranch):
         return tree_gate(x, self._tree_parameters())
 
     def _has_shortcut(self) -> bool:
-        return self.kernel_size == 1 and shortcuts_enabled()
+        return self.kernel_size == 1 and shortcuts_enabled() and not is_transformed()
 
     # Appending to a list inside a compiled graph would recompile it for every batch.
     @not_compiled
