@@ -76,7 +76,7 @@ class AttendedMixin(nn.Module):
         return None if may_overwrite() and self._shows_input_of_gate(layers) else last
 
     def _shows_input_of_gate(self, layers: list[nn.Module]) -> bool:
-        """Whether hooks see the map that the gate, the last of ``layers``, would overwrite, and may keep it."""
+        """Whether hooks see, and may keep, the map that the last of ``layers`` would overwrite."""
         unit = self.family.units(self)[-1]
         parts = (unit.conv, unit.norm, unit.act, unit.whole, *unit.then, *unit.parts, *layers[1:-1])
         modules = (part for part in parts if isinstance(part, nn.Module))

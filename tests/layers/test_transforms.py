@@ -1,4 +1,4 @@
-"""Every layer in the transforms of torch.func and in forward-mode AD, which know torch's own operations only."""
+"""Layers in the transforms of torch.func and in forward-mode AD, which know torch's own operations only."""
 
 from __future__ import annotations
 
