@@ -252,6 +252,24 @@ def test_a_hook_keeps_what_the_last_norm_gave(kind, everywhere):
     torch.testing.assert_close(found, written, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["SE", "CBAM"])
+def test_a_hook_keeps_what_a_part_of_an_earlier_layer_gave(kind):
+    class Wrapped(torch.nn.Module):
+        def __init__(self, in_channels):
+            super().__init__()
+            self.part = SE(in_channels, reduction=4)
+
+        def forward(self, x):
+            return self.part(x)
+
+    net = block_of([dict(type=Wrapped), dict(type=f"attn_mm.{kind}", reduction=4)]).eval()
+    kept = []
+    net.layer1[0].attn["conv2"][0].part.register_forward_hook(lambda *a: kept.append((a[2], a[2].clone())))
+    with torch.no_grad():
+        net(picture(R50).double())
+    assert torch.equal(*kept[0])
+
+
 def test_hooks_of_all_modules_see_the_layers():
     net = block_of([dict(type="attn_mm.SE", reduction=4)]).eval()
     seen = []
@@ -272,6 +290,16 @@ def test_transforms_of_functions_in_inference(kind):
         torch.testing.assert_close(mapped[0], net(x)[0], rtol=1e-9, atol=1e-9)
         _, (slope,) = torch.func.jvp(net, (x,), (x,))
     assert slope.isfinite().all()
+
+
+@pytest.mark.parametrize("grafts", [[dict(type="attn_mm.SE")], [dict(type="attn_mm.TD", stages=(0,))]])
+def test_a_trace_is_the_same_with_gradients_and_without(grafts):
+    """torch.jit.trace checks its trace without them."""
+    net = block_of(grafts).eval()
+    x = picture(R50).double()
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled):
+            torch.testing.assert_close(torch.jit.trace(net, x)(x), net(x), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["SE", "CBAM", "TAM"])

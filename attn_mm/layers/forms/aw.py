@@ -30,7 +30,7 @@ from torch.autograd.function import once_differentiable
 
 from attn_mm.layers.forms import triton as kernels
 from attn_mm.layers.ops.dims import convolve, per_channel
-from attn_mm.layers.ops.execution import is_traced, shortcuts_enabled
+from attn_mm.layers.ops.execution import is_traced, is_transformed, shortcuts_enabled
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _HALF = (torch.bfloat16, torch.float16)
@@ -64,7 +64,7 @@ def choose_form(
         return "grouped"
     if only_over_outputs:
         return "scale"
-    if torch._C._are_functorch_transforms_active():
+    if is_transformed():
         return "grouped"
     on_cpu, one_group = _is_on_cpu(x), groups == 1 and not over_inputs
     if not on_cpu and one_group and x.dim() == 4 and x.dtype in _KERNEL_TYPES and kernels.usable(x):

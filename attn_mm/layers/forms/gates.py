@@ -82,6 +82,11 @@ class _Left:
     overwrite = False
     """Whether nobody else has the gradient that was passed on."""
 
+    def put(self, gate: Tensor) -> None:
+        """Leave ``gate``; a backward pass that asks for few gradients may never take it."""
+        # With its graph it would keep that alive.
+        self.gate = gate if torch.is_grad_enabled() else gate.detach()
+
     def take(self) -> Tensor | None:
         """The gate; once, for then no graph keeps itself alive."""
         gate, self.gate = self.gate, None
@@ -114,8 +119,9 @@ class _Pool(Function):
         else:
             overwrite = ctx.left.overwrite and not torch.is_grad_enabled()
             grad = torch.addcmul(average, grad_y, gate, out=grad_y if overwrite else None)
-        if ctx.saved_tensors:
-            x, pooled = ctx.saved_tensors
+        # Checkpointing lets them be read once.
+        if saved := ctx.saved_tensors:
+            x, pooled = saved
             grad = _through_maxima(grad, x, pooled[..., 1:], grad_pooled[..., 1:])
         return grad, None, None
 
@@ -132,7 +138,7 @@ class _Times(Function):
     @staticmethod
     def backward(ctx, grad_y: Tensor):
         x, gate = ctx.saved_tensors
-        ctx.left.gate = gate
+        ctx.left.put(gate)
         return _if_needed(ctx, grad_y), grad_y, None, _sum_of_products(grad_y, x), None
 
 
@@ -163,7 +169,8 @@ class _PoolChannels(Function):
                 factor = None if positions is None else positions[piece]
                 of = (x[piece], gate[piece], maps[piece], grad_maps[piece], grad_y[piece])
                 _through_channels(*of, factor, out=grad[piece])
-        ctx.left.gate, ctx.left.overwrite = gate, True
+        ctx.left.put(gate)
+        ctx.left.overwrite = True
         return grad, None, _sum_of_products(grad, x), None, None
 
 
@@ -189,7 +196,7 @@ class _TimesBoth(Function):
     @staticmethod
     def backward(ctx, grad_y: Tensor):
         x, channels, positions = ctx.saved_tensors
-        ctx.left_behind.gate = positions
+        ctx.left_behind.put(positions)
         if torch.is_grad_enabled():
             grad = (grad_y * x * channels).sum(1, keepdim=True)
         else:

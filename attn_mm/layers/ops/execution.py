@@ -169,7 +169,10 @@ def may_overwrite() -> bool:
 
 
 def is_transformed() -> bool:
-    """Whether ``torch.func`` transforms the call or forward-mode AD follows it."""
+    """Whether the call runs in a transform of ``torch.func`` or in forward-mode AD.
+
+    These need torch's own operations: they support neither ``out=`` nor backward passes written by hand.
+    """
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 

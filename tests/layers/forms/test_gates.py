@@ -12,6 +12,7 @@ from layers import reference_gates as reference
 from thinned import thinned
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
 
 from attn_mm.layers import CBAM, ECA, SE
 from attn_mm.layers.forms import gates
@@ -126,6 +127,35 @@ def test_a_graph_serves_twice_and_then_is_gone(name):
         assert graph() is None, "a cycle keeps the graph"
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_of_a_part_leave_no_graph_behind(name):
+    layer, x, _ = made(name)
+    before = gates._Pool.apply(x.requires_grad_(), False, gates._Left())[1]
+    graph = weakref.ref(before.grad_fn)
+    y = layer(before)
+    torch.autograd.grad(y.sum(), list(layer.parameters()))
+    gc.disable()
+    try:
+        del y, before
+        assert graph() is None, "a cycle keeps the graph"
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_checkpointing(name, use_reentrant):
+    layer, x, shortcut = made(name)
+    x.requires_grad_()
+
+    def add(x):
+        return layer.add_to(shortcut, 2 * x)
+
+    (expected,) = torch.autograd.grad(add(x).square().sum(), x)
+    checkpoint(add, x, use_reentrant=use_reentrant).square().sum().backward()
+    reference.assert_near([x.grad], [expected], 1e-12)
 
 
 @pytest.mark.parametrize("name", LAYERS)
