@@ -4,7 +4,8 @@
     python -m benchmarks.forms --work-dir out --layers AW --batch 64 --dtype bf16 --layout channels_last
 
 A layer's forms compute the same result at different cost. They take turns on the layer shapes of a
-ResNet-50: AW's 3x3 convolutions, the last convolutions of TD's blocks, the gates of TAM. The table gives
+ResNet-50: AW's 3x3 convolutions, the last convolutions of TD's blocks, the gates of TAM; and for AW on those
+of ResNet-18s for CIFAR, which --sides 32 16 8 4 measures alone. The table gives
 each form's time relative to a baseline (the plain convolution; for a gate, one multiplication of the map
 by it), the form that the layer chooses, and that form's time relative to the fastest. On a CUDA device
 the steps are replayed as graphs, to measure only the device's time. The results are saved in forms.json:
@@ -17,7 +18,7 @@ import argparse
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -78,6 +79,8 @@ SHAPES = {
     "AW": [
         *(Shape(c, c, side) for c, side in ((64, 56), (128, 28), (256, 14), (512, 7))),
         *(Shape(c, c, side, 2) for c, side in ((128, 56), (256, 28), (512, 14))),
+        *(Shape(c, c, side) for c, side in ((16, 32), (32, 16), (64, 8), (128, 4))),
+        *(Shape(c, c, side) for c, side in ((64, 32), (128, 16), (256, 8), (512, 4))),
     ],
     "TD": [Shape(c, 4 * c, side) for c, side in ((64, 56), (128, 28), (256, 14), (512, 7))],
     "TAM": [Shape(c, c, side) for c, side in ((256, 56), (512, 28), (1024, 14), (2048, 7))],
@@ -98,6 +101,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     ):
         parser.add_argument(flag, nargs="+", choices=list(known), default=default, metavar="NAME", help=text)
     parser.add_argument("--batch", nargs="+", type=positive, default=[8], metavar="N", help="default: 8")
+    parser.add_argument("--sides", nargs="+", type=positive, metavar="N", help="sides of maps (default: all)")
     parser.add_argument("--repeats", type=positive, default=15, help="turns (default: %(default)s)")
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="CPU threads")
     add_device_flag(parser)
@@ -111,12 +115,14 @@ def cases_of(
     modes: Iterable[str],
     layouts: Iterable[str],
     dtypes: Iterable[str],
+    sides: Collection[int] | None = None,
 ) -> list[Case]:
-    """The cases of these layers, in every shape."""
+    """The cases of these layers, in every shape, or those of these sides."""
     return [
         Case(layer, *shape, batch, mode, layout, dtype)
         for layer in layers
         for shape in SHAPES[layer]
+        if sides is None or shape.side in sides
         for batch, mode, layout, dtype in product(batches, modes, layouts, dtypes)
         # With fixed statistics there is but one form.
         if layer != "TD" or mode == "training"
@@ -314,7 +320,7 @@ def main(argv=None) -> None:
     )
     path = args.work_dir / "forms.json"
     record = open_record(path, about)
-    cases = cases_of(args.layers, args.batch, args.mode, args.layout, args.dtype)
+    cases = cases_of(args.layers, args.batch, args.mode, args.layout, args.dtype, args.sides)
     todo = [case for case in cases if case.key not in record["cases"]]
     with progress_bar() as progress:
         task = progress.add_task("cases", total=len(todo))

@@ -15,7 +15,7 @@ from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import GraftedBlock, other_forwards, record_of_block
 from attn_mm.layers.forms.td import pooled_conv_norm
 from attn_mm.layers.ops.closing import ClosesBranch
-from attn_mm.layers.ops.execution import is_shown, may_overwrite
+from attn_mm.layers.ops.execution import is_shown, is_traced, may_overwrite
 from attn_mm.layers.td import TopDownAttention
 
 _MERGED = "switch_to_deploy merged convolutions that attention works between: deploy the plain network"
@@ -73,12 +73,12 @@ class AttendedMixin(nn.Module):
             return None
         if not self._passes_branch() or any(map(is_shown, layers)):
             return None
-        return None if may_overwrite() and self._shows_last_unit() else last
+        return None if may_overwrite() and self._shows_input_of_gate(layers) else last
 
-    def _shows_last_unit(self) -> bool:
-        """Whether hooks of the last unit see the map that the gate would overwrite, and may keep it."""
+    def _shows_input_of_gate(self, layers: list[nn.Module]) -> bool:
+        """Whether hooks see, and may keep, the map that the last of ``layers`` would overwrite."""
         unit = self.family.units(self)[-1]
-        parts = (unit.conv, unit.norm, unit.act, unit.whole, *unit.then, *unit.parts)
+        parts = (unit.conv, unit.norm, unit.act, unit.whole, *unit.then, *unit.parts, *layers[1:-1])
         modules = (part for part in parts if isinstance(part, nn.Module))
         return any(is_shown(module) for part in modules for module in part.modules())
 
@@ -91,8 +91,11 @@ class AttendedMixin(nn.Module):
         return passes and not is_shown(drop)
 
     def _needs_branch(self) -> bool:
-        """Whether the branch's output may be needed beside the sum: by autograd, or by who is shown it."""
-        return torch.is_grad_enabled() or any(map(is_shown, self._closing_layers()))
+        """Whether the branch's output may be needed beside the sum: by autograd, or by who is shown it.
+
+        A trace is the same with gradients and without: torch.jit.trace checks that.
+        """
+        return torch.is_grad_enabled() or is_traced() or any(map(is_shown, self._closing_layers()))
 
     def _closing_layers(self) -> list[nn.Module]:
         """What is behind the last unit: the sequence, and the layers in it."""

@@ -16,15 +16,16 @@ Zhu et al., An Attention Module for Convolutional Neural Networks, ICANN 2021
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from attn_mm.layers.forms import gates
 from attn_mm.layers.ops.channels import one_width
 from attn_mm.layers.ops.closing import ClosesBranch, add_product, adds_products
 from attn_mm.layers.ops.dims import conv_class, norm_class
-from attn_mm.layers.ops.execution import may_overwrite
+from attn_mm.layers.ops.execution import is_traced, is_transformed, may_overwrite
 from attn_mm.layers.recording import Attention, AttentionKind
 from attn_mm.layers.se import bottleneck_mlp
 
@@ -102,6 +103,8 @@ class CBAM(ClosesBranch):
 
         Equal maxima share the gradient.
         """
+        if self._gates_are_its_own() and gates.fits(x):
+            return self._in_few_passes(x)
         x = x * self.channel_gate(x)
         return x if self.spatial is None else x * self.spatial_gate(x)
 
@@ -111,6 +114,8 @@ class CBAM(ClosesBranch):
 
     def add_to(self, shortcut: Tensor, x: Tensor) -> Tensor:
         """See :meth:`attn_mm.layers.ops.closing.ClosesBranch.add_to`."""
+        if self._gates_are_its_own() and gates.fits(x, shortcut):
+            return self._in_few_passes(x, shortcut)
         gate = self.channel_gate(x)
         if self.spatial is None:
             return add_product(shortcut, x, gate)
@@ -132,13 +137,34 @@ class CBAM(ClosesBranch):
     def channel_gate(self, x: Tensor) -> Tensor:
         """Compute the channel gate from the input (eq. 2): ``(N, C, 1, 1)``, with another 1 in 3D."""
         positions = tuple(range(-self.dims, 0))
-        logits = self.mlp(x.mean(positions, keepdim=True))
+        pooled = x.mean(positions, keepdim=True)
         if self.max_pool:
-            logits = logits + self.mlp(x.amax(positions, keepdim=True))
-        return logits.sigmoid()
+            pooled = torch.cat([pooled, x.amax(positions, keepdim=True)], dim=-1)
+        return self._gate_of(pooled)
+
+    def _gate_of(self, pooled: Tensor) -> Tensor:
+        """The gate from the averages ``(N, C, 1, 1)``, or from averages and maxima ``(N, C, 1, 2)``."""
+        return self.mlp(pooled).sum(-1, keepdim=True).sigmoid()
 
     def spatial_gate(self, x: Tensor) -> Tensor:
         """Compute the spatial gate from the channel-gated input (eq. 3): ``(N, 1, *size)``."""
+        return self._spatial_gate_of(torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1))
+
+    def _spatial_gate_of(self, maps: Tensor) -> Tensor:
+        """The gate from the largest channel and the average."""
         assert self.spatial is not None
-        pooled = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)
-        return self.spatial(pooled).sigmoid()
+        if self.dims == 2 and not (is_traced() or is_transformed()) and maps.device.type == "cpu":
+            # oneDNN's backward pass takes a quarter of the time in this layout.
+            maps = maps.contiguous(memory_format=torch.channels_last)
+        return self.spatial(maps).sigmoid()
+
+    def _gates_are_its_own(self) -> bool:
+        """Whether no subclass computes a gate in another way."""
+        cls = type(self)
+        return cls.channel_gate is CBAM.channel_gate and cls.spatial_gate is CBAM.spatial_gate
+
+    def _in_few_passes(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        options: Any = dict(gate=self._gate_of, with_max=self.max_pool, shortcut=shortcut)
+        if self.spatial is None:
+            return gates.times_channel_gate(x, **options)
+        return gates.times_both_gates(x, spatial_gate=self._spatial_gate_of, **options)

@@ -102,7 +102,8 @@ class FCA(SE):
     def extra_repr(self) -> str:
         return f"size={self.size}"
 
-    def _squeeze(self, x: Tensor) -> Tensor:
+    def squeeze(self, x: Tensor) -> Tensor:
+        """Compute a DCT component of each channel: ``(N, C, 1, 1)``, with another 1 in 3D."""
         if self.dims == 3:
             x = x.mean(2)
         # Pooling to the same size changes nothing, but a graph for any size can't check that.

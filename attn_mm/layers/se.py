@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from attn_mm.layers.ops.channels import one_width
 from attn_mm.layers.ops.closing import ChannelGate
-from attn_mm.layers.ops.dims import conv_class
+from attn_mm.layers.ops.pooled_conv import pooled_conv_class
 from attn_mm.layers.recording import AttentionKind
 
 
@@ -25,7 +25,7 @@ def bottleneck_mlp(channels: int, reduction: int, bias: bool, dims: int) -> nn.S
     Raises:
         ValueError: ``dims`` is not 2 or 3, or ``reduction`` leaves no hidden channel.
     """
-    conv = conv_class(dims)
+    conv = pooled_conv_class(dims)
     if not 1 <= reduction <= channels:
         raise ValueError(f"reduction must be in 1..{channels} (the number of channels), got {reduction!r}")
     hidden = channels // reduction
@@ -68,10 +68,6 @@ class SE(ChannelGate):
         self.mlp = bottleneck_mlp(one_width(channels, in_channels), reduction, bias, dims)
         self.dims = dims
 
-    def gate(self, x: Tensor) -> Tensor:
-        """Compute the gate for ``x`` ``(N, C, *size)``: ``(N, C, 1, 1)``, with another 1 in 3D."""
-        return self.mlp(self._squeeze(x)).sigmoid()
-
-    def _squeeze(self, x: Tensor) -> Tensor:
-        """One number for each channel: ``(N, C, 1, 1)``, with another 1 in 3D."""
-        return x.mean(tuple(range(-self.dims, 0)), keepdim=True)
+    def gate_of(self, pooled: Tensor) -> Tensor:
+        """See :meth:`attn_mm.layers.ops.closing.ChannelGate.gate_of`."""
+        return self.mlp(pooled).sigmoid()

@@ -16,15 +16,15 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from attn_mm.layers.forms.tam import add_gated, sliced, tree_gate
+from attn_mm.layers.forms.tam import sliced, tree_gate
 from attn_mm.layers.gate_statistics import GateStatistics
 from attn_mm.layers.ops.channels import one_width
-from attn_mm.layers.ops.closing import ClosesBranch
+from attn_mm.layers.ops.closing import ClosesBranch, adds_products
 from attn_mm.layers.ops.dims import conv_class
 from attn_mm.layers.ops.execution import (
     is_traced,
     is_traced_by_dynamo,
-    may_overwrite,
+    is_transformed,
     no_replays,
     not_compiled,
     shortcuts_enabled,
@@ -139,20 +139,14 @@ class TAM(ClosesBranch):
         return y
 
     def can_add(self) -> bool:
-        """Whether :meth:`add_to` saves time: in inference, unless a graph is captured."""
-        return not (self.training or is_traced()) and may_overwrite() and self._has_shortcut()
+        """See :meth:`attn_mm.layers.ops.closing.ClosesBranch.can_add`."""
+        return adds_products(self, TAM) and self._has_shortcut() and not is_transformed()
 
     def add_to(self, shortcut: Tensor, x: Tensor) -> Tensor:
-        """Compute ``shortcut + self(x)`` in one pass over the map, for inference.
-
-        Args:
-            shortcut: a tensor of the shape of ``x``.
-            x: ``(N, C, *size)``; may be overwritten.
-
-        Returns:
-            The sum, ``(N, C, *size)``.
-        """
-        y, gate = add_gated(shortcut, x, self._tree_parameters())
+        """See :meth:`attn_mm.layers.ops.closing.ClosesBranch.add_to`."""
+        if shortcut.dtype != x.dtype:
+            return shortcut + self(x)
+        y, gate = tree_gate(x, self._tree_parameters(), shortcut=shortcut)
         if self._statistics:
             self._collect(gate)
         return y
@@ -171,8 +165,8 @@ class TAM(ClosesBranch):
             # Other runtimes are faster with convolutions than with slices, too.
             gate = self.tree(x).sigmoid()
             return x * gate, gate
-        if is_traced_by_dynamo():
-            # The compiler fuses the levels and decides what to recompute.
+        if is_traced_by_dynamo() or is_transformed():
+            # A compiler fuses the levels and decides what to recompute.
             return sliced(x, self._tree_parameters())
         return tree_gate(x, self._tree_parameters())
 

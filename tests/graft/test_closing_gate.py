@@ -7,7 +7,7 @@ import copy
 
 import pytest
 import torch
-from grafted import backward, build, in_mode, outputs, picture, shake
+from grafted import build, in_mode, outputs, picture, shake
 from layers import reference_gates as reference
 from mmengine.registry import MODELS
 from thinned import thinned
@@ -89,18 +89,11 @@ def test_what_is_behind_the_gate_or_modulates_it_comes_first(sums):
     assert not sums
 
 
-@pytest.mark.parametrize("mode", ["gradients", "training", "as written", "wide kernels"])
-def test_it_is_left_to_inference(mode, sums):
+@pytest.mark.parametrize("mode", ["as written", "wide kernels"])
+def test_formulas_as_written_and_wide_kernels_are_added_by_the_block(mode, sums):
     net, x = made(R50, [dict(TREE, kernel_size=3 if mode == "wide kernels" else 1)])
-    if mode == "gradients":
-        backward(net(x))
-    elif mode == "as written":
-        with torch.no_grad(), as_written():
-            net(x)
-    else:
-        net.train(mode == "training")
-        with torch.no_grad():
-            net(x)
+    with torch.no_grad(), as_written() if mode == "as written" else contextlib.nullcontext():
+        net(x)
     assert not sums
 
 
@@ -146,7 +139,13 @@ def test_half_precision(dtype):
     torch.testing.assert_close(found, exact.to(dtype), rtol=0, atol=0)
 
 
-BEHIND_UNITS = {"SE": dict(reduction=4), "ECA": {}, "FCA": dict(reduction=4), "CBAM": dict(reduction=4)}
+BEHIND_UNITS = {
+    "SE": dict(reduction=4),
+    "ECA": {},
+    "FCA": dict(reduction=4),
+    "CBAM": dict(reduction=4),
+    "TAM": {},
+}
 
 
 def block_of(grafts, drop_path_rate=0.0):
@@ -209,10 +208,10 @@ def test_a_forward_of_ones_own_is_called():
         torch.testing.assert_close(net(x), written, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["SE", "CBAM"])
+@pytest.mark.parametrize("kind", ["SE", "CBAM", "TAM"])
 def test_autocast_and_shortcuts_of_another_type(kind):
     """A float32 shortcut stays float32 beside a branch in bfloat16."""
-    net = block_of([dict(type=f"attn_mm.{kind}", reduction=4)]).float().eval()
+    net = block_of([dict(type=f"attn_mm.{kind}", **BEHIND_UNITS[kind])]).float().eval()
     x = picture(R50)
     for enabled in (True, False):
         with torch.set_grad_enabled(enabled), torch.autocast("cpu", torch.bfloat16):
@@ -253,6 +252,24 @@ def test_a_hook_keeps_what_the_last_norm_gave(kind, everywhere):
     torch.testing.assert_close(found, written, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["SE", "CBAM"])
+def test_a_hook_keeps_what_a_part_of_an_earlier_layer_gave(kind):
+    class Wrapped(torch.nn.Module):
+        def __init__(self, in_channels):
+            super().__init__()
+            self.part = SE(in_channels, reduction=4)
+
+        def forward(self, x):
+            return self.part(x)
+
+    net = block_of([dict(type=Wrapped), dict(type=f"attn_mm.{kind}", reduction=4)]).eval()
+    kept = []
+    net.layer1[0].attn["conv2"][0].part.register_forward_hook(lambda *a: kept.append((a[2], a[2].clone())))
+    with torch.no_grad():
+        net(picture(R50).double())
+    assert torch.equal(*kept[0])
+
+
 def test_hooks_of_all_modules_see_the_layers():
     net = block_of([dict(type="attn_mm.SE", reduction=4)]).eval()
     seen = []
@@ -264,7 +281,7 @@ def test_hooks_of_all_modules_see_the_layers():
     assert seen.count(SE) == 2
 
 
-@pytest.mark.parametrize("kind", ["SE", "CBAM"])
+@pytest.mark.parametrize("kind", ["SE", "CBAM", "TAM"])
 def test_transforms_of_functions_in_inference(kind):
     net = block_of([dict(type=f"attn_mm.{kind}")]).eval()
     x = picture(R50).double()
@@ -273,6 +290,16 @@ def test_transforms_of_functions_in_inference(kind):
         torch.testing.assert_close(mapped[0], net(x)[0], rtol=1e-9, atol=1e-9)
         _, (slope,) = torch.func.jvp(net, (x,), (x,))
     assert slope.isfinite().all()
+
+
+@pytest.mark.parametrize("grafts", [[dict(type="attn_mm.SE")], [dict(type="attn_mm.TD", stages=(0,))]])
+def test_a_trace_is_the_same_with_gradients_and_without(grafts):
+    """torch.jit.trace checks its trace without them."""
+    net = block_of(grafts).eval()
+    x = picture(R50).double()
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled):
+            torch.testing.assert_close(torch.jit.trace(net, x)(x), net(x), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["SE", "CBAM", "TAM"])

@@ -310,23 +310,24 @@ def test_written_order_can_be_differentiated_twice():
         ("scale", 8, 4, dict(kernel_size=1), "channels_last"),
         ("scale", 8, 4, dict(reduce_hw=3), "contiguous_format"),
         ("grouped", 2, 4, dict(), "contiguous_format"),
-        ("loop", 2, 4, dict(), "channels_last"),
-        ("grouped", 8, 6, dict(), "contiguous_format"),
-        ("loop", 8, 6, dict(), "channels_last"),
-        ("shift", 8, 5, dict(), "contiguous_format"),
+        ("grouped", 2, 4, dict(), "channels_last"),
+        ("grouped", 8, 7, dict(), "contiguous_format"),
+        ("grouped", 8, 65, dict(channels=(4, 64)), "channels_last"),
+        ("loop", 8, 65, dict(channels=(4, 64), stride=2), "channels_last"),
+        ("shift", 8, 6, dict(), "contiguous_format"),
         ("shift", 8, 5, dict(), "channels_last"),
         ("shift", 2, 1, dict(), "contiguous_format"),
         ("grouped", 1, 1, dict(), "contiguous_format"),
-        ("loop", 1, 1, dict(), "channels_last"),
+        ("grouped", 1, 1, dict(), "channels_last"),
         ("taps", 8, 1, dict(stride=2), "contiguous_format"),
         ("grouped", 8, 5, dict(stride=2), "contiguous_format"),
         ("taps", 8, 5, dict(stride=2), "channels_last"),
         ("grouped", 8, 5, dict(groups=2), "contiguous_format"),
-        ("loop", 8, 5, dict(groups=2), "channels_last"),
+        ("grouped", 8, 5, dict(groups=2), "channels_last"),
         ("grouped", 8, 5, dict(reduce_c1=1), "contiguous_format"),
         ("grouped", 8, 5, dict(kernel_size=1, reduce_c1=1), "contiguous_format"),
         ("loop", 8, 5, dict(kernel_size=5), "contiguous_format"),
-        ("grouped", 8, 6, dict(kernel_size=5), "contiguous_format"),
+        ("grouped", 8, 7, dict(kernel_size=5), "contiguous_format"),
         ("loop", 8, 5, dict(dims=3), "contiguous_format"),
         ("taps", 8, 5, dict(dims=3, kernel_size=(1, 3, 3)), "contiguous_format"),
         ("matmul", 0, 5, dict(), "contiguous_format"),
@@ -343,18 +344,20 @@ def test_choice_of_form_on_a_cpu(form, batch, positions, options, layout):
 
 
 @pytest.mark.parametrize(
-    "form, batch, positions, stride, layout",
+    "form, batch, positions, options, layout",
     [
-        ("grouped", 2, 1, 1, "contiguous_format"),
-        ("shift", 2, 1, 1, "channels_last"),
-        ("shift", 8, 5, 1, "contiguous_format"),
-        ("loop", 8, 5, 2, "channels_last"),
-        ("taps", 8, 1, 2, "channels_last"),
+        ("grouped", 2, 1, dict(), "contiguous_format"),
+        ("shift", 2, 1, dict(), "channels_last"),
+        ("shift", 8, 5, dict(), "contiguous_format"),
+        ("grouped", 8, 7, dict(), "channels_last"),
+        ("loop", 8, 65, dict(channels=(4, 64)), "channels_last"),
+        ("grouped", 8, 5, dict(stride=2), "channels_last"),
+        ("taps", 8, 1, dict(stride=2), "channels_last"),
     ],
 )
 @torch.no_grad()
-def test_choice_of_form_without_gradients(form, batch, positions, stride, layout):
-    layer = build(stride=stride)
+def test_choice_of_form_without_gradients(form, batch, positions, options, layout):
+    layer = build(**options)
     x = image(batch, size=(6, 6)).to(memory_format=getattr(torch, layout))
     assert choose_form(x, layer.weight, layer.attention(x) + 1, layer.stride, positions, 1) == form
 

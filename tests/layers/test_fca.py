@@ -48,7 +48,7 @@ def test_a_constant_map_has_only_its_average():
     torch.testing.assert_close(layer(x), x * se.mlp(7 * x.mean((2, 3), keepdim=True)).sigmoid())
     x[:, 4:] = 1.7
     torch.testing.assert_close(layer(x), x * layer(x)[:, :, :1, :1] / 1.7)
-    rest = layer._squeeze(x)[:, 4:]
+    rest = layer.squeeze(x)[:, 4:]
     assert rest.abs().max() < 1e-12
 
 

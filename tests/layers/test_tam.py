@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18, resnet34, resnet50, resnet101, resnext50_32x4d
 
-from attn_mm.layers.forms import tam as module
+from attn_mm.layers.ops import pieces
 from attn_mm.layers.ops.execution import as_written
 from attn_mm.layers.tam import TAM, tree_groups
 
@@ -56,7 +56,7 @@ def test_wider_kernels_equal_the_reference(channels, group_size, batch, size):
 
 
 def cut(monkeypatch, elements):
-    monkeypatch.setitem(module._PIECE, "cpu", elements)
+    monkeypatch.setitem(pieces._PIECE, "cpu", elements)
 
 
 @pytest.mark.parametrize("elements", [1, 100, 300, 1000, 1700, 10**6])
@@ -74,7 +74,7 @@ def test_pieces_cover_the_map_once(shape, elements, monkeypatch):
     cut(monkeypatch, elements)
     x = torch.zeros(shape)
     smallest = x[:1, :, :1].numel()
-    for piece in module._pieces(x):
+    for piece in pieces.pieces(x):
         x[piece] += 1
         assert x[piece].numel() <= max(elements, smallest)
     assert x.eq(1).all()

@@ -30,7 +30,7 @@ from torch.autograd.function import once_differentiable
 
 from attn_mm.layers.forms import triton as kernels
 from attn_mm.layers.ops.dims import convolve, per_channel
-from attn_mm.layers.ops.execution import is_traced, shortcuts_enabled
+from attn_mm.layers.ops.execution import is_traced, is_transformed, shortcuts_enabled
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _HALF = (torch.bfloat16, torch.float16)
@@ -64,13 +64,13 @@ def choose_form(
         return "grouped"
     if only_over_outputs:
         return "scale"
-    if torch._C._are_functorch_transforms_active():
+    if is_transformed():
         return "grouped"
     on_cpu, one_group = _is_on_cpu(x), groups == 1 and not over_inputs
     if not on_cpu and one_group and x.dim() == 4 and x.dtype in _KERNEL_TYPES and kernels.usable(x):
         return "fused"
     if not (one_group and _scales_products(x, weight, s, stride, positions)):
-        return "grouped" if on_cpu and not is_channels_last(x) else "loop"
+        return "grouped" if on_cpu and _groups_are_fast(x, weight, s, stride) else "loop"
     if not on_cpu:
         return "taps"
     # With more than nine kernel positions, their outputs need too much memory.
@@ -88,10 +88,10 @@ def _scales_products(x: Tensor, weight: Tensor, s: Tensor, stride: Sequence[int]
     # Summing kernel positions in half precision would round nine times instead of once.
     if x.dtype in _HALF:
         return False
-    few, very_few = positions < len(weight), 4 * positions <= len(weight)
     if not _is_on_cpu(x):
-        return few
-    trains = torch.is_grad_enabled() and any(t.requires_grad for t in (x, weight, s))
+        return positions < len(weight)
+    few, very_few = positions <= len(weight), 4 * positions <= len(weight)
+    trains = _trains(x, weight, s)
     if len(x) == 1:
         # For one sample it is a plain convolution: where s is 1, bit for bit the upstream result.
         return False
@@ -100,6 +100,21 @@ def _scales_products(x: Tensor, weight: Tensor, s: Tensor, stride: Sequence[int]
     if max(stride) == 1:
         return few
     return very_few or (few and trains and is_channels_last(x))
+
+
+def _groups_are_fast(x: Tensor, weight: Tensor, s: Tensor, stride: Sequence[int]) -> bool:
+    """Whether one convolution of all samples is faster on a CPU than one convolution for each sample.
+
+    It runs with channels first. The conversion costs little beside a backward pass or narrow convolutions,
+    which are slow one by one.
+    """
+    if not is_channels_last(x) or len(weight) < 64:
+        return True
+    return _trains(x, weight, s) and max(stride) == 1
+
+
+def _trains(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 def _is_on_cpu(x: Tensor) -> bool:
@@ -119,7 +134,11 @@ def grouped(x, weight, s, bias, stride, padding, dilation, groups):
     batch = x.shape[0]
     folded = x.reshape(1, -1, *x.shape[2:])
     bias = None if bias is None else bias.repeat(batch)
-    y = convolve(folded, (weight * s).flatten(0, 1), bias, stride, padding, dilation, batch * groups)
+    weights = (weight * s).flatten(0, 1)
+    if batch > 1:
+        # oneDNN is several times as slow at many groups if the weights are channels last.
+        weights = weights.contiguous()
+    y = convolve(folded, weights, bias, stride, padding, dilation, batch * groups)
     return _laid_out_as(x, y.reshape(batch, weight.shape[0], *y.shape[2:]))
 
 

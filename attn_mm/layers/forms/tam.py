@@ -15,7 +15,7 @@ each level, from the input upwards; the top level has no slopes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,49 +23,32 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from attn_mm.layers.forms import triton as kernels
+from attn_mm.layers.ops.pieces import pieces
 from attn_mm.layers.ops.precision import no_autocast, wide_type
 
-# Elements of one piece: on a CPU it must fit the caches; elsewhere only memory limits it.
-_PIECE = {"cpu": 2**20}
-_LARGE_PIECE = 2**26
 
-
-def tree_gate(x: Tensor, parameters: Sequence[Tensor], form: str | None = None) -> tuple[Tensor, Tensor]:
-    """Multiply ``x`` by its gate; the result can be differentiated only once.
+def tree_gate(
+    x: Tensor, parameters: Sequence[Tensor], form: str | None = None, shortcut: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Multiply ``x`` by its gate, and add any ``shortcut``; the result can be differentiated only once.
 
     Args:
-        x: ``(N, C, *size)``.
+        x: ``(N, C, *size)``; with a shortcut, and without gradients, the sum overwrites it.
         parameters: the tree, see the module's docstring.
         form: ``'kernel'`` or ``'pieces'``; None uses the kernel if it is available.
+        shortcut: a tensor of the shape and type of ``x``.
 
     Returns:
-        The product, ``(N, C, *size)``, and the gate, ``(N, 1, *size)``.
+        The product or sum, ``(N, C, *size)``, and the gate, ``(N, 1, *size)``.
     """
     form = form or ("kernel" if has_kernel(x, parameters) else "pieces")
     if torch.is_grad_enabled():
-        return _TreeGate.apply(form, x, *parameters)
-    return _FORWARDS[form](x, parameters)
-
-
-def add_gated(shortcut: Tensor, x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Compute ``shortcut`` plus ``x`` times its gate, for inference.
-
-    Args:
-        shortcut: a tensor of the shape of ``x``.
-        x: ``(N, C, *size)``; may be overwritten.
-        parameters: the tree, see the module's docstring.
-
-    Returns:
-        The sum, ``(N, C, *size)``, and the gate, ``(N, 1, *size)``.
-    """
-    if has_kernel(x, parameters):
-        y, gate = _by_kernel(x, parameters)
-        return y.add_(shortcut), gate
-    return _in_pieces(x, parameters, shortcut)
+        return _TreeGate.apply(form, shortcut, x, *parameters)
+    return _FORWARDS[form](x, parameters, shortcut, x if shortcut is not None else None)
 
 
 def sliced(x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """:func:`tree_gate` for compilers: in one piece, with torch's own backward pass."""
+    """:func:`tree_gate` for compilers and transforms: in one piece, with torch's own backward pass."""
     with no_autocast(x):
         dtype = wide_type(x)
         gate = _climb(x.to(dtype), _levels(parameters, dtype)).sigmoid()
@@ -105,10 +88,11 @@ def has_kernel(x: Tensor, parameters: Sequence[Tensor]) -> bool:
     return fits(x.shape[1], _group_size(parameters))
 
 
-def _by_kernel(x: Tensor, parameters) -> tuple[Tensor, Tensor]:
+def _by_kernel(x: Tensor, parameters, shortcut: Tensor | None, out: Tensor | None) -> tuple[Tensor, Tensor]:
     from attn_mm.layers.forms.tam_triton import tree_gate
 
-    return tree_gate(x, parameters, _group_size(parameters))
+    y, gate = tree_gate(x, parameters, _group_size(parameters))
+    return (y if shortcut is None else y.add_(shortcut)), gate
 
 
 def _gradients_by_kernel(grad_y: Tensor, x: Tensor, gate: Tensor, parameters):
@@ -121,13 +105,13 @@ def _group_size(parameters) -> int:
     return parameters[0].shape[1]
 
 
-def _in_pieces(x: Tensor, parameters, shortcut: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def _in_pieces(x: Tensor, parameters, shortcut: Tensor | None, out: Tensor | None) -> tuple[Tensor, Tensor]:
     dtype = wide_type(x)
     levels = _levels(parameters, dtype)
-    y = torch.empty_like(x) if shortcut is None else x
+    y = torch.empty_like(x) if out is None else out
     gate = x.new_empty(x.shape[0], 1, *x.shape[2:], dtype=dtype)
     with no_autocast(x):
-        for piece in _pieces(x):
+        for piece in pieces(x):
             part = x[piece].to(dtype)
             torch.sigmoid(_climb(part, levels), out=gate[piece])
             if shortcut is None:
@@ -141,21 +125,6 @@ def _in_pieces(x: Tensor, parameters, shortcut: Tensor | None = None) -> tuple[T
 _FORWARDS = {"kernel": _by_kernel, "pieces": _in_pieces}
 
 
-def _pieces(x: Tensor) -> Iterator[tuple[slice, ...]]:
-    """Indices that cut ``x`` into pieces: several samples each, or some rows if one sample is too large."""
-    size = _PIECE.get(x.device.type, _LARGE_PIECE)
-    sample = max(1, x.shape[1:].numel())
-    if sample <= size:
-        step = size // sample
-        for n in range(0, x.shape[0], step):
-            yield (slice(n, n + step),)
-        return
-    step = max(1, size // (sample // x.shape[2]))
-    for n in range(x.shape[0]):
-        for row in range(0, x.shape[2], step):
-            yield slice(n, n + 1), slice(None), slice(row, row + step)
-
-
 class _TreeGate(torch.autograd.Function):
     """Keeps only the input and the gate for the backward pass.
 
@@ -163,9 +132,9 @@ class _TreeGate(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, form, x, *parameters):
+    def forward(ctx, form, shortcut, x, *parameters):
         ctx.form = form
-        y, gate = _FORWARDS[form](x, parameters)
+        y, gate = _FORWARDS[form](x, parameters, shortcut, None)
         ctx.save_for_backward(x, gate, *parameters)
         ctx.mark_non_differentiable(gate)
         ctx.set_materialize_grads(False)
@@ -177,7 +146,8 @@ class _TreeGate(torch.autograd.Function):
         x, gate, *parameters = ctx.saved_tensors
         by = _gradients_by_kernel if ctx.form == "kernel" else _gradients_in_pieces
         grad_x, grads = by(grad_y, x, gate, parameters)
-        return None, grad_x, *(grad.to(p.dtype) for grad, p in zip(grads, parameters))
+        grad_shortcut = grad_y if ctx.needs_input_grad[1] else None
+        return None, grad_shortcut, grad_x, *(grad.to(p.dtype) for grad, p in zip(grads, parameters))
 
 
 def _gradients_in_pieces(grad_y: Tensor, x: Tensor, gate: Tensor, parameters):
@@ -186,7 +156,7 @@ def _gradients_in_pieces(grad_y: Tensor, x: Tensor, gate: Tensor, parameters):
     grad_x = torch.empty_like(x)
     grads = [torch.zeros_like(p, dtype=dtype) for p in parameters]
     with no_autocast(x):
-        for piece in _pieces(x):
+        for piece in pieces(x):
             grad_x[piece] = _backward_piece(
                 x[piece].to(dtype), gate[piece], grad_y[piece].to(dtype), levels, grads
             )
@@ -202,8 +172,10 @@ def _backward_piece(x: Tensor, gate: Tensor, grad_y: Tensor, levels, grads: list
     for level in reversed(range(len(levels))):
         (children, _, slope), (below, total) = levels[level], trail[level]
         if slope is not None:
-            grads[3 * level + 2] += (grad * total.clamp(max=0)).sum(but_channels)
-            grad = torch.where(total > 0, grad, grad * slope.view_as(children[0]))
+            grads[3 * level + 2] += total.clamp(max=0).mul_(grad).sum(but_channels)
+            slope = slope.view_as(children[0])
+            # 1 where the sum is positive, the slope elsewhere. Boolean maps are several times as slow.
+            grad.mul_(total.gt_(0).mul_(1 - slope).add_(slope))
         grads[3 * level + 1] += grad.sum(but_channels)
         group = len(children)
         grad_below = torch.empty_like(below) if level else grad_y * gate

@@ -29,7 +29,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from attn_mm.layers.mfbn import MFBN, MFBN2d, MFBN3d, MFSyncBN
 from attn_mm.layers.ops.dims import convolve, per_channel
-from attn_mm.layers.ops.execution import is_traced, is_watched, shortcuts_enabled
+from attn_mm.layers.ops.execution import is_traced, is_transformed, is_watched, shortcuts_enabled
 from attn_mm.layers.ops.precision import no_autocast, result_type, wide_type
 
 _CONV_WEIGHT_GRAD = {4: conv2d_weight, 5: conv3d_weight}
@@ -59,7 +59,7 @@ def pooled_conv_norm(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
     Returns:
         The averages, ``(N, K)``, in the type that the modules would return.
     """
-    if not (shortcuts_enabled() and _are_stock(x, conv, norm)):
+    if is_transformed() or not (shortcuts_enabled() and _are_stock(x, conv, norm)):
         return _as_written(x, conv, norm)
     assert isinstance(conv, _ConvNd) and isinstance(norm, _BatchNorm)
     if not norm.training and norm.running_mean is not None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attn_mm.layers.ops.execution import is_traced, shortcuts_enabled
+from attn_mm.layers.ops.execution import is_traced, is_transformed, shortcuts_enabled
 from attn_mm.layers.ops.precision import wide_type
 
 # Operations whose backward pass doesn't need their output, or only its sign.
@@ -32,7 +32,8 @@ def mask_in_place(x: Tensor, mask: Tensor) -> Tensor:
     Returns:
         ``(N, C, *size)`` in the type of ``x * mask``. It can be differentiated only once.
     """
-    if not shortcuts_enabled() or is_traced() or torch.result_type(x, mask) != x.dtype:
+    as_written = is_transformed() or not shortcuts_enabled()
+    if as_written or is_traced() or torch.result_type(x, mask) != x.dtype:
         return x * mask
     if not (torch.is_grad_enabled() and (x.requires_grad or mask.requires_grad)):
         return x.mul_(mask)

@@ -11,6 +11,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from attn_mm.layers.forms import gates
 from attn_mm.layers.ops.execution import is_traced, may_overwrite, shortcuts_enabled
 from attn_mm.layers.recording import Attention, AttentionKind
 
@@ -36,16 +37,28 @@ class ClosesBranch(nn.Module):
 
 
 class ChannelGate(ClosesBranch):
-    """Base class of layers that multiply each channel by a gate."""
+    """Base class of layers that multiply each channel by a gate computed from one number for each."""
 
     recorded_kind: AttentionKind
+    dims: int
+    """Dimensions of space."""
+
+    def squeeze(self, x: Tensor) -> Tensor:
+        """Compute a number for each channel of ``(N, C, *size)``: ``(N, C, 1, 1)``, with another 1 in 3D."""
+        return x.mean(tuple(range(-self.dims, 0)), keepdim=True)
 
     @abstractmethod
+    def gate_of(self, pooled: Tensor) -> Tensor:
+        """Compute the gate from the channels' numbers; the shape stays."""
+
     def gate(self, x: Tensor) -> Tensor:
         """Compute the gate for ``x`` ``(N, C, *size)``: ``(N, C, 1, 1)``, with another 1 in 3D."""
+        return self.gate_of(self.squeeze(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply ``(N, C, *size)`` by the gate; the shape stays."""
+        if self._averages() and gates.fits(x):
+            return gates.times_channel_gate(x, self.gate_of, with_max=False)
         return x * self.gate(x)
 
     def can_add(self) -> bool:
@@ -54,7 +67,13 @@ class ChannelGate(ClosesBranch):
 
     def add_to(self, shortcut: Tensor, x: Tensor) -> Tensor:
         """See :meth:`ClosesBranch.add_to`."""
+        if self._averages() and gates.fits(x, shortcut):
+            return gates.times_channel_gate(x, self.gate_of, with_max=False, shortcut=shortcut)
         return add_product(shortcut, x, self.gate(x))
+
+    def _averages(self) -> bool:
+        """Whether the gate depends on the channels' averages alone."""
+        return type(self).squeeze is ChannelGate.squeeze and type(self).gate is ChannelGate.gate
 
     def recorded(self, run, x: Tensor) -> tuple[Tensor, list[Attention]]:
         """See :mod:`attn_mm.layers.recording`."""

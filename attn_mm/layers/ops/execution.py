@@ -165,8 +165,15 @@ def may_overwrite() -> bool:
 
     Autograd may need it later, and neither ``torch.func`` nor forward-mode AD supports ``out=``.
     """
-    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-    return not (torch.is_grad_enabled() or transformed)
+    return not (torch.is_grad_enabled() or is_transformed())
+
+
+def is_transformed() -> bool:
+    """Whether the call runs in a transform of ``torch.func`` or in forward-mode AD.
+
+    These need torch's own operations: they support neither ``out=`` nor backward passes written by hand.
+    """
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def shows_inner_maps(net: nn.Module) -> bool:

