@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mmengine.config import Config, ConfigDict
@@ -20,11 +21,12 @@ def set_schedule(cfg: Config, epochs: int, lr: float, hooks: Sequence[ConfigDict
 
     Args:
         cfg: the config.
-        epochs: length of the training; it is evaluated in the middle and at the end.
+        epochs: length of the training; it is evaluated after half of it, rounded up, and at its end.
         lr: the highest learning rate.
         hooks: custom hooks of the config that suit a training of this length.
     """
-    cfg.train_cfg = ConfigDict(type="EpochBasedTrainLoop", max_epochs=epochs, val_interval=epochs // 2)
+    half = math.ceil(epochs / 2)
+    cfg.train_cfg = ConfigDict(type="EpochBasedTrainLoop", max_epochs=epochs, val_interval=half)
     cfg.optim_wrapper = ConfigDict(
         type="OptimWrapper",
         optimizer=dict(type="AdamW", lr=lr, weight_decay=0.05, fused=True),
@@ -39,9 +41,7 @@ def set_schedule(cfg: Config, epochs: int, lr: float, hooks: Sequence[ConfigDict
     cfg.custom_hooks = [*hooks, *_averaging_hooks(cfg)]
     cfg.default_hooks.logger.interval = 20
     # A checkpoint takes seconds to reach the disk.
-    cfg.default_hooks.checkpoint = ConfigDict(
-        type="CheckpointHook", interval=max(1, epochs // 2), max_keep_ckpts=1
-    )
+    cfg.default_hooks.checkpoint = ConfigDict(type="CheckpointHook", interval=half, max_keep_ckpts=1)
     cfg.randomness = dict(seed=0)
     # A config that is for tests alone has no validation.
     cfg.setdefault("val_cfg", ConfigDict())

@@ -16,10 +16,11 @@ from attn_mm.frameworks.mmdet.small_images import fit_detector
 from attn_mm.utils.config import drop_pretrained, walk
 
 IMAGE_SIZE = 64
-BATCH_SIZE = 8
-EPOCHS, MORE_EPOCHS = 4, 10
-# At 5e-4, RTMDet-tiny's AP50 is 0.15 after 1000 steps.
-LR, LR_OF_MIXING_DETECTORS = 1e-3, 2e-3
+# A step on 16 images takes only half as long again as one on 8.
+BATCH_SIZE, BATCH_SIZE_OF_MIXING_DETECTORS = 16, 8
+EPOCHS, MORE_EPOCHS = 3, 10
+# AP50 of FCOS R50 with TDAF: 0.85 at 5e-4, 0.80 at 1e-3, 0.40 at 2e-3. RTMDet-tiny's is 0.15 at 5e-4.
+LR, LR_OF_MIXING_DETECTORS = 5e-4, 2e-3
 
 
 def to_demo(cfg: Config) -> None:
@@ -43,8 +44,11 @@ def to_demo(cfg: Config) -> None:
 
     training_set = partial(_dataset, root, "train2017")
     mixed, hooks = mixed_images(cfg, IMAGE_SIZE, MORE_EPOCHS, training_set, train) or (None, [])
-    epochs = MORE_EPOCHS if mixed else EPOCHS
-    cfg.train_dataloader = dataloader(BATCH_SIZE, mixed or training_set(train), shuffle=True)
+    if mixed:
+        batch_size, epochs, lr = BATCH_SIZE_OF_MIXING_DETECTORS, MORE_EPOCHS, LR_OF_MIXING_DETECTORS
+    else:
+        batch_size, epochs, lr = BATCH_SIZE, EPOCHS, LR
+    cfg.train_dataloader = dataloader(batch_size, mixed or training_set(train), shuffle=True)
     cfg.val_dataloader = cfg.test_dataloader = dataloader(
         BATCH_SIZE, _dataset(root, "val2017", test), shuffle=False
     )
@@ -53,7 +57,7 @@ def to_demo(cfg: Config) -> None:
         ann_file=f"{root}/annotations/instances_val2017.json",
         metric=["bbox", "segm"] if with_mask else "bbox",
     )
-    set_schedule(cfg, epochs, lr=LR_OF_MIXING_DETECTORS if mixed else LR, hooks=hooks)
+    set_schedule(cfg, epochs, lr, hooks)
 
 
 def _dataset(root: str, split: str, pipeline: list[dict]) -> dict:
