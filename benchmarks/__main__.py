@@ -18,7 +18,17 @@ from pathlib import Path
 
 from attn_mm.errors import UserError, reports_user_errors
 
-BENCHMARKS = ("cifar10", "demos", "families", "forms", "latency", "overfit", "page", "tdaf_overhead")
+BENCHMARKS = (
+    "cifar10",
+    "demos",
+    "families",
+    "forms",
+    "growth",
+    "latency",
+    "overfit",
+    "page",
+    "tdaf_overhead",
+)
 
 
 def first_line(name: str) -> str:

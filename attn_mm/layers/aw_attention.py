@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_mm.layers.mfbn import MFBN, MFSyncBN
-from attn_mm.layers.ops.dims import conv_class, norm_class
+from attn_mm.layers.ops.dims import norm_class
 from attn_mm.layers.ops.execution import is_traced
+from attn_mm.layers.ops.pooled_conv import pooled_conv_class
 from attn_mm.layers.ops.precision import no_autocast
 from attn_mm.layers.recording import Attention, AttentionKind
 
@@ -103,10 +104,10 @@ class AWAttention(nn.Module):
         self.repeats = c2_ratio, c1_repeats, *[hw_ratio if max(self.pooled) > 1 else 1] * dims
         hidden, out = max(1, out_channels // reduction), math.prod(self.values)
         options = dict(device=device, dtype=dtype)
-        self.conv1 = conv_class(dims)(in_channels, hidden, 1, bias=False, **options)
+        self.conv1 = pooled_conv_class(dims)(in_channels, hidden, 1, bias=False, **options)
         self.norm1 = norm_class(dims)(hidden, **options)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = conv_class(dims)(hidden, out, 1, bias=False, **options)
+        self.conv2 = pooled_conv_class(dims)(hidden, out, 1, bias=False, **options)
         self.norm2 = norm_class(dims)(out, **options)
         self.sigmoid = nn.Sigmoid()
 

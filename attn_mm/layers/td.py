@@ -32,7 +32,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attn_mm.layers.ops.dims import conv_class
+from attn_mm.layers.ops.pooled_conv import pooled_conv_class
 from attn_mm.layers.recording import Attention, AttentionKind
 
 _PAPER = "Jaiswal et al., TDAM, ECCV 2022"
@@ -94,7 +94,7 @@ class TopDownAttention(nn.Module):
         ):
             if value not in known:
                 raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}")
-        conv = conv_class(dims)
+        conv = pooled_conv_class(dims)
         of_top = _hidden_width(top_channels, reduction)
         of_bottom = 0
         if mode == "joint":

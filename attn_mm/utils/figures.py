@@ -27,9 +27,15 @@ def plot(columns: int = 1, width: float = 4.2, height: float = 3.2) -> tuple[Any
         columns: number of axes.
         width, height: inches of each; a figure is at most :data:`MAX_WIDTH` wide.
     """
-    size = min(MAX_WIDTH, width * columns), height
+    figure, axes = panels(1, columns, width, height)
+    return figure, axes[0]
+
+
+def panels(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
+    """Make a figure with rows of axes, an array ``(rows, columns)``; sizes are as in :func:`plot`."""
+    size = min(MAX_WIDTH, width * columns), height * rows
     figure = require("matplotlib.figure").Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def grid(rows: int, columns: int, side: float) -> tuple[Any, Any]:
