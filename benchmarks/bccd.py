@@ -16,6 +16,8 @@ import argparse
 import copy
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -25,7 +27,6 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from attn_mm.errors import UserError, reports_user_errors
-from attn_mm.new.main import main as new
 from attn_mm.run.series import finished_metrics, summary, with_seed
 from attn_mm.utils.config import drop_pretrained, load_config
 from attn_mm.utils.files import make_folder, write_atomically
@@ -81,8 +82,10 @@ def plain_config(data: Path, folder: Path, epochs: int) -> Config:
     """The config that attn-mm new writes into ``folder`` for the plain network."""
     path = folder / "plain.py"
     if not path.exists():
-        wishes = ["--backbone", "resnet18", "--attention", "none", "--size", str(SIZE)]
-        new(["detection", "--data", str(data), *wishes, "--epochs", str(epochs), "--out", str(path)])
+        wishes = dict(data=data, backbone="resnet18", attention="none", size=SIZE, epochs=epochs, out=path)
+        flags = [text for name, wish in wishes.items() for text in (f"--{name}", str(wish))]
+        if status := subprocess.run([sys.executable, "-m", "attn_mm", "new", "detection", *flags]).returncode:
+            sys.exit(status)
     return load_config(str(path))
 
 
