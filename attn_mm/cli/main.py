@@ -11,6 +11,7 @@ from itertools import groupby
 from attn_mm.cli.commands import COMMANDS
 from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.utils.parser import closest
+from attn_mm.utils.threads import sleep_while_waiting
 
 _USAGE = """\
 usage: attn-mm COMMAND ...
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     elif name in COMMANDS:
         # What the parsers of commands and their usage lines are named after.
         sys.argv = [f"attn-mm {name}", *rest]
+        sleep_while_waiting()
         import_module(COMMANDS[name].module).main(rest)
     else:
         word = name.lstrip("-")

@@ -8,6 +8,7 @@ from attn_mm.errors import reports_user_errors
 from attn_mm.run.options import RunOptions, add_common_flags
 from attn_mm.utils.flags import count, from_args
 from attn_mm.utils.parser import CommandParser
+from attn_mm.utils.threads import sleep_while_waiting
 
 _DESCRIPTION = """\
 Train any mmdet, mmpose, mmaction2, mmpretrain or mmsegmentation config, with or without attention.
@@ -63,6 +64,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 @reports_user_errors
 def main(argv=None) -> None:
+    sleep_while_waiting()
     args = parse_args(argv)
     options = from_args(RunOptions, args)
     changes = dict(pretrained=not args.no_pretrained, amp=args.amp, auto_scale_lr=args.auto_scale_lr)

@@ -6,8 +6,6 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import fields
 from typing import TYPE_CHECKING, TypeVar
 
-from mmengine.device import get_device
-
 from attn_mm.utils.config import ConfigOptions
 
 if TYPE_CHECKING:
@@ -50,6 +48,9 @@ def above_zero(text: str) -> float:
 
 def add_device_flag(parser: ArgumentParser) -> None:
     """Add ``--device``, which defaults to the best device of this machine."""
+    # It imports torch, before which a training sets how its threads wait.
+    from mmengine.device import get_device
+
     parser.add_argument(
         "--device", default=get_device(), help="device to run on (default: %(default)s, the best available)"
     )
