@@ -19,6 +19,7 @@ from pathlib import Path
 from attn_mm.errors import UserError, reports_user_errors
 
 BENCHMARKS = (
+    "bccd",
     "cifar10",
     "demos",
     "families",

@@ -31,4 +31,4 @@ def test_another_name(main, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["latencies"])
     assert stopped.value.code == 2
-    assert "latencies is no benchmark; there are cifar10, demos" in capsys.readouterr().err
+    assert "latencies is no benchmark; there are bccd, cifar10" in capsys.readouterr().err

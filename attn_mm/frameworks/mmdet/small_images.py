@@ -11,6 +11,8 @@ from attn_mm.utils.config import walk
 # Number of RoIs of an image in the second stage, in training and in a test.
 TRAINED_ROIS, TESTED_ROIS = 48, 100
 IMAGENET_STD = [58.395, 57.12, 57.375]
+# The sides of every map of a pyramid are then halves of those of the one below.
+LARGEST_STRIDE = 32
 
 
 def fit_detector(model: ConfigDict, size: int) -> None:
@@ -30,7 +32,11 @@ def fit_detector(model: ConfigDict, size: int) -> None:
 
 def _fit_batches(model: ConfigDict, size: int) -> None:
     """Fit what the data preprocessor does to whole batches: it resizes or pads to the config's own size."""
-    for step in walk((model.get("data_preprocessor") or {}).get("batch_augments")):
+    preprocessor = model.get("data_preprocessor") or ConfigDict()
+    # The config's test pipeline may pad instead, as RTMDet's does; the demo's doesn't.
+    if preprocessor.get("pad_size_divisor", 1) == 1:
+        preprocessor.pad_size_divisor = LARGEST_STRIDE
+    for step in walk(preprocessor.get("batch_augments")):
         if "random_size_range" in step:
             factor = 2 * size / sum(step.random_size_range)
             step.random_size_range = tuple(round(factor * side) for side in step.random_size_range)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 
 import pytest
+import torch
 from mmengine.dataset import BaseDataset
 from mmengine.hub import get_config
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
 
 from attn_mm.frameworks.demo import to_demo
@@ -16,6 +17,7 @@ from attn_mm.utils.config import type_name, walk
 
 pytest.importorskip("mmdet.datasets")
 pytest.importorskip("mmdet.models")
+from mmdet.structures import DetDataSample
 
 YOLOX = "mmdet::yolox/yolox_tiny_8xb8-300e_coco.py"
 RTMDET = "mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py"
@@ -70,6 +72,16 @@ def test_mosaics_end_after_a_fifth_of_the_epochs():
     (switch, _) = demo(YOLOX).custom_hooks
     # It switches in the epoch e, counted from 0, where e + 1 >= epochs - num_last_epochs.
     assert (switch.type, MORE_EPOCHS - switch.num_last_epochs - 1) == ("YOLOXModeSwitchHook", MORE_EPOCHS / 5)
+
+
+def test_images_that_are_not_square_are_padded():
+    """RTMDet's own test pipeline pads them; its pyramid adds only maps of even sides."""
+    cfg = demo(RTMDET)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        preprocessor = MODELS.build(cfg.model.data_preprocessor)
+    image = torch.zeros(3, 64, 43, dtype=torch.uint8)
+    batch = preprocessor(dict(inputs=[image], data_samples=[DetDataSample()]))
+    assert batch["inputs"].shape == (1, 3, 64, 64)
 
 
 def test_batches_are_resized_around_the_demos_size():
