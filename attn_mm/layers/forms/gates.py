@@ -88,8 +88,8 @@ class _Left:
     def pass_on(self, grad: Tensor, gate: Tensor) -> Tensor:
         """Leave ``gate``, and return the gradient that is still to be multiplied by it.
 
-        A backward pass that asks for few gradients may never take the gate. Left with its graph, it would keep
-        that alive; so if the gradient is to be differentiated, it is multiplied here.
+        A backward pass that asks for few gradients may never take the gate, which with its graph would keep
+        that alive. So a gradient that has a graph itself is multiplied here.
         """
         if torch.is_grad_enabled():
             self.gate = None
