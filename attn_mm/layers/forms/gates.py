@@ -10,7 +10,7 @@ gradient of its output on as it is and leaves its gate beside it (:class:`_Left`
 came from, whose turn comes after the gate's own layers, multiplies by the gate and adds the averages' part in
 one pass. Maxima are found again instead of kept, by comparison; equal ones share the gradient.
 
-Second derivatives follow from the same formulas, computed on the whole map at once.
+Second derivatives, and those of many outputs at once, follow from the same formulas on the whole map.
 """
 
 from __future__ import annotations
@@ -113,11 +113,11 @@ class _Pool(Function):
     @staticmethod
     def backward(ctx, grad_pooled: Tensor, grad_y: Tensor):
         gate = ctx.left.take()
-        average = grad_pooled[..., :1] / ctx.positions
+        average = grad_pooled.narrow(-1, 0, 1) / ctx.positions
         if gate is None:
             grad = average + grad_y
         else:
-            overwrite = ctx.left.overwrite and not torch.is_grad_enabled()
+            overwrite = ctx.left.overwrite and not _is_whole(grad_y)
             grad = torch.addcmul(average, grad_y, gate, out=grad_y if overwrite else None)
         # Checkpointing lets them be read once.
         if saved := ctx.saved_tensors:
@@ -161,7 +161,7 @@ class _PoolChannels(Function):
     def backward(ctx, grad_maps: Tensor, grad_y: Tensor):
         x, gate, maps = ctx.saved_tensors
         positions = ctx.left_behind.take()
-        if torch.is_grad_enabled():
+        if _is_whole(grad_maps, grad_y):
             grad = _through_channels(x, gate, maps, grad_maps, grad_y, positions)
         else:
             grad = torch.empty_like(x)
@@ -197,7 +197,7 @@ class _TimesBoth(Function):
     def backward(ctx, grad_y: Tensor):
         x, channels, positions = ctx.saved_tensors
         ctx.left_behind.put(positions)
-        if torch.is_grad_enabled():
+        if _is_whole(grad_y):
             grad = (grad_y * x * channels).sum(1, keepdim=True)
         else:
             grad = torch.empty_like(positions)
@@ -205,6 +205,15 @@ class _TimesBoth(Function):
                 product = (grad_y[piece] * x[piece]).mul_(channels[piece])
                 torch.sum(product, 1, keepdim=True, out=grad[piece])
         return _if_needed(ctx, grad_y), grad_y, None, None, grad, None
+
+
+def _is_whole(*gradients: Tensor) -> bool:
+    """Whether torch's own operations must compute the backward pass, on the whole map at once.
+
+    So it is for second derivatives, and for many gradients at once (``is_grads_batched``).
+    """
+    batched = torch._C._dispatch_key_parse("Batched")
+    return torch.is_grad_enabled() or any(torch._C._dispatch_keys(g).has(batched) for g in gradients)
 
 
 def _positions(x: Tensor) -> tuple[int, ...]:
@@ -219,7 +228,7 @@ def _if_needed(ctx, grad_shortcut: Tensor) -> Tensor | None:
 def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:
     """Sum ``a * b`` over all positions: ``(N, C, 1, 1)``, with another 1 in 3D."""
     positions = _positions(a)
-    if torch.is_grad_enabled():
+    if _is_whole(a, b):
         return (a * b).sum(positions, keepdim=True)
     sums = a.new_empty(*a.shape[:2], *[1] * len(positions))
     for piece in samples(a):
@@ -243,7 +252,7 @@ def _shares(grad: Tensor, equal: Tensor, dims: int | tuple[int, ...]) -> Tensor:
 
 def _through_maxima(grad: Tensor, x: Tensor, maxima: Tensor, grad_maxima: Tensor) -> Tensor:
     """Add to ``grad``, in place, what the maxima of the channels contribute to the gradient of ``x``."""
-    if torch.is_grad_enabled():
+    if _is_whole(grad, grad_maxima):
         equal = _equal(x.detach(), maxima.detach())
         return grad + equal * _shares(grad_maxima, equal, _positions(x))
     for piece in samples(x):
