@@ -30,7 +30,7 @@ from attn_mm.errors import UserError, reports_user_errors
 from attn_mm.run.series import finished_metrics, summary, with_seed
 from attn_mm.utils.config import drop_pretrained, load_config
 from attn_mm.utils.files import make_folder, write_atomically
-from attn_mm.utils.flags import count, positive
+from attn_mm.utils.flags import above_zero, count, positive
 from attn_mm.utils.tables import markdown_table
 from benchmarks.significance import paired_difference
 from benchmarks.timing import device_name, open_record
@@ -74,7 +74,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--split", choices=("val", "test"), default="test", help="default: %(default)s")
     parser.add_argument("--epochs", type=positive, default=EPOCHS, metavar="N", help="default: %(default)s")
-    parser.add_argument("--lr", type=float, default=LR, help="highest learning rate (default: %(default)s)")
+    parser.add_argument("--lr", type=above_zero, default=LR, help="highest one (default: %(default)s)")
     return parser.parse_args(argv)
 
 

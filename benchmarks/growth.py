@@ -88,6 +88,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.quick:
         args.repeats, args.threads, args.axes = 2, [1], [axis for axis in args.axes if axis in QUICK]
+        if not args.axes:
+            parser.error(f"--quick measures only {' and '.join(QUICK)}: choose one of them with --axes")
     return args
 
 
@@ -298,7 +300,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             torch.set_num_threads(threads)
             try:
                 found = measure(known[axis].at(axis, point), mode, args.device, args.repeats, args.quick)
-            except torch.OutOfMemoryError:
+            except torch.cuda.OutOfMemoryError:
                 progress.console.print(f"skipped, out of memory: {key}", markup=False)
             else:
                 record["cases"][key] = dict(axis=axis, point=point, mode=mode, threads=threads, **found)

@@ -95,7 +95,8 @@ class AttendedMixin(nn.Module):
 
         A trace is the same with gradients and without: torch.jit.trace checks that.
         """
-        return torch.is_grad_enabled() or is_traced() or any(map(is_shown, self._closing_layers()))
+        parts = (part for layer in self._closing_layers()[:1] for part in layer.modules())
+        return torch.is_grad_enabled() or is_traced() or any(map(is_shown, parts))
 
     def _closing_layers(self) -> list[nn.Module]:
         """What is behind the last unit: the sequence, and the layers in it."""

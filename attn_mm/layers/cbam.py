@@ -103,7 +103,7 @@ class CBAM(ClosesBranch):
 
         Equal maxima share the gradient.
         """
-        if self._gates_are_its_own() and gates.fits(x):
+        if self._gates_are_its_own() and gates.fits(x, self.dims):
             return self._in_few_passes(x)
         x = x * self.channel_gate(x)
         return x if self.spatial is None else x * self.spatial_gate(x)
@@ -114,7 +114,7 @@ class CBAM(ClosesBranch):
 
     def add_to(self, shortcut: Tensor, x: Tensor) -> Tensor:
         """See :meth:`attn_mm.layers.ops.closing.ClosesBranch.add_to`."""
-        if self._gates_are_its_own() and gates.fits(x, shortcut):
+        if self._gates_are_its_own() and gates.fits(x, self.dims, shortcut):
             return self._in_few_passes(x, shortcut)
         gate = self.channel_gate(x)
         if self.spatial is None:
@@ -153,7 +153,7 @@ class CBAM(ClosesBranch):
     def _spatial_gate_of(self, maps: Tensor) -> Tensor:
         """The gate from the largest channel and the average."""
         assert self.spatial is not None
-        if self.dims == 2 and not (is_traced() or is_transformed()) and maps.device.type == "cpu":
+        if not (is_traced() or is_transformed()) and maps.dim() == 4 and maps.device.type == "cpu":
             # oneDNN's backward pass takes a quarter of the time in this layout.
             maps = maps.contiguous(memory_format=torch.channels_last)
         return self.spatial(maps).sigmoid()

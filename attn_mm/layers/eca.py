@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attn_mm.layers.ops.channels import one_width
 from attn_mm.layers.ops.closing import ChannelGate
 from attn_mm.layers.ops.dims import check_dims
-from attn_mm.layers.ops.execution import is_traced, is_watched, shortcuts_enabled
+from attn_mm.layers.ops.execution import is_shown, is_traced, shortcuts_enabled
 from attn_mm.layers.recording import AttentionKind
 
 
@@ -63,10 +63,14 @@ class ECA(ChannelGate):
 
     def gate_of(self, pooled: Tensor) -> Tensor:
         """See :meth:`attn_mm.layers.ops.closing.ChannelGate.gate_of`."""
-        row = pooled.flatten(1)
-        if is_traced() or is_watched(self.conv) or not shortcuts_enabled():
-            return self.conv(row.unsqueeze(1)).sigmoid().reshape(pooled.shape)
-        # Of a kernel this short, the convolution takes twice as long.
+        row = pooled.flatten(-self.dims - 1)
+        if is_traced() or row.dim() != 2 or not (shortcuts_enabled() and self._has_own_conv()):
+            return self.conv(row.unsqueeze(-2)).sigmoid().reshape(pooled.shape)
+        # Convolutions with kernels this short take twice as long.
         (size,) = self.conv.kernel_size
         neighbours = F.pad(row, (size // 2, size // 2)).unfold(1, size, 1)
         return F.linear(neighbours, self.conv.weight.flatten(1)).sigmoid().reshape(pooled.shape)
+
+    def _has_own_conv(self) -> bool:
+        """Whether nobody has replaced the convolution or sees its calls."""
+        return type(self.conv) is nn.Conv1d and not is_shown(self.conv)

@@ -54,6 +54,12 @@ def test_draws(growth, records, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"growth.png", "growth.svg"}
 
 
+def test_quick_runs_refuse_an_axis_that_they_lack(growth, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        growth.main(["--quick", "--axes", "depth", "--work-dir", str(tmp_path)])
+    assert stopped.value.code == 2 and "choose one of them" in capsys.readouterr().err
+
+
 def test_measures_and_goes_on(growth, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(growth, "QUICK", {"batch": growth.Axis((1, 2), side=64, depth=18)})
     flags = ["--quick", "--mode", "training", "--work-dir", str(tmp_path)]

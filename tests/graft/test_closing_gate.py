@@ -252,17 +252,27 @@ def test_a_hook_keeps_what_the_last_norm_gave(kind, everywhere):
     torch.testing.assert_close(found, written, rtol=1e-12, atol=1e-12)
 
 
+class Wrapped(torch.nn.Module):
+    def __init__(self, in_channels):
+        super().__init__()
+        self.part = SE(in_channels, reduction=4)
+
+    def forward(self, x):
+        return self.part(x)
+
+
 @pytest.mark.parametrize("kind", ["SE", "CBAM"])
 def test_a_hook_keeps_what_a_part_of_an_earlier_layer_gave(kind):
-    class Wrapped(torch.nn.Module):
-        def __init__(self, in_channels):
-            super().__init__()
-            self.part = SE(in_channels, reduction=4)
-
-        def forward(self, x):
-            return self.part(x)
-
     net = block_of([dict(type=Wrapped), dict(type=f"attn_mm.{kind}", reduction=4)]).eval()
+    kept = []
+    net.layer1[0].attn["conv2"][0].part.register_forward_hook(lambda *a: kept.append((a[2], a[2].clone())))
+    with torch.no_grad():
+        net(picture(R50).double())
+    assert torch.equal(*kept[0])
+
+
+def test_a_hook_keeps_what_the_last_part_of_the_last_layer_gave():
+    net = block_of([dict(type=Wrapped)]).eval()
     kept = []
     net.layer1[0].attn["conv2"][0].part.register_forward_hook(lambda *a: kept.append((a[2], a[2].clone())))
     with torch.no_grad():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from layers import reference_gates as reference
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 from torchvision.models import resnet50
 
 from attn_mm.layers.eca import ECA, eca_kernel_size
@@ -28,6 +30,29 @@ def test_formats_and_compilation(dims):
     x = randn(2, 16, *(5, 4, 3)[:dims])
     reference.assert_robust(layer, x)
     reference.assert_compiles(layer, x)
+
+
+def test_hooks_of_all_modules_see_the_convolution():
+    seen = []
+    handle = register_module_forward_hook(lambda module, *_: seen.append(type(module)))
+    try:
+        ECA(8)(torch.randn(2, 8, 4, 4))
+    finally:
+        handle.remove()
+    assert nn.Conv1d in seen
+
+
+def test_a_convolution_of_another_class_is_called():
+    class Half(nn.Conv1d):
+        def forward(self, input):
+            return super().forward(input) / 2
+
+    layer, x = ECA(8).double(), randn(2, 8, 4, 4)
+    weight = layer.conv.weight
+    layer.conv = Half(1, 1, 3, padding=1, bias=False)
+    layer.conv.weight = weight
+    logits = weight.detach().flatten() @ nn.functional.pad(x.mean((2, 3)), (1, 1)).unfold(1, 3, 1).mT
+    torch.testing.assert_close(layer.gate(x)[..., 0, 0], (logits / 2).sigmoid())
 
 
 @pytest.mark.parametrize("gamma, beta", [(2, 1), (1, 0), (1.5, -3), (-2, 1)])

@@ -4,13 +4,13 @@
 * Woo et al., CBAM: Convolutional Block Attention Module, ECCV 2018 (https://arxiv.org/abs/1807.06521),
   eqs. 1-3.
 
-Of what has the map's size, only the input is kept for the backward pass. Autograd would there write a
+Of all tensors of the map's size, the backward pass needs the input alone. Autograd would there write a
 gradient for the product and one for each average or maximum, and then add them up. Here a product passes the
 gradient of its output on as it is and leaves its gate beside it (:class:`_Left`); the operation that the map
 came from, whose turn comes after the gate's own layers, multiplies by the gate and adds the averages' part in
 one pass. Maxima are found again instead of kept, by comparison; equal ones share the gradient.
 
-Second derivatives, and those of many outputs at once, follow from the same formulas on the whole map.
+Second derivatives follow from the same formulas, computed on the whole map at once.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ from attn_mm.layers.ops.precision import result_type, wide_type
 Gate = Callable[[Tensor], Tensor]
 
 
-def fits(x: Tensor, shortcut: Tensor | None = None) -> bool:
-    """Whether the functions below may be used: there are gradients, and all types are that of ``x``."""
+def fits(x: Tensor, dims: int, shortcut: Tensor | None = None) -> bool:
+    """Whether the functions below may be used for ``x``, a batch of maps of ``dims`` dimensions.
+
+    They are for training, where all types are that of ``x``.
+    """
     if is_traced() or is_transformed() or not shortcuts_enabled():
         return False
-    if not (torch.is_grad_enabled() and x.requires_grad and x.numel()):
+    if x.dim() != dims + 2 or not (torch.is_grad_enabled() and x.requires_grad and x.numel()):
         return False
     return result_type(x) == x.dtype and (shortcut is None or shortcut.dtype == x.dtype)
 
@@ -82,13 +85,20 @@ class _Left:
     overwrite = False
     """Whether nobody else has the gradient that was passed on."""
 
-    def put(self, gate: Tensor) -> None:
-        """Leave ``gate``; a backward pass that asks for few gradients may never take it."""
-        # With its graph it would keep that alive.
-        self.gate = gate if torch.is_grad_enabled() else gate.detach()
+    def pass_on(self, grad: Tensor, gate: Tensor) -> Tensor:
+        """Leave ``gate``, and return the gradient that is still to be multiplied by it.
+
+        A backward pass that asks for few gradients may never take the gate, which with its graph would keep
+        that alive. So a gradient that has a graph itself is multiplied here.
+        """
+        if _is_whole(grad):
+            self.gate = None
+            return grad * gate
+        self.gate = gate.detach()
+        return grad
 
     def take(self) -> Tensor | None:
-        """The gate; once, for then no graph keeps itself alive."""
+        """The gate; once, because the next backward pass may leave none."""
         gate, self.gate = self.gate, None
         return gate
 
@@ -117,7 +127,7 @@ class _Pool(Function):
         if gate is None:
             grad = average + grad_y
         else:
-            overwrite = ctx.left.overwrite and not _is_whole(grad_y)
+            overwrite = ctx.left.overwrite and not _is_whole(grad_pooled, grad_y)
             grad = torch.addcmul(average, grad_y, gate, out=grad_y if overwrite else None)
         # Checkpointing lets them be read once.
         if saved := ctx.saved_tensors:
@@ -138,8 +148,8 @@ class _Times(Function):
     @staticmethod
     def backward(ctx, grad_y: Tensor):
         x, gate = ctx.saved_tensors
-        ctx.left.put(gate)
-        return _if_needed(ctx, grad_y), grad_y, None, _sum_of_products(grad_y, x), None
+        grad_passed = ctx.left.pass_on(grad_y, gate)
+        return _if_needed(ctx, grad_y), grad_passed, None, _sum_of_products(grad_y, x), None
 
 
 class _PoolChannels(Function):
@@ -160,18 +170,18 @@ class _PoolChannels(Function):
     @staticmethod
     def backward(ctx, grad_maps: Tensor, grad_y: Tensor):
         x, gate, maps = ctx.saved_tensors
-        positions = ctx.left_behind.take()
+        spatial_gate = ctx.left_behind.take()
         if _is_whole(grad_maps, grad_y):
-            grad = _through_channels(x, gate, maps, grad_maps, grad_y, positions)
+            product = grad_y if spatial_gate is None else grad_y * spatial_gate
+            grad = _through_channels(x, gate, maps, grad_maps, product)
         else:
             grad = torch.empty_like(x)
             for piece in samples(x):
-                factor = None if positions is None else positions[piece]
+                factor = None if spatial_gate is None else spatial_gate[piece]
                 of = (x[piece], gate[piece], maps[piece], grad_maps[piece], grad_y[piece])
                 _through_channels(*of, factor, out=grad[piece])
-        ctx.left.put(gate)
         ctx.left.overwrite = True
-        return grad, None, _sum_of_products(grad, x), None, None
+        return ctx.left.pass_on(grad, gate), None, _sum_of_products(grad, x), None, None
 
 
 class _TimesBoth(Function):
@@ -181,30 +191,30 @@ class _TimesBoth(Function):
     """
 
     @staticmethod
-    def forward(ctx, shortcut, passed, x, channels, positions, left_behind: _Left):
+    def forward(ctx, shortcut, passed, x, channel_gate, spatial_gate, left_behind: _Left):
         ctx.left_behind = left_behind
-        ctx.save_for_backward(x, channels, positions)
+        ctx.save_for_backward(x, channel_gate, spatial_gate)
         y = torch.empty_like(x)
         for piece in samples(x):
-            part = x[piece] * channels[piece]
+            part = x[piece] * channel_gate[piece]
             if shortcut is None:
-                torch.mul(part, positions[piece], out=y[piece])
+                torch.mul(part, spatial_gate[piece], out=y[piece])
             else:
-                torch.add(shortcut[piece], part.mul_(positions[piece]), out=y[piece])
+                torch.add(shortcut[piece], part.mul_(spatial_gate[piece]), out=y[piece])
         return y
 
     @staticmethod
     def backward(ctx, grad_y: Tensor):
-        x, channels, positions = ctx.saved_tensors
-        ctx.left_behind.put(positions)
+        x, channel_gate, spatial_gate = ctx.saved_tensors
+        grad_passed = ctx.left_behind.pass_on(grad_y, spatial_gate)
         if _is_whole(grad_y):
-            grad = (grad_y * x * channels).sum(1, keepdim=True)
+            grad = (grad_y * x * channel_gate).sum(1, keepdim=True)
         else:
-            grad = torch.empty_like(positions)
+            grad = torch.empty_like(spatial_gate)
             for piece in samples(x):
-                product = (grad_y[piece] * x[piece]).mul_(channels[piece])
+                product = (grad_y[piece] * x[piece]).mul_(channel_gate[piece])
                 torch.sum(product, 1, keepdim=True, out=grad[piece])
-        return _if_needed(ctx, grad_y), grad_y, None, None, grad, None
+        return _if_needed(ctx, grad_y), grad_passed, None, None, grad, None
 
 
 def _is_whole(*gradients: Tensor) -> bool:
@@ -251,7 +261,7 @@ def _shares(grad: Tensor, equal: Tensor, dims: int | tuple[int, ...]) -> Tensor:
 
 
 def _through_maxima(grad: Tensor, x: Tensor, maxima: Tensor, grad_maxima: Tensor) -> Tensor:
-    """Add to ``grad``, in place, what the maxima of the channels contribute to the gradient of ``x``."""
+    """Add what the channels' maxima contribute to the gradient of ``x``: in place unless that has a graph."""
     if _is_whole(grad, grad_maxima):
         equal = _equal(x.detach(), maxima.detach())
         return grad + equal * _shares(grad_maxima, equal, _positions(x))
@@ -267,19 +277,21 @@ def _through_channels(
     maps: Tensor,
     grad_maps: Tensor,
     grad_y: Tensor,
-    positions: Tensor | None,
+    spatial_gate: Tensor | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """The gradient of ``x * gate`` from those of its channels' maximum and average and of the product."""
+    """The gradient of ``x * gate`` from those of its channels' maximum and average and of the product.
+
+    ``spatial_gate``, by which the product's is still to be multiplied, is for ``out`` only.
+    """
     largest, average = grad_maps[:, :1], grad_maps[:, 1:] / x.shape[1]
     equal = _equal((x * gate).detach(), maps[:, :1].detach())
     share = _shares(largest, equal, 1)
     if out is None:
-        product = grad_y if positions is None else grad_y * positions
-        return product + average + equal * share
+        return grad_y + average + equal * share
     # addcmul would take longer than two passes over a piece.
-    if positions is None:
+    if spatial_gate is None:
         torch.add(grad_y, average, out=out)
     else:
-        torch.mul(grad_y, positions, out=out).add_(average)
+        torch.mul(grad_y, spatial_gate, out=out).add_(average)
     return out.add_(equal.mul_(share))

@@ -57,7 +57,7 @@ class ChannelGate(ClosesBranch):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply ``(N, C, *size)`` by the gate; the shape stays."""
-        if self._averages() and gates.fits(x):
+        if self._averages() and gates.fits(x, self.dims):
             return gates.times_channel_gate(x, self.gate_of, with_max=False)
         return x * self.gate(x)
 
@@ -67,7 +67,7 @@ class ChannelGate(ClosesBranch):
 
     def add_to(self, shortcut: Tensor, x: Tensor) -> Tensor:
         """See :meth:`ClosesBranch.add_to`."""
-        if self._averages() and gates.fits(x, shortcut):
+        if self._averages() and gates.fits(x, self.dims, shortcut):
             return gates.times_channel_gate(x, self.gate_of, with_max=False, shortcut=shortcut)
         return add_product(shortcut, x, self.gate(x))
 

@@ -18,14 +18,18 @@ _FEW_POSITIONS = 9
 
 class _Pooled(_ConvNd):
     def forward(self, input: Tensor) -> Tensor:
-        if is_traced() or not shortcuts_enabled() or input.shape[2:].numel() > _FEW_POSITIONS:
+        if is_traced() or not (shortcuts_enabled() and self._is_pooled(input)):
             return super().forward(input)
         weight = self.weight.flatten(1)
         if input.shape[2:].numel() == 1:
             return F.linear(input.flatten(1), weight, self.bias).unflatten(1, (len(weight), *input.shape[2:]))
         out = F.linear(input.flatten(2).movedim(1, 2), weight, self.bias)
-        # For one sample, its stride is odd else, with which torch's batch norms (2.11) give wrong gradients.
+        # The unusual strides of a single sample would give wrong gradients in torch's batch norms (2.11).
         return out.movedim(2, 1).unflatten(2, input.shape[2:]).contiguous()
+
+    def _is_pooled(self, input: Tensor) -> bool:
+        """Whether this is a batch of maps of few positions."""
+        return input.dim() == self.weight.dim() and input.shape[2:].numel() <= _FEW_POSITIONS
 
 
 class PooledConv2d(_Pooled, nn.Conv2d):

@@ -144,13 +144,14 @@ def test_a_graph_serves_twice_and_then_is_gone(name):
         gc.enable()
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
-def test_gradients_of_a_part_leave_no_graph_behind(name):
+def test_gradients_of_a_part_leave_no_graph_behind(name, create_graph):
     layer, x, _ = made(name)
     before = gates._Pool.apply(x.requires_grad_(), False, gates._Left())[1]
     graph = weakref.ref(before.grad_fn)
     y = layer(before)
-    torch.autograd.grad(y.sum(), list(layer.parameters()))
+    torch.autograd.grad(y.sum(), list(layer.parameters()), create_graph=create_graph)
     gc.disable()
     try:
         del y, before
@@ -216,14 +217,47 @@ def test_gates_of_a_subclass_are_used(name):
 
 def test_it_is_left_to_training():
     x = torch.ones(1, 1, 2, 2)
-    assert not gates.fits(x)
+    assert not gates.fits(x, 2)
     x.requires_grad_()
-    assert gates.fits(x) and gates.fits(x, x) and not gates.fits(x, x.double())
+    assert gates.fits(x, 2) and gates.fits(x, 2, x) and not gates.fits(x, 2, x.double())
+    assert not gates.fits(x, 3) and not gates.fits(x[0], 2)
     with torch.no_grad():
-        assert not gates.fits(x)
+        assert not gates.fits(x, 2)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not gates.fits(x) and gates.fits(x.bfloat16())
-    assert not gates.fits(x[:0])
+        assert not gates.fits(x, 2) and gates.fits(x.bfloat16(), 2)
+    assert not gates.fits(x[:0], 2)
+
+
+@pytest.mark.parametrize("name", ["SE", "ECA"])
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_map_without_a_batch_dimension(name, trained):
+    """As many rows as channels, so that no size tells them apart."""
+    layer, _, _ = made(name)
+    x = torch.randn(CHANNELS, CHANNELS, 5, dtype=torch.float64, requires_grad=trained)
+    reference.assert_near([layer(x)], [layer(x[None])[0]], 1e-12)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("trained", [True, False])
+def test_images_layers_refuse_videos(name, trained):
+    layer, _, _ = made(name)
+    x = torch.randn(2, CHANNELS, 3, 4, 5, dtype=torch.float64, requires_grad=trained)
+    with pytest.raises(RuntimeError, match="input"):
+        layer(x)
+
+
+@pytest.mark.parametrize("name", ["SE", "CBAM"])
+def test_a_second_derivative_after_gradients_of_a_part(name):
+    """These leave a gate that nobody takes."""
+    layer, x, _ = made(name)
+    x.requires_grad_()
+    y = layer(x)
+    torch.autograd.grad(y.sum(), list(layer.parameters()), retain_graph=True)
+    (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with as_written():
+        (expected,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    seconds = (torch.autograd.grad(part.sin().sum(), x)[0] for part in (first, expected))
+    reference.assert_near([first.detach(), next(seconds)], [expected.detach(), next(seconds)], 1e-10)
 
 
 @pytest.mark.parametrize("name", LAYERS)
