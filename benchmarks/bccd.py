@@ -74,7 +74,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--split", choices=("val", "test"), default="test", help="default: %(default)s")
     parser.add_argument("--epochs", type=positive, default=EPOCHS, metavar="N", help="default: %(default)s")
-    parser.add_argument("--lr", type=above_zero, default=LR, help="highest one (default: %(default)s)")
+    parser.add_argument("--lr", type=above_zero, default=LR, help="peak learning rate (default: %(default)s)")
     return parser.parse_args(argv)
 
 

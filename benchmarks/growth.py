@@ -78,9 +78,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--axes", nargs="+", choices=list(AXES), default=list(AXES), metavar="NAME")
-    parser.add_argument("--mode", nargs="+", choices=_MODES, default=list(_MODES), metavar="NAME")
-    parser.add_argument("--threads", nargs="+", type=positive, default=[1, 2], metavar="N")
+    for flag, known in (("--axes", list(AXES)), ("--mode", list(_MODES))):
+        text = f"any of {', '.join(known)} (default: all)"
+        parser.add_argument(flag, nargs="+", choices=known, default=known, metavar="NAME", help=text)
+    text = "CPU threads (default: 1 2)"
+    parser.add_argument("--threads", nargs="+", type=positive, default=[1, 2], metavar="N", help=text)
     parser.add_argument("--repeats", type=positive, default=5, help="turns (default: %(default)s)")
     add_device_flag(parser)
     parser.add_argument("--quick", action="store_true", help="measure a tiny network at few points")

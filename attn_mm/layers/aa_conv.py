@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from attn_mm.layers.ops.execution import is_transformed, shortcuts_enabled
+from attn_mm.layers.ops.execution import is_traced, is_transformed, shortcuts_enabled
 from attn_mm.layers.recording import Attention, AttentionKind
 
 RECEIVED = AttentionKind(
@@ -227,7 +227,7 @@ class AAConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv(x)
         q, k, v, bias = self._heads(x)
-        if shortcuts_enabled() and not is_transformed():
+        if shortcuts_enabled() and (is_traced() or not is_transformed()):
             heads = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
         else:
             heads = _weights(q, k, bias) @ v

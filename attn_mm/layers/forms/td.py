@@ -59,7 +59,8 @@ def pooled_conv_norm(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
     Returns:
         The averages, ``(N, K)``, in the type that the modules would return.
     """
-    if is_transformed() or not (shortcuts_enabled() and _are_stock(x, conv, norm)):
+    transformed = not is_traced() and is_transformed()
+    if transformed or not (shortcuts_enabled() and _are_stock(x, conv, norm)):
         return _as_written(x, conv, norm)
     assert isinstance(conv, _ConvNd) and isinstance(norm, _BatchNorm)
     if not norm.training and norm.running_mean is not None:

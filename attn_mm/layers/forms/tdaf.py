@@ -32,8 +32,8 @@ def mask_in_place(x: Tensor, mask: Tensor) -> Tensor:
     Returns:
         ``(N, C, *size)`` in the type of ``x * mask``. It can be differentiated only once.
     """
-    as_written = is_transformed() or not shortcuts_enabled()
-    if as_written or is_traced() or torch.result_type(x, mask) != x.dtype:
+    as_written = is_traced() or is_transformed() or not shortcuts_enabled()
+    if as_written or torch.result_type(x, mask) != x.dtype:
         return x * mask
     if not (torch.is_grad_enabled() and (x.requires_grad or mask.requires_grad)):
         return x.mul_(mask)

@@ -171,7 +171,8 @@ def may_overwrite() -> bool:
 def is_transformed() -> bool:
     """Whether the call runs in a transform of ``torch.func`` or in forward-mode AD.
 
-    These need torch's own operations: they support neither ``out=`` nor backward passes written by hand.
+    These need torch's own operations: they support neither ``out=`` nor backward passes written by hand. Ask
+    :func:`is_traced` first: not every Dynamo can trace this call.
     """
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
