@@ -91,7 +91,7 @@ class _Left:
         A backward pass that asks for few gradients may never take the gate, which with its graph would keep
         that alive. So a gradient that has a graph itself is multiplied here.
         """
-        if torch.is_grad_enabled():
+        if _is_whole(grad):
             self.gate = None
             return grad * gate
         self.gate = gate.detach()
@@ -123,11 +123,11 @@ class _Pool(Function):
     @staticmethod
     def backward(ctx, grad_pooled: Tensor, grad_y: Tensor):
         gate = ctx.left.take()
-        average = grad_pooled[..., :1] / ctx.positions
+        average = grad_pooled.narrow(-1, 0, 1) / ctx.positions
         if gate is None:
             grad = average + grad_y
         else:
-            overwrite = ctx.left.overwrite and not torch.is_grad_enabled()
+            overwrite = ctx.left.overwrite and not _is_whole(grad_pooled, grad_y)
             grad = torch.addcmul(average, grad_y, gate, out=grad_y if overwrite else None)
         # Checkpointing lets them be read once.
         if saved := ctx.saved_tensors:
@@ -171,8 +171,9 @@ class _PoolChannels(Function):
     def backward(ctx, grad_maps: Tensor, grad_y: Tensor):
         x, gate, maps = ctx.saved_tensors
         spatial_gate = ctx.left_behind.take()
-        if torch.is_grad_enabled():
-            grad = _through_channels(x, gate, maps, grad_maps, grad_y)
+        if _is_whole(grad_maps, grad_y):
+            product = grad_y if spatial_gate is None else grad_y * spatial_gate
+            grad = _through_channels(x, gate, maps, grad_maps, product)
         else:
             grad = torch.empty_like(x)
             for piece in samples(x):
@@ -206,7 +207,7 @@ class _TimesBoth(Function):
     def backward(ctx, grad_y: Tensor):
         x, channel_gate, spatial_gate = ctx.saved_tensors
         grad_passed = ctx.left_behind.pass_on(grad_y, spatial_gate)
-        if torch.is_grad_enabled():
+        if _is_whole(grad_y):
             grad = (grad_y * x * channel_gate).sum(1, keepdim=True)
         else:
             grad = torch.empty_like(spatial_gate)
@@ -214,6 +215,15 @@ class _TimesBoth(Function):
                 product = (grad_y[piece] * x[piece]).mul_(channel_gate[piece])
                 torch.sum(product, 1, keepdim=True, out=grad[piece])
         return _if_needed(ctx, grad_y), grad_passed, None, None, grad, None
+
+
+def _is_whole(*gradients: Tensor) -> bool:
+    """Whether torch's own operations must compute the backward pass, on the whole map at once.
+
+    So it is for second derivatives, and for many gradients at once (``is_grads_batched``).
+    """
+    batched = torch._C._dispatch_key_parse("Batched")
+    return torch.is_grad_enabled() or any(torch._C._dispatch_keys(g).has(batched) for g in gradients)
 
 
 def _positions(x: Tensor) -> tuple[int, ...]:
@@ -228,7 +238,7 @@ def _if_needed(ctx, grad_shortcut: Tensor) -> Tensor | None:
 def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:
     """Sum ``a * b`` over all positions: ``(N, C, 1, 1)``, with another 1 in 3D."""
     positions = _positions(a)
-    if torch.is_grad_enabled():
+    if _is_whole(a, b):
         return (a * b).sum(positions, keepdim=True)
     sums = a.new_empty(*a.shape[:2], *[1] * len(positions))
     for piece in samples(a):
@@ -252,7 +262,7 @@ def _shares(grad: Tensor, equal: Tensor, dims: int | tuple[int, ...]) -> Tensor:
 
 def _through_maxima(grad: Tensor, x: Tensor, maxima: Tensor, grad_maxima: Tensor) -> Tensor:
     """Add what the channels' maxima contribute to the gradient of ``x``: in place unless that has a graph."""
-    if torch.is_grad_enabled():
+    if _is_whole(grad, grad_maxima):
         equal = _equal(x.detach(), maxima.detach())
         return grad + equal * _shares(grad_maxima, equal, _positions(x))
     for piece in samples(x):

@@ -113,6 +113,21 @@ def test_second_derivatives(name):
 
 
 @pytest.mark.parametrize("name", LAYERS)
+def test_gradients_of_many_outputs_at_once(name):
+    layer, x, shortcut = made(name)
+    inputs = [x.requires_grad_(), *layer.parameters()]
+
+    def rows(y, **options):
+        outputs = y.sum((1, 2, 3))
+        return torch.autograd.grad(outputs, inputs, torch.eye(len(y), dtype=y.dtype), **options)
+
+    found = rows(layer.add_to(shortcut, 2 * x).square(), is_grads_batched=True)
+    with as_written():
+        expected = rows((shortcut + layer(2 * x)).square(), is_grads_batched=True)
+    reference.assert_near(found, expected, 1e-10)
+
+
+@pytest.mark.parametrize("name", LAYERS)
 def test_a_graph_serves_twice_and_then_is_gone(name):
     layer, x, shortcut = made(name)
     # Any operation written in Python: only its node can be watched.
