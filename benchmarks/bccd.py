@@ -86,7 +86,10 @@ def plain_config(data: Path, folder: Path, epochs: int) -> Config:
         flags = [text for name, wish in wishes.items() for text in (f"--{name}", str(wish))]
         if status := subprocess.run([sys.executable, "-m", "attn_mm", "new", "detection", *flags]).returncode:
             sys.exit(status)
-    return load_config(str(path))
+    cfg = load_config(str(path))
+    if Path(cfg.root) != data.absolute():
+        raise UserError(f"{path} is of {cfg.root}, not of {data.absolute()}: name another --work-dir")
+    return cfg
 
 
 def run_config(plain: Config, name: str, split: str, lr: float) -> Config:

@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from attn_mm.graft.families.family import Family, Unit
 from attn_mm.graft.swap import swap_class
 from attn_mm.graft.units import GraftedBlock, other_forwards, record_of_block
+from attn_mm.layers.closing import ClosesBranch
 from attn_mm.layers.forms.td import pooled_conv_norm
-from attn_mm.layers.ops.closing import ClosesBranch
 from attn_mm.layers.ops.execution import is_shown, is_traced, may_overwrite
 from attn_mm.layers.td import TopDownAttention
 

@@ -23,7 +23,7 @@ from attn_mm.graft.fold import FlowConv, compose, fold, why_not
 from attn_mm.graft.grafted import RunsStagesInFlows, find_record
 from attn_mm.graft.swap import as_torch, swap_class, upstream_class
 from attn_mm.layers.aw_attention import AWAttention
-from attn_mm.layers.ops.closing import ClosesBranch
+from attn_mm.layers.closing import ClosesBranch
 from attn_mm.layers.td import TopDownAttention
 
 Flows = dict[nn.Module, range]

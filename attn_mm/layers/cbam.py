@@ -21,9 +21,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from attn_mm.layers.closing import ClosesBranch, add_product, adds_products
 from attn_mm.layers.forms import gates
 from attn_mm.layers.ops.channels import one_width
-from attn_mm.layers.ops.closing import ClosesBranch, add_product, adds_products
 from attn_mm.layers.ops.dims import conv_class, norm_class
 from attn_mm.layers.ops.execution import is_traced, is_transformed, may_overwrite
 from attn_mm.layers.recording import Attention, AttentionKind
@@ -109,11 +109,11 @@ class CBAM(ClosesBranch):
         return x if self.spatial is None else x * self.spatial_gate(x)
 
     def can_add(self) -> bool:
-        """See :meth:`attn_mm.layers.ops.closing.ClosesBranch.can_add`."""
+        """See :meth:`attn_mm.layers.closing.ClosesBranch.can_add`."""
         return adds_products(self, CBAM)
 
     def add_to(self, shortcut: Tensor, x: Tensor) -> Tensor:
-        """See :meth:`attn_mm.layers.ops.closing.ClosesBranch.add_to`."""
+        """See :meth:`attn_mm.layers.closing.ClosesBranch.add_to`."""
         if self._gates_are_its_own() and gates.fits(x, self.dims, shortcut):
             return self._in_few_passes(x, shortcut)
         gate = self.channel_gate(x)

@@ -12,8 +12,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attn_mm.layers.closing import ChannelGate
 from attn_mm.layers.ops.channels import one_width
-from attn_mm.layers.ops.closing import ChannelGate
 from attn_mm.layers.ops.dims import check_dims
 from attn_mm.layers.ops.execution import is_shown, is_traced, shortcuts_enabled
 from attn_mm.layers.recording import AttentionKind
@@ -62,7 +62,7 @@ class ECA(ChannelGate):
         self.dims = dims
 
     def gate_of(self, pooled: Tensor) -> Tensor:
-        """See :meth:`attn_mm.layers.ops.closing.ChannelGate.gate_of`."""
+        """See :meth:`attn_mm.layers.closing.ChannelGate.gate_of`."""
         row = pooled.flatten(-self.dims - 1)
         if is_traced() or row.dim() != 2 or not (shortcuts_enabled() and self._has_own_conv()):
             return self.conv(row.unsqueeze(-2)).sigmoid().reshape(pooled.shape)

@@ -13,8 +13,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from attn_mm.layers.closing import ChannelGate
 from attn_mm.layers.ops.channels import one_width
-from attn_mm.layers.ops.closing import ChannelGate
 from attn_mm.layers.ops.pooled_conv import pooled_conv_class
 from attn_mm.layers.recording import AttentionKind
 
@@ -69,5 +69,5 @@ class SE(ChannelGate):
         self.dims = dims
 
     def gate_of(self, pooled: Tensor) -> Tensor:
-        """See :meth:`attn_mm.layers.ops.closing.ChannelGate.gate_of`."""
+        """See :meth:`attn_mm.layers.closing.ChannelGate.gate_of`."""
         return self.mlp(pooled).sigmoid()

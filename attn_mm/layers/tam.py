@@ -16,10 +16,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from attn_mm.layers.closing import ClosesBranch, adds_products
 from attn_mm.layers.forms.tam import sliced, tree_gate
 from attn_mm.layers.gate_statistics import GateStatistics
 from attn_mm.layers.ops.channels import one_width
-from attn_mm.layers.ops.closing import ClosesBranch, adds_products
 from attn_mm.layers.ops.dims import conv_class
 from attn_mm.layers.ops.execution import (
     is_traced,
@@ -139,11 +139,11 @@ class TAM(ClosesBranch):
         return y
 
     def can_add(self) -> bool:
-        """See :meth:`attn_mm.layers.ops.closing.ClosesBranch.can_add`."""
+        """See :meth:`attn_mm.layers.closing.ClosesBranch.can_add`."""
         return adds_products(self, TAM) and self._has_shortcut() and not is_transformed()
 
     def add_to(self, shortcut: Tensor, x: Tensor) -> Tensor:
-        """See :meth:`attn_mm.layers.ops.closing.ClosesBranch.add_to`."""
+        """See :meth:`attn_mm.layers.closing.ClosesBranch.add_to`."""
         if shortcut.dtype != x.dtype:
             return shortcut + self(x)
         y, gate = tree_gate(x, self._tree_parameters(), shortcut=shortcut)

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attn_mm.graft.swap import swap_class
+from attn_mm.layers.ops.pooled_conv import FEW_POSITIONS
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-TINY_MAP = 9
-"""The most pixels of an output map for which a matrix product is faster than oneDNN's convolution."""
 
 
 def keep_freed_memory() -> None:
@@ -57,7 +56,7 @@ class TinyMapMixin(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         kernel, stride, padding = self.kernel_size[0], self.stride[0], int(self.padding[0])
         height, width = ((side + 2 * padding - kernel) // stride + 1 for side in input.shape[-2:])
-        if input.dim() != 4 or not 0 < height * width <= TINY_MAP:
+        if input.dim() != 4 or not 0 < height * width <= FEW_POSITIONS:
             return super().forward(input)
         pixels = F.pad(input.movedim(1, 3), (0, 0, *[padding] * 4))
         down, right = stride * (height - 1) + 1, stride * (width - 1) + 1

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from attn_mm.layers.ops.pooled_conv import FEW_POSITIONS
 from attn_mm.run.cpu import (
-    TINY_MAP,
     TinyMapMixin,
     keep_freed_memory,
     multiply_tiny_maps,
@@ -73,7 +73,7 @@ def test_tiny_maps_are_the_convolutions(kernel, stride, padding, size):
     inputs = [x.clone().requires_grad_() for _ in range(2)]
     with Convolutions() as seen:
         y = ours(inputs[0])
-    tiny = y.shape[2] * y.shape[3] <= TINY_MAP
+    tiny = y.shape[2] * y.shape[3] <= FEW_POSITIONS
     assert seen.number == (not tiny)
     expected = conv(inputs[1])
     torch.testing.assert_close(y, expected)

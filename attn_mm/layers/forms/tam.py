@@ -33,7 +33,7 @@ def tree_gate(
     """Multiply ``x`` by its gate, and add any ``shortcut``; the result can be differentiated only once.
 
     Args:
-        x: ``(N, C, *size)``; with a shortcut, and without gradients, the sum overwrites it.
+        x: ``(N, C, *size)``; with a shortcut, and without gradients, the sum may overwrite it.
         parameters: the tree, see the module's docstring.
         form: ``'kernel'`` or ``'pieces'``; None uses the kernel if it is available.
         shortcut: a tensor of the shape and type of ``x``.
@@ -174,7 +174,8 @@ def _backward_piece(x: Tensor, gate: Tensor, grad_y: Tensor, levels, grads: list
         if slope is not None:
             grads[3 * level + 2] += total.clamp(max=0).mul_(grad).sum(but_channels)
             slope = slope.view_as(children[0])
-            # 1 where the sum is positive, the slope elsewhere. Boolean maps are several times as slow.
+            # The slope where the sum is not positive, elsewhere 1 to the rounding of 1 - slope. Boolean maps
+            # are several times as slow.
             grad.mul_(total.gt_(0).mul_(1 - slope).add_(slope))
         grads[3 * level + 1] += grad.sum(but_channels)
         group = len(children)

@@ -13,7 +13,8 @@ from torch.nn.modules.conv import _ConvNd
 from attn_mm.layers.ops.dims import check_dims
 from attn_mm.layers.ops.execution import is_traced, shortcuts_enabled
 
-_FEW_POSITIONS = 9
+FEW_POSITIONS = 9
+"""The most positions of an output for which a matrix product is faster than oneDNN's convolution."""
 
 
 class _Pooled(_ConvNd):
@@ -29,7 +30,7 @@ class _Pooled(_ConvNd):
 
     def _is_pooled(self, input: Tensor) -> bool:
         """Whether this is a batch of maps of few positions."""
-        return input.dim() == self.weight.dim() and input.shape[2:].numel() <= _FEW_POSITIONS
+        return input.dim() == self.weight.dim() and input.shape[2:].numel() <= FEW_POSITIONS
 
 
 class PooledConv2d(_Pooled, nn.Conv2d):
