@@ -148,6 +148,10 @@ def build(name: str, *grafts: dict[str, Any]) -> Any:
     return net
 
 
+EXPLODING = ("mmpretrain.RepLKNet",)
+"""Untrained, their gradients exceed float32: every norm of two pooled values multiplies them."""
+
+
 def example(name: str) -> list[Tensor]:
     if RECIPES[name].cannot_run:
         pytest.skip(RECIPES[name].cannot_run)
@@ -223,6 +227,8 @@ def test_grafts_learn_or_are_refused(name, graft):
     # TD takes the place of a block's SE.
     assert not lost or (graft == "TD" and all(".se." in key for key in lost))
     inputs = example(name)
+    if name in EXPLODING:
+        net, inputs = net.double(), [x.double() for x in inputs]
     net.train()
     sum(out.square().mean() for out in run(net, inputs)).backward()
     new = {key: p for key, p in net.named_parameters() if key not in plain}
