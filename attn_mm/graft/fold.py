@@ -18,11 +18,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from attn_mm.layers import MFBN, AAConv2d, AWConv2d, AWConv3d
 from attn_mm.layers.ops.execution import current_flow, is_watched
+from attn_mm.layers.ops.pooled_conv import PooledConv2d
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _DECONVS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 # AW-convolutions scale their output channels before the bias, which leaves room for one scale more.
-_FORWARDS = {cls.forward for cls in (*_CONVS, *_DECONVS, AAConv2d, AWConv2d, AWConv3d)}
+_FORWARDS = {cls.forward for cls in (*_CONVS, *_DECONVS, PooledConv2d, AAConv2d, AWConv2d, AWConv3d)}
 _NORM_FORWARDS = {cls.forward for cls in (_BatchNorm, nn.SyncBatchNorm, MFBN)}
 
 

@@ -38,7 +38,8 @@ def last(maps):
 @pytest.mark.parametrize(
     ("backbone", "options", "size"),
     [
-        (RESNET, dict(steps=3), (17, 24)),
+        # At one position, norms of two samples would magnify rounding a billion times.
+        (RESNET, dict(steps=3), (33, 40)),
         (VIDEO, dict(mode="top", reduction=8, spatial="sigmoid"), (4, 16, 16)),
     ],
     ids=["images", "videos"],
