@@ -27,15 +27,14 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from attn_mm.errors import UserError, reports_user_errors
-from attn_mm.run.series import finished_metrics, summary, with_seed
+from attn_mm.run.series import finished_metrics, with_seed
 from attn_mm.utils.config import drop_pretrained, load_config
 from attn_mm.utils.files import make_folder, write_atomically
 from attn_mm.utils.flags import above_zero, count, positive
 from attn_mm.utils.tables import markdown_table
-from benchmarks.significance import paired_difference
+from benchmarks.cifar_report import PLAIN, summarised
 from benchmarks.timing import device_name, open_record
 
-PLAIN = "plain"
 NETWORKS = {
     PLAIN: [],
     "SE": [dict(type="attn_mm.SE")],
@@ -111,27 +110,21 @@ def run_config(plain: Config, name: str, split: str, lr: float) -> Config:
 
 def rows(runs: Sequence[dict]) -> Iterator[tuple[str, ...]]:
     """A row of the table for each network."""
-    by_net: dict[str, dict[int, dict]] = {}
-    for run in runs:
-        by_net.setdefault(run["network"], {})[run["seed"]] = run
-
-    def values(name: str, metric: str) -> dict[int, float]:
-        return {seed: 100 * run[metric] for seed, run in by_net.get(name, {}).items()}
-
-    for name in (name for name in NETWORKS if name in by_net):
-        found = None if name == PLAIN else paired_difference(values(name, "AP"), values(PLAIN, "AP"))
+    for of_ap, of_ap50 in zip(*(summarised(runs, list(NETWORKS), metric) for metric in METRICS)):
+        found = of_ap["difference"]
         yield (
-            name,
-            f"{next(iter(by_net[name].values()))['parameters']:,}",
-            *(_mean_and_std(summary(list(values(name, metric).values()))) for metric in METRICS),
-            str(len(by_net[name])),
-            f"{found.mean:+.1f}" if found else "",
-            f"{found.p:.3f}" if found and found.p is not None else "",
+            of_ap["net"],
+            f"{of_ap['parameters']:,}",
+            _mean_and_std(of_ap["AP"]),
+            _mean_and_std(of_ap50["AP50"]),
+            str(len(of_ap["seeds"])),
+            f"{100 * found['mean']:+.1f}" if found else "",
+            f"{found['p']:.3f}" if found and found["p"] is not None else "",
         )
 
 
 def _mean_and_std(found: dict) -> str:
-    return f"{found['mean']:.1f}" + ("" if found["std"] is None else f" ({found['std']:.1f})")
+    return f"{100 * found['mean']:.1f}" + ("" if found["std"] is None else f" ({100 * found['std']:.1f})")
 
 
 HEADER = ("network", "parameters", "AP, mean (std)", "AP50, mean (std)", "n", "difference of AP", "p")
@@ -176,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg = run_config(plain, name, args.split, args.lr)
         metrics = finished_metrics(with_seed(cfg, seed, args.work_dir / name / f"seed_{seed}"))
         found = {metric: metrics[of] for metric, of in METRICS.items()}
-        record["cases"][key] = dict(network=name, seed=seed, parameters=parameters(cfg), **found)
+        record["cases"][key] = dict(net=name, seed=seed, parameters=parameters(cfg), **found)
         write_atomically(path, json.dumps(record, indent=1) + "\n")
     text = table(list(record["cases"].values()))
     write_atomically(args.work_dir / "bccd.md", text + "\n")

@@ -13,32 +13,33 @@ from benchmarks.significance import paired_difference
 PLAIN = "plain"
 
 
-def summarised(runs: Iterable[dict], nets: Sequence[str]) -> list[dict]:
+def summarised(runs: Iterable[dict], nets: Sequence[str], metric: str = "top1") -> list[dict]:
     """Sum up the runs of each network.
 
     Args:
-        runs: each with its ``net``, ``seed``, ``parameters`` and ``top1``.
+        runs: each with its ``net``, ``seed``, ``parameters`` and the metric.
         nets: the order of the networks; those without a run are left out.
+        metric: the name of what is compared.
 
     Returns:
-        for each network its name, parameters, seeds, top-1 (mean, sample standard deviation, values) and
+        for each network its name, parameters, seeds, the metric (mean, sample standard deviation, values) and
         the difference from plain (mean, n, p), None for plain itself or without a common seed.
     """
     by_net: dict[str, dict[int, dict]] = {}
     for run in sorted(runs, key=lambda run: (nets.index(run["net"]), run["seed"])):
         by_net.setdefault(run["net"], {})[run["seed"]] = run
-    top1 = {net: {seed: run["top1"] for seed, run in mine.items()} for net, mine in by_net.items()}
+    found = {net: {seed: run[metric] for seed, run in mine.items()} for net, mine in by_net.items()}
     rows = []
     for net, mine in by_net.items():
-        difference = paired_difference(top1[net], top1.get(PLAIN, {})) if net != PLAIN else None
+        difference = paired_difference(found[net], found.get(PLAIN, {})) if net != PLAIN else None
         rows.append(
-            dict(
-                net=net,
-                parameters=next(iter(mine.values()))["parameters"],
-                seeds=list(mine),
-                top1=summary(list(top1[net].values())),
-                difference=difference and difference._asdict(),
-            )
+            {
+                "net": net,
+                "parameters": next(iter(mine.values()))["parameters"],
+                "seeds": list(mine),
+                metric: summary(list(found[net].values())),
+                "difference": difference and difference._asdict(),
+            }
         )
     return rows
 

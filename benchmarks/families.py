@@ -30,7 +30,7 @@ from attn_mm.utils.files import write_atomically
 from attn_mm.utils.flags import positive
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import markdown_table
-from benchmarks.timing import device_name, open_record, take_turns
+from benchmarks.timing import device_name, open_record, ratios, take_turns
 
 GRAFTS = ("CBAM", "AWConv", "TD", "TDAF")
 """Each with its defaults: CBAM behind the last convolution of every block."""
@@ -204,7 +204,7 @@ def _cell(record: dict, graft: str) -> str:
     if graft in record["refused"]:
         return "-"
     times = record["seconds"]
-    time = statistics.median(own / plain for own, plain in zip(times[graft], times["plain"]))
+    time = statistics.median(ratios(times[graft], times["plain"]))
     params, macs = (record[kind][graft] / record[kind]["plain"] for kind in ("params", "macs"))
     return f"{params:.2f} / {macs:.2f} / {time:.2f}"
 

@@ -38,7 +38,7 @@ from attn_mm.utils.files import write_atomically
 from attn_mm.utils.flags import add_device_flag, positive
 from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import markdown_table
-from benchmarks.timing import captured, device_name, open_record, seconds, take_turns
+from benchmarks.timing import captured, device_name, open_record, ratios, seconds, take_turns
 
 _LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -261,9 +261,7 @@ def medians(record: dict) -> dict[str, float]:
     """Median of each form's time relative to the baseline in the same turn."""
     times = record["seconds"]
     return {
-        name: statistics.median(t / b for t, b in zip(times[name], times[_BASELINE]))
-        for name in times
-        if name != _BASELINE
+        name: statistics.median(ratios(times[name], times[_BASELINE])) for name in times if name != _BASELINE
     }
 
 

@@ -41,7 +41,7 @@ from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import markdown_table
 from benchmarks.latency import Case, make_step, prepare
 from benchmarks.networks import MODULES, USUAL
-from benchmarks.timing import device_name, open_record, peak_memory, take_turns
+from benchmarks.timing import device_name, open_record, peak_memory, ratios, take_turns
 
 PLAIN = "plain"
 NAMES = (PLAIN, *USUAL)
@@ -177,18 +177,16 @@ def lines(records: list[dict], axis: str, mode: str, threads: int) -> list[Line]
     """The lines of one axis, mode and number of threads; seconds and ratios are medians."""
     chosen = [r for r in records if (r["axis"], r["mode"], r["threads"]) == (axis, mode, threads)]
     chosen.sort(key=lambda record: record["point"])
-
-    def ratio(record: dict, name: str) -> float:
-        times = record["seconds"]
-        return statistics.median(own / plain for own, plain in zip(times[name], times[PLAIN]))
-
     return [
         Line(
             name,
             [record["point"] for record in chosen],
             [statistics.median(record["seconds"][name]) for record in chosen],
             [record["memory"][name] for record in chosen],
-            [ratio(record, name) for record in chosen],
+            [
+                statistics.median(ratios(record["seconds"][name], record["seconds"][PLAIN]))
+                for record in chosen
+            ],
             [record["memory"][name] / record["memory"][PLAIN] for record in chosen],
             [record["forms"][name] for record in chosen],
         )

@@ -41,7 +41,7 @@ from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import markdown_table
 from benchmarks.networks import BACKBONES, MODULES, PEERS, USUAL, config
 from benchmarks.published import PUBLISHED
-from benchmarks.timing import captured, device_name, open_record, peak_memory, summary, take_turns
+from benchmarks.timing import captured, device_name, open_record, peak_memory, ratios, summary, take_turns
 
 _FORMATS = {"nchw": {}, "channels_last": {4: torch.channels_last, 5: torch.channels_last_3d}}
 _MODES = ("inference", "training")
@@ -238,7 +238,7 @@ def ratio(record: dict, form: str, to: str = "plain") -> dict[str, float] | None
     times = record["seconds"]
     if form not in times:
         return None
-    return summary([own / other for own, other in zip(times[form], times[to])])
+    return summary(ratios(times[form], times[to]))
 
 
 def _cell(values: dict[str, float] | None) -> str:

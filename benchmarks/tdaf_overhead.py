@@ -37,7 +37,7 @@ from attn_mm.utils.progress import progress_bar
 from attn_mm.utils.tables import markdown_table
 from benchmarks.latency import Case, images, make_step, prepare
 from benchmarks.networks import BACKBONES
-from benchmarks.timing import device_name, open_record, summary, take_turns
+from benchmarks.timing import device_name, open_record, ratios, summary, take_turns
 
 FLOWS = (1, 2, 3, 4)
 ANAR = 3
@@ -177,7 +177,7 @@ def report(record: dict) -> str:
         plain = case["counts"]["1"]
         for flows in FLOWS:
             own, times = case["counts"][str(flows)], case["seconds"][str(flows)]
-            ratio = summary([a / b for a, b in zip(times, case["seconds"]["1"])])
+            ratio = summary(ratios(times, case["seconds"]["1"]))
             published = PUBLISHED.get((case["network"], flows), Published())
             rows.append(
                 (

@@ -107,6 +107,11 @@ def peak_memory(net: nn.Module, step: Step, device: str) -> int:
     return weights + peak
 
 
+def ratios(times: Sequence[float], to: Sequence[float]) -> list[float]:
+    """Divide the times of a step by those of another in the same turns."""
+    return [own / other for own, other in zip(times, to)]
+
+
 def summary(ratios: Sequence[float]) -> dict[str, float]:
     """Median and quartiles."""
     q1, median, q3 = statistics.quantiles(ratios, n=4, method="inclusive")

@@ -261,18 +261,11 @@ class Wrapped(torch.nn.Module):
         return self.part(x)
 
 
-@pytest.mark.parametrize("kind", ["SE", "CBAM"])
-def test_a_hook_keeps_what_a_part_of_an_earlier_layer_gave(kind):
-    net = block_of([dict(type=Wrapped), dict(type=f"attn_mm.{kind}", reduction=4)]).eval()
-    kept = []
-    net.layer1[0].attn["conv2"][0].part.register_forward_hook(lambda *a: kept.append((a[2], a[2].clone())))
-    with torch.no_grad():
-        net(picture(R50).double())
-    assert torch.equal(*kept[0])
-
-
-def test_a_hook_keeps_what_the_last_part_of_the_last_layer_gave():
-    net = block_of([dict(type=Wrapped)]).eval()
+@pytest.mark.parametrize("behind", [["SE"], ["CBAM"], []], ids=str)
+def test_a_hook_keeps_what_a_part_of_a_layer_gave(behind):
+    """Of an earlier layer than the gate that adds, or of the last one."""
+    grafts = [dict(type=f"attn_mm.{kind}", reduction=4) for kind in behind]
+    net = block_of([dict(type=Wrapped), *grafts]).eval()
     kept = []
     net.layer1[0].attn["conv2"][0].part.register_forward_hook(lambda *a: kept.append((a[2], a[2].clone())))
     with torch.no_grad():

@@ -248,8 +248,6 @@ def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:
 
 def _equal(x: Tensor, maxima: Tensor) -> Tensor:
     """1 where ``x`` equals its maximum, else 0: in its own type, since boolean maps are much slower."""
-    if torch.is_grad_enabled():
-        return x.eq(maxima).to(x.dtype)
     # Equal numbers, and no others, differ by 0. Comparing with a broadcast tensor is much slower.
     return torch.sub(x, maxima).eq_(0)
 

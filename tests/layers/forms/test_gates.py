@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -127,6 +128,16 @@ def test_gradients_of_many_outputs_at_once(name):
     reference.assert_near(found, expected, 1e-10)
 
 
+@contextmanager
+def no_collector():
+    """In this context only what nothing refers to is gone."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_graph_serves_twice_and_then_is_gone(name):
     layer, x, shortcut = made(name)
@@ -136,12 +147,9 @@ def test_a_graph_serves_twice_and_then_is_gone(name):
     y = layer.add_to(shortcut, before)
     first, second = (torch.autograd.grad(y.sum(), x, retain_graph=True)[0] for _ in range(2))
     torch.testing.assert_close(first, second, rtol=0, atol=0)
-    gc.disable()
-    try:
+    with no_collector():
         del y, before
         assert graph() is None, "a cycle keeps the graph"
-    finally:
-        gc.enable()
 
 
 @pytest.mark.parametrize("create_graph", [False, True])
@@ -152,12 +160,9 @@ def test_gradients_of_a_part_leave_no_graph_behind(name, create_graph):
     graph = weakref.ref(before.grad_fn)
     y = layer(before)
     torch.autograd.grad(y.sum(), list(layer.parameters()), create_graph=create_graph)
-    gc.disable()
-    try:
+    with no_collector():
         del y, before
         assert graph() is None, "a cycle keeps the graph"
-    finally:
-        gc.enable()
 
 
 @pytest.mark.parametrize("name", LAYERS)
