@@ -5,7 +5,7 @@
     python -m benchmarks.cifar10 --data-root cifar10 --work-dir out plain tam --seeds 5     # some networks
 
 The networks are a ResNet-18 for CIFAR, plain and with each attention, and the attention VGG with its
-baseline (these two only in full width). The recipe: SGD with Nesterov momentum 0.9 and weight decay
+baseline. The recipe: SGD with Nesterov momentum 0.9 and weight decay
 5e-4, batches of 128, crops of the zero-padded image, and flips. The learning rate rises to 0.1 in the
 first fifth of the steps and then falls to 0. On a GPU all networks of a seed train side by side, on a
 CPU one after the other. The state of a run is saved after each epoch: after an interruption, repeat
@@ -58,6 +58,8 @@ GRAFTS = {
 REDUCING = ("se", "cbam", "td")
 VGGS = {"vgg": "ltpa/vgg_plain_300e_cifar10", "vgg_att2": "ltpa/vgg_ltpa-att2-concat-pc_300e_cifar10"}
 NETS = (*GRAFTS, *VGGS)
+# What a network is compared with, where it isn't the plain ResNet.
+BASELINES = {"vgg_att2": "vgg"}
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,9 @@ def parse_args(argv=None) -> argparse.Namespace:
         "--width",
         type=positive,
         default=FULL_WIDTH,
-        help="channels of the first stage (default: %(default)s). The reduction r of SE, CBAM and TD is a "
-        f"quarter of it, so that they keep their hidden channels: {FULL_REDUCTION} at width {FULL_WIDTH}, "
-        "4 at 16",
+        help="channels of the first stage, or of the VGGs' first group (default: %(default)s). The reduction "
+        f"r of SE, CBAM and TD is a quarter of it, {FULL_REDUCTION} at width {FULL_WIDTH} and 4 at 16, so "
+        "that they keep their hidden channels",
     )
     parser.add_argument("--amp", action="store_true", help="autocast forward passes to bfloat16")
     parser.add_argument("--channels-last", action="store_true", help="store weights and maps channels_last")
@@ -112,13 +114,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def check(nets: Sequence[str], width: int) -> None:
-    """Raise UserError if a network doesn't exist, or not in this width."""
+def check(nets: Sequence[str]) -> None:
+    """Raise UserError if a network doesn't exist."""
     for net in nets:
         if net not in NETS:
             raise UserError(f"unknown network {net}: expected {', '.join(NETS)}")
-        if net in VGGS and width != FULL_WIDTH:
-            raise UserError(f"{net} has a fixed width: leave --width out")
 
 
 def check_images(images: int, available: int) -> None:
@@ -151,7 +151,15 @@ def warn_of_slow_amp(device: torch.device) -> None:
 def network(net: str, width: int) -> Config:
     """The config of a network."""
     if net in VGGS:
-        return load_config(str(ROOT / f"configs/{VGGS[net]}.py"))
+        cfg = load_config(str(ROOT / f"configs/{VGGS[net]}.py"))
+        cfg.model.backbone.width = width
+        head, last = cfg.model.head, 8 * width
+        head.update(
+            dict(in_channels=last)
+            if net == "vgg"
+            else dict(local_channels=[last, last], global_channels=last)
+        )
+        return cfg
     cfg = load_config(str(ROOT / "configs/tam/r18_plain_300e_cifar10.py"))
     cfg.model.backbone.update(stem_channels=width, base_channels=width)
     cfg.model.head.in_channels = 8 * width
@@ -286,7 +294,7 @@ class Benchmark:
 
     def report(self) -> str:
         """Write the table, the plot and JSON of all finished runs, and return the table."""
-        rows = summarised(self._record["cases"].values(), NETS)
+        rows = summarised(self._record["cases"].values(), NETS, baselines=BASELINES)
         self._record["networks"] = rows
         self._write()
         target = self._folder / NAME
@@ -304,8 +312,8 @@ def _key(net: str, seed: int) -> str:
 def main(argv=None) -> None:
     args = parse_args(argv)
     recipe = from_args(Recipe, args)
-    check(args.nets, recipe.width)
-    nets = args.nets or [*GRAFTS, *(VGGS if recipe.width == FULL_WIDTH else ())]
+    check(args.nets)
+    nets = args.nets or NETS
     device = open_device(args.device)
     if recipe.amp:
         warn_of_slow_amp(device)

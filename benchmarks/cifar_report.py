@@ -1,8 +1,8 @@
-"""The table and the plot of the CIFAR-10 benchmark."""
+"""The table and the plot of the CIFAR-10 benchmark, and the summary of runs with several seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from attn_mm.run.series import mean_and_std, summary
@@ -13,25 +13,34 @@ from benchmarks.significance import paired_difference
 PLAIN = "plain"
 
 
-def summarised(runs: Iterable[dict], nets: Sequence[str], metric: str = "top1") -> list[dict]:
+def summarised(
+    runs: Iterable[dict],
+    nets: Sequence[str],
+    metric: str = "top1",
+    baselines: Mapping[str, str] | None = None,
+) -> list[dict]:
     """Sum up the runs of each network.
 
     Args:
         runs: each with its ``net``, ``seed``, ``parameters`` and the metric.
         nets: the order of the networks; those without a run are left out.
         metric: the name of what is compared.
+        baselines: what networks are compared with, where it isn't the plain network.
 
     Returns:
         for each network its name, parameters, seeds, the metric (mean, sample standard deviation, values) and
-        the difference from plain (mean, n, p), None for plain itself or without a common seed.
+        the difference from its baseline (mean, n, p), None for a baseline or without a common seed.
     """
+    baselines = baselines or {}
     by_net: dict[str, dict[int, dict]] = {}
     for run in sorted(runs, key=lambda run: (nets.index(run["net"]), run["seed"])):
         by_net.setdefault(run["net"], {})[run["seed"]] = run
     found = {net: {seed: run[metric] for seed, run in mine.items()} for net, mine in by_net.items()}
     rows = []
     for net, mine in by_net.items():
-        difference = paired_difference(found[net], found.get(PLAIN, {})) if net != PLAIN else None
+        baseline = baselines.get(net, PLAIN)
+        compared = net != PLAIN and net not in baselines.values()
+        difference = paired_difference(found[net], found.get(baseline, {})) if compared else None
         rows.append(
             {
                 "net": net,
@@ -46,7 +55,7 @@ def summarised(runs: Iterable[dict], nets: Sequence[str], metric: str = "top1") 
 
 def table(rows: Sequence[dict]) -> str:
     """A row per network of :func:`summarised`."""
-    header = ("network", "parameters", "top-1, mean (std)", "n", f"difference from {PLAIN}", "p")
+    header = ("network", "parameters", "top-1, mean (std)", "n", "difference", "p")
     cells = []
     for row in rows:
         found, count = row["difference"], len(row["seeds"])

@@ -40,6 +40,21 @@ def test_every_attention_adds_to_the_same_network(cifar10):
     assert counts["se"] == plain + sum(2 * (2 * c * (c // 4)) for c in stages)
 
 
+@pytest.mark.parametrize("w", [64, 16])
+def test_the_vggs_scale_with_the_width(cifar10, w):
+    vgg, attended = (
+        sum(p.numel() for p in build(cifar10.network(net, w), "meta").parameters()) for net in cifar10.VGGS
+    )
+    # 13 convolutions with biases and norms, a linear layer with a norm, and 10 classes.
+    widths = [w, w, 2 * w, 2 * w, *[4 * w] * 3, *[8 * w] * 6]
+    convs = sum(9 * before * c + 3 * c for before, c in zip([3, *widths], widths))
+    last, linear = 8 * w, (8 * w + 1) * 8 * w
+    assert vgg == convs + linear + 2 * last + 10 * (last + 1)
+    # Two more convolutions, a 1x1 layer to one channel and a norm for each of two levels, 10 classes of both.
+    more = 2 * (9 * last * last + 3 * last)
+    assert attended == convs + more + linear + 2 * (last + 1 + 2 * last) + 10 * (2 * last + 1)
+
+
 @pytest.mark.parametrize(("width", "reduction"), [(64, 16), (16, 4), (8, 2), (2, 1)])
 def test_the_reduction_scales_with_the_width(cifar10, width, reduction):
     for net in ("se", "cbam", "td"):
@@ -47,20 +62,29 @@ def test_the_reduction_scales_with_the_width(cifar10, width, reduction):
         assert graft.reduction == reduction
 
 
-def test_the_table_compares_with_plain_over_the_seeds(cifar10):
-    figures = {"plain": (50.0, 51.0, 52.0), "se": (51.0, 53.0, 55.0), "tam": (52.0,)}
+def test_the_table_compares_with_the_baseline_over_the_seeds(cifar10):
+    figures = {
+        "plain": (50.0, 51.0, 52.0),
+        "se": (51.0, 53.0, 55.0),
+        "tam": (52.0,),
+        "vgg": (60.0, 61.0),
+        "vgg_att2": (61.0, 64.0),
+    }
     runs = [
         dict(net=net, seed=seed, parameters=1_234_567, top1=value)
         for net, values in figures.items()
         for seed, value in enumerate(values)
     ]
-    rows = cifar10.summarised(runs[::-1], cifar10.NETS)
+    rows = cifar10.summarised(runs[::-1], cifar10.NETS, baselines=cifar10.BASELINES)
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in cifar10.table(rows).splitlines()]
-    assert lines[0] == ["network", "parameters", "top-1, mean (std)", "n", "difference from plain", "p"]
+    assert lines[0] == ["network", "parameters", "top-1, mean (std)", "n", "difference", "p"]
     assert lines[2:] == [
         ["plain", "1,234,567", "51.00 (1.00)", "3", "", ""],
         ["se", "1,234,567", "53.00 (2.00)", "3", "+2.00", "0.074"],
         ["tam", "1,234,567", "52.00", "1", "+2.00", ""],
+        ["vgg", "1,234,567", "60.50 (0.71)", "2", "", ""],
+        # t = 2 with one degree of freedom: p = 1 - 2 atan(2) / pi.
+        ["vgg_att2", "1,234,567", "62.50 (2.12)", "2", "+2.00", "0.295"],
     ]
 
 
@@ -125,7 +149,6 @@ def test_trains_stops_continues_and_reports(cifar10, few_images, flags, tmp_path
     ("nets", "changed", "said"),
     [
         (["eca2"], [], "unknown network eca2: expected plain, se, cbam, tam, td, aw, tdaf, vgg, vgg_att2"),
-        (["vgg"], [], "vgg has a fixed width"),
         ([], ["--seeds", "0"], "argument --seeds: 0 is not positive"),
         ([], ["--device", "cuda:99"], "--device cuda:99 can't be used: "),
         ([], ["--device", "gpu"], "--device gpu can't be used: "),

@@ -104,7 +104,7 @@ NO_STAGES = {
     *scoped(
         "mmpretrain",
         "BEiTViT Conformer ConvMixer DaViT DeiT3 DistilledVisionTransformer EfficientFormer HRNet HiViT "
-        "InceptionV3 LeViT MViT MixMIMTransformer MlpMixer PCPVT PyramidVig RepMLPNet "
+        "LeViT MViT MixMIMTransformer MlpMixer PCPVT PyramidVig RepMLPNet "
         "RevVisionTransformer SVT SparseConvNeXt SparseResNet SwinTransformer SwinTransformerV2 T2T_ViT TNT "
         "TinyViT ViTEVA02 ViTSAM Vig VisionTransformer XCiT ",
     ),

@@ -103,6 +103,24 @@ def _relu_join(block: Any, x: Tensor, branch: Tensor) -> Tensor:
     return block.relu(_dropped(block, branch) + _downsampled(block, x))
 
 
+def _selective(block: Any) -> list[Unit]:
+    """Blocks with a convolution of several kernels: each kernel has a convolution of its own."""
+    units = []
+    for name, module in block.named_children():
+        if not name.startswith("conv"):
+            continue
+        if hasattr(module, "paths"):
+            parts = tuple(path.conv for path in module.paths)
+            units.append(several(name, module, parts, (module.in_channels, module.out_channels)))
+        else:
+            units.append(_conv_norm_act(name, module))
+    return [*units[:-1], units[-1]._replace(then=_active(block.se))]
+
+
+def _selective_join(block: Any, x: Tensor, branch: Tensor) -> Tensor:
+    return block.act(_dropped(block, branch) + _downsampled(block, x))
+
+
 def _resnest(block: Any) -> list[Unit]:
     channels = block.conv1.out_channels, block.conv3.in_channels
     behind = _active(block.bn2, block.drop_block, block.act2, block.avd_last)
@@ -302,6 +320,8 @@ FAMILIES: dict[str, Family] = {
     "timm.models.resnet.Bottleneck": Family(_residual, join=_bottleneck_join),
     "timm.models.res2net.Bottle2neck": Family(_res2net, join=_relu_join),
     "timm.models.resnest.ResNestBottleneck": Family(_resnest, join=_resnest_join),
+    "timm.models.sknet.SelectiveKernelBasic": Family(_selective, join=_selective_join),
+    "timm.models.sknet.SelectiveKernelBottleneck": Family(_selective, join=_selective_join),
     "timm.models.regnet.Bottleneck": Family(_regnet, join=_regnet_join),
     "timm.models.regnet.PreBottleneck": Family(_preactivated, enter=_first_norm, join=_pre_join),
     "timm.models._efficientnet_blocks.ConvBnAct": Family(_conv, join=_skip_join),

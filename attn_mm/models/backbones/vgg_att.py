@@ -34,10 +34,12 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from attn_mm.graft.options import check_whole
 from attn_mm.layers.ltpa import ProgressiveGate
 from attn_mm.registry import MODELS
 
-_WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+# Of each group: its channels in multiples of the first one's, and its convolutions.
+_GROUPS = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
 _INIT = dict(type="Kaiming", layer="Conv2d", mode="fan_out", nonlinearity="relu")
 
 
@@ -58,17 +60,19 @@ def _pool(size: int = 2) -> nn.MaxPool2d:
 class _Groups(BaseModule):
     """The 13 convolutions shared by all these networks, in five groups."""
 
-    def __init__(self, init_cfg: dict | None = None) -> None:
+    def __init__(self, width: int = 64, init_cfg: dict | None = None) -> None:
         super().__init__(_INIT if init_cfg is None else init_cfg)
+        check_whole("width", width, 1)
         channels, groups = 3, []
-        for index, widths in enumerate(_WIDTHS):
+        for index, (multiple, count) in enumerate(_GROUPS):
             layers = []
-            for position, width in enumerate(widths, 1):
-                rate = 0.0 if position == len(widths) else 0.3 if index == 0 else 0.4
-                layers += _conv(channels, width, rate)
-                channels = width
+            for position in range(1, count + 1):
+                rate = 0.0 if position == count else 0.3 if index == 0 else 0.4
+                layers += _conv(channels, multiple * width, rate)
+                channels = multiple * width
             groups.append(nn.Sequential(*layers))
         self.groups = nn.ModuleList(groups)
+        self.channels = channels
 
 
 @MODELS.register_module()
@@ -79,16 +83,20 @@ class VGG(_Groups):
     (where the authors' released file pools once more, before conv13).
 
     Args:
+        width: channels of the first group, 64 in the paper; the others have 2, 4, 8 and 8 times as many.
         init_cfg: as in mmengine; by default convolutions are Kaiming-normal by fan-out.
+
+    Raises:
+        ValueError: ``width`` is not a positive whole number.
     """
 
-    def __init__(self, init_cfg: dict | None = None) -> None:
-        super().__init__(init_cfg)
+    def __init__(self, width: int = 64, init_cfg: dict | None = None) -> None:
+        super().__init__(width, init_cfg)
         self.pool = _pool()
         self.fc = nn.Sequential(
             nn.Dropout(0.5),
-            nn.Linear(512, 512),
-            nn.BatchNorm1d(512),
+            nn.Linear(self.channels, self.channels),
+            nn.BatchNorm1d(self.channels),
             nn.ReLU(inplace=True),
             nn.Dropout(0.5),
         )
@@ -104,8 +112,8 @@ class VGG(_Groups):
 class _FineGroups(_Groups):
     """The groups as in the attention networks: no pooling up to l1, one before l2 and one before l3."""
 
-    def __init__(self, first_pool: Literal[2, 5] = 2, init_cfg: dict | None = None) -> None:
-        super().__init__(init_cfg)
+    def __init__(self, first_pool: Literal[2, 5] = 2, width: int = 64, init_cfg: dict | None = None) -> None:
+        super().__init__(width, init_cfg)
         if first_pool not in (2, 5):
             raise ValueError(f"first_pool must be 2 (inputs of 32x32) or 5 (of 80x80), got {first_pool!r}")
         self.first_pool = _pool(first_pool)
@@ -131,20 +139,20 @@ class _GlobalMaxPool(nn.Module):
         return x.amax((-2, -1))
 
 
-def _query(first_pool: int = 2) -> nn.Sequential:
-    """Make the layers from local features ``(N, 512, h, w)`` to the global feature g ``(N, 512)``.
+def _query(channels: int, first_pool: int = 2) -> nn.Sequential:
+    """Make the layers from local features ``(N, C, h, w)`` to the global feature g ``(N, C)``.
 
     They are pooling, conv14, pooling, conv15, pooling, linear. The last pooling covers the remaining
     map: 2x2 for inputs of 32x32 and of 80x80.
     """
     return nn.Sequential(
         _pool(first_pool),
-        *_conv(512, 512, 0.4),
+        *_conv(channels, channels, 0.4),
         _pool(),
-        *_conv(512, 512, 0.4),
+        *_conv(channels, channels, 0.4),
         _GlobalMaxPool(),
         nn.Dropout(0.5),
-        nn.Linear(512, 512),
+        nn.Linear(channels, channels),
     )
 
 
@@ -172,6 +180,7 @@ class VGGAtt(_FineGroups):
             (CUB-200-2011). The parameters are the same, so weights learned at 32x32
             load. With 5, l1 is returned after an adaptive max pooling to 32x32; pooling
             that by 2 would give the same l2.
+        width: see :class:`VGG`. The shapes below are those of width 64.
         init_cfg: as in mmengine; by default convolutions are Kaiming-normal by fan-out.
 
     Raises:
@@ -180,13 +189,17 @@ class VGGAtt(_FineGroups):
     """
 
     def __init__(
-        self, levels: Sequence[int] = (3,), first_pool: Literal[2, 5] = 2, init_cfg: dict | None = None
+        self,
+        levels: Sequence[int] = (3,),
+        first_pool: Literal[2, 5] = 2,
+        width: int = 64,
+        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(first_pool, init_cfg)
+        super().__init__(first_pool, width, init_cfg)
         if not levels or list(levels) != sorted({1, 2, 3} & set(levels)):
             raise ValueError(f"levels must be an ascending choice of 1, 2 and 3, got {levels!r}")
         self.levels = tuple(levels)
-        self.query = _query()
+        self.query = _query(self.channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the chosen levels' maps, then g ``(N, 512)``, from ``(N, 3, H, W)``."""
@@ -205,6 +218,7 @@ class VGGGAP(_FineGroups):
 
     Args:
         first_pool: see :class:`VGGAtt`.
+        width: see :class:`VGG`.
         init_cfg: as in mmengine; by default convolutions are Kaiming-normal by fan-out.
 
     Raises:
@@ -227,17 +241,18 @@ class VGGPAN(_FineGroups):
 
     Args:
         first_pool: see :class:`VGGAtt`.
+        width: see :class:`VGG`.
         init_cfg: as in mmengine; by default convolutions are Kaiming-normal by fan-out.
 
     Raises:
         ValueError: an unknown ``first_pool``.
     """
 
-    def __init__(self, first_pool: Literal[2, 5] = 2, init_cfg: dict | None = None) -> None:
-        super().__init__(first_pool, init_cfg)
-        self.gate_query = _query(first_pool=4)
-        self.gate = ProgressiveGate(512)
-        self.query = _query()
+    def __init__(self, first_pool: Literal[2, 5] = 2, width: int = 64, init_cfg: dict | None = None) -> None:
+        super().__init__(first_pool, width, init_cfg)
+        self.gate_query = _query(self.channels, first_pool=4)
+        self.gate = ProgressiveGate(self.channels)
+        self.query = _query(self.channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Compute, from ``(N, 3, H, W)``, l3 of the gated l2 and g ``(N, 512)``.

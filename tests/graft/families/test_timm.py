@@ -17,7 +17,7 @@ from attn_mm.models.grafting import graft_onto
 pytest.importorskip("timm")
 
 from timm.layers import BlurPool2d
-from timm.models import convnext, cspnet, densenet, dla, efficientnet, hrnet, regnet, resnet
+from timm.models import convnext, cspnet, densenet, dla, efficientnet, hrnet, regnet, resnet, sknet
 from timm.models._efficientnet_builder import decode_arch_def
 from timm.models._features import FeatureDictNet
 
@@ -98,11 +98,27 @@ NETWORKS = {
     "DLA": lambda: dla.DLA((1, 1, 1, 2, 1, 1), (16, 16, 16, 16, 32, 32), block=dla.DlaBottleneck, **CLASSES),
     "HighResolutionNet": lambda: hrnet.HighResolutionNetFeatures(hrnet_config(), feature_location=""),
     "DenseNet": lambda: densenet.DenseNet(growth_rate=16, block_config=(2, 2, 2, 2), **CLASSES),
+    "SK-ResNet": lambda: resnet.ResNet(
+        sknet.SelectiveKernelBottleneck,
+        (1, 1, 1, 1),
+        channels=(16, 16, 16, 16),
+        drop_path_rate=0.3,
+        **CLASSES,
+    ),
     "FeatureDictNet": lambda: FeatureDictNet(small_resnet(), out_indices=(1, 2, 3, 4)),
 }
 
 
-WHOLE = {"EfficientNet", "RegNet", "DLA", "ConvNeXt-conv", "HighResolutionNet", "DenseNet", "FeatureDictNet"}
+WHOLE = {
+    "EfficientNet",
+    "RegNet",
+    "DLA",
+    "ConvNeXt-conv",
+    "HighResolutionNet",
+    "DenseNet",
+    "FeatureDictNet",
+    "SK-ResNet",
+}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +129,7 @@ def test_every_graft(name):
     grafts = dict(
         layer=dict(type=nn.Identity),
         # Some have no second unit; a second run of a dropped block would drop others.
-        TD=dict(type="attn_mm.TD", distance=1 if name in ("EfficientNet", "ResNet") else 2),
+        TD=dict(type="attn_mm.TD", distance=1 if name in ("EfficientNet", "ResNet", "SK-ResNet") else 2),
         AWConv=dict(type="attn_mm.AWConv", reduction=4),
         TDAF=dict(type="attn_mm.TDAF", flows=2, width=32),
     )

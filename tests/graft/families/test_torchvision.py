@@ -29,6 +29,7 @@ from torchvision.models import (
 )
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.googlenet import GoogLeNet
 from torchvision.models.video import resnet as video
 
 CLASSES = dict(num_classes=5)
@@ -103,15 +104,17 @@ NETWORKS = {
     "DenseNet": partial(densenet.DenseNet, 16, (2, 2, 2, 2), 16, drop_rate=0.2, **CLASSES),
     "ShuffleNetV2": partial(shufflenetv2.ShuffleNetV2, [2, 1, 1], [16, 32, 64, 64, 64], **CLASSES),
     "VGG": small_vgg,
+    "GoogLeNet": partial(GoogLeNet, transform_input=True, aux_logits=False, init_weights=False, **CLASSES),
     "IntermediateLayerGetter": getter,
 }
 
 
 WHOLE = {
     *("RegNet", "MobileNetV2", "EfficientNet", "EfficientNetV2", "DenseNet", "VideoResNet", "ConvNeXt"),
-    "IntermediateLayerGetter",
+    *("IntermediateLayerGetter", "GoogLeNet"),
 }
 SIZES = {"VideoResNet": (4, 16, 16), "VGG": (64, 64)}
+NO_BLOCKS = {"VGG", "GoogLeNet"}
 
 
 @pytest.fixture(
@@ -131,8 +134,8 @@ def test_every_graft(network):
         TDAF=dict(type="attn_mm.TDAF", flows=2, width=32),
     )
     for kind, graft in grafts.items():
-        if name == "VGG" and kind in ("layer", "TD"):
-            with pytest.raises(ConfigError, match="VGG has no residual blocks"):
+        if name in NO_BLOCKS and kind in ("layer", "TD"):
+            with pytest.raises(ConfigError, match=f"{name} has no residual blocks"):
                 graft_onto(copy.deepcopy(plain), [graft])
             continue
         net = check(plain, graft, x)
