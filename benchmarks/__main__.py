@@ -3,7 +3,7 @@
     python -m benchmarks                                  # list the benchmarks
     python -m benchmarks latency --work-dir out           # the same as python -m benchmarks.latency
     python -m benchmarks latency --help                   # its options
-    python -m benchmarks page                             # write docs/speed.md from docs/results
+    python -m benchmarks pages                            # write the tables of docs from docs/results
 
 Each benchmark takes --work-dir, saves its results there as JSON beside a Markdown table, and continues where
 it stopped when the command is repeated.
@@ -27,7 +27,7 @@ BENCHMARKS = (
     "growth",
     "latency",
     "overfit",
-    "page",
+    "pages",
     "tdaf_overhead",
 )
 

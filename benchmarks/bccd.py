@@ -18,7 +18,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -31,8 +31,7 @@ from attn_mm.run.series import finished_metrics, with_seed
 from attn_mm.utils.config import drop_pretrained, load_config
 from attn_mm.utils.files import make_folder, write_atomically
 from attn_mm.utils.flags import above_zero, count, positive
-from attn_mm.utils.tables import markdown_table
-from benchmarks.cifar_report import PLAIN, summarised
+from benchmarks.comparison import PLAIN, draw, summarised, table
 from benchmarks.timing import device_name, open_record
 
 NETWORKS = {
@@ -59,7 +58,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of BCCD")
-    parser.add_argument("--work-dir", type=Path, required=True, help="folder for the runs, bccd.json and .md")
+    parser.add_argument(
+        "--work-dir", type=Path, required=True, help="folder for the runs, bccd.json, .md, .png and .svg"
+    )
     parser.add_argument(
         "--networks",
         nargs="+",
@@ -108,31 +109,10 @@ def run_config(plain: Config, name: str, split: str, lr: float) -> Config:
     return cfg
 
 
-def rows(runs: Sequence[dict]) -> Iterator[tuple[str, ...]]:
-    """A row of the table for each network."""
-    for of_ap, of_ap50 in zip(*(summarised(runs, list(NETWORKS), metric) for metric in METRICS)):
-        found = of_ap["difference"]
-        yield (
-            of_ap["net"],
-            f"{of_ap['parameters']:,}",
-            _mean_and_std(of_ap["AP"]),
-            _mean_and_std(of_ap50["AP50"]),
-            str(len(of_ap["seeds"])),
-            f"{100 * found['mean']:+.1f}" if found else "",
-            f"{found['p']:.3f}" if found and found["p"] is not None else "",
-        )
-
-
-def _mean_and_std(found: dict) -> str:
-    return f"{100 * found['mean']:.1f}" + ("" if found["std"] is None else f" ({100 * found['std']:.1f})")
-
-
-HEADER = ("network", "parameters", "AP, mean (std)", "AP50, mean (std)", "n", "difference of AP", "p")
-
-
-def table(runs: Sequence[dict]) -> str:
-    """AP and AP50 in percent, and by how much AP differs from the plain network's; p by a paired t test."""
-    return markdown_table(HEADER, list(rows(runs)), HEADER[1:])
+def compared(cases: dict[str, dict]) -> dict[str, list[dict]]:
+    """The networks of the recorded runs beside the plain one, by metric."""
+    runs = [{**case, **{metric: 100 * case[metric] for metric in METRICS}} for case in cases.values()]
+    return {metric: summarised(runs, list(NETWORKS), metric) for metric in METRICS}
 
 
 def parameters(cfg: Config) -> int:
@@ -171,8 +151,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = {metric: metrics[of] for metric, of in METRICS.items()}
         record["cases"][key] = dict(net=name, seed=seed, parameters=parameters(cfg), **found)
         write_atomically(path, json.dumps(record, indent=1) + "\n")
-    text = table(list(record["cases"].values()))
+    figures = compared(record["cases"])
+    text = table(figures)
     write_atomically(args.work_dir / "bccd.md", text + "\n")
+    draw(figures["AP"], "AP", args.work_dir / "bccd.png")
     print(text)
 
 

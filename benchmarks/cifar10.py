@@ -37,13 +37,14 @@ from attn_mm.utils.flags import add_device_flag, from_args, positive
 from attn_mm.utils.locks import sole_user
 from attn_mm.utils.progress import Bars, progress_bar
 from benchmarks.cifar_data import SIDE, Batches, read_cifar
-from benchmarks.cifar_report import draw, summarised, table
 from benchmarks.cifar_training import BATCH_SIZE, Run, load_state, save_state
+from benchmarks.comparison import draw, summarised, table
 from benchmarks.side_by_side import Lane, train_in_turns
 from benchmarks.timing import device_name, open_record
 
 ROOT = Path(__file__).parents[1]
 NAME = "cifar10"
+METRIC = "top-1"
 FULL_WIDTH, FULL_REDUCTION = 64, 16
 # What each network adds to the plain ResNet-18.
 GRAFTS = {
@@ -294,14 +295,21 @@ class Benchmark:
 
     def report(self) -> str:
         """Write the table, the plot and JSON of all finished runs, and return the table."""
-        rows = summarised(self._record["cases"].values(), NETS, baselines=BASELINES)
+        figures = compared(self._record["cases"])
+        rows = figures[METRIC]
         self._record["networks"] = rows
         self._write()
         target = self._folder / NAME
-        draw(rows, target.with_suffix(".png"))
-        found = table(rows)
+        draw(rows, METRIC, target.with_suffix(".png"))
+        found = table(figures)
         write_atomically(target.with_suffix(".md"), found + "\n")
         return found
+
+
+def compared(cases: dict[str, dict]) -> dict[str, list[dict]]:
+    """The networks of the recorded runs beside their baselines, by metric."""
+    runs = [{**case, METRIC: case["top1"]} for case in cases.values()]
+    return {METRIC: summarised(runs, NETS, METRIC, BASELINES)}
 
 
 def _key(net: str, seed: int) -> str:

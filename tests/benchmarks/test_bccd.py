@@ -64,7 +64,8 @@ def test_the_table_and_what_is_kept(bccd, tmp_path, capsys, monkeypatch):
     assert set(cases) == {"plain 0", "plain 1", "SE 0", "SE 1"}
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| SE"))
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
-    assert cells == ["SE", "10", "33.0 (1.4)", "50.0 (0.0)", "2", "+3.0", "0.205"]
+    assert cells == ["SE", "10", "33.00 (1.41)", "50.00 (0.00)", "2", "+3.00", "0.205"]
+    assert (tmp_path / "out" / "bccd.png").stat().st_size > 5000
     bccd.main([*flags, "--seeds", "0", "1"])
     assert len(seeds_seen) == 4
 

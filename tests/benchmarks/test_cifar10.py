@@ -70,13 +70,13 @@ def test_the_table_compares_with_the_baseline_over_the_seeds(cifar10):
         "vgg": (60.0, 61.0),
         "vgg_att2": (61.0, 64.0),
     }
-    runs = [
-        dict(net=net, seed=seed, parameters=1_234_567, top1=value)
-        for net, values in figures.items()
+    runs = {
+        f"{net}_{seed}": dict(net=net, seed=seed, parameters=1_234_567, top1=value)
+        for net, values in reversed(figures.items())
         for seed, value in enumerate(values)
-    ]
-    rows = cifar10.summarised(runs[::-1], cifar10.NETS, baselines=cifar10.BASELINES)
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in cifar10.table(rows).splitlines()]
+    }
+    table = cifar10.table(cifar10.compared(runs))
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     assert lines[0] == ["network", "parameters", "top-1, mean (std)", "n", "difference", "p"]
     assert lines[2:] == [
         ["plain", "1,234,567", "51.00 (1.00)", "3", "", ""],

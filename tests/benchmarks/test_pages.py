@@ -1,4 +1,4 @@
-"""The tables of docs/speed.md are those of the measurements."""
+"""The tables of docs are those of the measurements."""
 
 from __future__ import annotations
 
@@ -6,41 +6,44 @@ import pytest
 
 
 @pytest.fixture
-def page(importable):
+def pages(importable):
     pytest.importorskip("mmpretrain")
-    from benchmarks import page
+    from benchmarks import pages
 
-    return page
+    return pages
 
 
-def test_they_are_up_to_date(page, capsys):
-    page.main(["--check"])
+def test_they_are_up_to_date(pages, capsys):
+    pages.main(["--check"])
     assert not capsys.readouterr().out
-    assert page.PAGE.read_text().count("<!-- speed: ") == page.PAGE.read_text().count("<!-- /speed -->") == 8
+    for name in pages.PAGES:
+        text = (pages.ROOT / name).read_text()
+        found = len(pages.BLOCK.findall(text))
+        assert found == text.count("<!-- table: ") == text.count("<!-- /table -->") > 0
 
 
-def test_a_stale_table_is_named_and_written(page, tmp_path, monkeypatch, capsys):
+def test_a_stale_table_is_named_and_written(pages, tmp_path, monkeypatch, capsys):
     stale = tmp_path / "docs/speed.md"
     stale.parent.mkdir()
-    monkeypatch.setattr(page, "ROOT", tmp_path)
-    monkeypatch.setattr(page, "PAGE", stale)
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    monkeypatch.setattr(pages, "PAGES", ["docs/speed.md"])
     times = {"plain": [1.0, 2.0, 4.0], "ours": [2.0, 4.0, 8.0], "timm": [1.5, 3.0, 6.0]}
     memory = {"plain": 100, "ours": 110, "timm": 125}
     case = dict(module="SE", backbone="r50", mode="training", layout="nchw", batch=8, dtype="fp32")
     case.update(seconds=times, memory=memory)
     other = dict(case, seconds=dict(times, ours=[3.0, 6.0, 12.0]))
     monkeypatch.setattr(
-        page, "cases", dict(one={"a": case, "b": dict(case, mode="inference")}, two={"a": other}).get
+        pages, "cases", dict(one={"a": case, "b": dict(case, mode="inference")}, two={"a": other}).get
     )
-    stale.write_text("before\n<!-- speed: training nchw one two -->\nold\n<!-- /speed -->\nafter\n")
+    stale.write_text("before\n<!-- table: training nchw one two -->\nold\n<!-- /table -->\nafter\n")
     with pytest.raises(SystemExit):
-        page.main(["--check"])
+        pages.main(["--check"])
     assert "docs/speed.md is out of date" in capsys.readouterr().out and "old" in stale.read_text()
-    page.main([])
+    pages.main([])
     lines = stale.read_text().splitlines()
     cells = [cell.strip() for cell in lines[5].split("|")[1:-1]]
     assert cells == [
         *("SE, r50", "8, fp32", "2.00 (2.00-2.00)", "3.00 (3.00-3.00)", "1.50 (1.50-1.50)", "1.10", "1.25")
     ]
     assert lines[0] == "before" and lines[-1] == "after" and len(lines) == 9
-    page.main(["--check"])
+    pages.main(["--check"])

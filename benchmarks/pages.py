@@ -1,12 +1,12 @@
-"""Write the tables of docs/speed.md from the measurements in docs/results.
+"""Write the tables of docs/speed.md and docs/results.md from the measurements in docs/results.
 
-    python -m benchmarks page              write every table anew
-    python -m benchmarks page --check      exit with status 1 if a table is out of date
+    python -m benchmarks pages              write every table anew
+    python -m benchmarks pages --check      exit with status 1 if a table is out of date
 
-A table stands between two comments, the second of which is ``<!-- /speed -->``. The first names what to
-show and files of docs/results: ``<!-- speed: inference nchw latency_r50 latency_r50_again -->`` for the cases
-of a mode and a layout, with a second series beside the first; ``<!-- speed: papers latency_papers -->`` and
-``<!-- speed: families families -->`` for the whole of a file.
+A table stands between two comments, the second of which is ``<!-- /table -->``. The first names what to
+show and files of docs/results: ``<!-- table: inference nchw latency_r50 latency_r50_again -->`` for the cases
+of a mode and a layout, with a second series beside the first; ``<!-- table: papers latency_papers -->``, and
+likewise ``families``, ``growth``, ``cifar10`` and ``bccd``, for the whole of a file.
 """
 
 from __future__ import annotations
@@ -15,17 +15,33 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from attn_mm.utils.tables import markdown_table
-from benchmarks import families, latency
+from benchmarks import bccd, cifar10, families, growth, latency
+from benchmarks.comparison import table as table_of_seeds
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs/speed.md"
+PAGES = ("docs/speed.md",)
 RESULTS = ROOT / "docs/results"
-BLOCK = re.compile(r"(<!-- speed: ([^\n]+) -->\n).*?(<!-- /speed -->)", re.S)
+BLOCK = re.compile(r"(<!-- table: ([^\n]+) -->\n).*?(<!-- /table -->)", re.S)
 
 Cases = dict[str, dict]
+
+
+def _listed(table: Callable[[list[dict]], str]) -> Callable[[Cases], str]:
+    return lambda found: table(list(found.values()))
+
+
+# Tables of all cases of one file.
+WHOLE: dict[str, Callable[[Cases], str]] = {
+    "bccd": lambda found: table_of_seeds(bccd.compared(found)),
+    "cifar10": lambda found: table_of_seeds(cifar10.compared(found)),
+    "families": families.table,
+    "growth": _listed(growth.table),
+    "papers": _listed(latency.papers_table),
+}
 
 
 def cases(name: str) -> Cases:
@@ -40,10 +56,8 @@ def with_tables(text: str) -> str:
 
 def table(kind: str, *words: str) -> str:
     """The table that a comment asks for, as Markdown."""
-    if kind == "papers":
-        return latency.papers_table(list(cases(words[0]).values()))
-    if kind == "families":
-        return families.table(cases(words[0]))
+    if kind in WHOLE:
+        return WHOLE[kind](cases(words[0]))
     layout, *series = words
     return overheads(kind, layout, *map(cases, series))
 
@@ -84,20 +98,23 @@ def memory(case: dict, form: str) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks page",
+        prog="python -m benchmarks pages",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--check", action="store_true", help="write nothing")
     check = parser.parse_args(argv).check
-    old = PAGE.read_text()
-    new = with_tables(old)
-    if new == old:
-        return
-    print(f"{PAGE.relative_to(ROOT)} {'is out of date' if check else 'written'}")
-    if check:
+    stale = {}
+    for name in PAGES:
+        old = (ROOT / name).read_text()
+        if (new := with_tables(old)) != old:
+            stale[name] = new
+    for name, new in stale.items():
+        print(f"{name} {'is out of date' if check else 'written'}")
+        if not check:
+            (ROOT / name).write_text(new)
+    if stale and check:
         sys.exit(1)
-    PAGE.write_text(new)
 
 
 if __name__ == "__main__":

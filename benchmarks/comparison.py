@@ -1,4 +1,4 @@
-"""The table and the plot of the CIFAR-10 benchmark, and the summary of runs with several seeds."""
+"""Compare networks trained with several seeds each: a summary, a table and a plot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLAIN = "plain"
 def summarised(
     runs: Iterable[dict],
     nets: Sequence[str],
-    metric: str = "top1",
+    metric: str,
     baselines: Mapping[str, str] | None = None,
 ) -> list[dict]:
     """Sum up the runs of each network.
@@ -24,7 +24,7 @@ def summarised(
     Args:
         runs: each with its ``net``, ``seed``, ``parameters`` and the metric.
         nets: the order of the networks; those without a run are left out.
-        metric: the name of what is compared.
+        metric: the name of what is compared, in percent.
         baselines: what networks are compared with, where it isn't the plain network.
 
     Returns:
@@ -53,19 +53,25 @@ def summarised(
     return rows
 
 
-def table(rows: Sequence[dict]) -> str:
-    """A row per network of :func:`summarised`."""
-    header = ("network", "parameters", "top-1, mean (std)", "n", "difference", "p")
+def table(figures: Mapping[str, Sequence[dict]]) -> str:
+    """The table of networks: a column for each metric, and the differences of the first one.
+
+    Args:
+        figures: the rows of :func:`summarised` by metric, of the same runs.
+    """
+    first = next(iter(figures))
+    header = ("network", "parameters", *(f"{metric}, mean (std)" for metric in figures), "n")
     cells = []
-    for row in rows:
+    for same in zip(*figures.values(), strict=True):
+        row = same[0]
         found, count = row["difference"], len(row["seeds"])
         difference = f"{found['mean']:+.2f}" if found else ""
         if found and found["n"] != count:
             difference += f" of {found['n']}"
         p = "" if not found or found["p"] is None else _p_value(found["p"])
-        cells.append(
-            (row["net"], f"{row['parameters']:,}", mean_and_std(row["top1"]), str(count), difference, p)
-        )
+        means = (mean_and_std(one[metric]) for one, metric in zip(same, figures))
+        cells.append((row["net"], f"{row['parameters']:,}", *means, str(count), difference, p))
+    header += ("difference" if len(figures) == 1 else f"difference of {first}", "p")
     return markdown_table(header, cells, header[1:])
 
 
@@ -73,11 +79,11 @@ def _p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def draw(rows: Sequence[dict], path: Path) -> None:
-    """Plot each seed's top-1 as a dot, the mean and the standard deviation of each network beside it."""
+def draw(rows: Sequence[dict], metric: str, path: Path) -> None:
+    """Plot each seed's result as a dot, the mean and the standard deviation of each network beside it."""
     figure, (axes,) = plot(width=1.5 + 0.9 * len(rows), height=4)
     for place, row in enumerate(rows):
-        found = row["top1"]
+        found = row[metric]
         dots = axes.scatter([place - 0.12] * len(found["values"]), found["values"], s=22, alpha=0.7)
         colour = dots.get_facecolor()[0]
         axes.errorbar(place + 0.12, found["mean"], found["std"], fmt="D", color=colour, capsize=4)
@@ -85,7 +91,7 @@ def draw(rows: Sequence[dict], path: Path) -> None:
             axes.axhline(found["mean"], color="0.5", linestyle="--", linewidth=1, zorder=0)
     axes.set_xticks(range(len(rows)), [row["net"] for row in rows])
     axes.set_xlim(-0.6, len(rows) - 0.4)
-    axes.set(ylabel="top-1 accuracy in %", title="dot: a seed; diamond and bar: mean and std")
+    axes.set(ylabel=f"{metric} in %", title="dot: a seed; diamond and bar: mean and std")
     axes.title.set_fontsize(10)
     axes.grid(axis="y", alpha=0.3)
     save(figure, path)
