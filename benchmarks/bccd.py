@@ -1,13 +1,13 @@
 """Train detectors of blood cells, plain and with attention, with several seeds each, and compare their AP.
 
-    python -m benchmarks.bccd --data DIR --work-dir out                                     # the table
-    python -m benchmarks.bccd --data DIR --work-dir out --split val --networks plain --epochs 12 --lr 1e-3
+    python -m benchmarks.bccd --data DIR --work-dir out --at-once 2                         # the table
+    python -m benchmarks.bccd --data DIR --work-dir try --split val --networks plain --epochs 12 --lr 1e-3
 
-FCOS with a ResNet-18 and a head of half the depth and width, on images of 256 pixels, from scratch, by the
-config that attn-mm new writes for the data set BCCD (https://github.com/Shenggan/BCCD_Dataset, in VOC's
-format). All networks have one recipe, found with the plain one on the validation images; the table is of the
-test images. The results are saved in bccd.json: after an interruption, repeat the command to continue where
-it stopped.
+FCOS with a ResNet-18, a pyramid of half the width and a head of half the depth and width, on images of 256
+pixels, from scratch, by the config that attn-mm new writes for the data set BCCD
+(https://github.com/Shenggan/BCCD_Dataset, in VOC's format). All networks have one recipe, found with the
+plain one on the validation images; the table is of the test images. The results are saved in bccd.json: after
+an interruption, repeat the command to continue where it stopped.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import product
 from pathlib import Path
 
@@ -27,10 +28,11 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from attn_mm.errors import UserError, reports_user_errors
-from attn_mm.run.series import finished_metrics, with_seed
+from attn_mm.run.results import read_metrics
 from attn_mm.utils.config import drop_pretrained, load_config
 from attn_mm.utils.files import make_folder, write_atomically
 from attn_mm.utils.flags import above_zero, count, positive
+from attn_mm.utils.progress import progress_bar
 from benchmarks.comparison import PLAIN, draw, summarised, table
 from benchmarks.timing import device_name, open_record
 
@@ -43,11 +45,10 @@ NETWORKS = {
     "TDAF": [dict(type="attn_mm.TDAF")],
 }
 SIZE = 256
-BATCH = 8
 # FCOS's own head of four layers of 256 channels would take two thirds of the time.
-HEAD = dict(stacked_convs=2, feat_channels=128)
-EPOCHS = 24
-LR = 1e-3
+NECK = dict(out_channels=128)
+HEAD = dict(stacked_convs=2, in_channels=128, feat_channels=128)
+EPOCHS, BATCH, LR = 8, 4, 1e-3
 METRICS = {"AP": "coco/bbox_mAP", "AP50": "coco/bbox_mAP_50"}
 
 
@@ -74,7 +75,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--split", choices=("val", "test"), default="test", help="default: %(default)s")
     parser.add_argument("--epochs", type=positive, default=EPOCHS, metavar="N", help="default: %(default)s")
+    parser.add_argument("--batch", type=positive, default=BATCH, metavar="N", help="default: %(default)s")
     parser.add_argument("--lr", type=above_zero, default=LR, help="peak learning rate (default: %(default)s)")
+    parser.add_argument(
+        "--at-once",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="train N networks at a time, each on 1/N of the cores (default: %(default)s)",
+    )
     return parser.parse_args(argv)
 
 
@@ -92,21 +101,41 @@ def plain_config(data: Path, folder: Path, epochs: int) -> Config:
     return cfg
 
 
-def run_config(plain: Config, name: str, split: str, lr: float) -> Config:
+def run_config(plain: Config, name: str, split: str, batch: int, lr: float) -> Config:
     """The config of one network: trained from scratch, evaluated on ``split`` when it is done."""
     cfg = copy.deepcopy(plain)
     if grafts := copy.deepcopy(NETWORKS[name]):
         cfg.model.backbone = dict(type="attn_mm.AttnBackbone", backbone=cfg.model.backbone, grafts=grafts)
+    cfg.model.neck.update(NECK)
     cfg.model.bbox_head.update(HEAD)
     drop_pretrained(cfg)
     cfg.launcher = "none"
-    cfg.train_dataloader.batch_size = BATCH
+    cfg.train_dataloader.batch_size = batch
     cfg.optim_wrapper.optimizer.lr = lr
     cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs
     if split == "test":
         cfg.val_dataloader, cfg.val_evaluator = cfg.test_dataloader, cfg.test_evaluator
     cfg.default_hooks.checkpoint = ConfigDict(type="CheckpointHook", interval=1, max_keep_ckpts=1)
     return cfg
+
+
+def trained(cfg: Config, folder: Path, seed: int, threads: int) -> dict[str, float]:
+    """The metrics of one network and seed. It trains in a process of its own unless it is finished."""
+    results = folder / f"seed{seed}" / "results.json"
+    if not results.exists():
+        config, log = make_folder(folder) / "network.py", folder / f"seed{seed}.log"
+        write_atomically(config, cfg.pretty_text)
+        command = [sys.executable, "-m", "attn_mm", "train", str(config), "--work-dir", str(folder)]
+        with log.open("w") as screen:
+            status = subprocess.run(
+                [*command, "--seeds", str(seed)],
+                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                stdout=screen,
+                stderr=subprocess.STDOUT,
+            ).returncode
+        if status:
+            raise UserError(f"the training failed: see {log}")
+    return read_metrics(results)
 
 
 def compared(cases: dict[str, dict]) -> dict[str, list[dict]]:
@@ -133,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cores=os.cpu_count(),
         split=args.split,
         size=SIZE,
-        batch=BATCH,
+        batch=args.batch,
         epochs=args.epochs,
         lr=args.lr,
     )
@@ -141,16 +170,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     record = open_record(path, about)
     plain = plain_config(args.data, args.work_dir, args.epochs)
     # Seed by seed, so that all networks have as many if time runs out.
-    for seed, name in product(args.seeds, args.networks):
-        key = f"{name} {seed}"
-        if key in record["cases"]:
-            continue
-        print(f"{key}: {args.work_dir / name}", flush=True)
-        cfg = run_config(plain, name, args.split, args.lr)
-        metrics = finished_metrics(with_seed(cfg, seed, args.work_dir / name / f"seed_{seed}"))
-        found = {metric: metrics[of] for metric, of in METRICS.items()}
-        record["cases"][key] = dict(net=name, seed=seed, parameters=parameters(cfg), **found)
-        write_atomically(path, json.dumps(record, indent=1) + "\n")
+    runs = [(name, seed) for seed, name in product(args.seeds, args.networks)]
+    todo = [(name, seed) for name, seed in runs if f"{name} {seed}" not in record["cases"]]
+    configs = {name: run_config(plain, name, args.split, args.batch, args.lr) for name, _ in todo}
+    threads = max(1, (os.cpu_count() or 1) // args.at_once)
+    with progress_bar() as progress, ThreadPoolExecutor(args.at_once) as pool:
+        task = progress.add_task("runs", total=len(runs), completed=len(runs) - len(todo))
+        training = {
+            pool.submit(trained, configs[name], args.work_dir / name / str(seed), seed, threads): (name, seed)
+            for name, seed in todo
+        }
+        try:
+            for future in as_completed(training):
+                name, seed = training[future]
+                metrics = future.result()
+                found = {metric: metrics[of] for metric, of in METRICS.items()}
+                counted = parameters(configs[name])
+                record["cases"][f"{name} {seed}"] = dict(net=name, seed=seed, parameters=counted, **found)
+                write_atomically(path, json.dumps(record, indent=1) + "\n")
+                progress.update(task, advance=1, note=f"{name}, seed {seed}: AP {100 * found['AP']:.1f}")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     figures = compared(record["cases"])
     text = table(figures)
     write_atomically(args.work_dir / "bccd.md", text + "\n")

@@ -27,7 +27,7 @@ def bccd(importable, monkeypatch):
 
 def test_networks_differ_in_their_grafts_alone(bccd):
     plain = bccd.plain_config(None, None, 2)
-    configs = {name: bccd.run_config(plain, name, "test", 1e-3) for name in bccd.NETWORKS}
+    configs = {name: bccd.run_config(plain, name, "test", 4, 1e-3) for name in bccd.NETWORKS}
     own = configs["plain"].model.backbone
     assert own.depth == 18 and own.init_cfg is None and own.frozen_stages == -1
     for name, cfg in configs.items():
@@ -42,7 +42,7 @@ def test_networks_differ_in_their_grafts_alone(bccd):
 
 def test_counts_parameters(bccd):
     plain = bccd.plain_config(None, None, 2)
-    of = [bccd.parameters(bccd.run_config(plain, name, "test", 1e-3)) for name in ("plain", "SE")]
+    of = [bccd.parameters(bccd.run_config(plain, name, "test", 4, 1e-3)) for name in ("plain", "SE")]
     # Two layers of C * C / 16 weights in each of two blocks of a stage.
     assert of[1] - of[0] == sum(4 * width**2 // 16 for width in (64, 128, 256, 512))
 
@@ -50,12 +50,12 @@ def test_counts_parameters(bccd):
 def test_the_table_and_what_is_kept(bccd, tmp_path, capsys, monkeypatch):
     seeds_seen = []
 
-    def finished(cfg):
-        seeds_seen.append(cfg.randomness.seed)
-        gain = 0.02 * ("grafts" in cfg.model.backbone) * (1 + cfg.randomness.seed)
+    def trained(cfg, folder, seed, threads):
+        seeds_seen.append(seed)
+        gain = 0.02 * ("grafts" in cfg.model.backbone) * (1 + seed)
         return {"coco/bbox_mAP": 0.3 + gain, "coco/bbox_mAP_50": 0.5}
 
-    monkeypatch.setattr(bccd, "finished_metrics", finished)
+    monkeypatch.setattr(bccd, "trained", trained)
     monkeypatch.setattr(bccd, "parameters", lambda cfg: 10)
     flags = ["--data", str(tmp_path), "--work-dir", str(tmp_path / "out"), "--networks", "plain", "SE"]
     bccd.main([*flags, "--seeds", "0", "1"])
@@ -71,7 +71,7 @@ def test_the_table_and_what_is_kept(bccd, tmp_path, capsys, monkeypatch):
 
 
 def test_another_recipe_is_refused(bccd, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(bccd, "finished_metrics", lambda cfg: dict.fromkeys(bccd.METRICS.values(), 0.5))
+    monkeypatch.setattr(bccd, "trained", lambda *_: dict.fromkeys(bccd.METRICS.values(), 0.5))
     monkeypatch.setattr(bccd, "parameters", lambda cfg: 10)
     flags = ["--data", str(tmp_path), "--work-dir", str(tmp_path / "out"), "--networks", "plain"]
     bccd.main(flags)
