@@ -27,13 +27,15 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
-from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.errors import UserError, reports_user_errors, resumable
 from attn_mm.run.results import read_metrics
 from attn_mm.utils.config import drop_pretrained, load_config
 from attn_mm.utils.files import make_folder, write_atomically
 from attn_mm.utils.flags import above_zero, count, positive
+from attn_mm.utils.locks import sole_user
 from attn_mm.utils.progress import progress_bar
 from benchmarks.comparison import PLAIN, draw, summarised, table
+from benchmarks.processes import Processes
 from benchmarks.timing import device_name, open_record
 
 NETWORKS = {
@@ -84,7 +86,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="train N networks at a time, each on 1/N of the cores (default: %(default)s)",
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for flag, values in (("--networks", args.networks), ("--seeds", args.seeds)):
+        if len(set(values)) < len(values):
+            parser.error(f"{flag} names one twice")
+    return args
 
 
 def plain_config(data: Path, folder: Path, epochs: int) -> Config:
@@ -96,8 +102,8 @@ def plain_config(data: Path, folder: Path, epochs: int) -> Config:
         if status := subprocess.run([sys.executable, "-m", "attn_mm", "new", "detection", *flags]).returncode:
             sys.exit(status)
     cfg = load_config(str(path))
-    if Path(cfg.root) != data.absolute():
-        raise UserError(f"{path} is of {cfg.root}, not of {data.absolute()}: name another --work-dir")
+    if Path(cfg.root).resolve() != data.resolve():
+        raise UserError(f"{path} is of {cfg.root}, not of {data.resolve()}: name another --work-dir")
     return cfg
 
 
@@ -119,23 +125,31 @@ def run_config(plain: Config, name: str, split: str, batch: int, lr: float) -> C
     return cfg
 
 
-def trained(cfg: Config, folder: Path, seed: int, threads: int) -> dict[str, float]:
-    """The metrics of one network and seed. It trains in a process of its own unless it is finished."""
+def trained(cfg: Config, folder: Path, seed: int, threads: int, processes: Processes) -> dict[str, float]:
+    """The metrics of one network and seed, which trains in a process of its own.
+
+    The process continues a training that was stopped, and refuses a folder of another config.
+    """
+    config, log = make_folder(folder) / "network.py", folder / f"seed{seed}.log"
+    write_atomically(config, cfg.pretty_text)
+    command = [sys.executable, "-m", "attn_mm", "train", str(config), "--work-dir", str(folder)]
+    with log.open("w") as screen:
+        status = processes.run(
+            [*command, "--seeds", str(seed)],
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            stdout=screen,
+            stderr=subprocess.STDOUT,
+        )
+    if status:
+        *_, reason = log.read_text(errors="replace").splitlines() or [f"status {status}"]
+        raise UserError(f"the training failed, see {log}: {reason.removeprefix('error: ')}")
     results = folder / f"seed{seed}" / "results.json"
-    if not results.exists():
-        config, log = make_folder(folder) / "network.py", folder / f"seed{seed}.log"
-        write_atomically(config, cfg.pretty_text)
-        command = [sys.executable, "-m", "attn_mm", "train", str(config), "--work-dir", str(folder)]
-        with log.open("w") as screen:
-            status = subprocess.run(
-                [*command, "--seeds", str(seed)],
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-                stdout=screen,
-                stderr=subprocess.STDOUT,
-            ).returncode
-        if status:
-            raise UserError(f"the training failed: see {log}")
-    return read_metrics(results)
+    metrics = read_metrics(results)
+    if not metrics.keys() >= set(METRICS.values()):
+        raise UserError(
+            f"{results} has no {' and '.join(METRICS.values())}: remove it and repeat the command"
+        )
+    return metrics
 
 
 def compared(cases: dict[str, dict]) -> dict[str, list[dict]]:
@@ -154,7 +168,7 @@ def parameters(cfg: Config) -> int:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     if not args.data.is_dir():
-        raise UserError(f"--data {args.data} does not exist")
+        raise UserError(f"--data {args.data} is not a folder")
     args.work_dir = make_folder(args.work_dir).resolve()
     about = dict(
         device=device_name("cpu"),
@@ -166,37 +180,43 @@ def main(argv: Sequence[str] | None = None) -> None:
         epochs=args.epochs,
         lr=args.lr,
     )
-    path = args.work_dir / "bccd.json"
-    record = open_record(path, about)
-    plain = plain_config(args.data, args.work_dir, args.epochs)
-    # Seed by seed, so that all networks have as many if time runs out.
-    runs = [(name, seed) for seed, name in product(args.seeds, args.networks)]
-    todo = [(name, seed) for name, seed in runs if f"{name} {seed}" not in record["cases"]]
-    configs = {name: run_config(plain, name, args.split, args.batch, args.lr) for name, _ in todo}
-    threads = max(1, (os.cpu_count() or 1) // args.at_once)
-    with progress_bar() as progress, ThreadPoolExecutor(args.at_once) as pool:
-        task = progress.add_task("runs", total=len(runs), completed=len(runs) - len(todo))
-        training = {
-            pool.submit(trained, configs[name], args.work_dir / name / str(seed), seed, threads): (name, seed)
-            for name, seed in todo
-        }
-        try:
-            for future in as_completed(training):
-                name, seed = training[future]
-                metrics = future.result()
-                found = {metric: metrics[of] for metric, of in METRICS.items()}
-                counted = parameters(configs[name])
-                record["cases"][f"{name} {seed}"] = dict(net=name, seed=seed, parameters=counted, **found)
-                write_atomically(path, json.dumps(record, indent=1) + "\n")
-                progress.update(task, advance=1, note=f"{name}, seed {seed}: AP {100 * found['AP']:.1f}")
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    figures = compared(record["cases"])
-    text = table(figures)
-    write_atomically(args.work_dir / "bccd.md", text + "\n")
-    draw(figures["AP"], "AP", args.work_dir / "bccd.png")
-    print(text)
+    with sole_user(args.work_dir, "--work-dir"), resumable():
+        path = args.work_dir / "bccd.json"
+        record = open_record(path, about)
+        plain = plain_config(args.data, args.work_dir, args.epochs)
+        write_atomically(path, json.dumps(record, indent=1) + "\n")
+        # Seed by seed, so that all networks have as many if time runs out.
+        runs = [(name, seed) for seed, name in product(args.seeds, args.networks)]
+        todo = [(name, seed) for name, seed in runs if f"{name} {seed}" not in record["cases"]]
+        configs = {name: run_config(plain, name, args.split, args.batch, args.lr) for name, _ in todo}
+        threads = max(1, (os.cpu_count() or 1) // args.at_once)
+        processes = Processes()
+        with progress_bar() as progress, ThreadPoolExecutor(args.at_once) as pool:
+            task = progress.add_task("runs", total=len(runs), completed=len(runs) - len(todo))
+            training = {
+                pool.submit(
+                    trained, configs[name], args.work_dir / name / str(seed), seed, threads, processes
+                ): (name, seed)
+                for name, seed in todo
+            }
+            try:
+                for future in as_completed(training):
+                    name, seed = training[future]
+                    metrics = future.result()
+                    found = {metric: metrics[of] for metric, of in METRICS.items()}
+                    counted = parameters(configs[name])
+                    record["cases"][f"{name} {seed}"] = dict(net=name, seed=seed, parameters=counted, **found)
+                    write_atomically(path, json.dumps(record, indent=1) + "\n")
+                    progress.update(task, advance=1, note=f"{name}, seed {seed}: AP {100 * found['AP']:.1f}")
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                processes.end()
+                raise
+        figures = compared(record["cases"])
+        text = table(figures)
+        write_atomically(args.work_dir / "bccd.md", text + "\n")
+        draw(figures["AP"], "AP", args.work_dir / "bccd.png")
+        print(text)
 
 
 if __name__ == "__main__":

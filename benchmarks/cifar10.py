@@ -70,7 +70,7 @@ class Recipe:
     Attributes:
         epochs: passes over the images.
         images: number of training images; None: all.
-        width: channels of the first stage.
+        width: channels of the first stage, or of a VGG's first group.
         amp: whether forward passes are autocast to bfloat16.
         channels_last: layout of the weights and maps.
     """
@@ -116,7 +116,9 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def check(nets: Sequence[str]) -> None:
-    """Raise UserError if a network doesn't exist."""
+    """Raise UserError if a network doesn't exist, or is named twice."""
+    if len(set(nets)) < len(nets):
+        raise UserError("a network is named twice: name each once")
     for net in nets:
         if net not in NETS:
             raise UserError(f"unknown network {net}: expected {', '.join(NETS)}")

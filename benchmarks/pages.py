@@ -18,6 +18,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from attn_mm.errors import UserError, reports_user_errors
+from attn_mm.utils.files import write_atomically
 from attn_mm.utils.tables import markdown_table
 from benchmarks import bccd, cifar10, families, growth, latency
 from benchmarks.comparison import table as table_of_seeds
@@ -25,7 +27,8 @@ from benchmarks.comparison import table as table_of_seeds
 ROOT = Path(__file__).parents[1]
 PAGES = ("docs/speed.md",)
 RESULTS = ROOT / "docs/results"
-BLOCK = re.compile(r"(<!-- table: ([^\n]+) -->\n).*?(<!-- /table -->)", re.S)
+BLOCK = re.compile(r"(<!-- table: ([^\n]+) -->\n)(?:(?!<!-- ?/?table).)*(<!-- /table -->)", re.S)
+COMMENT = re.compile(r"<!--\s*(?:/\s*table|table\s*:)[^\n]*")
 
 Cases = dict[str, dict]
 
@@ -45,21 +48,38 @@ WHOLE: dict[str, Callable[[Cases], str]] = {
 
 
 def cases(name: str) -> Cases:
-    """The measured cases of a file of docs/results, by their keys."""
-    return json.loads((RESULTS / f"{name}.json").read_text())["cases"]
+    """The measured cases of a file of docs/results, by their keys; UserError if it has none."""
+    path = RESULTS / f"{name}.json"
+    try:
+        return json.loads(path.read_text())["cases"]
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror})") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{path} has no cases of a benchmark") from error
 
 
 def with_tables(text: str) -> str:
-    """The text of a page with its tables written anew."""
+    """The text of a page with its tables written anew; UserError if a comment is malformed."""
+    if alone := COMMENT.search(BLOCK.sub("", text)):
+        raise UserError(
+            f"{alone[0]} needs a partner: write <!-- table: ... --> and <!-- /table --> around a table"
+        )
     return BLOCK.sub(lambda match: f"{match[1]}\n{table(*match[2].split())}\n\n{match[3]}", text)
 
 
 def table(kind: str, *words: str) -> str:
-    """The table that a comment asks for, as Markdown."""
-    if kind in WHOLE:
-        return WHOLE[kind](cases(words[0]))
-    layout, *series = words
-    return overheads(kind, layout, *map(cases, series))
+    """The table that a comment asks for, as Markdown; UserError if there is none."""
+    comment = " ".join(["<!-- table:", kind, *words, "-->"])
+    if len(words) != (1 if kind in WHOLE else 3):
+        raise UserError(f"{comment} names no table: see python -m benchmarks pages --help")
+    try:
+        if kind in WHOLE:
+            return WHOLE[kind](cases(words[0]))
+        layout, *series = words
+        return overheads(kind, layout, *map(cases, series))
+    # What a file of another benchmark lacks.
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{comment} doesn't fit its file: {error!r}") from error
 
 
 def overheads(mode: str, layout: str, first: Cases, again: Cases) -> str:
@@ -82,6 +102,8 @@ def overheads(mode: str, layout: str, first: Cases, again: Cases) -> str:
         for key, case in first.items()
         if (case["mode"], case["layout"]) == (mode, layout)
     ]
+    if not rows:
+        raise ValueError(f"no case of {mode} in {layout}")
     return markdown_table(header, rows, header[2:])
 
 
@@ -96,6 +118,7 @@ def memory(case: dict, form: str) -> str:
     return f"{peaks[form] / peaks['plain']:.2f}" if form in peaks else ""
 
 
+@reports_user_errors
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks pages",
@@ -107,12 +130,16 @@ def main(argv: list[str] | None = None) -> None:
     stale = {}
     for name in PAGES:
         old = (ROOT / name).read_text()
-        if (new := with_tables(old)) != old:
+        try:
+            new = with_tables(old)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        if new != old:
             stale[name] = new
     for name, new in stale.items():
         print(f"{name} {'is out of date' if check else 'written'}")
         if not check:
-            (ROOT / name).write_text(new)
+            write_atomically(ROOT / name, new)
     if stale and check:
         sys.exit(1)
 

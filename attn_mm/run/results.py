@@ -64,10 +64,12 @@ def read_metrics(path: Path) -> dict[str, float]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["metrics"]
         metrics = numbers(found) if isinstance(found, dict) else {}
-        if not metrics:
+        if not metrics and found != {}:
             raise ValueError
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is damaged: remove it and repeat the command") from error
+    if not metrics:
+        raise UserError(f"{path} has no metrics: its network found nothing, so train longer elsewhere")
     return metrics

@@ -149,6 +149,7 @@ def test_trains_stops_continues_and_reports(cifar10, few_images, flags, tmp_path
     ("nets", "changed", "said"),
     [
         (["eca2"], [], "unknown network eca2: expected plain, se, cbam, tam, td, aw, tdaf, vgg, vgg_att2"),
+        (["se", "se"], [], "a network is named twice"),
         ([], ["--seeds", "0"], "argument --seeds: 0 is not positive"),
         ([], ["--device", "cuda:99"], "--device cuda:99 can't be used: "),
         ([], ["--device", "gpu"], "--device gpu can't be used: "),

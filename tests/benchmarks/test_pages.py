@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 
@@ -47,3 +49,37 @@ def test_a_stale_table_is_named_and_written(pages, tmp_path, monkeypatch, capsys
     ]
     assert lines[0] == "before" and lines[-1] == "after" and len(lines) == 9
     pages.main(["--check"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("<!-- table: papers missing -->\n<!-- /table -->", "missing.json can't be read (No such file"),
+        ("<!-- table: papers empty -->\n<!-- /table -->", "empty.json has no cases of a benchmark"),
+        ("<!-- table: papers -->\n<!-- /table -->", "<!-- table: papers --> names no table"),
+        ("<!-- table: inference nchw one -->\n<!-- /table -->", "names no table"),
+        ("<!-- table: sideways nchw one one -->\n<!-- /table -->", "no case of sideways in nchw"),
+        ("<!-- table: cifar10 one -->\n<!-- /table -->", "doesn't fit its file: KeyError('net')"),
+        (
+            "<!-- table: papers one -->\nno end\n<!-- table: papers one -->\n<!-- /table -->",
+            "needs a partner",
+        ),
+        ("<!-- table: papers one -->\n", "<!-- table: papers one --> needs a partner"),
+        ("<!--table: papers one-->\n<!-- /table -->", "<!--table: papers one--> needs a partner"),
+        ("<!-- /table -->\n", "<!-- /table --> needs a partner"),
+    ],
+)
+def test_a_malformed_page_is_one_line(pages, tmp_path, monkeypatch, capsys, text, said):
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    monkeypatch.setattr(pages, "RESULTS", tmp_path)
+    monkeypatch.setattr(pages, "PAGES", ["page.md"])
+    case = dict(mode="training", layout="nchw", top1=1.0)
+    (tmp_path / "one.json").write_text(json.dumps(dict(cases=dict(a=case))))
+    (tmp_path / "empty.json").write_text("[]")
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(SystemExit) as stopped:
+        pages.main([])
+    found = capsys.readouterr().err
+    assert stopped.value.code == 2 and page.read_text() == text
+    assert found.startswith("error: page.md: ") and said in found and len(found) < 200

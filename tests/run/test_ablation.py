@@ -160,9 +160,11 @@ def test_an_ablation_keeps_what_is_finished(path, done, monkeypatch, capsys):
         return capsys.readouterr().err.splitlines()[-1]
 
     whole, huge = (again / "results.json").read_text(), '{"metrics": {"a": 1%s}}' % ("0" * 400)
-    for damaged in (whole[:20], "[]", '{"metrics": {}}', '{"metrics": {"a": [1]}}', "[1]", huge):
+    for damaged in (whole[:20], "[]", '{"metrics": []}', '{"metrics": {"a": [1]}}', "[1]", huge):
         (again / "results.json").write_text(damaged)
         assert f"{again / 'results.json'} is damaged: remove it and repeat the command" in complaint()
+    (again / "results.json").write_text('{"metrics": {}}')
+    assert f"{again / 'results.json'} has no metrics: its network found nothing" in complaint()
     (again / "results.json").write_text(whole)
     assert "has runs with another optim_wrapper in their config" in complaint(
         "--cfg-options", "optim_wrapper.optimizer.lr=0.5"

@@ -83,7 +83,9 @@ class VGG(_Groups):
     (where the authors' released file pools once more, before conv13).
 
     Args:
-        width: channels of the first group, 64 in the paper; the others have 2, 4, 8 and 8 times as many.
+        width: channels of the first group, 64 in the paper; the others have 2, 4, 8 and 8 times as many. The
+            head's channels are 8 times the width, those of level 1 of :class:`VGGAtt` 4 times. The shapes
+            below are those of width 64.
         init_cfg: as in mmengine; by default convolutions are Kaiming-normal by fan-out.
 
     Raises:
@@ -180,12 +182,13 @@ class VGGAtt(_FineGroups):
             (CUB-200-2011). The parameters are the same, so weights learned at 32x32
             load. With 5, l1 is returned after an adaptive max pooling to 32x32; pooling
             that by 2 would give the same l2.
-        width: see :class:`VGG`. The shapes below are those of width 64.
+        width: see :class:`VGG`.
         init_cfg: as in mmengine; by default convolutions are Kaiming-normal by fan-out.
 
     Raises:
-        ValueError: ``levels`` is not an ascending choice of 1, 2, 3; an unknown ``first_pool``; with
-            ``first_pool=5`` and level 1, images whose sizes are not multiples of 5.
+        ValueError: ``levels`` is not an ascending choice of 1, 2, 3; an unknown ``first_pool``; ``width`` is
+            not a positive whole number; with ``first_pool=5`` and level 1, images whose sizes are not
+            multiples of 5.
     """
 
     def __init__(
@@ -222,7 +225,7 @@ class VGGGAP(_FineGroups):
         init_cfg: as in mmengine; by default convolutions are Kaiming-normal by fan-out.
 
     Raises:
-        ValueError: an unknown ``first_pool``.
+        ValueError: an unknown ``first_pool``; ``width`` is not a positive whole number.
     """
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
@@ -245,7 +248,7 @@ class VGGPAN(_FineGroups):
         init_cfg: as in mmengine; by default convolutions are Kaiming-normal by fan-out.
 
     Raises:
-        ValueError: an unknown ``first_pool``.
+        ValueError: an unknown ``first_pool``; ``width`` is not a positive whole number.
     """
 
     def __init__(self, first_pool: Literal[2, 5] = 2, width: int = 64, init_cfg: dict | None = None) -> None:
