@@ -6,8 +6,8 @@
 FCOS with a ResNet-18, a pyramid of half the width and a head of half the depth and width, on images of 256
 pixels, from scratch, by the config that attn-mm new writes for the data set BCCD
 (https://github.com/Shenggan/BCCD_Dataset, in VOC's format). All networks have one recipe, found with the
-plain one on the validation images; the table is of the test images. The results are saved in bccd.json: after
-an interruption, repeat the command to continue where it stopped.
+plain one on the validation images; the table shows the AP on the test images. The results are saved in
+bccd.json: after an interruption, repeat the command to continue where it stopped.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def plain_config(data: Path, folder: Path, epochs: int) -> Config:
             sys.exit(status)
     cfg = load_config(str(path))
     if Path(cfg.root).resolve() != data.resolve():
-        raise UserError(f"{path} is of {cfg.root}, not of {data.resolve()}: name another --work-dir")
+        raise UserError(f"{path} is for {cfg.root}, not for {data.resolve()}: name another --work-dir")
     return cfg
 
 

@@ -3,8 +3,8 @@
     python -m benchmarks pages              write every table anew
     python -m benchmarks pages --check      exit with status 1 if a table is out of date
 
-A table stands between two comments, the second of which is ``<!-- /table -->``. The first names what to
-show and files of docs/results: ``<!-- table: inference nchw latency_r50 latency_r50_again -->`` for the cases
+Each table is between two comments. The second one is ``<!-- /table -->``; the first one names what to show
+and files of docs/results: ``<!-- table: inference nchw latency_r50 latency_r50_again -->`` for the cases
 of a mode and a layout, with a second series beside the first; ``<!-- table: papers latency_papers -->``, and
 likewise ``families``, ``growth``, ``cifar10`` and ``bccd``, for the whole of a file.
 """

@@ -71,5 +71,5 @@ def read_metrics(path: Path) -> dict[str, float]:
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is damaged: remove it and repeat the command") from error
     if not metrics:
-        raise UserError(f"{path} has no metrics: its network found nothing, so train longer elsewhere")
+        raise UserError(f"{path} has no metrics: its network found nothing; train longer, in another folder")
     return metrics

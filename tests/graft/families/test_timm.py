@@ -105,10 +105,19 @@ NETWORKS = {
         drop_path_rate=0.3,
         **CLASSES,
     ),
+    "SK-ResNet-basic": lambda: resnet.ResNet(
+        sknet.SelectiveKernelBasic,
+        (1, 1, 1, 1),
+        channels=(16, 16, 16, 16),
+        block_args=dict(attn_layer="se", sk_kwargs=dict(split_input=False)),
+        aa_layer=BlurPool2d,
+        **CLASSES,
+    ),
     "FeatureDictNet": lambda: FeatureDictNet(small_resnet(), out_indices=(1, 2, 3, 4)),
 }
 
 
+ONE_UNIT = {"EfficientNet", "ResNet", "SK-ResNet", "SK-ResNet-basic"}
 WHOLE = {
     "EfficientNet",
     "RegNet",
@@ -118,6 +127,7 @@ WHOLE = {
     "DenseNet",
     "FeatureDictNet",
     "SK-ResNet",
+    "SK-ResNet-basic",
 }
 
 
@@ -129,7 +139,7 @@ def test_every_graft(name):
     grafts = dict(
         layer=dict(type=nn.Identity),
         # Some have no second unit; a second run of a dropped block would drop others.
-        TD=dict(type="attn_mm.TD", distance=1 if name in ("EfficientNet", "ResNet", "SK-ResNet") else 2),
+        TD=dict(type="attn_mm.TD", distance=1 if name in ONE_UNIT else 2),
         AWConv=dict(type="attn_mm.AWConv", reduction=4),
         TDAF=dict(type="attn_mm.TDAF", flows=2, width=32),
     )
