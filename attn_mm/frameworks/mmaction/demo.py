@@ -21,7 +21,7 @@ from attn_mm.utils.progress import progress_bar
 
 FRAME_SIZE = 44
 BATCH_SIZE = 8
-EPOCHS = 2
+EPOCHS = 1
 # Inputs of each recogniser: clips, or frames as images.
 FORMATS = {"Recognizer3D": "NCTHW", "Recognizer2D": "NCHW"}
 
