@@ -25,7 +25,7 @@ from benchmarks import bccd, cifar10, families, growth, latency
 from benchmarks.comparison import table as table_of_seeds
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("docs/speed.md",)
+PAGES = ("docs/speed.md", "docs/results.md")
 RESULTS = ROOT / "docs/results"
 BLOCK = re.compile(r"(<!-- table: ([^\n]+) -->\n)(?:(?!<!-- ?/?table).)*(<!-- /table -->)", re.S)
 COMMENT = re.compile(r"<!--\s*(?:/\s*table|table\s*:)[^\n]*")
