@@ -17,6 +17,10 @@ BACKBONES = {
     "r50": Backbone(dict(type="mmpretrain.ResNet", depth=50), (3, 224, 224)),
     "r101": Backbone(dict(type="mmpretrain.ResNet", depth=101), (3, 224, 224)),
     "cifar-r50": Backbone(dict(type="mmpretrain.ResNet_CIFAR", depth=50), (3, 32, 32)),
+    "cifar-r18": Backbone(dict(type="mmpretrain.ResNet_CIFAR", depth=18), (3, 32, 32)),
+    "cifar-r18-narrow": Backbone(
+        dict(type="mmpretrain.ResNet_CIFAR", depth=18, stem_channels=16, base_channels=16), (3, 32, 32)
+    ),
     "mobilenet-v3": Backbone(dict(type="mmpretrain.MobileNetV3", arch="large"), (3, 224, 224)),
     "r3d-18": Backbone(
         dict(type="mmaction.ResNet3d", depth=18, pretrained=None, pretrained2d=False, norm_eval=False),
@@ -36,6 +40,7 @@ MODULES: dict[str, list[dict[str, Any]]] = {
     "TD": [dict(type="attn_mm.TD")],
     "TD-top": [dict(type="attn_mm.TD", mode="top")],
     "AW": [dict(type="attn_mm.AWConv")],
+    "AW-3x3": [dict(type="attn_mm.AWConv", convs=("3x3",))],
     "TDAF": [dict(type="attn_mm.TDAF")],
     # As the papers' tables have them, see attn_mm/papers.
     "TD-top-m3": [

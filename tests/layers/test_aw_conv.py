@@ -428,10 +428,17 @@ def test_an_accelerator_keeps_no_kernel_positions(options, force, monkeypatch):
     assert_equals_the_reference(layer, x)
 
 
+@pytest.mark.parametrize("form", ["shift", "taps"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_half_precision_scales_the_weights(dtype):
-    layer, x = build().to(dtype).eval(), image(8).to(dtype)
-    assert choose_form(x, layer.weight, layer.attention(x), (1, 1), 4, 1) == "grouped"
+def test_half_precision_rounds_the_sum_of_positions_once(form, dtype):
+    """Each position's product is rounded, as a convolution's output is; adding in half would round on."""
+    torch.manual_seed(0)
+    x, weight, s = image(4, 16), torch.randn(8, 16, 3, 3), 1 + torch.rand(4, 8, 1, 3, 3)
+    conv = None, (1, 1), (1, 1), (1, 1), 1
+    halves = x.to(dtype), weight.to(dtype), s.to(dtype)
+    exact = FORMS["grouped"](*(t.double() for t in halves), *conv)
+    error = relative_error(FORMS[form](*halves, *conv).double(), exact)
+    assert 0 < error < 2 * relative_error(exact.to(dtype).double(), exact)
 
 
 def test_as_written_counts_the_paper_s_operations():
@@ -475,7 +482,7 @@ def test_autocast_rounds_no_more_than_in_a_plain_convolution(options, channels_l
     assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in layer.parameters())
 
 
-@pytest.mark.parametrize("form", ["loop", "grouped"])
+@pytest.mark.parametrize("form", ["loop", "grouped", "shift", "taps"])
 def test_autocast_gradients(force, form):
     force(form)
     layer, x = build((16, 32), padding=1).float().eval(), image(4, 16, dtype=torch.float32)

@@ -85,11 +85,8 @@ def _scales_products(x: Tensor, weight: Tensor, s: Tensor, stride: Sequence[int]
     The fewer output positions share them, the more weights per sample cost. See benchmarks/forms.py for
     the measurements.
     """
-    # Summing kernel positions in half precision would round nine times instead of once.
-    if x.dtype in _HALF:
-        return False
     if not _is_on_cpu(x):
-        return positions < len(weight)
+        return x.dtype not in _HALF and positions < len(weight)
     few, very_few = positions <= len(weight), 4 * positions <= len(weight)
     trains = _trains(x, weight, s)
     if len(x) == 1:
@@ -226,6 +223,11 @@ def _windows(weight: Tensor, size, stride, dilation) -> Iterator[tuple[int, tupl
         yield index, (slice(None), slice(None), *window)
 
 
+def _sum_type(z: Tensor) -> torch.dtype:
+    """The type in which the kernel positions' products are added: in half precision, each sum would round."""
+    return torch.float32 if z.dtype in _HALF else z.dtype
+
+
 def _bias_gradient(ctx, grad: Tensor) -> Tensor | None:
     return grad.sum([0, *range(2, grad.dim())]) if ctx.needs_input_grad[3] else None
 
@@ -300,14 +302,14 @@ class _Shift(torch.autograd.Function):
         size = output_size(x, weight, (1, 1), padding, dilation)
         shape = len(x), len(weight), *size
         # Autograd forbids overwriting a view that a function returns, so y must not be a view.
-        y = torch.empty(shape, dtype=z.dtype, device=z.device, memory_format=torch.channels_last)
+        y = torch.empty(shape, dtype=_sum_type(z), device=z.device, memory_format=torch.channels_last)
         y.zero_() if bias is None else y.copy_(per_channel(bias, y))
         y_nhwc = y.permute(0, 2, 3, 1)
         ctx.moves = list(_moves(x, weight, size, padding, dilation))
         for to, source, s_position in zip(*zip(*ctx.moves), _positions_first(s)):
             y_nhwc[to].addcmul_(z[source], s_position)
         ctx.save_for_backward(x, weight, s, z)
-        return _laid_out_as(x, y)
+        return _laid_out_as(x, y.to(z.dtype))
 
     @staticmethod
     @once_differentiable
@@ -319,14 +321,14 @@ class _Shift(torch.autograd.Function):
         for (to, source), s_position in zip(ctx.moves, _positions_first(s)):
             torch.mul(grad_nhwc[to], s_position, out=grad_z[source])
             if for_s:
-                grads_s.append((grad_nhwc[to] * z[source]).sum((1, 2)))
+                grads_s.append((grad_nhwc[to] * z[source]).sum((1, 2), dtype=_sum_type(z)))
         grad_x: Tensor | None = None
         grad_weight: Tensor | None = None
         if for_x or for_weight:
             grad_x, grad_weight = _conv_gradients(
                 grad_z.flatten(3).permute(0, 3, 1, 2),
                 x.contiguous(memory_format=torch.channels_last),
-                _positions_as_channels(weight),
+                _positions_as_channels(weight.to(z.dtype)),
                 *((1, 1), (0, 0), (1, 1), 1),
                 (for_x, for_weight),
             )
@@ -376,13 +378,13 @@ class _Taps(torch.autograd.Function):
         outputs = []
         for index, window in windows:
             z = convolve(x_padded[window], kernels_1x1[index], groups=groups)
-            s_position = per_channel(s.flatten(2)[..., index], z)
+            s_position = per_channel(s.flatten(2)[..., index], z).to(_sum_type(z))
             y = z * s_position if y is None else y.addcmul_(z, s_position)
             # On an accelerator, recomputing them costs less than keeping them in memory.
             if _is_on_cpu(x):
                 outputs.append(z)
         ctx.save_for_backward(x, weight, s, *outputs)
-        return y if bias is None else y.add_(per_channel(bias, y))
+        return (y if bias is None else y.add_(per_channel(bias, y))).to(z.dtype)
 
     @staticmethod
     @once_differentiable
@@ -401,14 +403,15 @@ def _gradients_by_positions(grad, x, weight, s, *outputs, conv, wanted):
     stride, padding, dilation, groups = conv
     for_x, for_weight, for_s = wanted
     stride_1, padding_0, dilation_1 = ([n] * (x.dim() - 2) for n in (1, 0, 1))
-    x_padded, kernels_1x1 = _zero_padded(x, padding), _positions_as_channels(weight).split(len(weight))
-    grad_padded = torch.zeros_like(x_padded) if for_x else None
+    x_padded = _zero_padded(x, padding)
+    kernels_1x1 = _positions_as_channels(weight.to(x.dtype)).split(len(weight))
+    grad_padded = torch.zeros_like(x_padded, dtype=_sum_type(x)) if for_x else None
     grads_weight, grads_s = [], []
     for index, window in _windows(weight, grad.shape[2:], stride, dilation):
         position = kernels_1x1[index]
         if for_x or for_weight:
             grad_x_seen, grad_position = _conv_gradients(
-                grad * per_channel(s.flatten(2)[..., index], grad),
+                (grad * per_channel(s.flatten(2)[..., index], grad)).to(x.dtype),
                 x_padded[window],
                 position,
                 *(stride_1, padding_0, dilation_1, groups),
@@ -420,10 +423,10 @@ def _gradients_by_positions(grad, x, weight, s, *outputs, conv, wanted):
             grads_weight.append(grad_position.flatten(1))
         if for_s:
             z = outputs[index] if outputs else convolve(x_padded[window], position, groups=groups)
-            grads_s.append((grad * z).sum([*range(2, grad.dim())]))
+            grads_s.append((grad * z).sum([*range(2, grad.dim())], dtype=_sum_type(z)))
     inside = [slice(None)] * 2 + [slice(p, p + n) for p, n in zip(padding, x.shape[2:])]
     return (
-        None if grad_padded is None else _laid_out_as(x, grad_padded[tuple(inside)]),
+        None if grad_padded is None else _laid_out_as(x, grad_padded[tuple(inside)].to(x.dtype)),
         torch.stack(grads_weight, -1).view(weight.shape) if for_weight else None,
         torch.stack(grads_s, -1).view(s.shape) if for_s else None,
     )
