@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -74,13 +75,15 @@ def run_demo(config: str, work_dir: Path, threads: int) -> dict:
     """Run a config's demo unless it is finished, and return its record.
 
     Returns:
-        ``config``; ``metrics`` of the last epoch on the held-out images; ``cpu_minutes``, the time that it
-        used all cores together, which other programs on the machine hardly change.
+        ``config``; ``metrics`` of the last epoch on the held-out images; ``minutes``, from the command to its
+        end; ``cpu_minutes``, the time that it used all cores together, which other programs on the machine
+        hardly change.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     record_file = work_dir / "demo.json"
     if not record_file.exists():
         print(f"{config}: {work_dir}/demo.log", flush=True)
+        start = time.monotonic()
         command = [sys.executable, "tools/train.py", f"configs/{config}.py", "--demo", "--work-dir"]
         with (work_dir / "demo.log").open("w") as log:
             demo = subprocess.Popen(
@@ -94,15 +97,19 @@ def run_demo(config: str, work_dir: Path, threads: int) -> dict:
         if status:
             sys.exit(f"error: the demo of {config} failed: see {work_dir}/demo.log")
         metrics = json.loads((work_dir / "results.json").read_text())["metrics"]
-        minutes = round((used.ru_utime + used.ru_stime) / 60, 1)
-        record = dict(config=config, cpu_minutes=minutes, metrics=metrics)
+        record = dict(
+            config=config,
+            minutes=round((time.monotonic() - start) / 60, 2),
+            cpu_minutes=round((used.ru_utime + used.ru_stime) / 60, 1),
+            metrics=metrics,
+        )
         write_atomically(record_file, json.dumps(record, indent=1) + "\n")
     return json.loads(record_file.read_text())
 
 
 def table(networks: dict[str, list[dict]]) -> str:
     """Markdown."""
-    lines = ["| network | config | held-out data | CPU time |", "| --- | --- | --- | ---: |"]
+    lines = ["| network | config | held-out data | time | CPU time |", "| --- | --- | --- | ---: | ---: |"]
     for name, records in networks.items():
         for record in records:
             figures = [
@@ -111,7 +118,8 @@ def table(networks: dict[str, list[dict]]) -> str:
                 if metric in record["metrics"]
             ]
             lines.append(
-                f"| {name} | `{record['config']}` | {', '.join(figures)} | {record['cpu_minutes']:.1f} min |"
+                f"| {name} | `{record['config']}` | {', '.join(figures)} "
+                f"| {record['minutes']:.1f} min | {record['cpu_minutes']:.1f} min |"
             )
     return "\n".join(lines) + "\n"
 

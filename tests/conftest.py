@@ -129,7 +129,7 @@ def small_demos(monkeypatch, tmp_path_factory):
     pictures, label_maps = classification.make_pictures, segmentation.make_label_maps
     for demo in (detection, multilabel):
         monkeypatch.setattr(demo, "make_shapes", lambda **size: shapes(root, num_train=8, num_val=6, **size))
-    monkeypatch.setattr(pose, "make_persons", lambda: persons(root, num_train=4, num_val=6))
+    monkeypatch.setattr(pose, "make_persons", lambda num_train: persons(root, num_train=4, num_val=6))
     monkeypatch.setattr(action, "make_motions", lambda **size: motions(root, num_train=4, num_val=6, **size))
     monkeypatch.setattr(
         segmentation, "make_label_maps", lambda **size: label_maps(root, num_train=8, num_val=6, **size)

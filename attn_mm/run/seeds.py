@@ -65,8 +65,19 @@ def _write(cfg: Config, seeds: list[int], found: list[dict[str, float]]) -> None
     target = Path(cfg.work_dir, _NAME)
     write_atomically(target.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
     write_atomically(target.with_suffix(".md"), table + "\n")
-    print(table)
+    print(table if metrics else "no metric of the last validations is known for every seed")
+    if missing := left_out(found, seeds):
+        print(f"left out: {'; '.join(missing)}")
     print(f"{target}.json, {_NAME}.md")
+
+
+def left_out(found: Sequence[dict[str, float]], seeds: Sequence[int]) -> list[str]:
+    """The metrics that some seeds lack, as a detector that finds nothing lacks its AP, and these seeds."""
+    names = dict.fromkeys(name for run in found for name in run)
+    lacking = {
+        name: [str(seed) for seed, run in zip(seeds, found, strict=True) if name not in run] for name in names
+    }
+    return [f"{name}, missing for seed {', '.join(without)}" for name, without in lacking.items() if without]
 
 
 def seeds_table(metrics: dict[str, dict], seeds: Sequence[int]) -> str:

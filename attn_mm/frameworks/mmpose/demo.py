@@ -15,9 +15,9 @@ INPUT_SIZE = (96, 128)
 # Side of the crop as a multiple of the box's; below mmpose's 1.25, so that the person fills more pixels.
 PADDING = 1.1
 # A step on 16 images takes only half as long again as one on 8.
-BATCH_SIZE, EPOCHS, LR = 16, 1, 1e-3
+IMAGES, BATCH_SIZE, EPOCHS, LR = 1600, 16, 1, 1e-3
 # After one epoch, SimCC's heads have learnt nothing.
-SIMCC_BATCH_SIZE, SIMCC_EPOCHS, SIMCC_LR = 8, 2, 3e-3
+SIMCC_IMAGES, SIMCC_BATCH_SIZE, SIMCC_EPOCHS, SIMCC_LR = 2000, 8, 2, 3e-3
 CODECS = ("MSRAHeatmap", "UDPHeatmap", "SimCCLabel")
 
 # Its codec's default.
@@ -34,17 +34,16 @@ def to_demo(cfg: Config) -> None:
     codec = _codec(cfg)
     drop_pretrained(cfg)
     _shrink(cfg.model.head)
-    root = str(make_persons())
-
     load: list[dict] = [dict(type="LoadImage"), dict(type="GetBBoxCenterScale", padding=PADDING)]
     crop = dict(type="TopdownAffine", input_size=INPUT_SIZE, use_udp=codec.type == "UDPHeatmap")
     flip = dict(type="RandomFlip", direction="horizontal")
     train = [*load, flip, crop, dict(type="GenerateTarget", encoder=codec), dict(type="PackPoseInputs")]
     test = [*load, crop, dict(type="PackPoseInputs")]
     if codec.type == "SimCCLabel":
-        batch_size, epochs, lr = SIMCC_BATCH_SIZE, SIMCC_EPOCHS, SIMCC_LR
+        images, batch_size, epochs, lr = SIMCC_IMAGES, SIMCC_BATCH_SIZE, SIMCC_EPOCHS, SIMCC_LR
     else:
-        batch_size, epochs, lr = BATCH_SIZE, EPOCHS, LR
+        images, batch_size, epochs, lr = IMAGES, BATCH_SIZE, EPOCHS, LR
+    root = str(make_persons(num_train=images))
     cfg.train_dataloader = dataloader(batch_size, _dataset(root, "train2017", train), shuffle=True)
     cfg.val_dataloader = cfg.test_dataloader = dataloader(
         BATCH_SIZE, _dataset(root, "val2017", test), shuffle=False
