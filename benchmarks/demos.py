@@ -117,10 +117,9 @@ def table(networks: dict[str, list[dict]]) -> str:
                 for metric, shown in SHOWN.items()
                 if metric in record["metrics"]
             ]
-            lines.append(
-                f"| {name} | `{record['config']}` | {', '.join(figures)} "
-                f"| {record['minutes']:.1f} min | {record['cpu_minutes']:.1f} min |"
-            )
+            times = (f"{record[key]:.1f} min" if key in record else "" for key in ("minutes", "cpu_minutes"))
+            cells = name, f"`{record['config']}`", ", ".join(figures), *times
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

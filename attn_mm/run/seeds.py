@@ -59,25 +59,28 @@ def train_seeds(config: str, options: RunOptions, seeds: Sequence[int], **change
 
 
 def _write(cfg: Config, seeds: list[int], found: list[dict[str, float]]) -> None:
-    metrics = summaries(found)
-    table = seeds_table(metrics, seeds)
-    record = {"config": cfg.filename, "seeds": seeds, "metrics": metrics}
+    metrics, partial = summaries(found), _partial(found, seeds)
+    lines = [seeds_table(metrics, seeds) if metrics else "no metric is available for all seeds"]
+    lines += [
+        f"{name}: only of seed{'s' * (len(values) > 1)} {', '.join(map(str, values))}"
+        for name, values in partial.items()
+    ]
+    record = {"config": cfg.filename, "seeds": seeds, "metrics": metrics, "partial": partial}
     target = Path(cfg.work_dir, _NAME)
     write_atomically(target.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
-    write_atomically(target.with_suffix(".md"), table + "\n")
-    print(table if metrics else "no metric of the last validations is known for every seed")
-    if missing := left_out(found, seeds):
-        print(f"left out: {'; '.join(missing)}")
+    write_atomically(target.with_suffix(".md"), "\n\n".join(lines) + "\n")
+    print("\n".join(lines))
     print(f"{target}.json, {_NAME}.md")
 
 
-def left_out(found: Sequence[dict[str, float]], seeds: Sequence[int]) -> list[str]:
-    """The metrics that some seeds lack, as a detector that finds nothing lacks its AP, and these seeds."""
+def _partial(found: Sequence[dict[str, float]], seeds: Sequence[int]) -> dict[str, dict[int, float]]:
+    """The metrics that some seeds lack, as a detector that finds nothing lacks its AP: by name and seed."""
     names = dict.fromkeys(name for run in found for name in run)
-    lacking = {
-        name: [str(seed) for seed, run in zip(seeds, found, strict=True) if name not in run] for name in names
+    values = {
+        name: {seed: run[name] for seed, run in zip(seeds, found, strict=True) if name in run}
+        for name in names
     }
-    return [f"{name}, missing for seed {', '.join(without)}" for name, without in lacking.items() if without]
+    return {name: of_seeds for name, of_seeds in values.items() if len(of_seeds) < len(seeds)}
 
 
 def seeds_table(metrics: dict[str, dict], seeds: Sequence[int]) -> str:

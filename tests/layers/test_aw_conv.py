@@ -428,17 +428,39 @@ def test_an_accelerator_keeps_no_kernel_positions(options, force, monkeypatch):
     assert_equals_the_reference(layer, x)
 
 
-@pytest.mark.parametrize("form", ["shift", "taps"])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_half_precision_rounds_the_sum_of_positions_once(form, dtype):
-    """Each position's product is rounded, as a convolution's output is; adding in half would round on."""
+@pytest.mark.parametrize(
+    "form, dtype, positions, options",
+    [
+        ("shift", torch.bfloat16, 6, dict()),
+        ("grouped", torch.bfloat16, 7, dict()),
+        ("taps", torch.bfloat16, 1, dict(stride=2)),
+        # A position's product may overflow in float16.
+        ("grouped", torch.float16, 6, dict()),
+        ("grouped", torch.float16, 1, dict(stride=2)),
+    ],
+    ids=str,
+)
+def test_choice_of_form_in_half_precision_on_a_cpu(form, dtype, positions, options):
+    layer, x = build(**options).to(dtype).eval(), image(8).to(dtype)
+    assert choose_form(x, layer.weight, layer.attention(x), layer.stride, positions, 1) == form
+
+
+@pytest.mark.parametrize("form", ["grouped", "loop", "shift", "taps"])
+def test_bfloat16_adds_kernel_positions_in_float32(form):
+    """Sums in bfloat16 have at least twice the error of one rounding, in the output or in x's gradient."""
     torch.manual_seed(0)
-    x, weight, s = image(4, 16), torch.randn(8, 16, 3, 3), 1 + torch.rand(4, 8, 1, 3, 3)
-    conv = None, (1, 1), (1, 1), (1, 1), 1
-    halves = x.to(dtype), weight.to(dtype), s.to(dtype)
-    exact = FORMS["grouped"](*(t.double() for t in halves), *conv)
-    error = relative_error(FORMS[form](*halves, *conv).double(), exact)
-    assert 0 < error < 2 * relative_error(exact.to(dtype).double(), exact)
+    x, s = torch.randn(4, 16, 6, 5), 1 + torch.rand(4, 8, 1, 3, 3)
+    weight, bias, grad = torch.randn(8, 16, 3, 3) / 12, torch.randn(8), torch.randn(4, 8, 6, 5)
+
+    def output_and_gradients(form: str, dtype: torch.dtype) -> list[torch.Tensor]:
+        inputs = [t.bfloat16().to(dtype).requires_grad_() for t in (x, weight, s, bias)]
+        y = FORMS[form](*inputs, (1, 1), (1, 1), (1, 1), 1)
+        return [y, *torch.autograd.grad(y, inputs, grad.bfloat16().to(dtype))]
+
+    exact = output_and_gradients("grouped", torch.float64)
+    for ours, right in zip(output_and_gradients(form, torch.bfloat16), exact):
+        rounded = (right.bfloat16() - right).square().mean()
+        assert 0 < (ours - right).square().mean() < 2.25**2 * rounded
 
 
 def test_as_written_counts_the_paper_s_operations():

@@ -31,6 +31,7 @@ from torch.autograd.function import once_differentiable
 from attn_mm.layers.forms import triton as kernels
 from attn_mm.layers.ops.dims import convolve, per_channel
 from attn_mm.layers.ops.execution import is_traced, is_transformed, shortcuts_enabled
+from attn_mm.layers.ops.precision import wide_type
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _HALF = (torch.bfloat16, torch.float16)
@@ -85,8 +86,12 @@ def _scales_products(x: Tensor, weight: Tensor, s: Tensor, stride: Sequence[int]
     The fewer output positions share them, the more weights per sample cost. See benchmarks/forms.py for
     the measurements.
     """
+    # A position's product may overflow in float16, where the sum of all positions would not.
+    if x.dtype == torch.float16:
+        return False
     if not _is_on_cpu(x):
-        return x.dtype not in _HALF and positions < len(weight)
+        # On accelerators, bfloat16 has not been measured.
+        return x.dtype != torch.bfloat16 and positions < len(weight)
     few, very_few = positions <= len(weight), 4 * positions <= len(weight)
     trains = _trains(x, weight, s)
     if len(x) == 1:
@@ -223,11 +228,6 @@ def _windows(weight: Tensor, size, stride, dilation) -> Iterator[tuple[int, tupl
         yield index, (slice(None), slice(None), *window)
 
 
-def _sum_type(z: Tensor) -> torch.dtype:
-    """The type in which the kernel positions' products are added: in half precision, each sum would round."""
-    return torch.float32 if z.dtype in _HALF else z.dtype
-
-
 def _bias_gradient(ctx, grad: Tensor) -> Tensor | None:
     return grad.sum([0, *range(2, grad.dim())]) if ctx.needs_input_grad[3] else None
 
@@ -302,7 +302,7 @@ class _Shift(torch.autograd.Function):
         size = output_size(x, weight, (1, 1), padding, dilation)
         shape = len(x), len(weight), *size
         # Autograd forbids overwriting a view that a function returns, so y must not be a view.
-        y = torch.empty(shape, dtype=_sum_type(z), device=z.device, memory_format=torch.channels_last)
+        y = torch.empty(shape, dtype=wide_type(z), device=z.device, memory_format=torch.channels_last)
         y.zero_() if bias is None else y.copy_(per_channel(bias, y))
         y_nhwc = y.permute(0, 2, 3, 1)
         ctx.moves = list(_moves(x, weight, size, padding, dilation))
@@ -321,7 +321,7 @@ class _Shift(torch.autograd.Function):
         for (to, source), s_position in zip(ctx.moves, _positions_first(s)):
             torch.mul(grad_nhwc[to], s_position, out=grad_z[source])
             if for_s:
-                grads_s.append((grad_nhwc[to] * z[source]).sum((1, 2), dtype=_sum_type(z)))
+                grads_s.append((grad_nhwc[to] * z[source]).sum((1, 2)))
         grad_x: Tensor | None = None
         grad_weight: Tensor | None = None
         if for_x or for_weight:
@@ -378,7 +378,7 @@ class _Taps(torch.autograd.Function):
         outputs = []
         for index, window in windows:
             z = convolve(x_padded[window], kernels_1x1[index], groups=groups)
-            s_position = per_channel(s.flatten(2)[..., index], z).to(_sum_type(z))
+            s_position = per_channel(s.flatten(2)[..., index], z).to(wide_type(z))
             y = z * s_position if y is None else y.addcmul_(z, s_position)
             # On an accelerator, recomputing them costs less than keeping them in memory.
             if _is_on_cpu(x):
@@ -405,7 +405,7 @@ def _gradients_by_positions(grad, x, weight, s, *outputs, conv, wanted):
     stride_1, padding_0, dilation_1 = ([n] * (x.dim() - 2) for n in (1, 0, 1))
     x_padded = _zero_padded(x, padding)
     kernels_1x1 = _positions_as_channels(weight.to(x.dtype)).split(len(weight))
-    grad_padded = torch.zeros_like(x_padded, dtype=_sum_type(x)) if for_x else None
+    grad_padded = torch.zeros_like(x_padded, dtype=wide_type(x)) if for_x else None
     grads_weight, grads_s = [], []
     for index, window in _windows(weight, grad.shape[2:], stride, dilation):
         position = kernels_1x1[index]
@@ -423,7 +423,7 @@ def _gradients_by_positions(grad, x, weight, s, *outputs, conv, wanted):
             grads_weight.append(grad_position.flatten(1))
         if for_s:
             z = outputs[index] if outputs else convolve(x_padded[window], position, groups=groups)
-            grads_s.append((grad * z).sum([*range(2, grad.dim())], dtype=_sum_type(z)))
+            grads_s.append((grad * z).sum([*range(2, grad.dim())]))
     inside = [slice(None)] * 2 + [slice(p, p + n) for p, n in zip(padding, x.shape[2:])]
     return (
         None if grad_padded is None else _laid_out_as(x, grad_padded[tuple(inside)].to(x.dtype)),
