@@ -194,6 +194,15 @@ def test_a_pose_config_keeps_its_model_but_for_the_heatmaps_size(demo, config):
     assert "bbox_file" not in cfg.val_dataloader.dataset
 
 
+def test_heads_of_vectors_learn_from_more_persons(demo, monkeypatch):
+    asked, make = [], pose.make_persons
+    monkeypatch.setattr(pose, "make_persons", lambda num_train: asked.append(num_train) or make(num_train))
+    demo(SIMPLE_BASELINE)
+    demo(SIMCC)
+    assert asked == [pose.IMAGES, pose.SIMCC_IMAGES]
+    assert pose.IMAGES < pose.SIMCC_IMAGES
+
+
 @pytest.mark.parametrize("base", [SIMCC, RTMPOSE])
 def test_a_simcc_head_fits_the_demos_input(demo, config, base):
     head, whole = demo(base).model.head, Config.fromfile(config(base)).model.head
