@@ -146,7 +146,7 @@ class _AWConv(_ConvNd):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(N, C1, *size)`` or ``(C1, *size)``; the output has the plain convolution's shape.
 
-        On the CPU, 3x3 and larger kernels can be differentiated only once, except inside
+        On the CPU, kernels of more than one position can be differentiated only once, except inside
         :func:`~attn_mm.layers.ops.execution.as_written`.
         """
         dims = len(self.kernel_size)

@@ -283,6 +283,22 @@ def test_forms_with_their_own_backward_refuse_a_second_one(force, form):
         grad.sum().backward()
 
 
+@pytest.mark.parametrize("form", ["grouped", "loop", "shift", "taps"])
+@pytest.mark.parametrize(
+    "kernel_size, stride", [((1, 3), 1), ((2, 2), 3), ((1, 3), 2), ((1, 2, 3), (1, 2, 2))]
+)
+def test_a_form_keeps_channels_last(form, kernel_size, stride):
+    if form == "shift" and stride != 1:
+        pytest.skip("is for stride 1")
+    dims = len(kernel_size)
+    layer = build(kernel_size=kernel_size, stride=stride, padding=1, dims=dims).eval()
+    layout = torch.channels_last if dims == 2 else torch.channels_last_3d
+    x = image(3, size=(5, 4, 6)[:dims]).contiguous(memory_format=layout)
+    s = layer.attention(x) + 1
+    y = FORMS[form](x, layer.weight, s, layer.bias, layer.stride, layer.padding, layer.dilation, 1)
+    assert y.is_contiguous(memory_format=layout)
+
+
 RELUS = torch.relu, torch.relu_
 
 
@@ -437,11 +453,14 @@ def test_an_accelerator_keeps_no_kernel_positions(options, force, monkeypatch):
         # A position's product may overflow in float16.
         ("grouped", torch.float16, 6, dict()),
         ("grouped", torch.float16, 1, dict(stride=2)),
+        ("grouped", torch.bfloat16, 1, dict(kernel_size=5)),
+        ("grouped", torch.bfloat16, 1, dict(dims=3)),
     ],
     ids=str,
 )
 def test_choice_of_form_in_half_precision_on_a_cpu(form, dtype, positions, options):
-    layer, x = build(**options).to(dtype).eval(), image(8).to(dtype)
+    layer = build(**options).to(dtype).eval()
+    x = image(8, size=(6, 6, 6)[: len(layer.kernel_size)]).to(dtype)
     assert choose_form(x, layer.weight, layer.attention(x), layer.stride, positions, 1) == form
 
 
@@ -517,6 +536,17 @@ def test_autocast_gradients(force, form):
     assert relative_error(inputs[0].grad, inputs[1].grad) < 0.02
     for ours, theirs in zip(layer.parameters(), full.parameters()):
         assert relative_error(ours.grad, theirs.grad) < 0.05
+
+
+def test_gradients_of_two_frames_in_bfloat16():
+    """torch's own are wrong where the samples are not groups of one convolution."""
+    layer, x = build((8, 32), dims=3, padding=1).float().eval(), image(8, 8, (2, 4, 4), dtype=torch.float32)
+    grads = []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            y = layer(x)
+        grads += torch.autograd.grad(y.float().square().mean(), layer.weight)
+    assert relative_error(grads[1] / grads[0].abs().max(), grads[0] / grads[0].abs().max()) < 0.02
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -337,6 +337,7 @@ def test_shares_have_four_decimals_and_one_value_no_deviation():
     assert series.mean_and_std(series.summary([94.0])) == "94.00"
     for undefined in (math.nan, math.inf):
         assert series.mean_and_std(series.summary([undefined, 94.0])) == f"{undefined} (nan)"
+    assert series.mean_and_std(series.summary([math.inf, -math.inf])) == "nan (nan)"
 
 
 def test_an_ablation_of_a_launchers_processes(path, tmp_path, monkeypatch):
