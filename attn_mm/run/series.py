@@ -128,12 +128,11 @@ def finished_metrics(cfg: Config, verbose: bool = False) -> dict[str, float]:
 
 def summary(values: Sequence[float]) -> dict:
     """Mean, sample standard deviation (None for one value) and values of a metric, by name."""
-    if not all(map(math.isfinite, values)):
-        # The functions of statistics fail.
-        deviation = None if len(values) < 2 else math.nan
-        return {"mean": sum(values) / len(values), "std": deviation, "values": list(values)}
-    deviation = None if len(values) < 2 else statistics.stdev(values)
-    return {"mean": statistics.fmean(values), "std": deviation, "values": list(values)}
+    # For values that are not finite, the functions of statistics fail.
+    finite = all(map(math.isfinite, values))
+    mean = statistics.fmean(values) if finite else sum(values) / len(values)
+    deviation = None if len(values) < 2 else statistics.stdev(values) if finite else math.nan
+    return {"mean": mean, "std": deviation, "values": list(values)}
 
 
 def summaries(runs: Sequence[dict[str, float]]) -> dict[str, dict]:
